@@ -1,1 +1,6 @@
 //! syncline engine
+
+pub mod lane;
+pub mod operation_slab;
+pub mod ready;
+pub mod record_table;
