@@ -3,6 +3,7 @@
 //! Every change comes from one log entry through one `apply_*` function, the same live and in
 //! replay. Nothing here decides anything.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use wal::Lsn;
@@ -20,11 +21,18 @@ use crate::state::State;
 use crate::time::{Mono, Now};
 use crate::timer::TimerQueue;
 
+/// Object names remembered. A company has tens of them; the bound is against hostile input.
+const OBJECTS_MAX: usize = 4096;
+
 /// The state of one shard's virtual shards, without the calls that are open.
 #[derive(Debug)]
 pub struct Index {
     /// Known records by virtual shard; `None` for those another shard owns.
     tables: Vec<Option<RecordTable>>,
+    /// Dead letters by virtual shard, oldest first.
+    dead: Vec<OpList>,
+    /// Object names seen, so that a record id can be asked for without one.
+    objects: BTreeSet<String>,
     pub(crate) slab: OperationSlab,
     pub(crate) accounts: Vec<AccountQueue>,
     pub(crate) timers: TimerQueue,
@@ -41,7 +49,8 @@ pub(crate) struct AccountQueue {
     pub(crate) name: Box<str>,
     pub(crate) ready: ReadyQueue,
     pub(crate) paused: OpList,
-    pub(crate) dead: OpList,
+    /// Dead letters; they lie in the lists of their virtual shards.
+    pub(crate) dead: u64,
     /// Operations not final, dead letters apart.
     pub(crate) open: u64,
 }
@@ -68,6 +77,8 @@ impl Index {
         }
         Self {
             tables,
+            dead: (0..VSHARD_COUNT).map(|_| OpList::new()).collect(),
+            objects: BTreeSet::new(),
             slab: OperationSlab::new(),
             accounts: Vec::new(),
             timers: TimerQueue::new(base),
@@ -91,7 +102,7 @@ impl Index {
             name: name.into(),
             ready: ReadyQueue::new(),
             paused: OpList::new(),
-            dead: OpList::new(),
+            dead: 0,
             open: 0,
         });
         Target(at)
@@ -145,7 +156,8 @@ impl Index {
         let moved = &frame.records[0].targets[usize::from(moved)];
         let target = self.account(&moved.account);
         let progress = moved.last.as_ref().expect("decoding checked that a moved target has progress");
-        if let Some(op) = self.find(record, progress.seq, target) {
+        let open = self.find(record, progress.seq, target);
+        if let Some(op) = open.or_else(|| self.find_dead(record, progress.seq, target)) {
             self.move_operation(now, record, op, progress);
         }
     }
@@ -196,14 +208,12 @@ impl Index {
         lane::of(&self.slab, Some(first), target)?.find(&self.slab, seq.low())
     }
 
-    /// The dead letter `seq` of a record at a target. Redrives go through the list from its
-    /// front, so that the search is short where many are asked for.
+    /// The dead letter `seq` of a record at a target.
     #[must_use]
     pub(crate) fn find_dead(&self, record: RecordHash, seq: OperationSeq, target: Target) -> Option<OpIndex> {
-        let dead = &self.accounts.get(usize::from(target.0))?.dead;
-        dead.iter(&self.slab).find(|&op| {
+        self.dead_of(record.vshard()).iter(&self.slab).find(|&op| {
             let node = &self.slab[op];
-            node.sequence_low() == seq.low() && node.dead_record() == tag(record)
+            node.sequence_low() == seq.low() && node.target() == target && node.dead_record() == record
         })
     }
 
@@ -222,7 +232,7 @@ impl Index {
             OpState::Ready => self.accounts[account].ready.remove(&mut self.slab, op),
             OpState::Backoff | OpState::Scheduled => self.timers.cancel(&mut self.slab, op),
             OpState::Paused => self.accounts[account].paused.remove(&mut self.slab, op),
-            OpState::Dead => self.accounts[account].dead.remove(&mut self.slab, op),
+            OpState::Dead => self.unlist_dead(op),
         }
         self.slab[op].set_state(OpState::Waiting);
     }
@@ -254,9 +264,68 @@ impl Index {
 
     /// Takes a dead letter out for good.
     pub(crate) fn forget_dead(&mut self, op: OpIndex) {
-        let account = usize::from(self.slab[op].target().0);
-        self.accounts[account].dead.remove(&mut self.slab, op);
+        self.unlist_dead(op);
         self.slab.remove(op);
+    }
+
+    fn unlist_dead(&mut self, op: OpIndex) {
+        let vshard = self.slab[op].dead_record().vshard();
+        let account = usize::from(self.slab[op].target().0);
+        self.dead[vshard.index()].remove(&mut self.slab, op);
+        self.accounts[account].dead -= 1;
+    }
+
+    fn list_dead(&mut self, op: OpIndex, record: RecordHash) {
+        self.slab[op].set_state(OpState::Dead);
+        self.slab[op].set_dead_record(record);
+        let account = usize::from(self.slab[op].target().0);
+        self.dead[record.vshard().index()].push(&mut self.slab, op);
+        self.accounts[account].dead += 1;
+    }
+
+    /// Dead letters of a virtual shard, oldest first.
+    pub(crate) fn dead_of(&self, vshard: VShard) -> &OpList {
+        &self.dead[vshard.index()]
+    }
+
+    /// All dead letters, by virtual shard.
+    pub(crate) fn all_dead(&self) -> impl Iterator<Item = OpIndex> + '_ {
+        self.dead.iter().flat_map(|list| list.iter(&self.slab))
+    }
+
+    /// Remembers an object's name. Beyond [`OBJECTS_MAX`] names a record has to be asked for
+    /// with its object.
+    pub(crate) fn note_object(&mut self, object: &str) {
+        if !self.objects.contains(object) && self.objects.len() < OBJECTS_MAX {
+            self.objects.insert(object.to_owned());
+        }
+    }
+
+    /// Object names seen.
+    pub fn objects(&self) -> impl Iterator<Item = &str> {
+        self.objects.iter().map(String::as_str)
+    }
+
+    /// A record from a checkpoint.
+    pub(crate) fn load_record(&mut self, vshard: VShard, tag: RecordTag, at: Option<Position>) {
+        if let Some(table) = self.tables[vshard.index()].as_mut() {
+            table.entry(tag).set_position(at);
+        }
+    }
+
+    /// An open operation from a checkpoint, in the order of its lane.
+    pub(crate) fn load_operation(&mut self, vshard: VShard, tag: RecordTag, new: NewOperation, flags: OpFlags) {
+        let op = self.slab.insert(new);
+        self.slab[op].set_flags(flags);
+        self.queue(new.target).open += 1;
+        self.enter_lane_of(vshard, tag, op, None);
+    }
+
+    /// A dead letter from a checkpoint.
+    pub(crate) fn load_dead(&mut self, record: RecordHash, new: NewOperation, flags: OpFlags) {
+        let op = self.slab.insert(new);
+        self.slab[op].set_flags(flags);
+        self.list_dead(op, record);
     }
 
     /// Operations whose time has come become ready.
@@ -288,13 +357,16 @@ impl Index {
     }
 
     fn enter_lane(&mut self, record: RecordHash, op: OpIndex, due: Option<Mono>) {
-        let Some(table) = self.tables[record.vshard().index()].as_mut() else {
-            debug_assert!(false, "records are routed to the shard that owns them");
-            return;
+        self.enter_lane_of(record.vshard(), tag(record), op, due);
+    }
+
+    fn enter_lane_of(&mut self, vshard: VShard, tag: RecordTag, op: OpIndex, due: Option<Mono>) {
+        let table = self.tables[vshard.index()].as_mut().expect("records are routed to the shard that owns them");
+        let front = {
+            let mut slot = table.entry(tag);
+            lane::push_back(&mut self.slab, slot.lane_mut(), op);
+            lane::front(&self.slab, slot.lane(), self.slab[op].target()).expect("its lane was just entered")
         };
-        let mut slot = table.entry(tag(record));
-        lane::push_back(&mut self.slab, slot.lane_mut(), op);
-        let front = lane::front(&self.slab, slot.lane(), self.slab[op].target()).expect("its lane was just entered");
         if front == op {
             match due {
                 Some(due) => self.make_timed(op, OpState::Scheduled, due),
@@ -308,21 +380,26 @@ impl Index {
     }
 
     fn move_operation(&mut self, now: Now, record: RecordHash, op: OpIndex, progress: &Progress) {
+        if self.slab[op].state() == OpState::Dead {
+            // Only an operator moves a dead letter, and only by dropping it.
+            if progress.state == State::Dropped {
+                self.forget_dead(op);
+            }
+            return;
+        }
         self.unschedule(op);
         if progress.state.is_final() {
             self.leave_lane(record, op);
             let account = usize::from(self.slab[op].target().0);
             self.accounts[account].open -= 1;
             if progress.state == State::Failed {
-                self.slab[op].set_state(OpState::Dead);
-                self.slab[op].set_dead_record(tag(record));
-                self.accounts[account].dead.push(&mut self.slab, op);
+                self.list_dead(op, record);
             } else {
                 self.slab.remove(op);
             }
             return;
         }
-        self.slab[op].clear_flags(OpFlags::INTENT_LOGGED);
+        self.slab[op].clear_flags(OpFlags::INTENT_LOGGED.with(OpFlags::HURRIED));
         if !progress.attempts.is_empty() {
             self.slab[op].count_attempt();
         }
@@ -334,11 +411,13 @@ impl Index {
 
     fn leave_lane(&mut self, record: RecordHash, op: OpIndex) {
         let Some(table) = self.tables[record.vshard().index()].as_mut() else { return };
-        let mut slot = table.entry(tag(record));
         let target = self.slab[op].target();
-        let in_lane = lane::remove(&mut self.slab, slot.lane_mut(), op);
-        debug_assert!(in_lane, "an open operation is in its record's lane");
-        let next = lane::front(&self.slab, slot.lane(), target);
+        let next = {
+            let mut slot = table.entry(tag(record));
+            let in_lane = lane::remove(&mut self.slab, slot.lane_mut(), op);
+            debug_assert!(in_lane, "an open operation is in its record's lane");
+            lane::front(&self.slab, slot.lane(), target)
+        };
         if let Some(next) = next.filter(|&next| self.slab[next].state() == OpState::Waiting) {
             self.make_ready(next);
         }

@@ -3,7 +3,7 @@
 use std::num::NonZeroU32;
 
 use super::position::Position;
-use crate::record_table::RecordTag;
+use crate::id::RecordHash;
 
 /// A queued operation and target. What it does is in the log at its position; this is what scheduling
 /// needs of it.
@@ -12,8 +12,8 @@ use crate::record_table::RecordTag;
 /// | --- | --- | --- |
 /// | 0–7 | position / 8 (48 bits), target (16 bits) | position 0: the node is free |
 /// | 8–11 | sequence, low 32 bits | |
-/// | 12–15 | next in its lane, the tail's next is the head | free: next free node; dead: low 32 bits of the tag |
-/// | 16–19 | tail of the record's next lane, in a tail only | dead: high 16 bits of the tag |
+/// | 12–15 | next in its lane, the tail's next is the head | free: next free node; dead: low 32 bits of the record's hash |
+/// | 16–19 | tail of the record's next lane, in a tail only | dead: its high 32 bits |
 /// | 20–23 | previous in its list | in the timer queue: due tick |
 /// | 24–27 | next in its list | |
 /// | 28 | priority (low half), best priority of the lane (high half, in a head only) | |
@@ -121,47 +121,24 @@ impl Operation {
         self.flags &= !flags.0;
     }
 
-    /// Takes a dead operation's record down in the lane links it no longer needs, so that a redrive
-    /// finds its way back.
+    /// Takes a dead operation's record down in the links it no longer needs, so that a redrive finds its way back.
     ///
     /// # Panics
     /// Unless the operation is dead and out of its lane.
-    pub fn set_dead_record(&mut self, tag: RecordTag) {
-        assert_eq!(
-            self.state(),
-            OpState::Dead,
-            "only a dead operation's lane links are free"
-        );
-        assert!(
-            self.next == 0 && self.next_lane == 0,
-            "still in its lane, or marked before"
-        );
-        self.next = tag.get() as u32;
-        self.next_lane = (tag.get() >> 32) as u32;
-    }
-
-    /// Takes the record of a dead operation out again: afterwards it may enter a lane.
-    ///
-    /// # Panics
-    /// Unless the operation is dead.
-    pub fn take_dead_record(&mut self) -> RecordTag {
-        let tag = self.dead_record();
-        self.next = 0;
-        self.next_lane = 0;
-        tag
+    pub fn set_dead_record(&mut self, record: RecordHash) {
+        assert_eq!(self.state(), OpState::Dead, "only a dead operation's lane links are free");
+        assert!(self.next == 0 && self.next_lane == 0, "still in its lane, or marked before");
+        self.next = record.0 as u32;
+        self.next_lane = (record.0 >> 32) as u32;
     }
 
     /// The record of a dead operation.
     ///
     /// # Panics
     /// Unless the operation is dead.
-    pub fn dead_record(&self) -> RecordTag {
-        assert_eq!(
-            self.state(),
-            OpState::Dead,
-            "only a dead operation holds its record's tag"
-        );
-        RecordTag::from_hash(u64::from(self.next_lane) << 32 | u64::from(self.next))
+    pub fn dead_record(&self) -> RecordHash {
+        assert_eq!(self.state(), OpState::Dead, "only a dead operation holds its record's hash");
+        RecordHash(u64::from(self.next_lane) << 32 | u64::from(self.next))
     }
 
     /// Where its event lies in the log.
@@ -394,4 +371,14 @@ impl OpFlags {
     pub const INTENT_LOGGED: Self = Self(1 << 0);
     /// It was dead and came back by an operator's retry.
     pub const REDRIVEN: Self = Self(1 << 1);
+    /// An operator ended its back-off: it does not wait for its due time again.
+    pub const HURRIED: Self = Self(1 << 2);
+    /// No mark.
+    pub const NONE: Self = Self(0);
+
+    /// These and `others`.
+    #[must_use]
+    pub const fn with(self, others: Self) -> Self {
+        Self(self.0 | others.0)
+    }
 }

@@ -198,23 +198,20 @@ impl<T> Shard<T> {
         CommandReply::Done { matched }
     }
 
-    /// Dead letters that a filter names, oldest first.
+    /// Dead letters that a filter names.
     pub(super) fn matching_dead(&mut self, journal: &mut impl Journal, filter: &DeadFilter) -> Vec<OpIndex> {
-        let mut found = Vec::new();
-        for at in 0..self.accounts.len() {
-            if filter.provider.as_deref().is_some_and(|provider| provider != &*self.accounts[at].name) {
-                continue;
-            }
-            let dead: Vec<OpIndex> = self.index.accounts[at].dead.iter(&self.index.slab).collect();
-            found.extend(dead.into_iter().filter(|&op| self.dead_matches(journal, filter, op)));
-        }
-        found
+        let named = |shard: &Self, op: OpIndex| {
+            let account = &shard.accounts[usize::from(shard.index.slab[op].target().0)].name;
+            filter.provider.as_deref().is_none_or(|provider| provider == &**account)
+        };
+        let dead: Vec<OpIndex> = self.index.all_dead().filter(|&op| named(self, op)).collect();
+        dead.into_iter().filter(|&op| self.dead_matches(journal, filter, op)).collect()
     }
 
     fn dead_matches(&mut self, journal: &mut impl Journal, filter: &DeadFilter, op: OpIndex) -> bool {
         if let Some((record, seq)) = filter.operation {
             let node = &self.index.slab[op];
-            if node.sequence_low() != seq.low() || node.dead_record() != crate::index::tag(record) {
+            if node.sequence_low() != seq.low() || node.dead_record() != record {
                 return false;
             }
         }

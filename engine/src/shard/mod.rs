@@ -24,10 +24,11 @@ use std::sync::Arc;
 
 pub use account::AccountPlan;
 pub use accept::{EventBatch, Origin};
-pub use checkpoint::{CheckpointPart, Damage};
+pub use checkpoint::CheckpointPart;
 pub use control::{Command, CommandReply, DeadFilter};
 pub use leases::{LeaseBook, LoggedLease};
-pub use recover::Recovery;
+pub use query::{DeadLetter, OpenCounts, Standing};
+pub use recover::{Recovered, Recovery};
 
 use crate::id::HashKey;
 use crate::index::Index;
@@ -171,6 +172,7 @@ pub struct Shard<T> {
     effects: Effects<Output<T>>,
     observations: Vec<Observation>,
     relocation: Option<Relocation>,
+    relocated_below: wal::Lsn,
     dice: Dice,
     scratch: Scratch,
     fenced: bool,

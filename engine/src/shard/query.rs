@@ -169,7 +169,7 @@ impl<T> Shard<T> {
                 ready: queue.ready.len() as u64,
                 in_flight: u64::from(account.in_use),
                 paused: queue.paused.len() as u64,
-                dead: queue.dead.len() as u64,
+                dead: queue.dead,
             };
             (&*account.name, counts)
         })

@@ -64,6 +64,7 @@ impl<T> Recovery<T> {
             effects: Effects::new(Lsn(0)),
             observations: Vec::new(),
             relocation: None,
+            relocated_below: Lsn(0),
             dice,
             scratch: Scratch::default(),
             fenced: false,

@@ -28,6 +28,8 @@ pub(super) struct Relocation {
     cut: Lsn,
     vshard: usize,
     next: Option<RecordTag>,
+    /// Something alive could not be copied: the log below the cut has to stay.
+    incomplete: bool,
 }
 
 impl<T> Shard<T> {
@@ -36,8 +38,14 @@ impl<T> Shard<T> {
         if self.relocation.is_some() {
             return false;
         }
-        self.relocation = Some(Relocation { cut, vshard: 0, next: None });
+        self.relocation = Some(Relocation { cut, vshard: 0, next: None, incomplete: false });
         true
+    }
+
+    /// Nothing alive lies below this position any more, once what the sweep copied is durable.
+    #[must_use]
+    pub fn relocated_below(&self) -> Lsn {
+        self.relocated_below
     }
 
     /// Whether a sweep is under way.
@@ -52,6 +60,9 @@ impl<T> Shard<T> {
         let mut records = 0;
         while bytes < BYTES_PER_TURN && records < RECORDS_PER_TURN {
             if sweep.vshard == VSHARD_COUNT {
+                if !sweep.incomplete {
+                    self.relocated_below = sweep.cut;
+                }
                 return;
             }
             if journal.room(Class::Outcome) < 4 * 1024 * 1024 {
@@ -60,16 +71,16 @@ impl<T> Shard<T> {
             let vshard = VShard::new(sweep.vshard).expect("the sweep ends at the last virtual shard");
             match self.next_record(vshard, sweep.next) {
                 Some(record) => {
-                    bytes += self.relocate_record(now, journal, vshard, record, sweep.cut);
+                    bytes += self.relocate_record(now, journal, &mut sweep, record);
                     records += 1;
                     sweep.next = record.tag.next();
                     if sweep.next.is_none() {
-                        bytes += self.relocate_dead(journal, vshard, sweep.cut);
+                        bytes += self.relocate_dead(journal, &mut sweep, vshard);
                         sweep.vshard += 1;
                     }
                 }
                 None => {
-                    bytes += self.relocate_dead(journal, vshard, sweep.cut);
+                    bytes += self.relocate_dead(journal, &mut sweep, vshard);
                     sweep.vshard += 1;
                     sweep.next = None;
                 }
@@ -87,13 +98,13 @@ impl<T> Shard<T> {
         &mut self,
         now: Now,
         journal: &mut impl Journal,
-        vshard: VShard,
+        sweep: &mut Relocation,
         record: Record,
-        cut: Lsn,
     ) -> usize {
+        let cut = sweep.cut;
         let mut bytes = 0;
         if let Some(at) = record.position.map(lsn).filter(|&at| at < cut) {
-            bytes += self.relocate_state(now, journal, at);
+            bytes += sweep.count(self.relocate_state(now, journal, at));
         }
         let slab = &self.index.slab;
         let old: Vec<OpIndex> = lane::lanes(slab, record.lane)
@@ -101,15 +112,14 @@ impl<T> Shard<T> {
             .filter(|&op| lsn(slab[op].position()) < cut)
             .collect();
         for op in old {
-            bytes += self.relocate_event(journal, op, cut);
+            bytes += sweep.count(self.relocate_event(journal, op, cut));
         }
-        debug_assert!(self.index.table_of(vshard).is_some());
         bytes
     }
 
-    fn relocate_state(&mut self, now: Now, journal: &mut impl Journal, at: Lsn) -> usize {
+    fn relocate_state(&mut self, now: Now, journal: &mut impl Journal, at: Lsn) -> Option<usize> {
         let mut payload = std::mem::take(&mut self.scratch.state);
-        let mut copied = 0;
+        let mut copied = None;
         if journal.read(at, &mut payload).is_ok()
             && let Ok(mut frame) = StateFrame::decode(&payload)
         {
@@ -118,31 +128,32 @@ impl<T> Shard<T> {
             frame.encode(&mut payload);
             if let Ok(to) = journal.append(Class::Outcome, Kind::StateMoved, &[&payload]) {
                 self.index.apply_state(now, to, &frame);
-                copied = payload.len();
+                copied = Some(payload.len());
             }
         }
         self.scratch.state = payload;
         copied
     }
 
-    fn relocate_dead(&mut self, journal: &mut impl Journal, vshard: VShard, cut: Lsn) -> usize {
+    fn relocate_dead(&mut self, journal: &mut impl Journal, sweep: &mut Relocation, vshard: VShard) -> usize {
+        let cut = sweep.cut;
         if self.index.table_of(vshard).is_none() {
             return 0;
         }
         let slab = &self.index.slab;
         let old: Vec<OpIndex> =
             self.index.dead_of(vshard).iter(slab).filter(|&op| lsn(slab[op].position()) < cut).collect();
-        old.into_iter().map(|op| self.relocate_event(journal, op, cut)).sum()
+        old.into_iter().map(|op| sweep.count(self.relocate_event(journal, op, cut))).sum()
     }
 
     /// Copies an event once for all of its targets that still point below the cut.
-    fn relocate_event(&mut self, journal: &mut impl Journal, op: OpIndex, cut: Lsn) -> usize {
+    fn relocate_event(&mut self, journal: &mut impl Journal, op: OpIndex, cut: Lsn) -> Option<usize> {
         let at = lsn(self.index.slab[op].position());
         if at >= cut {
-            return 0;
+            return Some(0);
         }
         let mut payload = std::mem::take(&mut self.scratch.event);
-        let mut copied = 0;
+        let mut copied = None;
         if journal.read(at, &mut payload).is_ok()
             && let Ok(event) = AcceptedEvent::decode(&payload)
             && let Ok(to) = journal.append(Class::Outcome, Kind::EventMoved, &[&payload])
@@ -153,9 +164,16 @@ impl<T> Shard<T> {
                 self.index.apply_event_moved(to, RecordHash(event.record), seq, target);
             }
             debug_assert_eq!(self.index.slab[op].position(), position(to));
-            copied = payload.len();
+            copied = Some(payload.len());
         }
         self.scratch.event = payload;
         copied
+    }
+}
+
+impl Relocation {
+    fn count(&mut self, copied: Option<usize>) -> usize {
+        self.incomplete |= copied.is_none();
+        copied.unwrap_or(0)
     }
 }

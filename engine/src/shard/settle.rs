@@ -126,7 +126,7 @@ impl<T> Shard<T> {
         let target = states[0].target_mut(account);
         match progress.state {
             State::Synced if event.operation != Operation::Read => target.undelivered.clear(),
-            State::Failed | State::Dropped if event.operation != Operation::Delete => {
+            State::Failed if event.operation != Operation::Delete => {
                 let fields = event.data.unwrap_or(b"{}");
                 target.undelivered = if target.undelivered.is_empty() {
                     fields.to_vec()
