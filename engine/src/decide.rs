@@ -91,11 +91,11 @@ pub fn conclude(outcome: &Outcome<'_>, link: &mut Link, progress: &mut Progress,
         Verdict::Done { remote_id, .. } => done(outcome, remote_id.as_deref(), link, progress),
         Verdict::Found { remote_id } => found(outcome, remote_id, link, progress),
         Verdict::Absent => absent(outcome, link, progress),
-        Verdict::Throttled { .. } | Verdict::Unauthorized | Verdict::Unreachable { .. } => go_on(progress, 0),
+        Verdict::Throttled { .. } | Verdict::Unauthorized { .. } | Verdict::Unreachable { .. } => go_on(progress, 0),
         Verdict::Transient { .. } => burn(outcome, progress, dice, State::Retrying),
         Verdict::Unknown { .. } => unknown(outcome, progress, dice),
-        Verdict::Gone => gone(outcome, link, progress),
-        Verdict::Duplicate => {
+        Verdict::Gone { .. } => gone(outcome, link, progress),
+        Verdict::Duplicate { .. } => {
             if progress.resume == Resume::LookUpDuplicate {
                 end(progress, State::Failed, Reason::Duplicate);
             } else {
@@ -221,9 +221,9 @@ pub fn class_of(verdict: &Verdict) -> CallClass {
         Verdict::Throttled { .. } => CallClass::Throttled,
         Verdict::Transient { .. } => CallClass::Transient,
         Verdict::Unknown { .. } => CallClass::Unknown,
-        Verdict::Unauthorized => CallClass::Unauthorized,
-        Verdict::Gone => CallClass::Gone,
-        Verdict::Duplicate => CallClass::Duplicate,
+        Verdict::Unauthorized { .. } => CallClass::Unauthorized,
+        Verdict::Gone { .. } => CallClass::Gone,
+        Verdict::Duplicate { .. } => CallClass::Duplicate,
         Verdict::Conflict { .. } => CallClass::Conflict,
         Verdict::Permanent { .. } => CallClass::Permanent,
         Verdict::Unreachable { .. } => CallClass::Unreachable,

@@ -21,6 +21,10 @@ use crate::state::State;
 use crate::time::{Mono, Now};
 use crate::timer::TimerQueue;
 
+const NANOS_PER_MS: u64 = 1_000_000;
+/// Timers handled in one turn, so that a million due at once do not hold it up.
+const TIMER_MOVES_PER_TURN: usize = 4096;
+
 /// Object names remembered. A company has tens of them; the bound is against hostile input.
 const OBJECTS_MAX: usize = 4096;
 
@@ -81,7 +85,7 @@ impl Index {
             objects: BTreeSet::new(),
             slab: OperationSlab::new(),
             accounts: Vec::new(),
-            timers: TimerQueue::new(base),
+            timers: TimerQueue::new(base.0 / NANOS_PER_MS),
             holds: Vec::new(),
             producers: Producers::default(),
             leases: LeaseBook::default(),
@@ -115,7 +119,7 @@ impl Index {
     /// Where the newest state frame of a record lies, if it has one.
     #[must_use]
     pub fn state_position(&self, record: RecordHash) -> Option<Lsn> {
-        self.table(record)?.find(tag(record))?.position().map(lsn)
+        self.table(record)?.find(tag(record))?.position.map(lsn)
     }
 
     /// Whether this shard owns the record.
@@ -220,7 +224,7 @@ impl Index {
     /// The first lane's tail of a record with open operations.
     #[must_use]
     pub(crate) fn lanes_of(&self, record: RecordHash) -> Option<OpIndex> {
-        self.table(record)?.find(tag(record))?.lane()
+        self.table(record)?.find(tag(record))?.lane
     }
 
     /// Takes an operation out of whatever list its state puts it in.
@@ -230,7 +234,10 @@ impl Index {
         match state {
             OpState::Waiting | OpState::InFlight => {}
             OpState::Ready => self.accounts[account].ready.remove(&mut self.slab, op),
-            OpState::Backoff | OpState::Scheduled => self.timers.cancel(&mut self.slab, op),
+            OpState::Backoff | OpState::Scheduled => {
+                let timed = self.timers.cancel(&mut self.slab, op);
+                debug_assert!(timed, "its state says that it waits for a time");
+            }
             OpState::Paused => self.accounts[account].paused.remove(&mut self.slab, op),
             OpState::Dead => self.unlist_dead(op),
         }
@@ -251,7 +258,12 @@ impl Index {
         debug_assert!(matches!(state, OpState::Backoff | OpState::Scheduled));
         self.unschedule(op);
         self.slab[op].set_state(state);
-        self.timers.insert(&mut self.slab, op, due);
+        // Beyond the horizon of two years it wakes up there and finds that it has to wait on.
+        let due_ms = due.0.div_ceil(NANOS_PER_MS);
+        if self.timers.insert(&mut self.slab, op, due_ms).is_err() {
+            self.slab[op].set_state(OpState::Waiting);
+            self.make_paused(op);
+        }
     }
 
     /// Lets an operation wait for an operator.
@@ -330,10 +342,16 @@ impl Index {
 
     /// Operations whose time has come become ready.
     pub(crate) fn wake_due(&mut self, now: Mono) {
-        while let Some(op) = self.timers.pop_due(&mut self.slab, now) {
+        let mut moves_left = TIMER_MOVES_PER_TURN;
+        while let Some(op) = self.timers.pop_due(&mut self.slab, now.0 / NANOS_PER_MS, &mut moves_left) {
             self.slab[op].set_state(OpState::Waiting);
             self.make_ready(op);
         }
+    }
+
+    /// When [`Index::wake_due`] has something to do.
+    pub(crate) fn next_timer(&self) -> Option<Mono> {
+        self.timers.next_deadline().map(|ms| Mono(ms.saturating_mul(NANOS_PER_MS)))
     }
 
     /// Heap memory of the index, in bytes.
@@ -453,9 +471,9 @@ pub(crate) fn tag(record: RecordHash) -> RecordTag {
 }
 
 pub(crate) fn position(at: Lsn) -> Position {
-    Position::new(at.0).expect("a frame's position is not zero and fits the index")
+    Position::new(at.get()).expect("a frame's position is not zero and fits the index")
 }
 
 pub(crate) fn lsn(position: Position) -> Lsn {
-    Lsn(position.get())
+    Lsn::new(position.offset())
 }

@@ -1,1 +1,3 @@
-//! syncline wal
+//! stub
+mod lsn;
+pub use lsn::Lsn;

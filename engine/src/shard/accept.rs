@@ -1,7 +1,8 @@
 //! Taking events in: all of a batch or none.
 
 use super::{Output, Shard};
-use crate::event::{AcceptedEvent, Operation};
+use crate::event::Operation;
+use crate::event::codec::{self, AcceptedEvent};
 use crate::id::{OperationSeq, RecordHash};
 use crate::index::{Accepted, due};
 use crate::journal::{AppendError, Class, Journal, Kind};
@@ -101,11 +102,12 @@ impl<T> Shard<T> {
             });
         }
         for payload in batch.iter() {
-            let event = AcceptedEvent::decode(payload).map_err(|_| Code::Malformed)?;
+            let event = codec::decode(payload).map_err(|_| Code::Malformed)?;
             let at = journal.append(Class::Intake, Kind::Event, &[payload]).map_err(refusal)?;
-            if event.producer != 0 {
-                self.index.producers.settle(event.producer, event.producer_seq, event.producer_base);
+            if let Some(from) = event.producer {
+                self.index.producers.settle(from.producer_hash, from.seq, from.acked_base);
             }
+            self.index.note_object(&event.event.object);
             self.queue_targets(now, at, &event);
         }
         for origin in &batch.consumed {
@@ -121,7 +123,7 @@ impl<T> Shard<T> {
 
     /// Queues an event for each of its targets; shared with replay.
     pub(super) fn queue_targets(&mut self, now: Now, at: wal::Lsn, event: &AcceptedEvent<'_>) {
-        for account in event.targets() {
+        for account in event.targets.iter().map(|target| &*target.name) {
             let target = self.account(account);
             let accepted = accepted(now, event, target);
             self.index.apply_event(at, &accepted);
@@ -143,12 +145,12 @@ impl<T> Shard<T> {
 
 pub(super) fn accepted(now: Now, event: &AcceptedEvent<'_>, target: crate::operation_slab::Target) -> Accepted {
     Accepted {
-        record: RecordHash(event.record),
+        record: RecordHash(event.record_hash),
         seq: OperationSeq(event.operation_seq),
         target,
-        priority: Priority::new(event.priority).unwrap_or(Priority::DEFAULT),
-        class: class_of(event.operation),
-        due: due(now, event.scheduled_at_ms.unwrap_or(0)),
+        priority: Priority::new(event.event.priority.get()).unwrap_or(Priority::DEFAULT),
+        class: class_of(event.event.operation),
+        due: due(now, event.event.scheduled_at_ms.unwrap_or(0)),
     }
 }
 

@@ -49,6 +49,8 @@ pub(super) struct Account {
     pub(super) probe_sent: bool,
     /// A success after trouble is still to be reported.
     pub(super) owes_health: bool,
+    /// A call succeeded since this shard last reported trouble.
+    pub(super) succeeded: bool,
     /// Held whole by an operator.
     pub(super) paused: bool,
     /// The demand told last.
@@ -70,6 +72,7 @@ impl Account {
             gate: Gate::Held { until: Mono(0), reason: crate::quota::HoldReason::Unreachable },
             probe_sent: false,
             owes_health: false,
+            succeeded: false,
             paused: false,
             told: (0, 0),
         }

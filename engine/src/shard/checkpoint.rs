@@ -36,7 +36,7 @@ impl<T> Shard<T> {
     pub fn general_part(&self, journal: &impl Journal) -> CheckpointPart {
         let mut bytes = Vec::new();
         let mut e = Encoder::new(&mut bytes);
-        e.u8(VERSION).u16(GENERAL).u64(journal.end().0);
+        e.u8(VERSION).u16(GENERAL).u64(journal.end().get());
         let holds = self.index.holds();
         e.u32(holds.len() as u32);
         for scope in holds {
@@ -72,14 +72,14 @@ impl<T> Shard<T> {
         let table = self.index.table_of(vshard)?;
         let mut bytes = Vec::new();
         let mut e = Encoder::new(&mut bytes);
-        e.u8(VERSION).u16(vshard.index() as u16).u64(journal.end().0);
+        e.u8(VERSION).u16(vshard.index() as u16).u64(journal.end().get());
         e.u16(self.index.accounts.len() as u16);
         for account in &self.index.accounts {
             e.text(&account.name);
         }
         e.u64(table.len() as u64);
         for record in table.iter() {
-            e.u64(record.tag.get()).u64(record.position.map_or(0, Position::get));
+            e.u64(record.tag.get()).u64(record.position.map_or(0, Position::offset));
             let lanes: Vec<_> = lane::lanes(&self.index.slab, record.lane).collect();
             e.u16(lanes.len() as u16);
             for lane in lanes {
@@ -106,7 +106,7 @@ impl<T> Shard<T> {
 
     fn encode_operation(&self, e: &mut Encoder<'_>, op: OpIndex) {
         let node = &self.index.slab[op];
-        e.u64(node.position().get()).u16(node.target().0).u32(node.sequence_low());
+        e.u64(node.position().offset()).u16(node.target().0).u32(node.sequence_low());
         e.u8(node.priority().get()).u8(node.class() as u8);
         e.u8(u8::from(node.has(OpFlags::INTENT_LOGGED)) | (u8::from(node.has(OpFlags::REDRIVEN)) << 1));
     }
@@ -119,7 +119,7 @@ pub(super) fn load<T>(recovery: &mut Recovery<T>, part: &CheckpointPart) -> Resu
         return Err(d.damaged("version"));
     }
     let number = d.u16("part")?;
-    let seen_to = Lsn(d.u64("seen to")?);
+    let seen_to = Lsn::checked(d.u64("seen to")?).ok_or(d.damaged("seen to"))?;
     if number == GENERAL {
         let (shard, _, seen) = recovery.parts();
         *seen = seen_to;

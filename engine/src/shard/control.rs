@@ -2,11 +2,11 @@
 
 use super::{Output, Shard};
 use crate::entry::{HoldChange, HoldScope};
-use crate::event::AcceptedEvent;
+use crate::event::codec::{self, AcceptedEvent};
 use crate::id::{OperationSeq, RecordHash};
 use crate::index::lsn;
 use crate::journal::{Class, Journal, Kind};
-use crate::json;
+use crate::json::{ObjectWriter, RawObject};
 use crate::operation_slab::{OpIndex, OpState};
 use crate::record::Progress;
 use crate::state::{Reason, State};
@@ -114,12 +114,13 @@ impl<T> Shard<T> {
         if journal.read(position, &mut bytes).is_err() {
             return Some(false);
         }
-        let Ok(event) = AcceptedEvent::decode(&bytes) else { return Some(false) };
+        let data;
+        let Ok(event) = codec::decode(&bytes) else { return Some(false) };
         let written_since = self.fields_written_since(journal, &event, &name);
-        let data = event.data.map(|data| json::without_members(data, &written_since));
-        let mut again = event.clone();
-        again.data = data.as_deref();
-        again.set_targets(&[&name]);
+        data = event.event.data.map(|data| without_members(data, &written_since));
+        let mut again = event;
+        again.event.data = data.as_deref().and_then(RawObject::new);
+        again.targets.retain(|target| *target.name == *name);
         self.scratch.entry.clear();
         again.encode_into(&mut self.scratch.entry);
         let at = journal.append(Class::Outcome, Kind::EventRedriven, &[&self.scratch.entry]).ok()?;
@@ -135,17 +136,17 @@ impl<T> Shard<T> {
         event: &AcceptedEvent<'_>,
         account: &str,
     ) -> Vec<String> {
-        let record = RecordHash(event.record);
+        let record = RecordHash(event.record_hash);
         let mut fields = Vec::new();
         let mut bytes = Vec::new();
         for position in self.later_events(journal, event, account) {
             if journal.read(position, &mut bytes).is_err() {
                 continue;
             }
-            let Ok(later) = AcceptedEvent::decode(&bytes) else { continue };
-            let newer = later.operation_seq > event.operation_seq && later.record == record.0;
-            if let Some(data) = later.data.filter(|_| newer) {
-                fields.extend(json::member_names(data));
+            let Ok(later) = codec::decode(&bytes) else { continue };
+            let newer = later.operation_seq > event.operation_seq && later.record_hash == record.0;
+            if let Some(data) = later.event.data.filter(|_| newer) {
+                fields.extend(data.members().map(|member| member.key.name().into_owned()));
             }
         }
         fields
@@ -179,13 +180,14 @@ impl<T> Shard<T> {
             if journal.read(position, &mut bytes).is_err() {
                 continue;
             }
-            let Ok(event) = AcceptedEvent::decode(&bytes) else { continue };
-            let record = RecordHash(event.record);
+            let Ok(event) = codec::decode(&bytes) else { continue };
+            let record = RecordHash(event.record_hash);
+            let record_id = event.event.record_id.as_deref().unwrap_or_default();
             let name = self.accounts[usize::from(self.index.slab[op].target().0)].name.clone();
-            let Some((states, _)) = self.read_state(journal, record, event.object, event.record_id) else { continue };
+            let Some((states, _)) = self.read_state(journal, record, &event.event.object, record_id) else { continue };
             let seq = OperationSeq(event.operation_seq);
             let known = states[0].target(&name).and_then(|target| target.progress_of(seq)).cloned();
-            let mut progress = known.unwrap_or_else(|| Progress::new(seq, event.operation as u8, position.0));
+            let mut progress = known.unwrap_or_else(|| Progress::new(seq, event.event.operation as u8, position.get()));
             progress.state = State::Dropped;
             progress.reason = None;
             progress.updated_at_ms = now.wall.0;
@@ -225,4 +227,15 @@ impl<T> Shard<T> {
                 && matches(&filter.code, letter.code.map_or("", Reason::as_str))
         })
     }
+}
+
+/// An object without some of its top-level members.
+fn without_members(data: RawObject<'_>, names: &[String]) -> String {
+    let mut out = Vec::new();
+    let mut object = ObjectWriter::open(&mut out);
+    for member in data.members().filter(|member| !names.iter().any(|name| member.key.is(name))) {
+        object.member_escaped(member.key.escaped()).extend_from_slice(member.value.text().as_bytes());
+    }
+    object.close();
+    String::from_utf8(out).expect("written from slices of UTF-8 text")
 }

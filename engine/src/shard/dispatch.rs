@@ -8,13 +8,14 @@ use wal::Lsn;
 use super::calls::OpenCall;
 use super::{CALLS_PER_TURN, Output, Shard};
 use crate::decide::{Step, step};
-use crate::event::AcceptedEvent;
+use crate::event::codec::{self, AcceptedEvent};
 use crate::id::{OperationId, OperationSeq, RecordHash};
 use crate::index::{due, lsn};
 use crate::journal::{Class, Journal, Kind};
-use crate::json;
+use crate::json::{RawObject, compose_patches};
+use crate::mapping::Mapping;
 use crate::operation_slab::{OpFlags, OpIndex, OpState, Target};
-use crate::provider::{CallKind, Request, RequestContext};
+use crate::provider::{CallKind, Field, Request, Subject};
 use crate::quota::{Gate, LeaseId};
 use crate::record::{KeyUse, Progress, RecordState, Resume};
 use crate::state::{Reason, State};
@@ -70,11 +71,7 @@ impl<T> Shard<T> {
         let mut event_bytes = std::mem::take(&mut self.scratch.event);
         let position = lsn(self.index.slab[op].position());
         let read = journal.read(position, &mut event_bytes);
-        let event = match (&read, AcceptedEvent::decode(&event_bytes)) {
-            (Ok(_), Ok(event)) => Some(event),
-            (Err(_), _) | (_, Err(_)) => None,
-        };
-        let go_on = match event {
+        let go_on = match codec::decode(&event_bytes).ok().filter(|_| read.is_ok()) {
             Some(event) => self.start_event(now, journal, op, position, &event),
             None => {
                 // The log reports damage by itself; the operation waits for the operator, and
@@ -95,19 +92,20 @@ impl<T> Shard<T> {
         position: Lsn,
         event: &AcceptedEvent<'_>,
     ) -> bool {
+        let record_id = event.event.record_id.as_deref().unwrap_or_default();
         let target = self.index.slab[op].target();
         let at = usize::from(target.0);
         let name = self.accounts[at].name.clone();
-        if self.index.holds().iter().any(|hold| hold.covers(&name, event.object, event.record_id)) {
+        if self.index.holds().iter().any(|hold| hold.covers(&name, &event.event.object, record_id)) {
             self.index.make_paused(op);
             return true;
         }
-        if let Some(due) = due(now, event.scheduled_at_ms.unwrap_or(0)) {
+        if let Some(due) = due(now, event.event.scheduled_at_ms.unwrap_or(0)) {
             self.index.make_timed(op, OpState::Scheduled, due);
             return true;
         }
-        let record = RecordHash(event.record);
-        let Some((mut states, state_at)) = self.read_state(journal, record, event.object, event.record_id) else {
+        let record = RecordHash(event.record_hash);
+        let Some((mut states, state_at)) = self.read_state(journal, record, &event.event.object, record_id) else {
             self.index.make_paused(op);
             return true;
         };
@@ -117,8 +115,12 @@ impl<T> Shard<T> {
             .and_then(|known| known.progress_of(seq))
             .filter(|progress| !progress.state.is_final())
             .cloned()
-            .unwrap_or_else(|| Progress::new(seq, event.operation as u8, position.0));
-        if let Some(due) = due(now, progress.due_ms) {
+            .unwrap_or_else(|| Progress::new(seq, event.event.operation as u8, position.get()));
+        if progress.key.number == 0 && self.index.slab[op].has(OpFlags::REDRIVEN) {
+            progress.key = self.last_key(journal, record, &name, seq);
+        }
+        let hurried = self.index.slab[op].has(OpFlags::HURRIED);
+        if let Some(due) = due(now, progress.due_ms).filter(|_| !hurried) {
             self.index.make_timed(op, OpState::Backoff, due);
             return true;
         }
@@ -127,12 +129,12 @@ impl<T> Shard<T> {
             progress.resume = Resume::LookUp;
             progress.unknown_since_ms = now.wall.0;
         }
-        let link_to = event.remote_id.filter(|_| known.is_none_or(|known| known.link.remote_id().is_none()));
+        let link_to = event.event.remote_id.as_deref().filter(|_| known.is_none_or(|known| known.link.remote_id().is_none()));
         if let Some(remote_id) = link_to {
             states[0].target_mut(&name).link = crate::record::Link::Linked(remote_id.to_owned());
         }
-        let changed_at_ms = event.changed_at_ms.unwrap_or(event.accepted_at_ms);
-        let ended = match step(event.operation, changed_at_ms, states[0].target(&name), progress.resume) {
+        let changed_at_ms = event.event.changed_at_ms.unwrap_or(event.accepted_at_ms);
+        let ended = match step(event.event.operation, changed_at_ms, states[0].target(&name), progress.resume) {
             Step::End(state, reason) => (state, reason, String::new()),
             Step::Call { kind, beneath } => match self.request(event, &name, &states[0], kind, beneath, &mut progress) {
                 Ok(request) => {
@@ -163,35 +165,38 @@ impl<T> Shard<T> {
         let plan = self.accounts.iter().find(|known| &*known.name == account).and_then(|known| known.plan.as_ref());
         let plan = plan.ok_or(Unsendable { reason: Reason::NoAccount, detail: String::new() })?;
         let target = state.target(account);
-        let data: Cow<'_, [u8]> = match target.filter(|target| beneath && !target.undelivered.is_empty()) {
-            Some(target) => Cow::Owned(json::merge_patch(&target.undelivered, event.data.unwrap_or(b"{}"))),
-            None => Cow::Borrowed(event.data.unwrap_or(b"{}")),
+        let own = event.event.data.map_or("{}", |data| data.text());
+        let beneath = target.filter(|target| beneath && !target.undelivered.is_empty());
+        let data: Cow<'_, str> = match beneath.and_then(|target| object(&target.undelivered)) {
+            Some(undelivered) => Cow::Owned(composed(undelivered, object(own.as_bytes()))),
+            None => Cow::Borrowed(own),
         };
-        let full = matches!(kind, CallKind::Create | CallKind::Upsert);
-        let mapping = plan.mappings.get(event.object);
-        let fields = match (kind, mapping) {
-            (CallKind::Create | CallKind::Upsert | CallKind::Update, Some(mapping)) => {
-                let mapped = mapping.apply(&data, full).map_err(|failure| Unsendable {
-                    reason: Reason::Mapping,
-                    detail: format!("{}: {}", failure.pointer, failure.detail),
-                })?;
-                Cow::Owned(mapped)
+        let mapping = plan.mappings.get(&*event.event.object);
+        let mapped = match mapping.filter(|_| kind.writes_fields()) {
+            Some(mapping) => {
+                let full = matches!(kind, CallKind::Create | CallKind::Upsert);
+                Cow::Owned(mapped(mapping, &data, full)?)
             }
-            (CallKind::Create | CallKind::Upsert | CallKind::Update, None) => data,
-            (CallKind::Delete | CallKind::Read | CallKind::Lookup, _) => Cow::Borrowed(&b"{}"[..]),
+            None => data,
         };
-        let id = OperationId { record: RecordHash(event.record), seq: OperationSeq(event.operation_seq) };
-        let mut request = plan.definition.request(&RequestContext {
-            kind,
-            object: mapping.map_or(event.object, |mapping| mapping.remote()),
-            record_id: event.record_id,
+        let record_id = event.event.record_id.as_deref().unwrap_or_default();
+        let members = if kind.writes_fields() { members(&mapped, record_id, mapping.is_none()) } else { Vec::new() };
+        let fields: Vec<Field<'_>> = members.iter().map(|(name, value)| Field { name, value }).collect();
+        let subject = Subject {
+            object: mapping.map_or(&*event.event.object, |mapping| mapping.remote()),
+            record_id,
             remote_id: target.and_then(|target| target.link.remote_id()),
             fields: &fields,
-            request_id: &id.to_string(),
-            traceparent: event.traceparent,
-        });
+        };
+        let mut request = plan
+            .definition
+            .render(kind, &subject)
+            .map_err(|error| Unsendable { reason: Reason::Mapping, detail: error.to_string() })?;
+        let id = OperationId { record: RecordHash(event.record_hash), seq: OperationSeq(event.operation_seq) };
+        request.request_id = id.to_string();
+        request.traceparent = event.event.traceparent.as_deref().map(str::to_owned);
         if kind.is_write() {
-            progress.key = progress.key.advance(request.digest());
+            progress.key = progress.key.advance(request.digest().0);
             request.idempotency_key = Some(idempotency_key(id, progress.key));
         }
         Ok(request)
@@ -269,6 +274,42 @@ struct Ready {
     key: KeyUse,
     /// The record's newest state frame; 0 when there is none.
     state_at: Lsn,
+}
+
+fn mapped(mapping: &Mapping, data: &str, full: bool) -> Result<String, Unsendable> {
+    let failed = |detail| Unsendable { reason: Reason::Mapping, detail };
+    let data = object(data.as_bytes()).ok_or_else(|| failed("the data is no object".to_owned()))?;
+    let mut out = Vec::new();
+    mapping
+        .apply(data, full, &mut out)
+        .map_err(|failure| failed(format!("{}: {}", failure.pointer, failure.detail)))?;
+    String::from_utf8(out).map_err(|_| failed("the mapping wrote no UTF-8".to_owned()))
+}
+
+/// The members of an object as fields of a request. Without a mapping fields go as they are,
+/// but an `id` that only repeats the record id does not go.
+fn members<'a>(data: &'a str, record_id: &str, as_they_are: bool) -> Vec<(Cow<'a, str>, &'a str)> {
+    let Some(data) = object(data.as_bytes()) else { return Vec::new() };
+    let repeats = |name: &str, value: &str| {
+        as_they_are && name == "id" && (value == record_id || value.trim_matches('"') == record_id)
+    };
+    data.members()
+        .map(|member| (member.key.name(), member.value.text()))
+        .filter(|(name, value)| !repeats(name, value))
+        .collect()
+}
+
+/// The object these bytes are; they were validated when the event was taken.
+fn object(bytes: &[u8]) -> Option<RawObject<'_>> {
+    RawObject::new(std::str::from_utf8(bytes).ok()?)
+}
+
+/// One patch that does what `beneath` and then `above` would do.
+pub(super) fn composed(beneath: RawObject<'_>, above: Option<RawObject<'_>>) -> String {
+    let Some(above) = above else { return beneath.text().to_owned() };
+    let mut out = Vec::new();
+    compose_patches(beneath, above, &mut out);
+    String::from_utf8(out).expect("patches of UTF-8 texts are composed of their slices")
 }
 
 fn idempotency_key(id: OperationId, key: KeyUse) -> String {

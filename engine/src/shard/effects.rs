@@ -71,15 +71,15 @@ mod tests {
 
     #[test]
     fn nothing_leaves_before_its_position_is_durable() {
-        let mut effects = Effects::new(Lsn(64));
-        effects.push(Lsn(64), 1);
-        effects.push(Lsn(128), 2);
-        effects.push(Lsn(128), 3);
-        effects.push(Lsn(200), 4);
+        let mut effects = Effects::new(Lsn::new(64));
+        effects.push(Lsn::new(64), 1);
+        effects.push(Lsn::new(128), 2);
+        effects.push(Lsn::new(128), 3);
+        effects.push(Lsn::new(200), 4);
         assert_eq!(drain(&mut effects), [1]);
-        effects.on_durable(Lsn(127));
+        effects.on_durable(Lsn::new(120));
         assert_eq!(drain(&mut effects), []);
-        effects.on_durable(Lsn(128));
+        effects.on_durable(Lsn::new(128));
         assert_eq!(drain(&mut effects), [2, 3]);
         assert_eq!(effects.waiting_len(), 1);
         assert_eq!(effects.abandon().collect::<Vec<_>>(), [4]);
@@ -87,12 +87,12 @@ mod tests {
 
     #[test]
     fn effects_keep_their_order_even_when_a_later_one_needs_less() {
-        let mut effects = Effects::new(Lsn(0));
-        effects.push(Lsn(100), 1);
-        effects.push(Lsn(50), 2);
-        effects.on_durable(Lsn(60));
+        let mut effects = Effects::new(Lsn::ZERO);
+        effects.push(Lsn::new(104), 1);
+        effects.push(Lsn::new(48), 2);
+        effects.on_durable(Lsn::new(64));
         assert_eq!(drain(&mut effects), []);
-        effects.on_durable(Lsn(100));
+        effects.on_durable(Lsn::new(104));
         assert_eq!(drain(&mut effects), [1, 2]);
     }
 }

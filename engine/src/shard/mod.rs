@@ -222,7 +222,7 @@ impl<T> Shard<T> {
     #[must_use]
     pub fn next_deadline(&self) -> Option<Mono> {
         let leases = self.accounts.iter().filter_map(Account::next_deadline).min();
-        [self.index.timers.next_deadline(), leases].into_iter().flatten().min()
+        [self.index.next_timer(), leases].into_iter().flatten().min()
     }
 
     /// Takes out what was observed since the last time.

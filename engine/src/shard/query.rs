@@ -3,7 +3,8 @@
 use wal::Lsn;
 
 use super::Shard;
-use crate::event::{AcceptedEvent, Operation};
+use crate::event::Operation;
+use crate::event::codec::{self, AcceptedEvent};
 use crate::id::{OperationId, OperationSeq, RecordHash};
 use crate::index::lsn;
 use crate::journal::Journal;
@@ -175,6 +176,28 @@ impl<T> Shard<T> {
         })
     }
 
+    /// The idempotency key an operation used last, from its history.
+    pub(super) fn last_key(
+        &self,
+        journal: &mut impl Journal,
+        record: RecordHash,
+        account: &str,
+        seq: OperationSeq,
+    ) -> crate::record::KeyUse {
+        let mut key = crate::record::KeyUse::default();
+        self.walk_history(journal, record, |frame, at| {
+            let target = &frame.records[0].targets[at];
+            match target.progress_of(seq).filter(|_| target.account == account) {
+                Some(progress) => {
+                    key = progress.key;
+                    false
+                }
+                None => true,
+            }
+        });
+        key
+    }
+
     /// The front operation of each lane of a record.
     pub(super) fn fronts_of(&self, record: RecordHash) -> Vec<OpIndex> {
         let first = self.index.lanes_of(record);
@@ -201,7 +224,7 @@ impl<T> Shard<T> {
         event: &AcceptedEvent<'_>,
         account: &str,
     ) -> Vec<Lsn> {
-        let record = RecordHash(event.record);
+        let record = RecordHash(event.record_hash);
         let mut positions = Vec::new();
         for lane in lane::lanes(&self.index.slab, self.index.lanes_of(record)) {
             let target = usize::from(lane.target(&self.index.slab).0);
@@ -213,7 +236,7 @@ impl<T> Shard<T> {
             let target = &frame.records[0].targets[at];
             match target.last.as_ref().filter(|_| target.account == account) {
                 Some(progress) if progress.seq.0 > event.operation_seq => {
-                    positions.push(Lsn(progress.event));
+                    positions.push(Lsn::checked(progress.event).unwrap_or(Lsn::ZERO));
                     true
                 }
                 Some(progress) => progress.seq.0 != event.operation_seq,
@@ -226,19 +249,19 @@ impl<T> Shard<T> {
     pub(super) fn dead_letter(&mut self, journal: &mut impl Journal, op: OpIndex) -> Option<DeadLetter> {
         let mut bytes = Vec::new();
         journal.read(lsn(self.index.slab[op].position()), &mut bytes).ok()?;
-        let event = AcceptedEvent::decode(&bytes).ok()?;
+        let event = codec::decode(&bytes).ok()?;
         let account = self.accounts[usize::from(self.index.slab[op].target().0)].name.clone();
-        let record = RecordHash(event.record);
+        let record = RecordHash(event.record_hash);
         let seq = OperationSeq(event.operation_seq);
         let mut letter = DeadLetter {
             id: OperationId { record, seq },
-            object: event.object.to_owned(),
-            record_id: event.record_id.to_owned(),
+            object: event.event.object.to_string(),
+            record_id: record_id(&event).to_owned(),
             account: account.to_string(),
             code: None,
             attempts: Vec::new(),
             dead_at_ms: event.accepted_at_ms,
-            data: event.data.unwrap_or_default().to_vec(),
+            data: event.event.data.map(|data| data.text().as_bytes().to_vec()).unwrap_or_default(),
         };
         self.walk_history(journal, record, |frame, at| {
             let target = &frame.records[0].targets[at];
@@ -285,7 +308,7 @@ impl<T> Shard<T> {
                     return;
                 }
             }
-            next = (frame.previous != 0).then_some(Lsn(frame.previous));
+            next = Lsn::checked(frame.previous).filter(|&at| at != Lsn::ZERO);
         }
     }
 
@@ -294,19 +317,19 @@ impl<T> Shard<T> {
         let node = &self.index.slab[op];
         let (node_state, target) = (node.state(), usize::from(node.target().0));
         journal.read(lsn(node.position()), &mut bytes).ok()?;
-        let event = AcceptedEvent::decode(&bytes).ok()?;
+        let event = codec::decode(&bytes).ok()?;
         let account = self.accounts[target].name.clone();
-        let record = RecordHash(event.record);
+        let record = RecordHash(event.record_hash);
         let seq = OperationSeq(event.operation_seq);
-        let states = self.states_of(journal, record, event.object, event.record_id);
+        let states = self.states_of(journal, record, &event.event.object, record_id(&event));
         let known = states.as_ref().and_then(|states| states.target(&account));
         let progress = known.and_then(|known| known.progress_of(seq));
         let (state, reason) = self.live_state(target, node_state, progress);
         Some(Standing {
             id: OperationId { record, seq },
-            object: event.object.to_owned(),
-            record_id: event.record_id.to_owned(),
-            operation: event.operation.as_str(),
+            object: event.event.object.to_string(),
+            record_id: record_id(&event).to_owned(),
+            operation: event.event.operation.as_str(),
             account: account.to_string(),
             state,
             reason,
@@ -366,17 +389,21 @@ impl<T> Shard<T> {
         let mut bytes = Vec::new();
         self.walk_history(journal, standing.id.record, |frame, at| {
             let progress = frame.records[0].targets[at].progress_of(standing.id.seq);
-            accepted = progress.map(|progress| Lsn(progress.event));
+            accepted = progress.map(|progress| Lsn::checked(progress.event).unwrap_or(Lsn::ZERO));
             accepted.is_none()
         });
         if let Some(at) = accepted
             && journal.read(at, &mut bytes).is_ok()
-            && let Ok(event) = AcceptedEvent::decode(&bytes)
+            && let Ok(event) = codec::decode(&bytes)
             && event.operation_seq == standing.id.seq.0
         {
             standing.accepted_at_ms = event.accepted_at_ms;
         }
     }
+}
+
+fn record_id<'a>(event: &'a AcceptedEvent<'_>) -> &'a str {
+    event.event.record_id.as_deref().unwrap_or_default()
 }
 
 fn standing(
@@ -390,7 +417,7 @@ fn standing(
         id: OperationId { record, seq: progress.seq },
         object: state.object.clone(),
         record_id: state.record_id.clone(),
-        operation: Operation::from_byte(progress.operation).map_or("UNKNOWN", Operation::as_str),
+        operation: Operation::ALL.get(usize::from(progress.operation)).map_or("UNKNOWN", |operation| operation.as_str()),
         account: account.to_owned(),
         state: progress.state,
         reason: progress.reason,

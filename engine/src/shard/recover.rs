@@ -11,7 +11,7 @@ use super::effects::Effects;
 use super::{AccountPlan, LoggedLease, Scratch, Shard, ShardSettings};
 use crate::codec::Damaged;
 use crate::entry::{Consumed, HoldChange, Intent, Lease, LeaseReturn};
-use crate::event::AcceptedEvent;
+use crate::event::codec;
 use crate::id::{OperationSeq, RecordHash, VSHARD_COUNT, VShard};
 use crate::index::Index;
 use crate::journal::Kind;
@@ -61,15 +61,15 @@ impl<T> Recovery<T> {
             index,
             accounts,
             calls: CallTable::default(),
-            effects: Effects::new(Lsn(0)),
+            effects: Effects::new(Lsn::ZERO),
             observations: Vec::new(),
             relocation: None,
-            relocated_below: Lsn(0),
+            relocated_below: Lsn::ZERO,
             dice,
             scratch: Scratch::default(),
             fenced: false,
         };
-        Self { shard, seen: vec![Lsn(0); VSHARD_COUNT], seen_general: Lsn(0), replayed: 0 }
+        Self { shard, seen: vec![Lsn::ZERO; VSHARD_COUNT], seen_general: Lsn::ZERO, replayed: 0 }
     }
 
     /// Takes one part of a checkpoint.
@@ -91,20 +91,20 @@ impl<T> Recovery<T> {
         let shard = &mut self.shard;
         match kind {
             Kind::Event => {
-                let event = AcceptedEvent::decode(payload).map_err(|_| Damaged { what: "event", offset: 0 })?;
-                if event.producer != 0 && general {
-                    shard.index.producers.settle(event.producer, event.producer_seq, event.producer_base);
+                let event = codec::decode(payload).map_err(|_| Damaged { what: "event", offset: 0 })?;
+                if let Some(from) = event.producer.filter(|_| general) {
+                    shard.index.producers.settle(from.producer_hash, from.seq, from.acked_base);
                 }
-                if self.seen[RecordHash(event.record).vshard().index()] <= at {
-                    shard.index.note_object(event.object);
+                if self.seen[RecordHash(event.record_hash).vshard().index()] <= at {
+                    shard.index.note_object(&event.event.object);
                     shard.queue_targets(now, at, &event);
                 }
             }
             Kind::EventMoved | Kind::EventRedriven => {
-                let event = AcceptedEvent::decode(payload).map_err(|_| Damaged { what: "event", offset: 0 })?;
-                let record = RecordHash(event.record);
+                let event = codec::decode(payload).map_err(|_| Damaged { what: "event", offset: 0 })?;
+                let record = RecordHash(event.record_hash);
                 if self.seen[record.vshard().index()] <= at {
-                    for account in event.targets() {
+                    for account in event.targets.iter().map(|target| &*target.name) {
                         let target = shard.account(account);
                         if kind == Kind::EventMoved {
                             let seq = OperationSeq(event.operation_seq);

@@ -7,7 +7,7 @@
 use wal::Lsn;
 
 use super::Shard;
-use crate::event::AcceptedEvent;
+use crate::event::codec;
 use crate::id::{RecordHash, VSHARD_COUNT, VShard};
 use crate::index::{lsn, position};
 use crate::journal::{Class, Journal, Kind};
@@ -73,7 +73,7 @@ impl<T> Shard<T> {
                 Some(record) => {
                     bytes += self.relocate_record(now, journal, &mut sweep, record);
                     records += 1;
-                    sweep.next = record.tag.next();
+                    sweep.next = record.tag.successor();
                     if sweep.next.is_none() {
                         bytes += self.relocate_dead(journal, &mut sweep, vshard);
                         sweep.vshard += 1;
@@ -155,13 +155,13 @@ impl<T> Shard<T> {
         let mut payload = std::mem::take(&mut self.scratch.event);
         let mut copied = None;
         if journal.read(at, &mut payload).is_ok()
-            && let Ok(event) = AcceptedEvent::decode(&payload)
+            && let Ok(event) = codec::decode(&payload)
             && let Ok(to) = journal.append(Class::Outcome, Kind::EventMoved, &[&payload])
         {
             let seq = crate::id::OperationSeq(event.operation_seq);
-            for account in event.targets() {
+            for account in event.targets.iter().map(|target| &*target.name) {
                 let target = self.index.account(account);
-                self.index.apply_event_moved(to, RecordHash(event.record), seq, target);
+                self.index.apply_event_moved(to, RecordHash(event.record_hash), seq, target);
             }
             debug_assert_eq!(self.index.slab[op].position(), position(to));
             copied = Some(payload.len());

@@ -5,14 +5,16 @@ use std::time::Duration;
 use wal::Lsn;
 
 use super::calls::OpenCall;
-use super::{CallId, Observation, Shard};
+use super::dispatch::composed;
+use super::{AccountPlan, CallId, Observation, Shard};
 use crate::decide::{Outcome, class_of, conclude};
-use crate::event::{AcceptedEvent, Operation};
+use crate::event::Operation;
+use crate::event::codec::{self, AcceptedEvent};
 use crate::id::RecordHash;
 use crate::index::lsn;
 use crate::journal::{Class, Journal, Kind};
-use crate::json;
-use crate::provider::{CallKind, Reply, SendFailure, Verdict};
+use crate::provider::{CallKind, Reply, RetryAfter, SendFailure, Verdict};
+use crate::json::RawObject;
 use crate::quota::{Ended, FromShard, Gate, Trouble};
 use crate::record::{Attempt, DETAIL_MAX, Progress, RecordState, StateFrame};
 use crate::state::State;
@@ -30,66 +32,78 @@ impl<T> Shard<T> {
         let Some(call) = self.calls.remove(call) else { return };
         let account = &self.accounts[usize::from(call.target.0)];
         let Some(plan) = account.plan.clone() else { return };
-        let name = account.name.clone();
         let mut event_bytes = std::mem::take(&mut self.scratch.event);
         let read = journal.read(lsn(self.index.slab[call.op].position()), &mut event_bytes);
-        let event = read.ok().and_then(|_| AcceptedEvent::decode(&event_bytes).ok());
-        let Some(event) = event else {
-            self.index.make_paused(call.op);
-            self.scratch.event = event_bytes;
-            return;
-        };
+        match codec::decode(&event_bytes).ok().filter(|_| read.is_ok()) {
+            Some(event) => self.settle_event(now, journal, &call, &plan, &event, result, ended_at),
+            None => self.index.make_paused(call.op),
+        }
+        self.scratch.event = event_bytes;
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "one outcome, taken apart by its only caller")]
+    fn settle_event(
+        &mut self,
+        now: Now,
+        journal: &mut impl Journal,
+        call: &OpenCall,
+        plan: &AccountPlan,
+        event: &AcceptedEvent<'_>,
+        result: &Result<Reply, SendFailure>,
+        ended_at: Mono,
+    ) {
+        let name = &plan.name;
+        let record_id = event.event.record_id.as_deref().unwrap_or_default();
         let verdict = match result {
-            Ok(reply) => plan.definition.classify(call.kind, event.record_id, reply, now.wall),
-            Err(failure) => Verdict::of_failure(call.kind, failure),
+            Ok(reply) => plan.definition.classify(call.kind, record_id, reply, timestamp(now)),
+            Err(failure) => failure.verdict(),
         };
         self.observe(Observation::Call {
             account: name.clone(),
             class: class_of(&verdict),
             seconds: ended_at.saturating_since(call.started).as_secs_f64(),
         });
-        self.report(&call, &verdict, result, now, ended_at);
-        if let Some((mut states, _)) = self.read_state(journal, call.record, event.object, event.record_id) {
-            let target = states[0].target_mut(&name);
-            if let Some(remote_id) = event.remote_id.filter(|_| target.link.remote_id().is_none()) {
-                target.link = crate::record::Link::Linked(remote_id.to_owned());
-            }
-            let position = self.index.slab[call.op].position();
-            let mut progress = target
-                .progress_of(call.seq)
-                .filter(|progress| !progress.state.is_final())
-                .cloned()
-                .unwrap_or_else(|| Progress::new(call.seq, event.operation as u8, lsn(position).0));
-            progress.key = call.key;
-            if call.kind == CallKind::Lookup && progress.resume == crate::record::Resume::Normal {
-                self.note_interrupted(&call, &mut progress, now, event.operation);
-            }
-            let outcome = Outcome {
-                operation: event.operation,
-                changed_at_ms: event.changed_at_ms.unwrap_or(event.accepted_at_ms),
-                kind: call.kind,
-                verdict: &verdict,
-                now_ms: now.wall.0,
-                retry: &plan.retry,
-                settle: plan.settle,
-                probe: call.probe,
-            };
-            conclude(&outcome, &mut target.link, &mut progress, &mut self.dice);
-            if event.operation == Operation::Read && progress.state == State::Synced {
-                progress.result = result.as_ref().map(|reply| reply.body.to_vec()).unwrap_or_default();
-            }
-            let (status, detail) = words(&verdict, result);
-            progress.push_attempt(Attempt {
-                at_ms: now.wall.0,
-                status,
-                class: class_of(&verdict),
-                detail: clipped(detail),
-            });
-            self.log_progress(now, journal, call.record, states, &name, progress, &event, String::new());
-        } else {
+        self.report(call, &verdict, result, now, ended_at);
+        let Some((mut states, _)) = self.read_state(journal, call.record, &event.event.object, record_id) else {
             self.index.make_paused(call.op);
+            return;
+        };
+        let target = states[0].target_mut(name);
+        if let Some(remote_id) = event.event.remote_id.as_deref().filter(|_| target.link.remote_id().is_none()) {
+            target.link = crate::record::Link::Linked(remote_id.to_owned());
         }
-        self.scratch.event = event_bytes;
+        let position = self.index.slab[call.op].position();
+        let mut progress = target
+            .progress_of(call.seq)
+            .filter(|progress| !progress.state.is_final())
+            .cloned()
+            .unwrap_or_else(|| Progress::new(call.seq, event.event.operation as u8, lsn(position).get()));
+        progress.key = call.key;
+        if call.kind == CallKind::Lookup && progress.resume == crate::record::Resume::Normal {
+            self.note_interrupted(call, &mut progress, now, event.event.operation);
+        }
+        let outcome = Outcome {
+            operation: event.event.operation,
+            changed_at_ms: event.event.changed_at_ms.unwrap_or(event.accepted_at_ms),
+            kind: call.kind,
+            verdict: &verdict,
+            now_ms: now.wall.0,
+            retry: &plan.retry,
+            settle: plan.settle,
+            probe: call.probe,
+        };
+        conclude(&outcome, &mut target.link, &mut progress, &mut self.dice);
+        if event.event.operation == Operation::Read && progress.state == State::Synced {
+            progress.result = result.as_ref().map(|reply| reply.body.to_vec()).unwrap_or_default();
+        }
+        let (status, detail) = words(&verdict, result);
+        progress.push_attempt(Attempt {
+            at_ms: now.wall.0,
+            status,
+            class: class_of(&verdict),
+            detail: clipped(detail),
+        });
+        self.log_progress(now, journal, call.record, states, name, progress, event, String::new());
     }
 
     /// A create that was under way when the engine stopped is looked up; the log has only its
@@ -125,14 +139,9 @@ impl<T> Shard<T> {
         }
         let target = states[0].target_mut(account);
         match progress.state {
-            State::Synced if event.operation != Operation::Read => target.undelivered.clear(),
-            State::Failed if event.operation != Operation::Delete => {
-                let fields = event.data.unwrap_or(b"{}");
-                target.undelivered = if target.undelivered.is_empty() {
-                    fields.to_vec()
-                } else {
-                    json::merge_patch(&target.undelivered, fields)
-                };
+            State::Synced if event.event.operation != Operation::Read => target.undelivered.clear(),
+            State::Failed if event.event.operation != Operation::Delete => {
+                target.undelivered = undelivered(&target.undelivered, event);
             }
             _ => {}
         }
@@ -141,7 +150,7 @@ impl<T> Shard<T> {
         let moved = states[0].targets.iter().position(|target| target.account == account);
         let frame = StateFrame {
             record: record.0,
-            previous: self.index.state_position(record).map_or(0, |at| at.0),
+            previous: self.index.state_position(record).map_or(0, |at| at.get()),
             moved: moved.map(|at| at as u8),
             records: states,
         };
@@ -157,7 +166,7 @@ impl<T> Shard<T> {
             let taken = Duration::from_millis(now.wall.0.saturating_sub(event.accepted_at_ms).max(0).unsigned_abs());
             self.observe(Observation::Ended {
                 account: account.into(),
-                operation: event.operation.as_str(),
+                operation: event.event.operation.as_str(),
                 state,
                 seconds: taken.as_secs_f64(),
             });
@@ -174,7 +183,7 @@ impl<T> Shard<T> {
         record_id: &str,
     ) -> Option<(Vec<RecordState>, Lsn)> {
         let Some(at) = self.index.state_position(record) else {
-            return Some((vec![RecordState::new(object, record_id)], Lsn(0)));
+            return Some((vec![RecordState::new(object, record_id)], Lsn::ZERO));
         };
         journal.read(at, &mut self.scratch.state).ok()?;
         let mut states = StateFrame::decode(&self.scratch.state).ok()?.records;
@@ -199,17 +208,21 @@ impl<T> Shard<T> {
         let Some(id) = account.id else { return };
         let mut words = Vec::new();
         if let Some(lease) = call.lease {
-            let answered = result.is_ok() || matches!(result, Err(failure) if failure.before_sent());
+            let answered = result.is_ok() || matches!(result, Err(SendFailure::BeforeSent { .. }));
             let ended = if answered { Ended::Answered } else { Ended::Unanswered };
             words.push(FromShard::Completed { account: id, lease, count: 1, completed_at: ended_at, ended });
         }
         match trouble(verdict, now) {
-            Some(trouble) => words.push(FromShard::Trouble { account: id, trouble, probe: call.probe }),
+            Some(trouble) => {
+                let after_success = std::mem::take(&mut account.succeeded);
+                words.push(FromShard::Trouble { account: id, trouble, probe: call.probe, after_success });
+            }
             None if call.probe || account.owes_health => {
+                account.succeeded = true;
                 account.owes_health = false;
                 words.push(FromShard::Healthy { account: id, probe: call.probe });
             }
-            None => {}
+            None => account.succeeded = true,
         }
         if call.probe {
             account.gate = Gate::Held { until: now.mono, reason: crate::quota::HoldReason::Failing };
@@ -223,20 +236,38 @@ impl<T> Shard<T> {
 /// What a verdict says about the account rather than the record.
 fn trouble(verdict: &Verdict, now: Now) -> Option<Trouble> {
     match verdict {
-        Verdict::Throttled { retry_after } => {
-            Some(Trouble::Throttled { until: retry_after.map(|after| now.mono.saturating_add(after)) })
+        Verdict::Throttled { retry_after, .. } => {
+            let until = match retry_after {
+                RetryAfter::Wait(wait) => Some(now.mono.saturating_add(*wait)),
+                RetryAfter::BackOff => None,
+            };
+            Some(Trouble::Throttled { until })
         }
-        Verdict::Unauthorized => Some(Trouble::Unauthorized),
+        Verdict::Unauthorized { .. } => Some(Trouble::Unauthorized),
         Verdict::Unreachable { .. } => Some(Trouble::Unreachable),
         Verdict::Transient { .. } | Verdict::Unknown { .. } => Some(Trouble::Failing),
         Verdict::Done { .. }
         | Verdict::Found { .. }
         | Verdict::Absent
-        | Verdict::Gone
-        | Verdict::Duplicate
+        | Verdict::Gone { .. }
+        | Verdict::Duplicate { .. }
         | Verdict::Conflict { .. }
         | Verdict::Permanent { .. } => None,
     }
+}
+
+/// Fields that failed, over those that had failed before.
+fn undelivered(before: &[u8], event: &AcceptedEvent<'_>) -> Vec<u8> {
+    let Some(fields) = event.event.data else { return before.to_vec() };
+    let before = std::str::from_utf8(before).ok().and_then(RawObject::new);
+    match before {
+        Some(before) => composed(before, Some(fields)).into_bytes(),
+        None => fields.text().as_bytes().to_vec(),
+    }
+}
+
+fn timestamp(now: Now) -> jiff::Timestamp {
+    jiff::Timestamp::from_millisecond(now.wall.0).unwrap_or(jiff::Timestamp::MAX)
 }
 
 fn words(verdict: &Verdict, result: &Result<Reply, SendFailure>) -> (u16, String) {
