@@ -1,5 +1,10 @@
 //! The `/__mock/…` endpoints, asked of the model.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test that cannot go on says so by panicking"
+)]
+
 use std::time::Duration;
 
 use http::Method;

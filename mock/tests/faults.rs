@@ -1,5 +1,10 @@
 //! What each fault does to a call, and that a seed gives the same run twice.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test that cannot go on says so by panicking"
+)]
+
 use std::time::Duration;
 
 use http::Method;

@@ -1,5 +1,10 @@
 //! Limits against a count that looks at every call again.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test that cannot go on says so by panicking"
+)]
+
 use std::time::Duration;
 
 use http::Method;
