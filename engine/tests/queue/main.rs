@@ -1,9 +1,11 @@
 //! The structures that hold a shard's backlog, each beside a naive model.
 
+mod dedup;
 mod lanes;
 mod operation_slab;
 mod ready_queue;
 mod record_table;
+mod timer;
 
 use proptest::test_runner::Config;
 use syncline_engine::operation_slab::{NewOperation, OpClass, Position, Priority, Target};
@@ -19,10 +21,10 @@ fn cases() -> Config {
 
 fn operation(number: u32, target: u16, priority: u8, class: OpClass) -> NewOperation {
     NewOperation {
-        position: Position::new(8 + 8 * u64::from(number)).unwrap(),
+        position: Position::new(8 + 8 * u64::from(number)).expect("a multiple of 8"),
         target: Target(target),
         sequence_low: number,
-        priority: Priority::new(priority).unwrap(),
+        priority: Priority::new(priority).expect("from 1 to 10"),
         class,
     }
 }

@@ -125,7 +125,7 @@ fn a_known_record_takes_at_most_32_bytes_at_every_size_up_and_down() {
 #[test]
 fn a_sweep_in_steps_sees_what_stays_once_while_the_table_grows_and_shrinks() {
     let mut table = RecordTable::new();
-    let stays = |number: u64| number % 3 == 0;
+    let stays = |number: u64| number.is_multiple_of(3);
     for number in 0..3_000 {
         table
             .entry(RecordTag::from_hash(scatter(number)))
