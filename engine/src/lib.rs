@@ -1,1 +1,3 @@
 //! syncline engine
+
+pub mod provider;
