@@ -1,3 +1,5 @@
 //! syncline engine
-
-pub mod provider;
+pub mod refusal;
+pub mod state;
+pub mod timestamp;
+pub mod view;
