@@ -1,1 +1,4 @@
 //! syncline net
+
+pub mod gate;
+pub mod ingest;
