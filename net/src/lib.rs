@@ -1,3 +1,4 @@
 //! syncline net
-pub mod http;
-pub mod metrics;
+
+pub mod gate;
+pub mod ingest;
