@@ -209,7 +209,6 @@ fn replace_tail(
     tail: OpIndex,
 ) {
     let next_lane = slab[old].next_lane();
-    slab[old].set_next_lane(None);
     slab[tail].set_next_lane(next_lane);
     match before {
         Some(before) => slab[before].set_next_lane(Some(tail)),

@@ -21,7 +21,6 @@ pub struct OperationSlab {
     /// A present chunk without operations, kept so that a backlog at a chunk's edge does not allocate
     /// at every turn.
     spare: Option<u32>,
-    present: usize,
     len: usize,
 }
 
@@ -62,7 +61,6 @@ impl OperationSlab {
         let chunk = &mut self.chunks[at as usize];
         if chunk.nodes.is_empty() {
             *chunk = Chunk::allocate();
-            self.present += 1;
         }
         if self.spare == Some(at) {
             self.spare = None;
@@ -129,10 +127,10 @@ impl OperationSlab {
         nodes.filter(|(_, node)| !node.is_free())
     }
 
-    /// Heap memory held, free nodes included.
+    /// Heap memory held, free nodes included. Passes all chunks.
     pub fn memory_bytes(&self) -> usize {
-        self.present * Self::CHUNK_OPERATIONS * OPERATION_BYTES
-            + self.chunks.capacity() * size_of::<Chunk>()
+        let nodes: usize = self.chunks.iter().map(|chunk| chunk.nodes.len()).sum();
+        nodes * OPERATION_BYTES + self.chunks.capacity() * size_of::<Chunk>()
     }
 
     fn add_chunk(&mut self) -> u32 {
@@ -154,7 +152,6 @@ impl OperationSlab {
         };
         self.spare = Some(empty.min(other));
         self.chunks[empty.max(other) as usize] = Chunk::default();
-        self.present -= 1;
     }
 }
 

@@ -12,8 +12,8 @@ use crate::id::RecordHash;
 /// | --- | --- | --- |
 /// | 0–7 | position / 8 (48 bits), target (16 bits) | position 0: the node is free |
 /// | 8–11 | sequence, low 32 bits | |
-/// | 12–15 | next in its lane, the tail's next is the head | free: next free node; dead: low 32 bits of the record's hash |
-/// | 16–19 | tail of the record's next lane, in a tail only | dead: its high 32 bits |
+/// | 12–15 | next in its lane, the tail's next is the head | free: next free node; dead: low 32 bits of the tag |
+/// | 16–19 | tail of the record's next lane, read in a tail only | dead: high 16 bits of the tag |
 /// | 20–23 | previous in its list | in the timer queue: due tick |
 /// | 24–27 | next in its list | |
 /// | 28 | priority (low half), best priority of the lane (high half, in a head only) | |

@@ -1,6 +1,7 @@
-use std::collections::HashMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use proptest::prelude::*;
+use proptest::test_runner::Config;
 use syncline_engine::operation_slab::{
     NewOperation, OPERATION_BYTES, OpClass, OpFlags, OpIndex, OpState, OperationSlab, Position,
     Priority, Target,
@@ -30,9 +31,9 @@ proptest! {
             }
             prop_assert_eq!(slab.len(), model.len());
         }
-        let held: HashMap<OpIndex, u32> =
+        let held: BTreeMap<OpIndex, u32> =
             slab.iter().map(|(op, node)| (op, node.sequence_low())).collect();
-        prop_assert_eq!(held, model.iter().copied().collect::<HashMap<_, _>>());
+        prop_assert_eq!(held, model.iter().copied().collect::<BTreeMap<_, _>>());
     }
 
     #[test]
@@ -86,6 +87,37 @@ proptest! {
             class: node.class(),
         };
         prop_assert_eq!(read, new);
+    }
+}
+
+proptest! {
+    #![proptest_config(Config { cases: 40, ..cases() })]
+
+    /// A few chunks that fill and empty from either end.
+    #[test]
+    fn chunks_come_and_go_without_touching_what_is_held(
+        steps in prop::collection::vec((0..3_u8, 1..3 * OperationSlab::CHUNK_OPERATIONS), 1..12),
+    ) {
+        const CHUNK_BYTES: usize = OperationSlab::CHUNK_OPERATIONS * OPERATION_BYTES;
+        let mut slab = OperationSlab::new();
+        let mut held: VecDeque<(OpIndex, u32)> = VecDeque::new();
+        let mut numbers = 0..;
+        for (step, count) in steps {
+            if step == 0 || held.is_empty() {
+                held.extend(numbers.by_ref().take(count).map(|number| {
+                    (slab.insert(operation(number, 0, 5, OpClass::Update)), number)
+                }));
+            } else {
+                let leave = count.min(held.len());
+                let leaving = if step == 1 { 0..leave } else { held.len() - leave..held.len() };
+                held.drain(leaving).for_each(|(op, _)| slab.remove(op));
+            }
+        }
+        let found: BTreeMap<OpIndex, u32> =
+            slab.iter().map(|(op, node)| (op, node.sequence_low())).collect();
+        prop_assert_eq!(found, held.iter().copied().collect::<BTreeMap<_, _>>());
+        held.into_iter().for_each(|(op, _)| slab.remove(op));
+        prop_assert!(slab.memory_bytes() <= CHUNK_BYTES + 1024, "one spare chunk stays");
     }
 }
 

@@ -242,3 +242,24 @@ fn spent_moves_leave_a_deadline_that_is_not_ahead() {
         "at most six moves each, a hundred a turn: {turns}"
     );
 }
+
+#[test]
+fn an_operation_is_cancelled_from_a_slot_on_its_way_down_too() {
+    for moves in [0, 1, 100, 500, 999] {
+        let mut slab = OperationSlab::new();
+        let mut timers = TimerQueue::new(BASE_MS);
+        let mut waiting = Vec::new();
+        for number in 0..1_000 {
+            let op = slab.insert(operation(number, 0, 5, OpClass::Update));
+            let due = BASE_MS + DAY_MS + 100 * u64::from(number);
+            timers.insert(&mut slab, op, due).unwrap();
+            waiting.push(op);
+        }
+        let now = timers.next_deadline().expect("a thousand wait");
+        assert_eq!(timers.pop_due(&mut slab, now, &mut moves.clone()), None);
+        for op in waiting {
+            assert!(timers.cancel(&mut slab, op), "after {moves} moves");
+        }
+        assert!(timers.is_empty() && timers.next_deadline().is_none());
+    }
+}
