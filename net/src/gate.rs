@@ -38,7 +38,6 @@ struct Shared {
 pub fn wake_gate() -> io::Result<(WakeGate, WakeReceiver)> {
     let (ours, theirs) = UnixStream::pair()?;
     ours.set_nonblocking(true)?;
-    theirs.set_nonblocking(true)?;
     let shared = Arc::new(Shared {
         latch: Latch::default(),
         bell: ours,
@@ -69,7 +68,7 @@ impl WakeGate {
 }
 
 impl WakeReceiver {
-    /// The socket that becomes readable, non-blocking, and what arms the gate again.
+    /// The socket that becomes readable, in blocking mode, and what arms the gate again.
     ///
     /// After each wake-up: read what is there, [`Rearm::rearm`], then drain every ring. In this
     /// order no push is missed.

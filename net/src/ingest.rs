@@ -6,19 +6,29 @@
 //! The protocol is specified in `docs/design/ingest-protocol.md`.
 
 mod answer;
+mod connection;
+mod deadlines;
 mod exchange;
 pub mod frame;
+mod hub;
 mod in_flight;
 mod intake;
 mod line;
+mod monoio_driver;
 mod numbering;
 mod refusal;
 mod seq_member;
+mod server;
 mod session;
+mod signal;
+mod socket;
+pub mod tokio_driver;
 
 pub use answer::{AckBody, Answer, ErrorBody, RejectBody, WelcomeBody};
+pub use deadlines::TimeLimits;
 pub use intake::{BatchId, Busy, Greeting, Intake, Producer, SessionId, Settled, Welcome};
 pub use refusal::{Code, Refusal};
+pub use server::{Driver, Limits, Server, StopSignal};
 pub use session::{Session, SessionLimits};
 
 /// Largest event, as a line or inside a frame (PRODUCT section 6: 1 MiB an event).

@@ -58,7 +58,7 @@ struct Window {
     granted: u64,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 struct Acks {
     settled: u64,
     told: u64,
@@ -113,11 +113,7 @@ impl Exchange {
             return Greeted::No;
         }
         if let Some(fault) = hello.fault() {
-            let refusal = Refusal {
-                code: Code::InvalidField,
-                detail: fault.into(),
-                pointer: Some("/hello/producer".to_owned()),
-            };
+            let refusal = Refusal::at(Code::InvalidField, "/hello/producer", fault);
             self.end(&Answer::Error(ErrorBody::refused(&refusal)));
             return Greeted::No;
         }
@@ -366,10 +362,16 @@ impl Exchange {
 
     /// The cumulative ack and the credit, once per piece of output however many batches settled.
     fn say_due(&mut self) {
-        let Acks { settled, told, .. } = self.acks;
-        let again = std::mem::take(&mut self.acks.again) && settled > 0;
-        if settled > told || again {
+        let Acks {
+            settled,
+            told,
+            again,
+        } = self.acks;
+        // With a batch in flight its ack will do.
+        let repeat = again && settled > 0 && self.is_quiet();
+        if settled > told || repeat {
             self.acks.told = settled;
+            self.acks.again = false;
             self.say(&Answer::Ack(AckBody { seq: settled }));
         }
         let credit = self.window.freed + self.limits.unacked_bytes_max;

@@ -369,10 +369,11 @@ mod tests {
         out
     }
 
-    fn read_one(bytes: &[u8]) -> Result<Option<(Kind, u64, u32, Vec<u8>)>, BadFrame> {
+    /// Whether there is a whole frame.
+    fn read_one(bytes: &[u8]) -> Result<bool, BadFrame> {
         let mut reader = FrameReader::default();
         let frame = reader.next(&mut &*bytes)?;
-        Ok(frame.map(|f| (f.kind, f.seq, f.count, f.payload().to_vec())))
+        Ok(frame.is_some())
     }
 
     #[test]
@@ -393,13 +394,13 @@ mod tests {
             let mut bad = good.clone();
             bad[bit / 8] ^= 1 << (bit % 8);
             // A flip in the length may make the frame wait for more, never pass.
-            assert!(!matches!(read_one(&bad), Ok(Some(_))), "bit {bit}");
+            assert_ne!(read_one(&bad), Ok(true), "bit {bit}");
         }
     }
 
     #[test]
     fn a_wrong_start_is_told_by_its_first_wrong_byte() {
-        assert_eq!(read_one(b"\xf5"), Ok(None));
+        assert_eq!(read_one(b"\xf5"), Ok(false));
         assert_eq!(read_one(b"G"), Err(BadFrame::Magic(b'G')));
         assert_eq!(read_one(b"\xf5\x02"), Err(BadFrame::Version(2)));
         assert_eq!(read_one(b"\xf5\x01\x09"), Err(BadFrame::Kind(9)));
@@ -488,7 +489,7 @@ mod tests {
             let mut reader = FrameReader::default();
             for mut piece in bytes.chunks(step) {
                 while let Ok(Some(frame)) = reader.next(&mut piece) {
-                    let _ = frame.events();
+                    frame.events().ok();
                 }
             }
         }

@@ -13,6 +13,30 @@ pub struct Refusal {
     pub pointer: Option<String>,
 }
 
+impl Refusal {
+    /// A refusal that concerns no place inside the input.
+    pub fn new(code: Code, detail: impl Into<Cow<'static, str>>) -> Self {
+        Refusal {
+            code,
+            detail: detail.into(),
+            pointer: None,
+        }
+    }
+
+    /// A refusal of one place.
+    pub fn at(
+        code: Code,
+        pointer: impl Into<String>,
+        detail: impl Into<Cow<'static, str>>,
+    ) -> Self {
+        Refusal {
+            code,
+            detail: detail.into(),
+            pointer: Some(pointer.into()),
+        }
+    }
+}
+
 /// The code table shared by TCP, list items and problems.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[expect(missing_docs, reason = "stand-in until the engine's table is merged")]

@@ -173,8 +173,13 @@ impl Session {
             && self.exchange.has_room()
     }
 
-    /// Whether only [`Session::resume`] can move the session, not the settling of its batches.
-    pub fn is_paused(&self) -> bool {
+    /// Whether [`Session::resume`] is worth a try although nothing was written: rings were full,
+    /// or a hello had to wait.
+    pub fn needs_retry(&self) -> bool {
+        self.exchange.is_busy() || !(self.held.is_empty() || self.exchange.is_output_full())
+    }
+
+    fn is_paused(&self) -> bool {
         self.exchange.is_busy() || !self.held.is_empty()
     }
 
@@ -324,11 +329,11 @@ fn take_line<I: Intake>(exchange: &mut Exchange, intake: &mut I, text: &[u8]) ->
         SeqMember::NotANumber => exchange.take(
             intake,
             None,
-            Err(Refusal {
-                code: Code::InvalidField,
-                detail: "seq must be an unsigned integer".into(),
-                pointer: Some("/seq".to_owned()),
-            }),
+            Err(Refusal::at(
+                Code::InvalidField,
+                "/seq",
+                "seq must be an unsigned integer",
+            )),
         ),
     }
     false
@@ -338,11 +343,7 @@ fn take_long_line<I: Intake>(exchange: &mut Exchange, intake: &mut I) {
     if !exchange.is_welcome() && !greet_anonymous(exchange, intake, b"") {
         return;
     }
-    let refusal = Refusal {
-        code: Code::TooLarge,
-        detail: "an event may have 1 MiB".into(),
-        pointer: None,
-    };
+    let refusal = Refusal::new(Code::TooLarge, "an event may have 1 MiB");
     exchange.take(intake, None, Err(refusal));
 }
 

@@ -1,0 +1,11 @@
+//! TCP ingest: the protocol without I/O, both drivers over loopback, and the bytes on the wire.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod drivers;
+mod engine;
+mod golden;
+mod session_frames;
+mod session_lines;
+mod talk;
+mod throughput;
