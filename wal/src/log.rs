@@ -16,7 +16,7 @@ use crate::options::LogOptions;
 use crate::page::PAGE_BYTES;
 use crate::salt::segment_salt;
 use crate::scan::SegmentScan;
-use crate::segment::{SEGMENT_HEADER_BYTES, SegmentHead, SegmentTail};
+use crate::segment::{SEGMENT_HEADER_BYTES, SegmentHead};
 use crate::space::{Space, SpareShelf};
 use crate::storage::Storage;
 use crate::watermark::Watermark;
@@ -297,7 +297,11 @@ impl<S: Storage> Log<S> {
             kind = BlockKind::Seal;
         }
         let block = *self.stage.waiting()?;
-        if self.stage.open_block().is_some_and(|open| open.lsn == block.lsn) {
+        if self
+            .stage
+            .open_block()
+            .is_some_and(|open| open.lsn == block.lsn)
+        {
             self.close_block();
         }
         let (header, salt) = self.segment_header(block.segment);
@@ -318,8 +322,13 @@ impl<S: Storage> Log<S> {
         self.next_seq += 1;
         self.chain = chain;
         let seal = kind == BlockKind::Seal;
-        let in_flight =
-            InFlight { segment: block.segment, end, chain, wall_ms: head.wall_ms, seal };
+        let in_flight = InFlight {
+            segment: block.segment,
+            end,
+            chain,
+            wall_ms: head.wall_ms,
+            seal,
+        };
         self.in_flight = Some(in_flight);
         let base = self.table.by_number(block.segment)?.base;
         Some(Block {
@@ -353,7 +362,10 @@ impl<S: Storage> Log<S> {
             }
         };
         let done = self.in_flight.take().expect("a block is with the writer");
-        assert!(self.stage.on_committed(committed.block.bytes), "the block is this log's");
+        assert!(
+            self.stage.on_committed(committed.block.bytes),
+            "the block is this log's"
+        );
         assert!(done.end > self.durable, "commits go forward");
         self.durable = done.end;
         self.synced = self.synced.max(committed.synced);
@@ -361,7 +373,10 @@ impl<S: Storage> Log<S> {
         if done.seal {
             self.sealed_end = done.end;
         }
-        let entry = self.table.by_number_mut(done.segment).expect("its segment is live");
+        let entry = self
+            .table
+            .by_number_mut(done.segment)
+            .expect("its segment is live");
         entry.end = done.end;
         entry.chain = done.chain;
         entry.last_wall_ms = done.wall_ms;
@@ -406,18 +421,19 @@ impl<S: Storage> Log<S> {
     /// # Errors
     /// When there is no frame, when it does not verify, when the disk refuses.
     pub fn read(&mut self, lsn: Lsn, out: &mut Vec<u8>) -> Result<FrameKind, ReadError> {
+        let Some(segment) = self.table.by_lsn(lsn) else {
+            return Err(ReadError::NoFrame { lsn });
+        };
         if self.stage.start().is_some_and(|start| start <= lsn) {
-            let Some(Ok((kind, payload))) = self.stage.read(lsn) else {
+            let Some(Ok(frame)) = self.stage.read(lsn) else {
                 return Err(ReadError::NoFrame { lsn });
             };
             out.clear();
-            out.extend_from_slice(payload);
-            return Ok(kind);
+            out.extend_from_slice(frame.payload);
+            return Ok(frame.kind);
         }
-        let Some(segment) = self.table.by_lsn(lsn).filter(|segment| lsn.get() < segment.end) else {
-            return Err(ReadError::NoFrame { lsn });
-        };
-        if lsn.get() < segment.base.get() + SEGMENT_HEADER_BYTES {
+        let first = segment.base.get() + SEGMENT_HEADER_BYTES;
+        if !(first..segment.end).contains(&lsn.get()) {
             return Err(ReadError::NoFrame { lsn });
         }
         self.reads.read(segment, lsn, out).map_err(|error| {
@@ -426,7 +442,12 @@ impl<S: Storage> Log<S> {
                 CacheError::Io(source) => ReadError::Io { path, source },
                 CacheError::Fault(fault) => {
                     let offset = lsn.get() - segment.base.get();
-                    ReadError::Damaged { lsn, path, offset, fault }
+                    ReadError::Damaged {
+                        lsn,
+                        path,
+                        offset,
+                        fault,
+                    }
                 }
             }
         })
@@ -438,7 +459,10 @@ impl<S: Storage> Log<S> {
     /// # Errors
     /// [`ReadError::NoFrame`] when the segment is not live and sealed; when the disk refuses.
     pub fn scan(&self, number: SegmentNumber) -> Result<SegmentScan<S>, ReadError> {
-        let entry = self.table.by_number(number).filter(|_| number < self.active);
+        let entry = self
+            .table
+            .by_number(number)
+            .filter(|_| number < self.active);
         let Some((entry, head)) = entry.and_then(|entry| Some((entry, entry.head?))) else {
             return Err(ReadError::NoFrame { lsn: Lsn::ZERO });
         };
@@ -487,20 +511,25 @@ impl<S: Storage> Log<S> {
 
     /// The live segments, oldest first.
     pub fn segments(&self) -> impl DoubleEndedIterator<Item = SegmentStat> {
-        self.table.iter().filter(|entry| entry.head.is_some()).map(|entry| SegmentStat {
-            number: entry.number,
-            base: entry.base,
-            end: Lsn::new(entry.end),
-            bytes: entry.bytes,
-            sealed: entry.number < self.active,
-            first_wall_ms: entry.first_wall_ms,
-            last_wall_ms: entry.last_wall_ms,
-        })
+        self.table
+            .iter()
+            .filter(|entry| entry.head.is_some())
+            .map(|entry| SegmentStat {
+                number: entry.number,
+                base: entry.base,
+                end: Lsn::new(entry.end),
+                bytes: entry.bytes,
+                sealed: entry.number < self.active,
+                first_wall_ms: entry.first_wall_ms,
+                last_wall_ms: entry.last_wall_ms,
+            })
     }
 
     /// The address behind all that was appended, the open block's padding counted.
     fn tail(&self) -> u64 {
-        self.stage.open_block().map_or(self.next_block, stage::StagedBlock::end)
+        self.stage
+            .open_block()
+            .map_or(self.next_block, stage::StagedBlock::end)
     }
 
     /// Room on disk that is prepared and not used.
@@ -556,7 +585,10 @@ impl<S: Storage> Log<S> {
             self.rotate()?;
         }
         let segment = self.table.last();
-        assert!(self.next_block + needed <= segment.limit(), "a segment holds the largest block");
+        assert!(
+            self.next_block + needed <= segment.limit(),
+            "a segment holds the largest block"
+        );
         if !self.stage.open(Lsn::new(self.next_block), segment.number) {
             return Err(AppendError::Full);
         }
@@ -571,9 +603,14 @@ impl<S: Storage> Log<S> {
             self.spare_room = shelf.room();
             spare
         };
-        let Some(spare) = spare else { return Err(self.no_room()) };
+        let Some(spare) = spare else {
+            return Err(self.no_room());
+        };
         let last = self.table.last();
-        assert!(spare.number == last.number.next(), "segments are numbered without a gap");
+        assert!(
+            spare.number == last.number.next(),
+            "segments are numbered without a gap"
+        );
         let base = Lsn::new(last.limit());
         let entry = SegmentEntry::prepared(spare.number, base, spare.bytes);
         self.next_block = entry.end;
@@ -583,11 +620,17 @@ impl<S: Storage> Log<S> {
 
     /// The header to write when the segment is new, and its salt.
     fn segment_header(&mut self, number: SegmentNumber) -> (Option<SegmentHead>, u32) {
-        let entry = self.table.by_number(number).expect("a staged block's segment is live");
+        let entry = self
+            .table
+            .by_number(number)
+            .expect("a staged block's segment is live");
         if let Some(head) = entry.head {
             return (None, head.salt);
         }
-        let prev = self.table.before(number).expect("the segment before is not sealed");
+        let prev = self
+            .table
+            .before(number)
+            .expect("the segment before is not sealed");
         let head = SegmentHead {
             log: self.options.log,
             instance: self.options.instance,
@@ -596,15 +639,11 @@ impl<S: Storage> Log<S> {
             bytes: entry.bytes,
             salt: segment_salt(self.options.salt_seed, number),
             first_seq: self.next_seq,
-            prev: SegmentTail {
-                end: Lsn::new(prev.end),
-                chain: prev.chain,
-                first_wall_ms: prev.first_wall_ms,
-                last_wall_ms: prev.last_wall_ms,
-            },
+            prev: prev.tail(),
         };
         if let Some(entry) = self.table.by_number_mut(number) {
             entry.head = Some(head);
+            entry.chain = head.chain();
         }
         (Some(head), head.salt)
     }

@@ -17,7 +17,10 @@ impl LogId {
     }
 
     pub(crate) const fn from_raw(raw: u32) -> LogId {
-        LogId { generation: (raw >> 16) as u16, shard: raw as u16 }
+        LogId {
+            generation: (raw >> 16) as u16,
+            shard: raw as u16,
+        }
     }
 
     /// The name of the log's folder in the data directory.
@@ -30,7 +33,10 @@ impl LogId {
     #[must_use]
     pub fn parse_dir_name(name: &str) -> Option<LogId> {
         let (generation, shard) = name.strip_prefix("log-")?.split_once('-')?;
-        let id = LogId { generation: generation.parse().ok()?, shard: shard.parse().ok()? };
+        let id = LogId {
+            generation: generation.parse().ok()?,
+            shard: shard.parse().ok()?,
+        };
         (id.dir_name() == name).then_some(id)
     }
 }
@@ -57,7 +63,10 @@ mod tests {
 
     #[test]
     fn the_folder_name_round_trips() {
-        let id = LogId { generation: 3, shard: 12 };
+        let id = LogId {
+            generation: 3,
+            shard: 12,
+        };
         assert_eq!(id.dir_name(), "log-0003-0012");
         assert_eq!(LogId::parse_dir_name("log-0003-0012"), Some(id));
         assert_eq!(LogId::from_raw(id.get()), id);

@@ -31,7 +31,11 @@ impl Lsn {
     /// As [`Lsn::new`], for an address that comes from outside.
     #[must_use]
     pub const fn checked(bytes: u64) -> Option<Lsn> {
-        if bytes.is_multiple_of(8) && bytes <= Lsn::MAX.0 { Some(Lsn(bytes)) } else { None }
+        if bytes.is_multiple_of(8) && bytes <= Lsn::MAX.0 {
+            Some(Lsn(bytes))
+        } else {
+            None
+        }
     }
 
     /// The byte address.

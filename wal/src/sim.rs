@@ -108,7 +108,10 @@ impl SimStorage {
     /// An empty disk.
     #[must_use]
     pub fn new() -> SimStorage {
-        SimStorage { disk: Arc::default(), dir: String::new() }
+        SimStorage {
+            disk: Arc::default(),
+            dir: String::new(),
+        }
     }
 
     /// Sets the faults to come and starts the counts anew.
@@ -134,7 +137,10 @@ impl SimStorage {
     #[must_use]
     pub fn snapshot(&self) -> SimStorage {
         let disk = self.lock_disk().clone();
-        SimStorage { disk: Arc::new(Mutex::new(disk)), dir: self.dir.clone() }
+        SimStorage {
+            disk: Arc::new(Mutex::new(disk)),
+            dir: self.dir.clone(),
+        }
     }
 
     /// How many sectors and directory changes a power cut now would decide about.
@@ -186,8 +192,12 @@ impl SimStorage {
 
     /// Flips bits of one byte at rest. False when there is no such byte.
     pub fn flip(&self, name: &str, offset: u64, mask: u8) -> bool {
-        let Some(mut bytes) = self.contents(name) else { return false };
-        let Some(byte) = bytes.get_mut(offset as usize) else { return false };
+        let Some(mut bytes) = self.contents(name) else {
+            return false;
+        };
+        let Some(byte) = bytes.get_mut(offset as usize) else {
+            return false;
+        };
         *byte ^= mask;
         self.overwrite(name, bytes);
         true
@@ -261,7 +271,11 @@ impl SimDisk {
     }
 
     fn alive(&self) -> io::Result<()> {
-        if self.crashed { Err(os_error(libc::EIO)) } else { Ok(()) }
+        if self.crashed {
+            Err(os_error(libc::EIO))
+        } else {
+            Ok(())
+        }
     }
 
     fn changing(&mut self) -> io::Result<Verdict> {
@@ -292,9 +306,16 @@ impl SimDisk {
     }
 
     fn used_bytes(&self) -> u64 {
-        let shown: BTreeSet<u64> =
-            self.dirs.values().flat_map(|dir| dir.shown.values().copied()).collect();
-        shown.iter().filter_map(|inode| self.inodes.get(inode)).map(|i| i.shown().len() as u64).sum()
+        let shown: BTreeSet<u64> = self
+            .dirs
+            .values()
+            .flat_map(|dir| dir.shown.values().copied())
+            .collect();
+        shown
+            .iter()
+            .filter_map(|inode| self.inodes.get(inode))
+            .map(|i| i.shown().len() as u64)
+            .sum()
     }
 }
 
@@ -303,8 +324,15 @@ impl Storage for SimStorage {
     type Lock = SimLock;
 
     fn sub(&self, name: &str) -> SimStorage {
-        let dir = if self.dir.is_empty() { name.to_owned() } else { format!("{}/{name}", self.dir) };
-        SimStorage { disk: Arc::clone(&self.disk), dir }
+        let dir = if self.dir.is_empty() {
+            name.to_owned()
+        } else {
+            format!("{}/{name}", self.dir)
+        };
+        SimStorage {
+            disk: Arc::clone(&self.disk),
+            dir,
+        }
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -336,13 +364,17 @@ impl Storage for SimStorage {
     fn list(&self) -> io::Result<Vec<String>> {
         let disk = self.lock_disk();
         disk.alive()?;
-        let mut names: BTreeSet<String> =
-            disk.dirs.get(&self.dir).map(|dir| dir.shown.keys().cloned().collect()).unwrap_or_default();
+        let mut names: BTreeSet<String> = disk
+            .dirs
+            .get(&self.dir)
+            .map(|dir| dir.shown.keys().cloned().collect())
+            .unwrap_or_default();
         for dir in disk.dirs.keys().filter(|dir| **dir != self.dir) {
             let below = if self.dir.is_empty() {
                 Some(dir.as_str())
             } else {
-                dir.strip_prefix(&self.dir).and_then(|rest| rest.strip_prefix('/'))
+                dir.strip_prefix(&self.dir)
+                    .and_then(|rest| rest.strip_prefix('/'))
             };
             if let Some(first) = below.and_then(|below| below.split('/').next()) {
                 names.insert(first.to_owned());
@@ -365,16 +397,32 @@ impl Storage for SimStorage {
         dir.change(None, Some((name, inode)));
         disk.inodes.insert(inode, Inode::default());
         disk.outcome(&verdict)?;
-        Ok(SimFile { disk: Arc::clone(&self.disk), inode, boot: disk.boot, writable: true })
+        Ok(SimFile {
+            disk: Arc::clone(&self.disk),
+            inode,
+            boot: disk.boot,
+            writable: true,
+        })
     }
 
     fn open(&self, name: &str, access: Access) -> io::Result<SimFile> {
         let disk = self.lock_disk();
         disk.alive()?;
-        let inode = disk.dirs.get(&self.dir).and_then(|dir| dir.shown.get(name)).copied();
-        let Some(inode) = inode else { return Err(io::ErrorKind::NotFound.into()) };
+        let inode = disk
+            .dirs
+            .get(&self.dir)
+            .and_then(|dir| dir.shown.get(name))
+            .copied();
+        let Some(inode) = inode else {
+            return Err(io::ErrorKind::NotFound.into());
+        };
         let writable = access != Access::Read;
-        Ok(SimFile { disk: Arc::clone(&self.disk), inode, boot: disk.boot, writable })
+        Ok(SimFile {
+            disk: Arc::clone(&self.disk),
+            inode,
+            boot: disk.boot,
+            writable,
+        })
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
@@ -393,8 +441,13 @@ impl Storage for SimStorage {
     fn remove(&self, name: &str) -> io::Result<()> {
         let mut disk = self.lock_disk();
         let verdict = disk.changing()?;
-        let dir = disk.dirs.get_mut(&self.dir).filter(|dir| dir.shown.contains_key(name));
-        let Some(dir) = dir else { return Err(io::ErrorKind::NotFound.into()) };
+        let dir = disk
+            .dirs
+            .get_mut(&self.dir)
+            .filter(|dir| dir.shown.contains_key(name));
+        let Some(dir) = dir else {
+            return Err(io::ErrorKind::NotFound.into());
+        };
         dir.change(Some(name), None);
         disk.outcome(&verdict)
     }
@@ -416,7 +469,11 @@ impl Storage for SimStorage {
         if !disk.locks.insert(path.clone()) {
             return Err(io::ErrorKind::WouldBlock.into());
         }
-        Ok(SimLock { disk: Arc::clone(&self.disk), path, boot: disk.boot })
+        Ok(SimLock {
+            disk: Arc::clone(&self.disk),
+            path,
+            boot: disk.boot,
+        })
     }
 
     fn free_space(&self) -> io::Result<u64> {
@@ -470,7 +527,10 @@ impl SimFile {
         disk.counts.writes += 1;
         let nth = disk.counts.writes;
         if let Some(capacity) = disk.faults.capacity_bytes {
-            let held = disk.inodes.get(&self.inode).map_or(0, |inode| inode.shown().len() as u64);
+            let held = disk
+                .inodes
+                .get(&self.inode)
+                .map_or(0, |inode| inode.shown().len() as u64);
             let grows = (offset + bytes.len() as u64).saturating_sub(held);
             if grows > 0 && disk.used_bytes() + grows > capacity {
                 return Err(os_error(libc::ENOSPC));
@@ -491,7 +551,10 @@ impl SimFile {
             return Ok(());
         }
         let misdirected = faults.misdirect_write_at.filter(|(at, _)| *at == nth);
-        inode.write(misdirected.map_or(offset, |(_, elsewhere)| elsewhere), bytes);
+        inode.write(
+            misdirected.map_or(offset, |(_, elsewhere)| elsewhere),
+            bytes,
+        );
         if durable && matches!(verdict, Verdict::Do) {
             inode.sync_last();
         }
@@ -511,7 +574,10 @@ impl File for SimFile {
     fn read(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
         let mut disk = self.alive()?;
         disk.counts.reads += 1;
-        if let Some((_, errno)) = disk.faults.fail_read_at.filter(|(at, _)| *at == disk.counts.reads)
+        if let Some((_, errno)) = disk
+            .faults
+            .fail_read_at
+            .filter(|(at, _)| *at == disk.counts.reads)
         {
             return Err(os_error(errno));
         }
@@ -519,7 +585,9 @@ impl File for SimFile {
             return Err(os_error(libc::EBADF));
         };
         let shown = inode.shown();
-        let start = usize::try_from(offset).unwrap_or(usize::MAX).min(shown.len());
+        let start = usize::try_from(offset)
+            .unwrap_or(usize::MAX)
+            .min(shown.len());
         let bytes = &shown[start..(start + buf.len()).min(shown.len())];
         buf[..bytes.len()].copy_from_slice(bytes);
         Ok(bytes.len())
@@ -536,7 +604,9 @@ impl File for SimFile {
                 Ok(())
             }
             Err(error) => {
-                if let Some(inode) = disk.inodes.get_mut(&self.inode).filter(|_| !disk.crashed) {
+                if !disk.crashed
+                    && let Some(inode) = disk.inodes.get_mut(&self.inode)
+                {
                     inode.fail_sync();
                 }
                 Err(error)
@@ -564,7 +634,10 @@ impl File for SimFile {
 
     fn len(&self) -> io::Result<u64> {
         let disk = self.alive()?;
-        Ok(disk.inodes.get(&self.inode).map_or(0, |inode| inode.shown().len() as u64))
+        Ok(disk
+            .inodes
+            .get(&self.inode)
+            .map_or(0, |inode| inode.shown().len() as u64))
     }
 }
 
@@ -581,8 +654,16 @@ struct Coin {
 
 impl Coin {
     fn new(loss: SimLoss) -> Coin {
-        let state = if let SimLoss::Random { seed, .. } = loss { seed } else { 0 };
-        Coin { loss, asked: 0, state }
+        let state = if let SimLoss::Random { seed, .. } = loss {
+            seed
+        } else {
+            0
+        };
+        Coin {
+            loss,
+            asked: 0,
+            state,
+        }
     }
 
     fn keeps(&mut self) -> bool {

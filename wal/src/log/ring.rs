@@ -48,7 +48,10 @@ impl Ring {
         let pages = bytes.div_ceil(PAGE_BYTES);
         let memory = <[UnsafeCell<Page>]>::new_box_zeroed_with_elems(pages);
         let memory = Memory(memory.expect("the ring's bytes, a setting, fit memory"));
-        Ring { memory: Arc::new(memory), lent: None }
+        Ring {
+            memory: Arc::new(memory),
+            lent: None,
+        }
     }
 
     pub(crate) fn bytes(&self) -> usize {
@@ -56,14 +59,20 @@ impl Ring {
     }
 
     pub(crate) fn slice(&self, range: Range<usize>) -> &[u8] {
-        assert!(range.start <= range.end && range.end <= self.bytes(), "within the ring");
+        assert!(
+            range.start <= range.end && range.end <= self.bytes(),
+            "within the ring"
+        );
         // SAFETY: the range lies in the allocation; writes need `&mut self`, and the writer
         // holding a lent part only reads.
         unsafe { slice::from_raw_parts(self.memory.base().add(range.start), range.len()) }
     }
 
     pub(crate) fn slice_mut(&mut self, range: Range<usize>) -> &mut [u8] {
-        assert!(range.start <= range.end && range.end <= self.bytes(), "within the ring");
+        assert!(
+            range.start <= range.end && range.end <= self.bytes(),
+            "within the ring"
+        );
         let lent = self.lent.as_ref();
         assert!(
             lent.is_none_or(|lent| range.end <= lent.start || lent.end <= range.start),
@@ -77,10 +86,19 @@ impl Ring {
     /// Lends a part; one at a time.
     pub(crate) fn lend(&mut self, range: Range<usize>) -> Lent {
         assert!(self.lent.is_none(), "one part is lent at a time");
-        assert!(range.start <= range.end && range.end <= self.bytes(), "within the ring");
-        assert!(range.start.is_multiple_of(PAGE_BYTES), "blocks are page aligned");
+        assert!(
+            range.start <= range.end && range.end <= self.bytes(),
+            "within the ring"
+        );
+        assert!(
+            range.start.is_multiple_of(PAGE_BYTES),
+            "blocks are page aligned"
+        );
         self.lent = Some(range.clone());
-        Lent { memory: Arc::clone(&self.memory), range }
+        Lent {
+            memory: Arc::clone(&self.memory),
+            range,
+        }
     }
 
     /// Takes back the part lent. False, and nothing changes, when it is another ring's.
@@ -107,7 +125,9 @@ impl Deref for Lent {
 
 impl fmt::Debug for Lent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Lent").field("range", &self.range).finish_non_exhaustive()
+        f.debug_struct("Lent")
+            .field("range", &self.range)
+            .finish_non_exhaustive()
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use super::ring::{Lent, Ring};
 use crate::block::{BLOCK_HEADER_BYTES, BlockHead, block_bytes, finish};
-use crate::frame::{self, FrameFault, FrameKind, frame_bytes};
+use crate::frame::{self, Frame, FrameFault, FrameKind, frame_bytes};
 use crate::options::LogLimits;
 use crate::{Lsn, SegmentNumber};
 
@@ -73,10 +73,6 @@ impl Stage {
         self.staged_bytes
     }
 
-    pub(crate) fn in_flight(&self) -> bool {
-        self.in_flight
-    }
-
     /// The block that takes frames.
     pub(crate) fn open_block(&self) -> Option<&StagedBlock> {
         if self.open { self.blocks.back() } else { None }
@@ -84,7 +80,11 @@ impl Stage {
 
     /// The next block to commit, when none is with the writer.
     pub(crate) fn waiting(&self) -> Option<&StagedBlock> {
-        if self.in_flight { None } else { self.blocks.get(self.committed) }
+        if self.in_flight {
+            None
+        } else {
+            self.blocks.get(self.committed)
+        }
     }
 
     /// Whether the open block has room for a frame of `bytes` when it must end by `limit`.
@@ -102,8 +102,16 @@ impl Stage {
     /// Opens a block at `lsn`. False when the ring is full of what is not committed.
     pub(crate) fn open(&mut self, lsn: Lsn, segment: SegmentNumber) -> bool {
         assert!(!self.open, "one block takes frames at a time");
-        let Some(at) = self.make_room() else { return false };
-        self.blocks.push_back(StagedBlock { lsn, segment, frames: 0, used: 0, at });
+        let Some(at) = self.make_room() else {
+            return false;
+        };
+        self.blocks.push_back(StagedBlock {
+            lsn,
+            segment,
+            frames: 0,
+            used: 0,
+            at,
+        });
         self.staged_bytes += BLOCK_HEADER_BYTES;
         self.open = true;
         true
@@ -127,9 +135,10 @@ impl Stage {
     /// Completes the waiting block and lends it to the writer; returns its chain value too.
     pub(crate) fn lend(&mut self, head: &BlockHead) -> (Lent, u32) {
         let block = *self.waiting().expect("a block waits");
-        if self.committed + 1 == self.blocks.len() {
-            self.open = false;
-        }
+        assert!(
+            !self.open || self.committed + 1 < self.blocks.len(),
+            "a closed block is lent"
+        );
         let filled = block.at + BLOCK_HEADER_BYTES + block.used;
         let range = block.at..block.at + block.bytes();
         self.ring.slice_mut(filled..range.end).fill(0);
@@ -156,7 +165,7 @@ impl Stage {
     }
 
     /// The frame at `lsn`, when it lies behind [`Stage::start`].
-    pub(crate) fn read(&self, lsn: Lsn) -> Option<Result<(FrameKind, &[u8]), FrameFault>> {
+    pub(crate) fn read(&self, lsn: Lsn) -> Option<Result<Frame<'_>, FrameFault>> {
         let behind = self.blocks.partition_point(|block| block.lsn <= lsn);
         let block = self.blocks.get(behind.checked_sub(1)?)?;
         let offset = (lsn.get() - block.lsn.get()) as usize;
@@ -165,7 +174,7 @@ impl Stage {
             return Some(Err(FrameFault::Malformed));
         }
         let bytes = self.ring.slice(block.at + offset..block.at + filled);
-        Some(frame::decode(bytes, lsn).map(|(kind, payload, _)| (kind, payload)))
+        Some(frame::decode(bytes, lsn).map(|(frame, _)| frame))
     }
 
     /// Finds the place of the next block, dropping the oldest committed ones that lie there.

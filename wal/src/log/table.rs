@@ -1,6 +1,6 @@
 //! The segments of a log.
 
-use crate::segment::{SEGMENT_HEADER_BYTES, SegmentHead};
+use crate::segment::{SEGMENT_HEADER_BYTES, SegmentHead, SegmentTail};
 use crate::{Lsn, SegmentNumber};
 
 /// What is known of one segment.
@@ -52,6 +52,16 @@ impl SegmentEntry {
         }
     }
 
+    /// What the header of the next segment says of this one.
+    pub(crate) fn tail(&self) -> SegmentTail {
+        SegmentTail {
+            end: Lsn::new(self.end),
+            chain: self.chain,
+            first_wall_ms: self.first_wall_ms,
+            last_wall_ms: self.last_wall_ms,
+        }
+    }
+
     /// The address behind the file's last byte.
     pub(crate) fn limit(&self) -> u64 {
         self.base.get() + self.bytes
@@ -67,7 +77,9 @@ pub(crate) struct SegmentTable {
 impl SegmentTable {
     pub(crate) fn push(&mut self, entry: SegmentEntry) {
         assert!(
-            self.entries.last().is_none_or(|last| last.limit() <= entry.base.get()),
+            self.entries
+                .last()
+                .is_none_or(|last| last.limit() <= entry.base.get()),
             "segments lie one behind the other"
         );
         self.entries.push(entry);
@@ -79,12 +91,18 @@ impl SegmentTable {
     }
 
     pub(crate) fn by_number(&self, number: SegmentNumber) -> Option<&SegmentEntry> {
-        let at = self.entries.binary_search_by_key(&number, |entry| entry.number).ok()?;
+        let at = self
+            .entries
+            .binary_search_by_key(&number, |entry| entry.number)
+            .ok()?;
         self.entries.get(at)
     }
 
     pub(crate) fn by_number_mut(&mut self, number: SegmentNumber) -> Option<&mut SegmentEntry> {
-        let at = self.entries.binary_search_by_key(&number, |entry| entry.number).ok()?;
+        let at = self
+            .entries
+            .binary_search_by_key(&number, |entry| entry.number)
+            .ok()?;
         self.entries.get_mut(at)
     }
 

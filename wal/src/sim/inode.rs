@@ -19,7 +19,11 @@ enum Pending {
 
 impl Inode {
     pub(super) fn at_rest(bytes: Vec<u8>) -> Inode {
-        Inode { medium: bytes.clone(), pending: Vec::new(), shown: bytes }
+        Inode {
+            medium: bytes.clone(),
+            pending: Vec::new(),
+            shown: bytes,
+        }
     }
 
     pub(super) fn shown(&self) -> &[u8] {
@@ -29,7 +33,10 @@ impl Inode {
     pub(super) fn write(&mut self, offset: u64, bytes: &[u8]) {
         let offset = offset as usize;
         place(&mut self.shown, offset, bytes);
-        self.pending.push(Pending::Write { offset, bytes: bytes.to_vec() });
+        self.pending.push(Pending::Write {
+            offset,
+            bytes: bytes.to_vec(),
+        });
     }
 
     pub(super) fn set_len(&mut self, bytes: usize) {

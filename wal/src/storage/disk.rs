@@ -32,15 +32,21 @@ impl Disk {
     /// The folder `root`, commits by `method`.
     #[must_use]
     pub fn new(root: &Path, method: CommitMethod) -> Disk {
-        Disk { root: Arc::new(root.to_owned()), method }
+        Disk {
+            root: Arc::new(root.to_owned()),
+            method,
+        }
     }
 
     /// The folder `root`, commits by io_uring where the kernel permits it (containers often
     /// forbid it), by `pwritev2` elsewhere.
     #[must_use]
     pub fn probe(root: &Path) -> Disk {
-        let method =
-            if sys::ring_permitted() { CommitMethod::Uring } else { CommitMethod::Pwritev2 };
+        let method = if sys::ring_permitted() {
+            CommitMethod::Uring
+        } else {
+            CommitMethod::Pwritev2
+        };
         Disk::new(root, method)
     }
 
@@ -51,7 +57,12 @@ impl Disk {
     }
 
     fn file(&self, inner: fs::File, direct: bool) -> DiskFile {
-        DiskFile { inner, method: self.method, direct, dsync_refused: false }
+        DiskFile {
+            inner,
+            method: self.method,
+            direct,
+            dsync_refused: false,
+        }
     }
 
     /// Opens with `O_DIRECT`, or without where the file system refuses it (tmpfs before 6.6).
@@ -77,7 +88,10 @@ impl Storage for Disk {
     type Lock = DiskLock;
 
     fn sub(&self, name: &str) -> Disk {
-        Disk { root: Arc::new(self.root.join(name)), method: self.method }
+        Disk {
+            root: Arc::new(self.root.join(name)),
+            method: self.method,
+        }
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -88,7 +102,11 @@ impl Storage for Disk {
         if self.root.is_dir() {
             return sync_parent(&self.root);
         }
-        if let Some(parent) = self.root.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        if let Some(parent) = self
+            .root
+            .parent()
+            .filter(|parent| !parent.as_os_str().is_empty())
+        {
             Disk::new(parent, self.method).create_dir()?;
         }
         match fs::create_dir(&*self.root) {

@@ -20,11 +20,21 @@ thread_local! {
 /// `pwritev2(RWF_DSYNC)`: data and the metadata to find it are durable on return.
 pub(super) fn pwrite_dsync(file: &fs::File, offset: u64, bytes: &[u8]) -> io::Result<usize> {
     let offset = libc::off_t::try_from(offset).map_err(|_| io::ErrorKind::InvalidInput)?;
-    let vector = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
+    let vector = libc::iovec {
+        iov_base: bytes.as_ptr().cast_mut().cast(),
+        iov_len: bytes.len(),
+    };
     // SAFETY: the vector points at `bytes`, which lives through the call; the kernel only reads
     // it. The descriptor is open while `file` is borrowed.
-    let written =
-        unsafe { libc::pwritev2(file.as_raw_fd(), &raw const vector, 1, offset, libc::RWF_DSYNC) };
+    let written = unsafe {
+        libc::pwritev2(
+            file.as_raw_fd(),
+            &raw const vector,
+            1,
+            offset,
+            libc::RWF_DSYNC,
+        )
+    };
     usize::try_from(written).map_err(|_| io::Error::last_os_error())
 }
 
@@ -49,7 +59,10 @@ pub(super) fn ring_permitted() -> bool {
 }
 
 fn new_ring() -> io::Result<IoUring> {
-    let tuned = IoUring::builder().setup_single_issuer().setup_defer_taskrun().build(RING_ENTRIES);
+    let tuned = IoUring::builder()
+        .setup_single_issuer()
+        .setup_defer_taskrun()
+        .build(RING_ENTRIES);
     // Kernels before 6.1 refuse the flags, not the ring.
     tuned.or_else(|_| IoUring::new(RING_ENTRIES))
 }
