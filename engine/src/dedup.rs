@@ -161,10 +161,11 @@ impl DedupIndex {
         }
     }
 
-    /// What a checkpoint of `shard` keeps. Passes all entries: 5 MB for a stripe of 156,000.
-    pub fn entries_of(&self, shard: u16) -> impl Iterator<Item = DedupEntry> {
+    /// What a checkpoint keeps of the records that `owned` tells by their hash. Passes all entries:
+    /// 5 MB for a stripe of 156,000.
+    pub fn entries_of(&self, owned: impl Fn(u64) -> bool) -> impl Iterator<Item = DedupEntry> {
         let live = self.entries.iter().filter(|entry| !entry.is_forgotten());
-        let own = live.filter(move |entry| entry.operation().shard == shard);
+        let own = live.filter(move |entry| owned(entry.operation().record));
         own.filter(|entry| !self.is_expired(entry))
             .map(|entry| entry.unpack(self.now))
     }

@@ -19,10 +19,8 @@ pub struct EventKey(u64);
 pub struct TakenOperation {
     /// Its record's hash.
     pub record: u64,
-    /// Its sequence within the shard, below 2⁴⁸.
+    /// Its sequence; never `u64::MAX`.
     pub sequence: u64,
-    /// The shard whose checkpoints keep it.
-    pub shard: u16,
 }
 
 /// An event as checkpoints keep it.
@@ -43,8 +41,8 @@ pub struct DedupEntry {
 pub(super) struct PackedEntry {
     pub(super) key: u64,
     record: u64,
-    /// Sequence (48 bits), shard (16 bits).
-    sequence_shard: u64,
+    /// `u64::MAX` when forgotten.
+    sequence: u64,
     pub(super) body: u32,
     /// When it was taken, in ticks of `TICK_MS`: the low 32 bits, which tell 8.7 years apart.
     accepted: u32,
@@ -102,32 +100,30 @@ impl PackedEntry {
     pub(super) const FORGOTTEN: Self = Self {
         key: 0,
         record: 0,
-        sequence_shard: u64::MAX,
+        sequence: u64::MAX,
         body: 0,
         accepted: 0,
     };
 
     pub(super) fn new(key: EventKey, body: u32, op: TakenOperation, accepted: u64) -> Self {
-        assert!(op.sequence < SEQUENCE_LIMIT, "sequence beyond 48 bits");
-        let sequence_shard = op.sequence << 16 | u64::from(op.shard);
+        assert!(op.sequence != u64::MAX, "the one sequence that means forgotten");
         Self {
             key: key.0,
             record: op.record,
-            sequence_shard,
+            sequence: op.sequence,
             body,
             accepted: accepted as u32,
         }
     }
 
     pub(super) fn is_forgotten(&self) -> bool {
-        self.sequence_shard == u64::MAX
+        self.sequence == u64::MAX
     }
 
     pub(super) fn operation(&self) -> TakenOperation {
         TakenOperation {
             record: self.record,
-            sequence: self.sequence_shard >> 16,
-            shard: self.sequence_shard as u16,
+            sequence: self.sequence,
         }
     }
 
@@ -146,5 +142,3 @@ impl PackedEntry {
     }
 }
 
-/// A shard at a million operations a second takes nine years to get there.
-const SEQUENCE_LIMIT: u64 = (1 << 48) - 1;

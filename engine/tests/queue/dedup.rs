@@ -33,7 +33,6 @@ fn taken(number: u64) -> TakenOperation {
     TakenOperation {
         record: scatter(number),
         sequence: number,
-        shard: (number % 3) as u16,
     }
 }
 
@@ -94,15 +93,15 @@ proptest! {
                 Step::Restart => {
                     index.expire(now, usize::MAX);
                     let kept: Vec<DedupEntry> =
-                        (0..3).rev().flat_map(|shard| index.entries_of(shard)).collect();
+                        (0..3).rev().flat_map(|rest| index.entries_of(move |record| record % 3 == rest)).collect();
                     index = DedupIndex::new(bounds);
                     index.restore(now, kept);
                     model.retain(|entry| {
                         entry.is_some_and(|entry| now - entry.accepted_at_ms <= bounds.window_ms)
                     });
-                    // Entries of one instant come back by shard.
+                    // Entries of one instant come back by owner.
                     model.sort_by_key(|entry| entry.map(|entry| {
-                        (entry.accepted_at_ms, std::cmp::Reverse(entry.operation.shard))
+                        (entry.accepted_at_ms, std::cmp::Reverse(entry.operation.record % 3))
                     }));
                 }
             }
