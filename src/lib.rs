@@ -1,1 +1,3 @@
 //! Syncline.
+
+pub mod settings;

@@ -1,0 +1,390 @@
+//! What must hold between settings that are each well-formed.
+
+use std::collections::HashSet;
+use std::net::SocketAddr;
+
+use super::auth::AuthSettings;
+use super::document::Places;
+use super::limit::LimitKind;
+use super::problem::ProblemList;
+use super::provider::ProviderSettings;
+use super::quantity::ByteSize;
+use super::rule::RuleSettings;
+use super::{Direction, ObjectSettings, Settings, TargetSettings};
+
+/// What a file may say but this version does not do: refused, so that nobody
+/// believes it done. An entry goes with the commit that builds the thing.
+const NOT_AVAILABLE: [&str; 9] = [
+    "rules",
+    "retention",
+    "egress.allow",
+    "log.file",
+    "listen.webhooks",
+    "objects.*.schema",
+    "objects.*.conflict",
+    "objects.*.source",
+    "providers.*.webhook",
+];
+
+/// Definitions that are part of the program.
+const DEFINITIONS: [&str; 1] = ["rest"];
+
+/// As many virtual shards as a record's hash is spread over.
+const SHARDS_MAX: usize = 1024;
+/// Below this a ring wakes its shard for almost every event.
+const RING_CAPACITY_MIN: usize = 64;
+/// Above this the rings alone outgrow a small machine's memory.
+const RING_CAPACITY_MAX: usize = 1 << 24;
+/// A segment holds at least one event of the largest size.
+const SEGMENT_BYTES_MIN: ByteSize = ByteSize::mebibytes(2);
+const SEGMENT_BYTES_MAX: ByteSize = ByteSize::mebibytes(4096);
+/// Buffers alone take this much.
+const MEMORY_MIN: ByteSize = ByteSize::mebibytes(64);
+/// Names are labels of metrics and parts of paths.
+const NAME_BYTES_MAX: usize = 64;
+
+/// `unread` accounts have been refused already; what they lack is not told again.
+pub(super) fn check(
+    settings: &Settings,
+    unread: &[String],
+    places: &Places,
+    problems: &mut ProblemList<'_>,
+) {
+    let mut checker = Checker {
+        settings,
+        places,
+        problems,
+    };
+    checker.node();
+    checker.listeners();
+    for (name, provider) in &settings.providers {
+        if unread.contains(name) {
+            continue;
+        }
+        checker.provider(name, provider);
+    }
+    for (name, object) in &settings.objects {
+        checker.object(name, object);
+    }
+    for (index, rule) in settings.rules.iter().enumerate() {
+        checker.rule(&format!("rules.{index}"), rule);
+    }
+    checker.refuse_unavailable();
+}
+
+struct Checker<'c, 's> {
+    settings: &'c Settings,
+    places: &'c Places,
+    problems: &'c mut ProblemList<'s>,
+}
+
+impl Checker<'_, '_> {
+    fn refuse(&mut self, path: &str, message: impl Into<String>) -> &mut super::Problem {
+        self.problems.add(self.places.of(path), message)
+    }
+
+    fn node(&mut self) {
+        let Settings {
+            server,
+            shards,
+            wal,
+            memory,
+            ..
+        } = self.settings;
+        if let Some(url) = &server.public_url
+            && let Err(found) = base_url(url)
+        {
+            self.refuse("server.public_url", found);
+        }
+        if shards.count.is_some_and(|count| count.get() > SHARDS_MAX) {
+            self.refuse("shards.count", format!("expected 1 to {SHARDS_MAX} shards"));
+        }
+        if !(RING_CAPACITY_MIN..=RING_CAPACITY_MAX).contains(&shards.ring_capacity.get()) {
+            let message = format!("expected {RING_CAPACITY_MIN} to {RING_CAPACITY_MAX} events");
+            self.refuse("shards.ring_capacity", message);
+        }
+        if !(SEGMENT_BYTES_MIN..=SEGMENT_BYTES_MAX).contains(&wal.segment_bytes) {
+            self.refuse("wal.segment_bytes", "expected \"2MiB\" to \"4GiB\"");
+        }
+        if memory.max < MEMORY_MIN {
+            self.refuse("memory.max", "expected at least \"64MiB\"");
+        }
+    }
+
+    fn listeners(&mut self) {
+        let listen = &self.settings.listen;
+        let mut taken: Vec<SocketAddr> = Vec::new();
+        let addresses = [
+            ("tcp", Some(listen.tcp)),
+            ("http", Some(listen.http)),
+            ("webhooks", listen.webhooks),
+        ];
+        for (key, address) in addresses {
+            let Some(address) = address else { continue };
+            let path = format!("listen.{key}");
+            if address.port() != 0 && taken.contains(&address) {
+                self.refuse(&path, format!("{address} is taken by another listener"));
+            }
+            taken.push(address);
+            // A webhook carries its own proof: the signature over its body.
+            let needs_keys = key != "webhooks";
+            if needs_keys && !address.ip().is_loopback() && !listen.insecure {
+                self.refuse(
+                    &path,
+                    format!("{address} is off loopback without TLS and keys"),
+                )
+                .help(
+                    "listen on 127.0.0.1 behind a proxy that does both, \
+                     or set `insecure = true` in [listen]",
+                );
+            }
+        }
+    }
+
+    fn provider(&mut self, name: &str, provider: &ProviderSettings) {
+        let path = format!("providers.{name}");
+        if !is_name(name) {
+            self.refuse(
+                &path,
+                format!("expected letters, digits, `-` and `_`, found `{name}`"),
+            );
+        }
+        self.definition(name, provider);
+        if let Some(url) = &provider.account.base_url
+            && let Err(found) = base_url(url)
+        {
+            self.refuse(&format!("{path}.base_url"), found);
+        }
+        let retry = &provider.account.retry;
+        if retry.max_delay < retry.base_delay {
+            let message = "`max_delay` is shorter than `base_delay`";
+            self.refuse(&format!("{path}.retry"), message);
+        }
+        self.limits(&path, provider);
+        if matches!(provider.auth, AuthSettings::JwtBearer { .. }) {
+            let message = "auth kind \"jwt_bearer\" is not available in this version";
+            self.refuse(&format!("{path}.auth"), message).unquoted();
+        }
+        let token_url = match &provider.auth {
+            AuthSettings::ClientCredentials(client) => client.token_url.as_deref(),
+            AuthSettings::Refresh { client, .. } => client.token_url.as_deref(),
+            AuthSettings::JwtBearer { token_url, .. } => token_url.as_deref(),
+            _ => None,
+        };
+        if let Some(url) = token_url
+            && let Err(found) = base_url(url)
+        {
+            self.refuse(&format!("{path}.auth.token_url"), found)
+                .unquoted();
+        }
+    }
+
+    fn definition(&mut self, name: &str, provider: &ProviderSettings) {
+        let definition = provider.definition.as_str();
+        let path = format!("providers.{name}.type");
+        if !DEFINITIONS.contains(&definition) {
+            let message = if provider.account.definition.is_some() {
+                format!("provider type \"{definition}\" is not available in this version")
+            } else {
+                format!("`{name}` has no `type`, and is not available as one in this version")
+            };
+            let known = DEFINITIONS.join(", ");
+            self.refuse(&path, message)
+                .help(format!("available: {known}"));
+        }
+        if definition == "rest" && provider.account.base_url.is_none() {
+            let message = format!("`{name}` is of type \"rest\" and needs a `base_url`");
+            self.refuse(&format!("providers.{name}"), message);
+        }
+    }
+
+    fn limits(&mut self, path: &str, provider: &ProviderSettings) {
+        let mut names = HashSet::new();
+        for (index, limit) in provider.limits.iter().enumerate() {
+            let at = format!("{path}.limits.{index}");
+            if !is_name(&limit.name) {
+                let message = "expected letters, digits, `-` and `_` in a limit's name";
+                self.refuse(&format!("{at}.name"), message);
+            }
+            if !names.insert(&limit.name) {
+                let message = format!("a second limit named \"{}\"", limit.name);
+                self.refuse(&format!("{at}.name"), message);
+            }
+            if let LimitKind::Fixed { timezone, .. } = &limit.kind
+                && !is_fixed_offset(timezone)
+            {
+                let message = format!(
+                    "expected \"UTC\" or an offset such as \"+02:00\", found \"{timezone}\": \
+                     time zones by name are not available in this version"
+                );
+                self.refuse(&format!("{at}.timezone"), message);
+            }
+        }
+    }
+
+    fn object(&mut self, name: &str, object: &ObjectSettings) {
+        let path = format!("objects.{name}");
+        if !is_name(name) {
+            self.refuse(
+                &path,
+                format!("expected letters, digits, `-` and `_`, found `{name}`"),
+            );
+        }
+        if object.record.direction != Direction::Out {
+            let message = "only direction \"out\" is available in this version";
+            self.refuse(&format!("{path}.direction"), message);
+        }
+        for (account, target) in &object.to {
+            let path = format!("{path}.to.{account}");
+            if self.settings.provider(account).is_none() {
+                let known: Vec<&str> = self
+                    .settings
+                    .providers
+                    .iter()
+                    .map(|(name, _)| name.as_str())
+                    .collect();
+                let known = if known.is_empty() {
+                    "none".to_owned()
+                } else {
+                    known.join(", ")
+                };
+                self.refuse(&path, format!("`{account}` is no account in [providers]"))
+                    .help(format!("accounts: {known}"));
+            }
+            self.target(&path, target);
+        }
+    }
+
+    fn target(&mut self, path: &str, target: &TargetSettings) {
+        let mut remotes = HashSet::new();
+        for (index, field) in target.fields.iter().enumerate() {
+            let at = format!("{path}.fields.{index}");
+            if !remotes.insert(&field.remote) {
+                let message = format!("a second field for remote `{}`", field.remote);
+                self.refuse(&format!("{at}.remote"), message);
+            }
+            match (&field.local, &field.constant) {
+                (None, None) => {
+                    self.refuse(&at, "expected `local`, or a `constant`");
+                }
+                (Some(_), Some(_)) => {
+                    self.refuse(&at, "a `constant` takes no `local`");
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn rule(&mut self, path: &str, rule: &RuleSettings) {
+        if let Some(account) = &rule.provider
+            && self.settings.provider(account).is_none()
+        {
+            let message = format!("`{account}` is no account in [providers]");
+            self.refuse(&format!("{path}.provider"), message);
+        }
+        if rule
+            .priority
+            .is_some_and(|priority| !(1..=10).contains(&priority))
+        {
+            self.refuse(
+                &format!("{path}.priority"),
+                "expected a priority of 1 to 10",
+            );
+        }
+        let has_shorthand = !rule.required_fields.is_empty() || !rule.disallow_if.is_empty();
+        if rule.action.is_none() && !has_shorthand {
+            self.refuse(
+                path,
+                "expected an `action`, `required_fields` or `disallow_if`",
+            );
+        }
+    }
+
+    fn refuse_unavailable(&mut self) {
+        for pattern in NOT_AVAILABLE {
+            for (path, range) in self.places.matching(pattern) {
+                self.problems
+                    .add(range, format!("`{path}` is not available in this version"));
+            }
+        }
+    }
+}
+
+fn is_name(text: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+    (1..=NAME_BYTES_MAX).contains(&text.len()) && text.bytes().all(allowed)
+}
+
+fn is_fixed_offset(timezone: &str) -> bool {
+    let offset = match timezone.as_bytes() {
+        b"UTC" | b"Z" => return true,
+        [b'+' | b'-', rest @ ..] => rest,
+        _ => return false,
+    };
+    matches!(offset, [h1 @ b'0'..=b'1', h2, b':', m1 @ b'0'..=b'5', m2]
+        if h2.is_ascii_digit() && m2.is_ascii_digit() && (*h1, *h2, *m1) <= (b'1', b'4', b'5'))
+}
+
+/// A URL that paths can be put after; `Err` says what was found instead.
+fn base_url(text: &str) -> Result<(), String> {
+    let expected = "expected a URL such as \"https://api.example.com\"";
+    // The text itself is not repeated: it may hold a password.
+    let uri: http::Uri = text
+        .parse()
+        .map_err(|error| format!("{expected}: {error}"))?;
+    match uri.scheme_str() {
+        Some("http" | "https") => {}
+        _ => return Err(format!("{expected}, found no http or https")),
+    }
+    let authority = uri.authority().map_or("", |authority| authority.as_str());
+    if authority.is_empty() {
+        return Err(format!("{expected}, found no host"));
+    }
+    if authority.contains('@') {
+        return Err(format!(
+            "{expected}, found a user name; use [providers.NAME.auth]"
+        ));
+    }
+    if uri.query().is_some() || text.contains('#') {
+        return Err(format!("{expected}, found a query or a fragment"));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn base_urls_are_told_from_other_text() {
+        for (text, holds) in [
+            ("https://api.example.com", true),
+            ("http://127.0.0.1:9100/v2", true),
+            ("ftp://example.com", false),
+            ("example.com", false),
+            ("/path", false),
+            ("https://user:pw@example.com", false),
+            ("https://example.com?x=1", false),
+            ("https://", false),
+        ] {
+            assert_eq!(base_url(text).is_ok(), holds, "{text}");
+        }
+    }
+
+    #[test]
+    fn fixed_offsets_are_told_from_zone_names() {
+        for (text, holds) in [
+            ("UTC", true),
+            ("+02:00", true),
+            ("-11:30", true),
+            ("+14:00", true),
+            ("+15:00", false),
+            ("+2:00", false),
+            ("+02:60", false),
+            ("Europe/Berlin", false),
+            ("", false),
+        ] {
+            assert_eq!(is_fixed_offset(text), holds, "{text}");
+        }
+    }
+}
