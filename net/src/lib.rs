@@ -1,1 +1,3 @@
 //! syncline net
+pub mod http;
+pub mod metrics;
