@@ -1,4 +1,5 @@
 //! syncline engine
+pub mod event;
 pub mod refusal;
 pub mod state;
 pub mod timestamp;
