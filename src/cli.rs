@@ -1,7 +1,14 @@
 //! The command line: what it accepts, and which command answers.
 
 mod check;
+mod client;
+mod dlq;
 mod exit;
+mod hold;
+mod outcome;
+mod providers;
+mod status;
+mod table;
 
 use std::process::ExitCode;
 
@@ -20,35 +27,47 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     Check(check::Arguments),
+    Status(status::Arguments),
+    Dlq(dlq::Arguments),
+    Providers(providers::Arguments),
+    Pause(hold::PauseArguments),
+    Resume(hold::ResumeArguments),
 }
 
 /// Runs the command that the process's arguments name.
 pub(crate) fn run() -> ExitCode {
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
-        Err(error) => return refuse_usage(&error),
+        Err(error) => return refuse_usage(&error).into(),
     };
-    match arguments.command {
-        Command::Check(arguments) => check::run(&arguments).into(),
-    }
+    let exit = match &arguments.command {
+        Command::Check(arguments) => check::run(arguments),
+        Command::Status(arguments) => status::run(arguments),
+        Command::Dlq(arguments) => dlq::run(arguments),
+        Command::Providers(arguments) => providers::run(arguments),
+        Command::Pause(arguments) => hold::pause(arguments),
+        Command::Resume(arguments) => hold::resume(arguments),
+    };
+    exit.into()
 }
 
 /// Help and version are answers, not errors; clap's own exit status is no sysexit.
-fn refuse_usage(error: &clap::Error) -> ExitCode {
+fn refuse_usage(error: &clap::Error) -> Exit {
     if error.print().is_err() {
-        return Exit::Io.into();
+        return Exit::Io;
     }
     if error.use_stderr() {
-        Exit::Usage.into()
+        Exit::Usage
     } else {
-        Exit::Ok.into()
+        Exit::Ok
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use clap::CommandFactory;
+
+    use super::*;
 
     #[test]
     fn the_command_line_is_consistent() {
@@ -57,21 +76,16 @@ mod tests {
 
     #[test]
     fn every_command_shows_an_example() {
-        fn shows_one(command: &clap::Command) {
+        fn check(command: &clap::Command) {
             for inner in command.get_subcommands() {
                 let help = inner
                     .get_after_help()
                     .map(ToString::to_string)
                     .unwrap_or_default();
-                let has_children = inner.get_subcommands().next().is_some();
-                assert!(
-                    has_children || help.contains("syncline "),
-                    "{}",
-                    inner.get_name()
-                );
-                shows_one(inner);
+                assert!(help.contains("  syncline "), "{}", inner.get_name());
+                check(inner);
             }
         }
-        shows_one(&Arguments::command());
+        check(&Arguments::command());
     }
 }

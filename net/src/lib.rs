@@ -1,6 +1,3 @@
-//! Bytes and HTTP: the TCP protocol, the HTTP API, calls to providers, metrics.
-
-pub mod client;
-pub mod gate;
+//! syncline net
 pub mod http;
-pub mod ingest;
+pub mod metrics;

@@ -9,8 +9,18 @@ pub(crate) enum Exit {
     Ok = 0,
     /// `EX_USAGE`: the command line was wrong.
     Usage = 64,
+    /// `EX_DATAERR`: what was given is refused.
+    Data = 65,
+    /// `EX_UNAVAILABLE`: the node cannot be reached, or what was asked for is not there.
+    Unavailable = 69,
     /// `EX_IOERR`: reading or writing failed on this side.
     Io = 74,
+    /// `EX_TEMPFAIL`: may work later.
+    TryLater = 75,
+    /// `EX_PROTOCOL`: what answered is no Syncline.
+    Protocol = 76,
+    /// `EX_NOPERM`: the key is missing or may not do this.
+    NoPermission = 77,
     /// `EX_CONFIG`: the settings are wrong.
     Config = 78,
 }

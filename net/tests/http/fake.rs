@@ -1,5 +1,8 @@
 //! A node in memory behind the real API, and a client that speaks bytes.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking, in its fixtures too")]
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test fails by panicking, in its fixtures too"
+)]
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
