@@ -11,9 +11,10 @@ use std::time::Duration;
 use engine::journal::Journal;
 use engine::provider::{Reply, Request, SendFailure};
 use engine::quota::{FromShard, ShardId, ToShard};
-use engine::shard::{AccountPlan, CallId, Command, CommandReply, Input, Output, Shard};
+use engine::shard::{AccountPlan, CallId, Command, CommandReply, Input, Observation, Output, Shard};
 use engine::time::{Mono, Now};
 use net::egress::{Account, Egress};
+use net::metrics::{AccountLabel, MetricsWriter};
 use tokio::sync::{Notify, mpsc, oneshot};
 use wal::writer_thread::WriterHandle;
 use wal::{Disk, Lsn};
@@ -75,7 +76,8 @@ pub(crate) struct ShardThread {
     pub(crate) egress: Egress,
     pub(crate) accounts: HashMap<Arc<str>, Rc<Account>>,
     pub(crate) gauges: Arc<Gauges>,
-    pub(crate) metrics: Arc<super::metrics::ShardMetrics>,
+    pub(crate) metrics: MetricsWriter,
+    pub(crate) labels: HashMap<Arc<str>, AccountLabel>,
     pub(crate) checkpoints: CheckpointFeed,
     pub(crate) memory_max: u64,
     pub(crate) stopping: Arc<AtomicBool>,
@@ -244,10 +246,26 @@ impl ShardThread {
                 break;
             }
         }
-        for observation in self.shard.drain_observations() {
-            self.metrics.observe(&observation);
-        }
+        self.observe();
         any
+    }
+
+    fn observe(&mut self) {
+        for observation in self.shard.drain_observations() {
+            match observation {
+                Observation::Call { account, class, took } => {
+                    if let Some(&label) = self.labels.get(&account) {
+                        self.metrics.call(label, class, took, 1);
+                    }
+                }
+                Observation::Ended { account, operation, state, took } => {
+                    self.metrics.end_to_end(took);
+                    if let Some(&label) = self.labels.get(&account) {
+                        self.metrics.operation(label, operation, state);
+                    }
+                }
+            }
+        }
     }
 
     fn call(&mut self, turn: &Turn, call: CallId, plan: &AccountPlan, request: Request) {
@@ -292,6 +310,9 @@ impl ShardThread {
 
     fn sleep(&self, turn: &Turn) -> Duration {
         let seal = if turn.sealed_to == self.journal.end() { IDLE_MAX } else { SEAL_AFTER };
+        if turn.stop_since.is_some() {
+            return Duration::from_millis(1);
+        }
         let due = self.shard.next_deadline().map_or(IDLE_MAX, clock::until);
         due.min(seal).max(Duration::from_micros(100))
     }
@@ -317,7 +338,6 @@ impl ShardThread {
             // The seal follows at once instead of after the idle time.
             turn.last_commit = Mono(0);
         }
-        self.wake.notify_one();
         false
     }
 }

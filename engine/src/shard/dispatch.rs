@@ -43,7 +43,7 @@ impl<T> Shard<T> {
     /// Starts calls, fairly among accounts, up to the turn's bound.
     pub(super) fn dispatch(&mut self, now: Now, journal: &mut impl Journal) {
         let accounts = self.accounts.len();
-        if accounts == 0 {
+        if accounts == 0 || self.draining {
             return;
         }
         let share = (CALLS_PER_TURN / accounts).max(1);

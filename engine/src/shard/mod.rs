@@ -21,6 +21,7 @@ mod settle;
 mod trade;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 pub use account::AccountPlan;
 pub use accept::{EventBatch, Origin};
@@ -134,7 +135,7 @@ pub enum Output<T> {
 pub struct CallId(pub u64);
 
 /// Something to be counted.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Observation {
     /// A call ended.
     Call {
@@ -143,18 +144,18 @@ pub enum Observation {
         /// What it came to.
         class: CallClass,
         /// From the decision to send to the answer.
-        seconds: f64,
+        took: Duration,
     },
     /// An operation reached a final state at one target.
     Ended {
         /// The account.
         account: Arc<str>,
-        /// What it was, as [`crate::event::Operation`] names it.
-        operation: &'static str,
+        /// What it was.
+        operation: crate::event::Operation,
         /// How it ended.
         state: State,
         /// From acceptance to here; negative steps of the wall clock count as nothing.
-        seconds: f64,
+        took: Duration,
     },
 }
 
@@ -176,6 +177,8 @@ pub struct Shard<T> {
     dice: Dice,
     scratch: Scratch,
     fenced: bool,
+    /// No new calls: the process is about to stop.
+    draining: bool,
 }
 
 /// Buffers reused from turn to turn.
@@ -242,10 +245,15 @@ impl<T> Shard<T> {
         self.calls.len()
     }
 
+    /// Starts no more calls; those that are open end as usual.
+    pub fn stop_calls(&mut self) {
+        self.draining = true;
+    }
+
     /// Whether upkeep left work that needs no new input: calls that may start, or compaction.
     #[must_use]
     pub fn has_work(&self) -> bool {
-        !self.fenced && (self.relocation.is_some() || self.accounts_can_start())
+        !self.fenced && (self.relocation.is_some() || (!self.draining && self.accounts_can_start()))
     }
 
     /// Whether the log is poisoned and the shard takes nothing more.

@@ -68,6 +68,7 @@ impl<T> Recovery<T> {
             dice,
             scratch: Scratch::default(),
             fenced: false,
+            draining: false,
         };
         Self { shard, seen: vec![Lsn::ZERO; VSHARD_COUNT], seen_general: Lsn::ZERO, replayed: 0 }
     }

@@ -61,7 +61,7 @@ impl<T> Shard<T> {
         self.observe(Observation::Call {
             account: name.clone(),
             class: class_of(&verdict),
-            seconds: ended_at.saturating_since(call.started).as_secs_f64(),
+            took: ended_at.saturating_since(call.started),
         });
         self.report(call, &verdict, result, now, ended_at);
         let Some((mut states, _)) = self.read_state(journal, call.record, &event.event.object, record_id) else {
@@ -166,9 +166,9 @@ impl<T> Shard<T> {
             let taken = Duration::from_millis(now.wall.0.saturating_sub(event.accepted_at_ms).max(0).unsigned_abs());
             self.observe(Observation::Ended {
                 account: account.into(),
-                operation: event.event.operation.as_str(),
+                operation: event.event.operation,
                 state,
-                seconds: taken.as_secs_f64(),
+                took: taken,
             });
         }
     }
