@@ -3,9 +3,7 @@
 use std::borrow::Cow;
 use std::str;
 
-use smallvec::SmallVec;
-
-use super::{Event, Extra, Operation, Priority};
+use super::{Event, Extra, Operation, Priority, Target, TargetAction, Targets};
 use crate::json::{RawObject, RawValue};
 
 /// The version this build writes; it reads this one and all before it.
@@ -13,9 +11,6 @@ pub const VERSION: u8 = 1;
 
 /// Where the operation's number lies: it is known only when the shard appends the event.
 pub const OPERATION_SEQ_AT: usize = 8;
-
-/// Targets of one event, which is also the number of accounts that can be configured.
-pub const TARGETS_MAX: usize = 255;
 
 const FIXED_BYTES: usize = 44;
 
@@ -52,7 +47,7 @@ pub struct AcceptedEvent<'a> {
     /// What is remembered of its event id, when it has one.
     pub dedup: Option<Dedup>,
     /// The accounts it goes to, fixed now.
-    pub targets: SmallVec<[Target<'a>; 2]>,
+    pub targets: Targets<'a>,
     /// Version of the rules that were applied.
     pub rules_version: u32,
     /// Version of the mappings in force.
@@ -77,28 +72,6 @@ pub struct Dedup {
     pub scope: u64,
     /// [`Event::body_hash`].
     pub body_hash: u64,
-}
-
-/// One account that the event goes to.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Target<'a> {
-    /// The account's name.
-    pub name: Cow<'a, str>,
-    /// What the rules decided for it.
-    pub action: TargetAction,
-    /// The rule that decided, counted from 1 in its version of the rules; 0: none did.
-    pub rule: u16,
-}
-
-/// What happens to an event at one target.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum TargetAction {
-    /// The event's own operation.
-    Sync,
-    /// Nothing: the target ends as `skipped_by_rule`.
-    Skip,
-    /// This operation in place of the event's own.
-    Instead(Operation),
 }
 
 /// Bytes that are no accepted event of a version that this build reads; nothing was changed.
@@ -127,7 +100,7 @@ impl AcceptedEvent<'_> {
     /// Appends the event.
     ///
     /// # Panics
-    /// If the event has no record id, more than [`TARGETS_MAX`] targets, or a text over 64 KiB:
+    /// If the event has no record id, more than [`super::TARGETS_MAX`] targets, or a text over 64 KiB:
     /// parsing and settings allow none of these.
     pub fn encode_into(&self, out: &mut Vec<u8>) {
         let event = &self.event;
@@ -196,7 +169,7 @@ impl AcceptedEvent<'_> {
             out.extend_from_slice(&len_u16(extra.name.len()));
             out.extend_from_slice(&len_u32(extra.value.text().len()));
         }
-        for target in &self.targets {
+        for target in self.targets.iter() {
             out.extend_from_slice(&[action_code(target.action), 0]);
             out.extend_from_slice(&target.rule.to_le_bytes());
             out.extend_from_slice(&len_u16(target.name.len()));
@@ -214,7 +187,7 @@ impl AcceptedEvent<'_> {
             out.extend_from_slice(extra.name.as_bytes());
             out.extend_from_slice(extra.value.text().as_bytes());
         }
-        for target in &self.targets {
+        for target in self.targets.iter() {
             out.extend_from_slice(target.name.as_bytes());
         }
     }
@@ -322,7 +295,7 @@ pub fn decode(bytes: &[u8]) -> Result<AcceptedEvent<'_>, Damaged> {
     };
     let data = optional_object(HAS_DATA)?;
     let before = optional_object(HAS_BEFORE)?;
-    let mut extras = SmallVec::new();
+    let mut extras = Vec::new();
     for _ in 0..extra_count {
         let (name, value) = (extra_lens.u16()?, extra_lens.u32()?);
         extras.push(Extra {
@@ -330,7 +303,7 @@ pub fn decode(bytes: &[u8]) -> Result<AcceptedEvent<'_>, Damaged> {
             value: RawValue::new(texts.take(value as usize)?),
         });
     }
-    let mut targets = SmallVec::new();
+    let mut targets = Targets::default();
     for _ in 0..target_count {
         let [action, reserved] = target_heads.take()?;
         if reserved != 0 {
@@ -339,7 +312,7 @@ pub fn decode(bytes: &[u8]) -> Result<AcceptedEvent<'_>, Damaged> {
         targets.push(Target {
             action: action_of(action).ok_or(Damaged::Invalid("action of a target"))?,
             rule: target_heads.u16()?,
-            name: Cow::Borrowed(texts.take(target_heads.u16()?.into())?),
+            name: texts.take(target_heads.u16()?.into())?,
         });
     }
     if !texts.rest.is_empty() {

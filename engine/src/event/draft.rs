@@ -15,7 +15,7 @@ use crate::timestamp;
 #[derive(Default)]
 pub(super) struct Draft<'a> {
     given: [Option<Given<'a>>; Field::COUNT],
-    extras: SmallVec<[Extra<'a>; 1]>,
+    extras: Vec<Extra<'a>>,
     /// What an envelope says by itself, without a member of that meaning.
     pub(super) operation: Option<Operation>,
     pub(super) object: Option<Cow<'a, str>>,

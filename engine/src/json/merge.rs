@@ -95,6 +95,10 @@ fn merge_value(
 }
 
 /// Finds members by name; each object's text is read once, however often it is asked.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "it lives on the stack for one merge"
+)]
 enum Lookup<'a> {
     Scan(SmallVec<[Member<'a>; SCAN_MEMBERS_MAX]>),
     Tree(BTreeMap<Cow<'a, str>, RawValue<'a>>),
