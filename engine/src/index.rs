@@ -53,6 +53,8 @@ pub(crate) struct AccountQueue {
     pub(crate) name: Box<str>,
     pub(crate) ready: ReadyQueue,
     pub(crate) paused: OpList,
+    /// Waiting for a time; they lie in the shard's timer queue.
+    pub(crate) timed: u64,
     /// Dead letters; they lie in the lists of their virtual shards.
     pub(crate) dead: u64,
     /// Operations not final, dead letters apart.
@@ -106,6 +108,7 @@ impl Index {
             name: name.into(),
             ready: ReadyQueue::new(),
             paused: OpList::new(),
+            timed: 0,
             dead: 0,
             open: 0,
         });
@@ -237,6 +240,7 @@ impl Index {
             OpState::Backoff | OpState::Scheduled => {
                 let timed = self.timers.cancel(&mut self.slab, op);
                 debug_assert!(timed, "its state says that it waits for a time");
+                self.accounts[account].timed -= 1;
             }
             OpState::Paused => self.accounts[account].paused.remove(&mut self.slab, op),
             OpState::Dead => self.unlist_dead(op),
@@ -260,7 +264,10 @@ impl Index {
         self.slab[op].set_state(state);
         // Beyond the horizon of two years it wakes up there and finds that it has to wait on.
         let due_ms = due.0.div_ceil(NANOS_PER_MS);
-        if self.timers.insert(&mut self.slab, op, due_ms).is_err() {
+        if self.timers.insert(&mut self.slab, op, due_ms).is_ok() {
+            let account = usize::from(self.slab[op].target().0);
+            self.accounts[account].timed += 1;
+        } else {
             self.slab[op].set_state(OpState::Waiting);
             self.make_paused(op);
         }
@@ -344,6 +351,8 @@ impl Index {
     pub(crate) fn wake_due(&mut self, now: Mono) {
         let mut moves_left = TIMER_MOVES_PER_TURN;
         while let Some(op) = self.timers.pop_due(&mut self.slab, now.0 / NANOS_PER_MS, &mut moves_left) {
+            let account = usize::from(self.slab[op].target().0);
+            self.accounts[account].timed -= 1;
             self.slab[op].set_state(OpState::Waiting);
             self.make_ready(op);
         }

@@ -11,6 +11,7 @@ use engine::json::Scratch;
 use engine::refusal::{Code, Refusal};
 use engine::shard::{EventBatch, Origin};
 use net::gate::WakeGate;
+use net::metrics::MetricsWriter;
 use net::ingest::{BatchId, Busy, Greeting, Intake, Producer, SessionId, Settled, Welcome};
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -84,6 +85,7 @@ pub(crate) struct ThreadIntake {
     next_batch: u64,
     /// The clock, read once per dispatch; events of one read share it.
     now_ms: i64,
+    metrics: MetricsWriter,
 }
 
 #[derive(Debug, Default)]
@@ -114,7 +116,7 @@ pub(crate) fn producer_hash(name: &str) -> u64 {
 
 impl ThreadIntake {
     /// The way in of ingest thread number `thread`, woken through `gate`.
-    pub(crate) fn new(shared: Arc<Shared>, thread: usize, gate: WakeGate) -> Self {
+    pub(crate) fn new(shared: Arc<Shared>, thread: usize, gate: WakeGate, metrics: MetricsWriter) -> Self {
         let fenced = Arc::new(ArrayQueue::new(BATCHES_IN_FLIGHT_MAX));
         let done = CompletionQueue { queue: Arc::new(ArrayQueue::new(BATCHES_IN_FLIGHT_MAX)), gate: gate.clone() };
         let link = ThreadLink { fenced: fenced.clone(), gate };
@@ -132,6 +134,7 @@ impl ThreadIntake {
             in_flight: 0,
             next_batch: 0,
             now_ms: clock::now().wall.0,
+            metrics,
         }
     }
 
@@ -260,6 +263,9 @@ impl Intake for ThreadIntake {
         for (shard, seq) in state.duplicates.drain(..) {
             // An anonymous duplicate only has to wait until the original is on disk.
             state.shards[shard].seqs.push(seq);
+        }
+        for &(_, code) in refused {
+            self.metrics.events_rejected(code, 1);
         }
         self.next_batch += 1;
         self.in_flight += 1;

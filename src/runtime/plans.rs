@@ -24,9 +24,8 @@ pub(crate) fn account_plans(settings: &Settings) -> Result<Vec<Arc<AccountPlan>>
 
 fn plan(settings: &Settings, name: &str, provider: &ProviderSettings) -> Result<AccountPlan, StartError> {
     let account = &provider.account;
-    let id = account.definition.as_deref().unwrap_or(name);
-    let text = provider::shipped(id)
-        .or_else(|| provider::shipped("rest"))
+    let id = &provider.definition;
+    let text = engine::provider::shipped(id)
         .ok_or_else(|| StartError::config(name, format!("there is no definition {id:?}")))?;
     let rest = &account.rest;
     let overrides = provider::RestSettings {
@@ -141,8 +140,11 @@ fn utc_offset_s(timezone: &str) -> i32 {
 }
 
 /// The egress side of every account, secrets resolved.
-pub(crate) fn egress_accounts(settings: &Settings) -> Result<Vec<egress::AccountSettings>, StartError> {
-    settings.providers.iter().map(|(name, provider)| egress_account(name, provider)).collect()
+pub(crate) fn egress_accounts(
+    settings: &Settings,
+) -> Result<Vec<(Arc<str>, egress::AccountSettings)>, StartError> {
+    let named = |(name, provider): &(String, ProviderSettings)| Ok((name.as_str().into(), egress_account(name, provider)?));
+    settings.providers.iter().map(named).collect()
 }
 
 fn egress_account(name: &str, provider: &ProviderSettings) -> Result<egress::AccountSettings, StartError> {
@@ -166,15 +168,15 @@ fn authorization(name: &str, auth: &AuthSettings) -> Result<Authorization, Start
     Ok(match auth {
         AuthSettings::None => Authorization::None,
         AuthSettings::Bearer { token } => {
-            Authorization::Bearer(token.resolve().map_err(failed)?.expose().to_owned().into())
+            Authorization::Bearer { token: token.resolve().map_err(failed)?.expose().clone() }
         }
         AuthSettings::ApiKey { header, value } => Authorization::ApiKey {
             header: header.clone(),
-            value: value.resolve().map_err(failed)?.expose().to_owned().into(),
+            value: value.resolve().map_err(failed)?.expose().clone(),
         },
         AuthSettings::Basic { username, password } => Authorization::Basic {
-            username: username.resolve().map_err(failed)?,
-            password: password.resolve().map_err(failed)?.expose().to_owned().into(),
+            username: username.resolve().map_err(failed)?.expose().clone(),
+            password: password.resolve().map_err(failed)?.expose().clone(),
         },
         AuthSettings::ClientCredentials(_) | AuthSettings::Refresh { .. } | AuthSettings::JwtBearer { .. } => {
             return Err(StartError::config(name, "this kind of auth is not available in this version".into()));

@@ -8,12 +8,13 @@ use wal::Lsn;
 use super::calls::OpenCall;
 use super::{CALLS_PER_TURN, Output, Shard};
 use crate::decide::{Step, step};
+use crate::event::Operation;
 use crate::event::codec::{self, AcceptedEvent};
 use crate::id::{OperationId, OperationSeq, RecordHash};
 use crate::index::{due, lsn};
 use crate::journal::{Class, Journal, Kind};
 use crate::json::{RawObject, compose_patches};
-use crate::mapping::Mapping;
+use crate::mapping::{Mapping, Write, keep_reference, write_unmapped};
 use crate::operation_slab::{OpFlags, OpIndex, OpState, Target};
 use crate::provider::{CallKind, Field, Request, Subject};
 use crate::quota::{Gate, LeaseId};
@@ -164,6 +165,7 @@ impl<T> Shard<T> {
     ) -> Result<Request, Unsendable> {
         let plan = self.accounts.iter().find(|known| &*known.name == account).and_then(|known| known.plan.as_ref());
         let plan = plan.ok_or(Unsendable { reason: Reason::NoAccount, detail: String::new() })?;
+        let record_id = event.event.record_id.as_deref().unwrap_or_default();
         let target = state.target(account);
         let own = event.event.data.map_or("{}", |data| data.text());
         let beneath = target.filter(|target| beneath && !target.undelivered.is_empty());
@@ -174,13 +176,17 @@ impl<T> Shard<T> {
         let mapping = plan.mappings.get(&*event.event.object);
         let mapped = match mapping.filter(|_| kind.writes_fields()) {
             Some(mapping) => {
-                let full = matches!(kind, CallKind::Create | CallKind::Upsert);
-                Cow::Owned(mapped(mapping, &data, full)?)
+                let write = match (event.event.operation, kind) {
+                    (_, CallKind::Update) | (Operation::Update, _) => Write::Update,
+                    (Operation::Create, _) => Write::Create,
+                    (Operation::Upsert | Operation::Delete | Operation::Read, _) => Write::Upsert,
+                };
+                Cow::Owned(mapped(mapping, &data, write)?)
             }
+            None if kind.writes_fields() => Cow::Owned(unmapped(&data, record_id)?),
             None => data,
         };
-        let record_id = event.event.record_id.as_deref().unwrap_or_default();
-        let members = if kind.writes_fields() { members(&mapped, record_id, mapping.is_none()) } else { Vec::new() };
+        let members = if kind.writes_fields() { members(&mapped) } else { Vec::new() };
         let fields: Vec<Field<'_>> = members.iter().map(|(name, value)| Field { name, value }).collect();
         let subject = Subject {
             object: mapping.map_or(&*event.event.object, |mapping| mapping.remote()),
@@ -276,27 +282,27 @@ struct Ready {
     state_at: Lsn,
 }
 
-fn mapped(mapping: &Mapping, data: &str, full: bool) -> Result<String, Unsendable> {
+fn mapped(mapping: &Mapping, data: &str, write: Write) -> Result<String, Unsendable> {
     let failed = |detail| Unsendable { reason: Reason::Mapping, detail };
     let data = object(data.as_bytes()).ok_or_else(|| failed("the data is no object".to_owned()))?;
     let mut out = Vec::new();
-    mapping
-        .apply(data, full, &mut out)
-        .map_err(|failure| failed(format!("{}: {}", failure.pointer, failure.detail)))?;
+    mapping.apply(data, write, &keep_reference, &mut out).map_err(|failure| failed(failure.to_string()))?;
     String::from_utf8(out).map_err(|_| failed("the mapping wrote no UTF-8".to_owned()))
 }
 
-/// The members of an object as fields of a request. Without a mapping fields go as they are,
-/// but an `id` that only repeats the record id does not go.
-fn members<'a>(data: &'a str, record_id: &str, as_they_are: bool) -> Vec<(Cow<'a, str>, &'a str)> {
+/// Fields that go as they are.
+fn unmapped(data: &str, record_id: &str) -> Result<String, Unsendable> {
+    let failed = |detail: &str| Unsendable { reason: Reason::Mapping, detail: detail.to_owned() };
+    let data = object(data.as_bytes()).ok_or_else(|| failed("the data is no object"))?;
+    let mut out = Vec::new();
+    write_unmapped(data, record_id, &mut out);
+    String::from_utf8(out).map_err(|_| failed("the data is no UTF-8"))
+}
+
+/// The members of an object, names unescaped.
+fn members(data: &str) -> Vec<(Cow<'_, str>, &str)> {
     let Some(data) = object(data.as_bytes()) else { return Vec::new() };
-    let repeats = |name: &str, value: &str| {
-        as_they_are && name == "id" && (value == record_id || value.trim_matches('"') == record_id)
-    };
-    data.members()
-        .map(|member| (member.key.name(), member.value.text()))
-        .filter(|(name, value)| !repeats(name, value))
-        .collect()
+    data.members().map(|member| (member.key.name(), member.value.text())).collect()
 }
 
 /// The object these bytes are; they were validated when the event was taken.

@@ -78,8 +78,12 @@ pub struct OpenCounts {
     pub ready: u64,
     /// Calls open.
     pub in_flight: u64,
-    /// Held by an operator.
+    /// Held by an operator, one by one.
     pub paused: u64,
+    /// Waiting for a time.
+    pub timed: u64,
+    /// The account is held whole.
+    pub held: bool,
     /// Dead letters.
     pub dead: u64,
 }
@@ -170,6 +174,8 @@ impl<T> Shard<T> {
                 ready: queue.ready.len() as u64,
                 in_flight: u64::from(account.in_use),
                 paused: queue.paused.len() as u64,
+                timed: queue.timed,
+                held: account.paused,
                 dead: queue.dead,
             };
             (&*account.name, counts)
