@@ -1,1 +1,6 @@
 //! syncline engine
+
+pub mod event;
+pub mod json;
+pub mod refusal;
+pub mod timestamp;
