@@ -2,5 +2,6 @@
 
 pub mod event;
 pub mod json;
+pub mod mapping;
 pub mod refusal;
 pub mod timestamp;
