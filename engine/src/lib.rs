@@ -1,1 +1,3 @@
 //! syncline engine
+pub mod quota;
+pub mod time;
