@@ -77,6 +77,8 @@ pub enum FromShard {
         trouble: Trouble,
         /// The call was the probe.
         probe: bool,
+        /// A call of this shard succeeded since the last trouble it reported.
+        after_success: bool,
     },
     /// A call succeeded. Needed for the probe and once after each [`Gate::Suspect`] only.
     Healthy {
