@@ -9,6 +9,8 @@ mod account;
 mod coordinator;
 mod dice;
 mod gate;
+mod holding;
+mod holdings;
 mod limits;
 mod message;
 mod pool;
@@ -22,6 +24,7 @@ use std::time::Duration;
 
 pub use self::account::AccountView;
 pub use self::coordinator::{Coordinator, Start};
+pub use self::holdings::{CallEnd, Holdings, LeaseTaken, Permit, Refusal, Verdict};
 pub use self::limits::{AccountLimits, HoldSettings, Limit, LimitsError, Policy};
 pub use self::message::{
     AccountId, Ended, FromShard, Gate, HoldReason, LeaseId, ShardId, ToShard, Trouble,

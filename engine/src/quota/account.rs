@@ -145,6 +145,15 @@ impl Account {
         }
     }
 
+    pub(super) fn healthy(&mut self, from: ShardId, probe: bool) {
+        self.health.on_healthy(probe);
+        // The shard reports once for each time it is told that the account is suspect.
+        let lane = self.lane(from);
+        if lane.told == Some(Gate::Suspect) {
+            lane.told = None;
+        }
+    }
+
     /// Brings the account up to `now` and tells shards what follows.
     pub(super) fn advance(&mut self, now: Now, turn: &mut Turn<'_>) {
         for pool in &mut self.pools {
@@ -272,11 +281,12 @@ impl Account {
         self.gone = false;
     }
 
-    pub(super) fn remove(&mut self) {
+    pub(super) fn remove(&mut self, now: Mono) {
         self.gone = true;
-        for lane in &mut self.lanes {
+        for (index, lane) in self.lanes.iter_mut().enumerate() {
             lane.demand = Demand::default();
             lane.told = None;
+            self.slots.want(now, shard_id(index), 0);
         }
     }
 

@@ -92,7 +92,7 @@ impl Coordinator {
         for account in &mut self.accounts {
             let stays = limits.iter().any(|new| new.name == account.name());
             if !stays && !account.is_gone() {
-                account.remove();
+                account.remove(self.now.mono);
                 self.outbox.extend(account.introductions());
             }
         }
@@ -186,7 +186,7 @@ impl Coordinator {
                 });
             }
             FromShard::Healthy { account, probe } => {
-                self.with(account, |account, _| account.health.on_healthy(probe));
+                self.with(account, |account, _| account.healthy(from, probe));
             }
             FromShard::ProbeUnused { account } => {
                 let mono = self.now.mono;

@@ -9,8 +9,9 @@ use super::restoring::{NO_BOUNDARY, Restoring};
 use super::wall::WallBounds;
 use crate::time::{Mono, Now, WallMs};
 
-/// The Linux kernel slews a clock by at most 500 ppm, here and at the provider.
-const CLOCK_ERROR_PPM: u128 = 1000;
+/// The Linux kernel slews a clock by at most 500 ppm; ours may be fast while the provider's is
+/// slow: 1.0005 / 0.9995, rounded up.
+const CLOCK_ERROR_PPM: u128 = 1001;
 
 /// How far a provider's wall clock may be from ours at the edge of a fixed window; both are
 /// taken to be kept by NTP. Windows so short that this matters come back as sliding ones.
