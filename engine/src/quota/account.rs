@@ -176,7 +176,7 @@ impl Account {
     }
 
     /// When time alone changes something that a shard waits for.
-    pub(super) fn next_deadline(&self, now: Mono) -> Option<Mono> {
+    pub(super) fn next_deadline(&self) -> Option<Mono> {
         let leases = self.leases.values().next().map(|lease| lease.given_up_at);
         let waited_for = self.lanes.iter().any(Lane::waits) && !self.gone;
         let restore = if waited_for && self.lendable() == 0 {
@@ -188,7 +188,7 @@ impl Account {
             None
         };
         let health = self.health.next_deadline();
-        let slots = self.slots.next_deadline(now);
+        let slots = self.slots.next_deadline();
         [leases, restore, health, slots].into_iter().flatten().min()
     }
 

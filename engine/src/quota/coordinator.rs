@@ -201,7 +201,7 @@ impl Coordinator {
     pub fn tick(&mut self, now: Now) {
         self.see(now);
         for (index, account) in self.accounts.iter().enumerate() {
-            let due = account.next_deadline(self.now.mono);
+            let due = account.next_deadline();
             if due.is_some_and(|due| due <= self.now.mono) {
                 self.touched.insert(index);
             }
@@ -224,9 +224,7 @@ impl Coordinator {
     /// When `tick` must be called at the latest; `None` while only messages change anything.
     pub fn next_deadline(&self) -> Option<Mono> {
         let accounts = self.accounts.iter();
-        accounts
-            .filter_map(|account| account.next_deadline(self.now.mono))
-            .min()
+        accounts.filter_map(|account| account.next_deadline()).min()
     }
 
     /// Where every account stands, as of the last `handle` or `tick`.

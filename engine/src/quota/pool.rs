@@ -57,6 +57,17 @@ struct Refill {
     queue_ends: u128,
 }
 
+/// Calls that an earlier run may have made.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct SpentBefore {
+    /// When the provider had counted the last of them, in nanoseconds of this boot's clock;
+    /// below zero when that was before the boot.
+    pub(super) completed_ns: i64,
+    pub(super) calls: u32,
+    /// What both clocks read at one instant then, if it was in this boot.
+    pub(super) clocks: Option<Now>,
+}
+
 /// Where the tokens of a limit are, at one instant.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LimitView {
@@ -165,20 +176,26 @@ impl Pool {
         debug_assert!(self.is_conserved());
     }
 
-    /// Starts over after a restart: `spent` holds (completed at the latest, calls), the instant
-    /// in nanoseconds of this boot's clock, before zero for an earlier boot.
-    pub(super) fn recover(&mut self, now: Now, spent: &[(i64, u32)]) {
+    /// Starts over after a restart, with what may have been spent before it.
+    pub(super) fn recover(&mut self, now: Now, spent: &[SpentBefore]) {
+        if let Rule::Fixed(edges) = &mut self.rule {
+            for then in spent.iter().filter_map(|spent| spent.clocks) {
+                edges.wall.remember(then);
+            }
+        }
         let now_ns = signed(now.mono.0);
         let window_ns = signed_nanos(self.memory());
-        let mut recent: Vec<_> = spent
-            .iter()
-            .copied()
-            .filter(|&(completed, _)| completed.saturating_add(window_ns) > now_ns)
-            .collect();
-        recent.sort_unstable_by_key(|&(completed, _)| std::cmp::Reverse(completed));
+        let counted = |s: &&SpentBefore| s.completed_ns.saturating_add(window_ns) > now_ns;
+        let mut recent: Vec<_> = spent.iter().filter(counted).collect();
+        recent.sort_unstable_by_key(|s| std::cmp::Reverse(s.completed_ns));
         // Before the restart no more than the capacity was out, so the latest ones cover it.
         let mut room = self.available.max(0);
-        for (completed, calls) in recent {
+        for &SpentBefore {
+            completed_ns,
+            calls,
+            ..
+        } in recent
+        {
             let calls = i64::from(calls).min(room);
             room -= calls;
             self.available -= calls;
@@ -191,14 +208,12 @@ impl Pool {
                     refill.enqueue(start, calls, &mut self.restoring);
                 }
                 Rule::Sliding { .. } => {
-                    let at = completed.saturating_add(window_ns);
+                    let at = completed_ns.saturating_add(window_ns);
                     self.restoring.push(Mono(unsigned(at)), NO_BOUNDARY, calls);
                 }
                 Rule::Fixed(edges) => {
-                    let at = completed.saturating_add(window_ns);
-                    let ago_ms = now_ns.saturating_sub(completed) / 1_000_000;
-                    let wall = WallMs(now.wall.0.saturating_sub(ago_ms).saturating_add(1));
-                    let boundary_ms = edges.boundary_after(wall);
+                    let at = completed_ns.saturating_add(window_ns);
+                    let boundary_ms = edges.boundary_after(edges.wall.latest_at(completed_ns));
                     self.restoring.push(Mono(unsigned(at)), boundary_ms, calls);
                 }
             }

@@ -1,11 +1,12 @@
 //! What a restart finds in the shards' logs, and how much of it may still be counted.
 
+use std::time::Duration;
+
 use super::ARRIVAL_GRACE;
 use super::account::Account;
 use super::limits::Policy;
-use super::pool::Pool;
+use super::pool::{Pool, SpentBefore};
 use crate::time::{Mono, Now, WallMs};
-use std::time::Duration;
 
 /// After a reboot the wall clock alone tells how long ago a lease ended; it may be off by this
 /// much until NTP has set it.
@@ -16,7 +17,7 @@ const SHORT_WINDOW: Duration = Duration::from_secs(60);
 /// A lease that a shard's log holds: granted before, whether its permits were spent or not.
 ///
 /// Several leases of an account may be given as one: the sum of the permits, the latest of
-/// the instants.
+/// the instants, if both clocks' come from the same one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RecoveredLease {
     /// The account's name.
@@ -38,15 +39,12 @@ impl Account {
             leases.iter().filter(|l| l.account == self.name()).collect();
         let call_timeout = self.limits().call_timeout;
         for pool in self.pools_mut() {
-            let spent: Vec<(i64, u32)> = own
-                .iter()
-                .map(|lease| {
-                    (
-                        lease.ended_at_latest(now, call_timeout, pool),
-                        lease.permits,
-                    )
-                })
-                .collect();
+            let spent = own.iter().map(|lease| SpentBefore {
+                completed_ns: lease.ended_at_latest(now, call_timeout, pool),
+                calls: lease.permits,
+                clocks: lease.clocks(),
+            });
+            let spent: Vec<SpentBefore> = spent.collect();
             pool.recover(now, &spent);
         }
         // Calls cut off by the crash may still run at the provider.
@@ -59,6 +57,14 @@ impl Account {
 }
 
 impl RecoveredLease {
+    fn clocks(&self) -> Option<Now> {
+        let clocks = Now {
+            mono: self.usable_until,
+            wall: self.wall_until,
+        };
+        self.same_boot.then_some(clocks)
+    }
+
     /// When the provider had counted the last of its calls, in nanoseconds of this boot's
     /// clock; negative when that was before the boot.
     fn ended_at_latest(&self, now: Now, call_timeout: Duration, pool: &Pool) -> i64 {

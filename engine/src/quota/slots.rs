@@ -114,15 +114,20 @@ impl Slots {
     }
 
     /// When time alone changes something: a lost slot is free again or a turn is over.
-    pub(super) fn next_deadline(&self, now: Mono) -> Option<Mono> {
+    pub(super) fn next_deadline(&self) -> Option<Mono> {
         let withheld = self.withheld.iter().map(|withheld| withheld.until);
-        let crowded = self.shards.iter().any(|h| h.want > 0 && h.held == 0);
+        let waiting = self
+            .shards
+            .iter()
+            .filter(|h| h.want > 0 && h.held == 0)
+            .count();
+        let recalled: u32 = self.shards.iter().map(Holder::recalled).sum();
+        let short = waiting > recalled as usize;
         let turns = self
             .shards
             .iter()
-            .filter(|h| crowded && h.held > 0 && h.keep.is_none())
-            .map(|h| h.since.saturating_add(SLOT_TURN))
-            .filter(|turn| *turn > now);
+            .filter(|h| short && h.held > 0 && h.keep.is_none())
+            .map(|h| h.since.saturating_add(SLOT_TURN));
         withheld.chain(turns).min()
     }
 
@@ -204,15 +209,18 @@ impl Slots {
 
 impl Holder {
     /// Who comes first when there is not one slot each: holders within their turn, then who
-    /// waits longest, then holders whose turn is over.
-    fn precedence(&self, now: Mono) -> (u8, Mono) {
+    /// waits longest, then holders whose turn is over, the latest first.
+    fn precedence(&self, now: Mono) -> (u8, u64) {
         let within_turn = now.saturating_since(self.since) < SLOT_TURN;
-        let class = match (self.held, within_turn) {
-            (0, _) => 1,
-            (_, true) => 0,
-            (_, false) => 2,
-        };
-        (class, self.since)
+        match (self.held, within_turn) {
+            (0, _) => (1, self.since.0),
+            (_, true) => (0, self.since.0),
+            (_, false) => (2, u64::MAX - self.since.0),
+        }
+    }
+
+    fn recalled(&self) -> u32 {
+        self.keep.map_or(0, |keep| self.held.saturating_sub(keep))
     }
 }
 
@@ -283,7 +291,7 @@ mod tests {
                 }
                 assert!(slots.held_in_all() <= 1);
             }
-            now = slots.next_deadline(now).unwrap_or(Mono(now.0 + 1));
+            now = slots.next_deadline().unwrap_or(Mono(now.0 + 1));
         }
         assert!(served.iter().all(|n| *n >= 4), "{served:?}");
     }
@@ -296,7 +304,7 @@ mod tests {
         slots.lost(A, at_ms(500));
         slots.want(at_ms(1), B, 4);
         assert_eq!(slots.rebalance(at_ms(1)), []);
-        assert_eq!(slots.next_deadline(at_ms(1)), Some(at_ms(500)));
+        assert_eq!(slots.next_deadline(), Some(at_ms(500)));
         assert_eq!(slots.rebalance(at_ms(500)), [(B, SlotMove::Grant(4))]);
     }
 }

@@ -41,8 +41,13 @@ impl WallBounds {
             self.current = seen;
             self.current_since = now.mono;
         }
-        self.current.low = self.current.low.min(seen.low);
-        self.current.high = self.current.high.max(seen.high);
+        self.current.widen(seen);
+    }
+
+    /// Takes in a pair of readings from before a restart of this boot: the clock may have been
+    /// stepped while nobody looked.
+    pub(super) fn remember(&mut self, then: Now) {
+        self.current.widen(Offsets::at(then));
     }
 
     /// The earliest that the wall time at `mono` can be.
@@ -53,8 +58,13 @@ impl WallBounds {
 
     /// The latest that the wall time at `mono` can be.
     pub(super) fn latest(&self, mono: Mono) -> WallMs {
+        self.latest_at(nanos(mono))
+    }
+
+    /// The same for an instant in nanoseconds, before zero for one before the boot.
+    pub(super) fn latest_at(&self, mono_ns: i64) -> WallMs {
         let high = self.previous.high.max(self.current.high);
-        let wall = nanos(mono).saturating_add(high).div_euclid(NANOS_PER_MS);
+        let wall = mono_ns.saturating_add(high).div_euclid(NANOS_PER_MS);
         WallMs(wall.saturating_add(1))
     }
 
@@ -69,6 +79,11 @@ impl WallBounds {
 }
 
 impl Offsets {
+    fn widen(&mut self, seen: Self) {
+        self.low = self.low.min(seen.low);
+        self.high = self.high.max(seen.high);
+    }
+
     fn at(now: Now) -> Self {
         let wall = now.wall.0.saturating_mul(NANOS_PER_MS);
         let offset = wall.saturating_sub(nanos(now.mono));

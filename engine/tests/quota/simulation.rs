@@ -39,6 +39,8 @@ pub(crate) struct Plan {
     pub(crate) stalls: u64,
     pub(crate) losses: u64,
     pub(crate) crashes: u64,
+    /// The longest time between a crash and the restart.
+    pub(crate) down_max: u64,
     /// Crashes after which the machine boots anew.
     pub(crate) reboots: bool,
     pub(crate) wall_steps: u64,
@@ -62,6 +64,7 @@ impl Plan {
             stalls: 0,
             losses: 0,
             crashes: 0,
+            down_max: 30 * SECOND,
             reboots: false,
             wall_steps: 0,
             clock_ppm: 0,
@@ -83,7 +86,6 @@ pub(crate) struct Outcome {
     pub(crate) trace: u64,
     pub(crate) calls_by_shard: Vec<u64>,
     pub(crate) crashes: u64,
-    pub(crate) leases: u64,
     pub(crate) messages: u64,
 }
 
@@ -117,7 +119,6 @@ struct Simulation {
     provider: Provider,
     trace: u64,
     crashes: u64,
-    leases: u64,
     messages: u64,
     calls_by_shard: Vec<u64>,
 }
@@ -204,7 +205,6 @@ impl Simulation {
             provider,
             trace: 0,
             crashes: 0,
-            leases: 0,
             messages: 0,
             calls_by_shard: vec![0; usize::from(plan.shards)],
             plan,
@@ -233,7 +233,6 @@ impl Simulation {
             trace: self.trace,
             calls_by_shard: self.calls_by_shard,
             crashes: self.crashes,
-            leases: self.leases,
             messages: self.messages,
         }
     }
@@ -327,7 +326,6 @@ impl Simulation {
         let mut records = Vec::new();
         while let Some(message) = shard.inbox.pop_front() {
             if let Some(taken) = holdings.handle(message) {
-                self.leases += 1;
                 let ahead = taken.usable_until.saturating_since(mono).as_millis() as i64;
                 records.push(Record::Taken(taken, wall.0 + ahead + 1));
             }
@@ -552,8 +550,8 @@ impl Simulation {
         self.coordinator_turn = None;
         let down = match self.dice.within(0..3) {
             0 => self.dice.within(0..SECOND / 100),
-            1 => self.dice.within(0..SECOND),
-            _ => self.dice.within(0..30 * SECOND),
+            1 => self.dice.within(0..self.plan.down_max.min(SECOND)),
+            _ => self.dice.within(0..self.plan.down_max),
         };
         self.down_until = Some(self.now + down);
         self.schedule(self.now + down, Event::ProcessRestarts);
