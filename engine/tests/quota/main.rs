@@ -3,6 +3,7 @@
 mod coordinator;
 mod dice;
 mod holdings;
+mod monitor;
 mod provider;
 mod simulation;
 

@@ -7,12 +7,13 @@ use std::ops::Range;
 use std::time::Duration;
 
 use syncline_engine::quota::{
-    AccountId, AccountLimits, CallEnd, Coordinator, Ended, FromShard, Gate, Holdings, LeaseId,
+    AccountId, AccountLimits, CallEnd, Coordinator, Ended, FromShard, Holdings, LeaseId,
     LeaseTaken, Permit, RecoveredLease, ShardId, Start, ToShard, Trouble, Verdict,
 };
 use syncline_engine::time::{Mono, Now, WallMs};
 
 use crate::dice::Dice;
+use crate::monitor::Monitor;
 use crate::provider::Provider;
 
 pub(crate) const MS: u64 = 1_000_000;
@@ -140,48 +141,6 @@ struct Simulation {
     down_from: u64,
     down_to: u64,
     monitor: Monitor,
-}
-
-/// Watches that nothing is sent while the account is held, and one call while it is probed.
-#[derive(Default)]
-struct Monitor {
-    gate: Option<Gate>,
-    since: u64,
-    probes: u64,
-    most_probes: u64,
-    sent_while_held: u64,
-    holds: u64,
-    last_sent: u64,
-}
-
-impl Monitor {
-    /// Longer than it takes until every shard has read its messages.
-    const TOLD: u64 = 20 * MS;
-
-    fn gate(&mut self, now: u64, gate: Gate) {
-        let kind = |gate: &Gate| std::mem::discriminant(gate);
-        if self.gate.as_ref().map(kind) != Some(kind(&gate)) {
-            self.holds += u64::from(matches!(gate, Gate::Held { .. }));
-            self.gate = Some(gate);
-            self.since = now;
-            self.probes = 0;
-        }
-    }
-
-    fn sent(&mut self, now: u64) {
-        self.last_sent = now;
-        if now < self.since + Self::TOLD && self.gate != Some(Gate::Probe) {
-            return;
-        }
-        match self.gate {
-            Some(Gate::Held { .. }) => self.sent_while_held += 1,
-            Some(Gate::Probe) => {
-                self.probes += 1;
-                self.most_probes = self.most_probes.max(self.probes);
-            }
-            _ => {}
-        }
-    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
