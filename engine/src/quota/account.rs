@@ -156,9 +156,7 @@ impl Account {
 
     /// Brings the account up to `now` and tells shards what follows.
     pub(super) fn advance(&mut self, now: Now, turn: &mut Turn<'_>) {
-        for pool in &mut self.pools {
-            pool.observe(now);
-        }
+        self.observe(now);
         self.give_up_leases(now.mono);
         self.health.tick(now.mono);
         if !self.gone {
@@ -190,6 +188,12 @@ impl Account {
         let health = self.health.next_deadline();
         let slots = self.slots.next_deadline();
         [leases, restore, health, slots].into_iter().flatten().min()
+    }
+
+    /// Takes back restored tokens; says whether there were any to share.
+    pub(super) fn observe(&mut self, now: Now) -> bool {
+        let pools = self.pools.iter_mut();
+        pools.fold(false, |any, pool| pool.observe(now) | any)
     }
 
     pub(super) fn view(&self) -> AccountView {
@@ -328,9 +332,14 @@ impl Account {
             let lane = &self.lanes[index];
             lane.connected && lane.has_demand() && self.slots.held(shard_id(index)) > 0
         });
-        let Some(index) = ready.max_by_key(|&index| self.lanes[index].demand.records) else {
+        let last = self.health.last_prober();
+        let fresh = |index: usize| last != Some(shard_id(index));
+        let best = ready.max_by_key(|&index| (fresh(index), self.lanes[index].demand.records));
+        let Some(index) = best else {
             return;
         };
+        // Told again even when it was the prober before: one more call is meant.
+        self.lanes[index].told = None;
         if !self.pools.is_empty() {
             self.lend(now, index, 1, turn);
         }

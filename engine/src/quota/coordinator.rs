@@ -118,10 +118,12 @@ impl Coordinator {
         Ok(())
     }
 
-    /// Takes what a shard says. Messages about unknown accounts or shards are dropped.
+    /// Takes what a shard says. Messages about unknown accounts, or of shards that are not
+    /// connected, are dropped.
     pub fn handle(&mut self, now: Now, from: ShardId, message: FromShard) {
         self.see(now);
-        if usize::from(from.0) >= self.shards {
+        let known = self.connected.contains(&from) || message == FromShard::Connected;
+        if usize::from(from.0) >= self.shards || !known {
             return;
         }
         match message {
@@ -223,12 +225,21 @@ impl Coordinator {
 
     /// When `tick` must be called at the latest; `None` while only messages change anything.
     pub fn next_deadline(&self) -> Option<Mono> {
+        if !self.touched.is_empty() || !self.outbox.is_empty() {
+            return Some(self.now.mono);
+        }
         let accounts = self.accounts.iter();
         accounts.filter_map(|account| account.next_deadline()).min()
     }
 
-    /// Where every account stands, as of the last `handle` or `tick`.
-    pub fn views(&self) -> impl Iterator<Item = AccountView> + '_ {
+    /// Where every account stands.
+    pub fn views(&mut self, now: Now) -> impl Iterator<Item = AccountView> + '_ {
+        self.see(now);
+        for (index, account) in self.accounts.iter_mut().enumerate() {
+            if account.observe(self.now) {
+                self.touched.insert(index);
+            }
+        }
         let present = self.accounts.iter().filter(|account| !account.is_gone());
         present.map(Account::view)
     }

@@ -26,6 +26,7 @@ pub(super) struct Health {
     /// Holds in a row without a success between.
     holds: u32,
     paused_until: Option<Mono>,
+    last_prober: Option<ShardId>,
     /// Pauses in a row for which the provider named no time.
     pauses: u32,
 }
@@ -57,6 +58,7 @@ impl Health {
             streak: 0,
             holds: 0,
             paused_until: None,
+            last_prober: None,
             pauses: 0,
         }
     }
@@ -148,12 +150,18 @@ impl Health {
     pub(super) fn probe_by(&mut self, now: Mono, shard: ShardId, call_timeout: Duration) {
         if let Breaker::HalfOpen { reason, .. } = self.breaker {
             let until = now.saturating_add(call_timeout + PROBE_OVERHEAD);
+            self.last_prober = Some(shard);
             self.breaker = Breaker::Probing {
                 shard,
                 until,
                 reason,
             };
         }
+    }
+
+    /// Who probed last and is not asked again while another can: it may be stuck.
+    pub(super) fn last_prober(&self) -> Option<ShardId> {
+        self.last_prober
     }
 
     /// Every shard may call.

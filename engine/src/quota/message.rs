@@ -22,7 +22,7 @@ pub struct LeaseId(pub u64);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FromShard {
     /// The shard (re)started and holds nothing: answered with every account and its gate.
-    /// First message of every life.
+    /// First message of every life; nothing of a life before may follow it.
     Connected,
     /// The shard's present demand; replaces the one before. Sent when it changed.
     Want {

@@ -162,8 +162,8 @@ impl Pool {
         self.leased += tokens;
     }
 
-    /// Takes back what has been restored by `now`.
-    pub(super) fn observe(&mut self, now: Now) {
+    /// Takes back what has been restored by `now`; says whether that was anything.
+    pub(super) fn observe(&mut self, now: Now) -> bool {
         let wall_low_ms = match &mut self.rule {
             Rule::Fixed(edges) => {
                 edges.wall.observe(now);
@@ -174,6 +174,7 @@ impl Pool {
         let back = self.restoring.pop_due(now.mono, wall_low_ms);
         self.available += signed(back);
         debug_assert!(self.is_conserved());
+        back > 0
     }
 
     /// Starts over after a restart, with what may have been spent before it.

@@ -1,6 +1,9 @@
 //! No window of any limit is exceeded, and what the limits allow is used.
 
+mod coordinator;
 mod dice;
+mod holdings;
+mod monitor;
 mod provider;
 mod simulation;
 
@@ -172,6 +175,34 @@ fn fixed_windows_hold_while_the_wall_clock_steps_and_the_providers_is_a_second_o
         let outcome = plan.run();
         println!("seed {seed}: {} calls", outcome.provider.calls());
         outcome.assert_kept();
+    }
+}
+
+#[test]
+fn a_held_account_is_called_by_one_probe_at_a_time_and_recovers_by_itself() {
+    for seed in 0..24 {
+        let limits = [vec![], vec![sliding(100, 1)], vec![sliding(10, 1)]];
+        let shards = [1, 3, 16][seed as usize / 3 % 3];
+        let limits = account(limits[seed as usize % 3].clone());
+        let mut plan = Plan::new(seed, limits, shards, 900 * SECOND);
+        plan.limits.max_in_flight = 8;
+        (plan.outages, plan.throttles) = (30, 200);
+        // No hold is longer than five minutes.
+        plan.calm_from = 580 * SECOND;
+        let outcome = plan.run();
+        outcome.assert_kept();
+        assert!(outcome.holds > 10, "{} holds", outcome.holds);
+        assert_eq!(outcome.sent_while_held, 0, "seed {seed}");
+        assert!(
+            outcome.most_probes <= 1,
+            "seed {seed}: {}",
+            outcome.most_probes
+        );
+        assert!(
+            outcome.last_sent > 898 * SECOND,
+            "seed {seed}: {}",
+            outcome.last_sent
+        );
     }
 }
 

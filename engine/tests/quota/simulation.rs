@@ -8,11 +8,12 @@ use std::time::Duration;
 
 use syncline_engine::quota::{
     AccountId, AccountLimits, CallEnd, Coordinator, Ended, FromShard, Holdings, LeaseId,
-    LeaseTaken, Permit, RecoveredLease, ShardId, Start, ToShard, Verdict,
+    LeaseTaken, Permit, RecoveredLease, ShardId, Start, ToShard, Trouble, Verdict,
 };
 use syncline_engine::time::{Mono, Now, WallMs};
 
 use crate::dice::Dice;
+use crate::monitor::Monitor;
 use crate::provider::Provider;
 
 pub(crate) const MS: u64 = 1_000_000;
@@ -44,6 +45,12 @@ pub(crate) struct Plan {
     /// Crashes after which the machine boots anew.
     pub(crate) reboots: bool,
     pub(crate) wall_steps: u64,
+    /// The provider cannot be reached for a while.
+    pub(crate) outages: u64,
+    /// One in so many calls is answered 429 with a pause of a few seconds.
+    pub(crate) throttles: u64,
+    /// Hazards end here, so that what follows shows whether all recovers.
+    pub(crate) calm_from: u64,
     pub(crate) clock_ppm: i64,
     pub(crate) wall_ahead_ms: i64,
     /// Every shard always has work, else demand is skewed and comes in bursts.
@@ -67,6 +74,9 @@ impl Plan {
             down_max: 30 * SECOND,
             reboots: false,
             wall_steps: 0,
+            outages: 0,
+            throttles: 0,
+            calm_from: u64::MAX,
             clock_ppm: 0,
             wall_ahead_ms: 0,
             backlog: true,
@@ -87,6 +97,13 @@ pub(crate) struct Outcome {
     pub(crate) calls_by_shard: Vec<u64>,
     pub(crate) crashes: u64,
     pub(crate) messages: u64,
+    /// Calls sent although the account was held, and shards had been told for a while.
+    pub(crate) sent_while_held: u64,
+    /// Most calls sent while one probe was allowed.
+    pub(crate) most_probes: u64,
+    pub(crate) holds: u64,
+    /// When the last call was sent.
+    pub(crate) last_sent: u64,
 }
 
 impl Outcome {
@@ -121,6 +138,9 @@ struct Simulation {
     crashes: u64,
     messages: u64,
     calls_by_shard: Vec<u64>,
+    down_from: u64,
+    down_to: u64,
+    monitor: Monitor,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -151,7 +171,18 @@ struct Call {
     permit: Permit,
     sent: u64,
     arrives: u64,
-    answered: bool,
+    fate: Fate,
+}
+
+/// How a call ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    Answered,
+    TimesOut,
+    /// The connection is refused: nothing arrives.
+    Refused,
+    /// Counted, and answered 429.
+    Throttled,
 }
 
 /// What a shard appends to its log.
@@ -206,6 +237,9 @@ impl Simulation {
             trace: 0,
             crashes: 0,
             messages: 0,
+            down_from: 0,
+            down_to: 0,
+            monitor: Monitor::default(),
             calls_by_shard: vec![0; usize::from(plan.shards)],
             plan,
         };
@@ -234,6 +268,10 @@ impl Simulation {
             calls_by_shard: self.calls_by_shard,
             crashes: self.crashes,
             messages: self.messages,
+            sent_while_held: self.monitor.sent_while_held,
+            most_probes: self.monitor.most_probes,
+            holds: self.monitor.holds,
+            last_sent: self.monitor.last_sent,
         }
     }
 
@@ -291,7 +329,7 @@ impl Simulation {
             self.shards[usize::from(to.0)].inbox.push_back(message);
             self.wake_shard(to.0);
         }
-        for view in self.coordinator.views() {
+        for view in self.coordinator.views(now) {
             for limit in &view.limits {
                 let sum = limit.available + limit.leased as i64 + limit.restoring as i64;
                 assert_eq!(
@@ -302,6 +340,7 @@ impl Simulation {
                 );
             }
             assert!(view.slots_held <= view.slots);
+            self.monitor.gate(self.now, view.gate);
         }
         if let Some(deadline) = self.coordinator.next_deadline() {
             let at = (deadline.0 + self.booted_at).max(self.now);
@@ -339,20 +378,25 @@ impl Simulation {
         }
         for call in std::mem::take(&mut shard.ended) {
             let call = shard.calls.remove(&call).expect("each call ends once");
-            self.provider.count(call.arrives);
-            self.provider.span(call.sent, self.now);
-            holdings.complete(
-                call.permit,
-                CallEnd {
-                    at: mono,
-                    ended: if call.answered {
-                        Ended::Answered
-                    } else {
-                        Ended::Unanswered
-                    },
-                    verdict: Verdict::Healthy,
-                },
-            );
+            if call.fate != Fate::Refused {
+                self.provider.count(call.arrives);
+                self.provider.span(call.sent, self.now);
+            }
+            let (ended, verdict) = match call.fate {
+                Fate::Answered => (Ended::Answered, Verdict::Healthy),
+                // Slow, not broken: this is about budgets. `Refused` is for the gate.
+                Fate::TimesOut => (Ended::Unanswered, Verdict::Healthy),
+                Fate::Refused => (Ended::Answered, Verdict::Trouble(Trouble::Unreachable)),
+                Fate::Throttled => {
+                    let until = Some(Mono(mono.0 + self.dice.within(SECOND..5 * SECOND)));
+                    (
+                        Ended::Answered,
+                        Verdict::Trouble(Trouble::Throttled { until }),
+                    )
+                }
+            };
+            let at = mono;
+            holdings.complete(call.permit, CallEnd { at, ended, verdict });
         }
         self.refill(index);
         self.send_calls(index, &mut holdings, mono);
@@ -381,18 +425,27 @@ impl Simulation {
                 break;
             };
             let timeout = self.plan.limits.call_timeout.as_nanos() as u64;
-            let answered = !self.dice.one_in(self.plan.timeouts);
-            let latency = if answered {
-                self.dice.within(self.plan.latency.clone()).min(timeout)
+            let calm = self.now >= self.plan.calm_from;
+            let fate = if (self.down_from..self.down_to).contains(&self.now) {
+                Fate::Refused
+            } else if self.dice.one_in(self.plan.throttles) && !calm {
+                Fate::Throttled
+            } else if self.dice.one_in(self.plan.timeouts) {
+                Fate::TimesOut
             } else {
-                timeout
+                Fate::Answered
+            };
+            let latency = match fate {
+                Fate::TimesOut => timeout,
+                Fate::Refused => MS,
+                _ => self.dice.within(self.plan.latency.clone()).min(timeout),
             };
             let ends = self.now + latency;
-            let last = if answered {
-                ends
-            } else {
-                ends + ARRIVES_AFTER_DEATH - MS
+            let last = match fate {
+                Fate::TimesOut => ends + ARRIVES_AFTER_DEATH - MS,
+                _ => ends,
             };
+            self.monitor.sent(self.now);
             let arrives = match self.dice.within(0..3) {
                 0 => self.now,
                 1 => last,
@@ -410,7 +463,7 @@ impl Simulation {
                     permit,
                     sent,
                     arrives,
-                    answered,
+                    fate,
                 },
             );
             let shard = index;
@@ -489,8 +542,12 @@ impl Simulation {
         let next = self.now + SECOND / 10;
         self.schedule(next, Event::Hazards);
         let victim = self.dice.within(0..u64::from(self.plan.shards)) as u16;
-        if self.down_until.is_some() {
+        if self.down_until.is_some() || self.now >= self.plan.calm_from {
             return;
+        }
+        if self.dice.one_in(self.plan.outages * 10) {
+            self.down_from = self.now;
+            self.down_to = self.now + self.dice.within(0..20 * SECOND);
         }
         if self.dice.one_in(self.plan.crashes * 10) {
             self.crash();
@@ -600,6 +657,9 @@ impl Simulation {
     /// The calls of a shard that died: what is on the wire still arrives, or is lost.
     fn cut_calls(&mut self, index: usize, died: u64) {
         for (_, call) in std::mem::take(&mut self.shards[index].calls) {
+            if call.fate == Fate::Refused {
+                continue;
+            }
             let arrived = if call.arrives <= died {
                 call.arrives
             } else if self.dice.one_in(4) {
