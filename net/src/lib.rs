@@ -1,1 +1,3 @@
 //! syncline net
+
+pub mod egress;
