@@ -1,7 +1,3 @@
-//! Bytes and HTTP: the TCP protocol, the HTTP API, calls to providers, metrics.
+//! syncline net
 
 pub mod egress;
-pub mod gate;
-pub mod http;
-pub mod ingest;
-pub mod metrics;
