@@ -1,3 +1,7 @@
-//! syncline net
+//! Bytes and HTTP: the TCP protocol, the HTTP API, calls to providers, metrics.
 
 pub mod egress;
+pub mod gate;
+pub mod http;
+pub mod ingest;
+pub mod metrics;
