@@ -13,7 +13,7 @@ pub mod frame;
 mod hub;
 mod in_flight;
 mod intake;
-mod line;
+pub(crate) mod line;
 mod monoio_driver;
 mod numbering;
 mod refusal;

@@ -1,4 +1,5 @@
 //! syncline net
 
+pub mod client;
 pub mod gate;
 pub mod ingest;
