@@ -1,1 +1,7 @@
 //! syncline engine
+
+pub mod event;
+pub mod json;
+pub mod mapping;
+pub mod refusal;
+pub mod timestamp;
