@@ -1,4 +1,4 @@
-//! syncline net
+//! Bytes and HTTP: the TCP protocol, the HTTP API, calls to providers, metrics.
 
 pub mod client;
 pub mod gate;
