@@ -13,10 +13,9 @@ pub mod frame;
 mod hub;
 mod in_flight;
 mod intake;
-mod line;
+pub(crate) mod line;
 mod monoio_driver;
 mod numbering;
-mod refusal;
 mod seq_member;
 mod server;
 mod session;
@@ -26,8 +25,8 @@ pub mod tokio_driver;
 
 pub use answer::{AckBody, Answer, ErrorBody, RejectBody, WelcomeBody};
 pub use deadlines::TimeLimits;
+pub use engine::refusal::{Code, Refusal};
 pub use intake::{BatchId, Busy, Greeting, Intake, Producer, SessionId, Settled, Welcome};
-pub use refusal::{Code, Refusal};
 pub use server::{Driver, Limits, Server, StopSignal};
 pub use session::{Session, SessionLimits};
 

@@ -5,7 +5,7 @@ use std::io::Write;
 
 use serde::{Deserialize, Serialize};
 
-use super::refusal::Refusal;
+use engine::refusal::Refusal;
 
 /// One message from the server. As a line it is this JSON; as a frame its kind is the variant
 /// and its payload the body.

@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
+use engine::refusal::{Code, Refusal};
+
 use super::answer::{AckBody, Answer, ErrorBody, RejectBody, WelcomeBody, write_json};
 use super::frame::{self, Kind};
 use super::in_flight::InFlight;
 use super::intake::{BatchId, Greeting, Intake, Producer, SessionId, Settled, Welcome};
 use super::line::Hello;
 use super::numbering::{Numbering, Place};
-use super::refusal::{Code, Refusal};
 use super::session::SessionLimits;
 
 /// The state of one session behind its encoding.

@@ -2,8 +2,9 @@
 
 use std::collections::VecDeque;
 
+use engine::refusal::Refusal;
+
 use super::intake::BatchId;
-use super::refusal::Refusal;
 
 /// Dispatched batches, oldest first.
 #[derive(Debug, Default)]

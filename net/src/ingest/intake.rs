@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::refusal::{Code, Refusal};
+use engine::refusal::{Code, Refusal};
 
 /// What a driver's sessions hand their events to; one instance per ingest thread.
 ///
@@ -55,7 +55,8 @@ pub trait Intake {
     fn poll_fenced(&mut self) -> Option<SessionId>;
 
     /// The session stages nothing more. What it staged without dispatch is to be forgotten; what
-    /// it dispatched settles as usual.
+    /// it dispatched settles as usual. Comes once for every session, also for one that never said
+    /// hello, and may come before [`Intake::poll_settled`] has given out its last batch.
     fn closed(&mut self, session: SessionId);
 }
 

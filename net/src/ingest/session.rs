@@ -1,11 +1,12 @@
 //! One connection's protocol, without I/O.
 
+use engine::refusal::{Code, Refusal};
+
 use super::EVENT_BYTES_MAX;
 use super::exchange::{Encoding, Exchange, Greeted};
 use super::frame::{BadFrame, FRAME_BYTES_MAX, Frame, FrameReader, Kind, MAGIC};
 use super::intake::{Intake, SessionId, Settled};
 use super::line::{self, ControlLine, Hello, Line, LineReader};
-use super::refusal::{Code, Refusal};
 use super::seq_member::SeqMember;
 
 /// The protocol of one connection: bytes in, bytes out.

@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -24,9 +25,18 @@ pub(crate) struct Fixture {
 
 impl Fixture {
     pub(crate) fn start(driver: Driver, limits: Limits) -> Fixture {
-        let engine = Engine::default();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        Fixture::start_on(driver, limits, listener, Engine::default())
+    }
+
+    pub(crate) fn start_on(
+        driver: Driver,
+        limits: Limits,
+        listener: TcpListener,
+        engine: Engine,
+    ) -> Fixture {
         let addr = listener.local_addr().unwrap();
+        let first_session = SESSIONS.fetch_add(1 << 20, Ordering::Relaxed);
         let (gate, wake) = wake_gate().unwrap();
         engine.wake_by(gate.clone());
         let stop = StopSignal::new(gate);
@@ -38,7 +48,7 @@ impl Fixture {
                 wake,
                 stop: signal,
                 limits,
-                first_session: SessionId(1),
+                first_session: SessionId(first_session),
             })
         });
         Fixture {
@@ -81,6 +91,9 @@ impl Drop for Fixture {
         }
     }
 }
+
+/// A restarted server does not number its sessions like the one before.
+static SESSIONS: AtomicU64 = AtomicU64::new(1);
 
 const PATIENCE: Duration = Duration::from_secs(20);
 

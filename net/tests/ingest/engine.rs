@@ -31,6 +31,8 @@ pub(crate) struct State {
     pub(crate) ring_full: bool,
     /// Hellos are answered `Later`.
     pub(crate) hello_later: bool,
+    /// How often an event that asks for it finds the disk full; `None`: always.
+    pub(crate) disk_full_times: Option<usize>,
     /// Hellos need this key.
     pub(crate) key: Option<String>,
     pub(crate) closed: Vec<SessionId>,
@@ -161,7 +163,16 @@ impl Intake for Engine {
         if value.get("bad").is_some() {
             return Err(Refusal::at(Code::UnknownField, "/bad", "no such field"));
         }
-        if value.get("full").is_some() {
+        let full = match &mut state.disk_full_times {
+            _ if value.get("full").is_none() => false,
+            Some(0) => false,
+            Some(times) => {
+                *times -= 1;
+                true
+            }
+            None => true,
+        };
+        if full {
             return Err(Refusal::new(Code::DiskFull, "the disk is full"));
         }
         state.staged.entry(session).or_default().push((seq, text));
