@@ -47,6 +47,20 @@ fn the_other_samples_are_valid() {
 }
 
 #[test]
+fn the_documentation_shows_valid_settings() {
+    let page = include_str!("../../docs/configuration.md");
+    let blocks: Vec<&str> = page
+        .split("```toml\n")
+        .skip(1)
+        .filter_map(|rest| rest.split("```").next())
+        .collect();
+    assert!(!blocks.is_empty());
+    for block in blocks {
+        assert!(read(block).is_ok(), "{block}");
+    }
+}
+
+#[test]
 fn an_empty_file_gives_the_stated_defaults() {
     let settings = read("").unwrap();
     assert_eq!(settings, Settings::default());
