@@ -1,5 +1,8 @@
 //! syncline engine
+
 pub mod event;
+pub mod json;
+pub mod mapping;
 pub mod refusal;
 pub mod state;
 pub mod timestamp;
