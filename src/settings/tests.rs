@@ -231,14 +231,32 @@ fn what_one_section_takes_wrong_is_refused() {
             format!("{ACCOUNT}[providers.crm.retry]\nbase_delay = \"2m\"\n"),
             "shorter than `base_delay`",
         ),
-        (field("{ remote = \"A\" }"), "expected `local`"),
+        (field("{ remote = \"A\" }"), "`local` is missing"),
         (
             field("{ local = \"a\", remote = \"A\", constant = 1 }"),
-            "takes no `local`",
+            "only `remote` may stand beside it",
         ),
         (
             field("{ local = \"a\", remote = \"A\" }, { local = \"b\", remote = \"A\" }"),
-            "a second field for remote `A`",
+            "another field is this one",
+        ),
+        (
+            field("{ local = \"a\", remote = \"A\", convert = \"lowercase\" }"),
+            "a.toml:5:56: `lowercase` loses something: say `lossy = true`",
+        ),
+        (
+            field(
+                "{ local = \"a\", remote = \"A\", convert = [\"trim\", \"rot13\"], lossy = true }",
+            ),
+            "a.toml:5:65: unknown converter",
+        ),
+        (
+            field("{ local = \"a\", remote = \"A\", values = { x = \"1\", y = \"1\" } }"),
+            "one to one",
+        ),
+        (
+            field("{ local = \"a\", remote = \"A\", default = 2026-11-20 }"),
+            "put a date in quotes",
         ),
         (
             "[[rules]]\nprovider = \"x\"\naction = \"skip\"\n".to_owned(),
