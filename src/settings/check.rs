@@ -269,11 +269,14 @@ impl Checker<'_, '_> {
                 Some(index) => format!("{path}.fields.{index}{}", place.rest),
                 None => path.to_owned(),
             };
-            if self.places.has(&at) {
-                self.refuse(&at, error.detail);
-            } else {
-                let key = place.rest.trim_start_matches('.');
-                self.refuse(&at, format!("`{key}` {}", error.detail));
+            match place.rest.strip_prefix('.') {
+                // The field stands for a key that is not there.
+                Some(key) if !key.contains('.') && !self.places.has(&at) => {
+                    self.refuse(&at, format!("`{key}` {}", error.detail));
+                }
+                _ => {
+                    self.refuse(&at, error.detail);
+                }
             }
             let Some(at) = place.field.filter(|at| *at < places.len()) else {
                 break;

@@ -242,13 +242,13 @@ fn what_one_section_takes_wrong_is_refused() {
         ),
         (
             field("{ local = \"a\", remote = \"A\", convert = \"lowercase\" }"),
-            "a.toml:5:56: `lowercase` loses something: say `lossy = true`",
+            "a.toml:5:50: `lowercase` loses something: say `lossy = true`",
         ),
         (
             field(
                 "{ local = \"a\", remote = \"A\", convert = [\"trim\", \"rot13\"], lossy = true }",
             ),
-            "a.toml:5:65: unknown converter",
+            "a.toml:5:59: unknown converter",
         ),
         (
             field("{ local = \"a\", remote = \"A\", values = { x = \"1\", y = \"1\" } }"),
