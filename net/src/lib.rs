@@ -1,3 +1,5 @@
-//! syncline net
+//! Bytes and HTTP: the HTTP API, calls to providers, metrics.
+
+pub mod egress;
 pub mod http;
 pub mod metrics;
