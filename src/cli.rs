@@ -5,6 +5,7 @@ mod client;
 mod dlq;
 mod exit;
 mod hold;
+mod mock;
 mod outcome;
 mod providers;
 mod status;
@@ -32,6 +33,7 @@ enum Command {
     Providers(providers::Arguments),
     Pause(hold::PauseArguments),
     Resume(hold::ResumeArguments),
+    Mock(mock::MockArgs),
 }
 
 /// Runs the command that the process's arguments name.
@@ -40,13 +42,14 @@ pub(crate) fn run() -> ExitCode {
         Ok(arguments) => arguments,
         Err(error) => return refuse_usage(&error).into(),
     };
-    let exit = match &arguments.command {
-        Command::Check(arguments) => check::run(arguments),
-        Command::Status(arguments) => status::run(arguments),
-        Command::Dlq(arguments) => dlq::run(arguments),
-        Command::Providers(arguments) => providers::run(arguments),
-        Command::Pause(arguments) => hold::pause(arguments),
-        Command::Resume(arguments) => hold::resume(arguments),
+    let exit = match arguments.command {
+        Command::Mock(arguments) => return mock::run(arguments),
+        Command::Check(arguments) => check::run(&arguments),
+        Command::Status(arguments) => status::run(&arguments),
+        Command::Dlq(arguments) => dlq::run(&arguments),
+        Command::Providers(arguments) => providers::run(&arguments),
+        Command::Pause(arguments) => hold::pause(&arguments),
+        Command::Resume(arguments) => hold::resume(&arguments),
     };
     exit.into()
 }

@@ -235,5 +235,4 @@ fn read_object(mut section: Section<'_>, problems: &mut ProblemList<'_>) -> Obje
 }
 
 #[cfg(test)]
-#[path = "settings/tests.rs"]
 mod tests;

@@ -56,12 +56,17 @@ fn router<B: Backend>(backend: Arc<B>, limits: HttpLimits, hosts: Arc<AllowedHos
         .route("/v1/dlq/retry", post(dead_letters::retry::<B>))
         .route(
             "/v1/dlq/{id}",
-            get(dead_letters::show::<B>).delete(dead_letters::drop_one::<B>),
+            get(dead_letters::show::<B>)
+                .delete(dead_letters::drop_one::<B>)
+                .patch(unavailable),
         )
         .route("/v1/pause", post(accounts::pause::<B>))
         .route("/v1/resume", post(accounts::resume::<B>))
-        .route("/v1/providers", get(accounts::list::<B>))
-        .route("/v1/providers/{name}", get(accounts::show::<B>))
+        .route("/v1/providers", get(accounts::list::<B>).post(unavailable))
+        .route(
+            "/v1/providers/{name}",
+            get(accounts::show::<B>).delete(unavailable),
+        )
         .route("/v1/providers/{name}/status", get(accounts::status::<B>))
         .route("/livez", get(probes::live))
         .route("/readyz", get(probes::ready::<B>))
@@ -71,7 +76,10 @@ fn router<B: Backend>(backend: Arc<B>, limits: HttpLimits, hosts: Arc<AllowedHos
         .route("/metrics/queue", get(probes::queue::<B>))
         .route("/sync", post(founding::submit::<B>))
         .route("/sync/status/{operation_id}", get(founding::status::<B>))
-        .route("/providers", get(founding::providers::<B>))
+        .route(
+            "/providers",
+            get(founding::providers::<B>).post(unavailable),
+        )
         .route("/providers/{name}/status", get(accounts::status::<B>))
         .merge(not_available())
         .fallback(async || Problem::not_found("no such path"))
@@ -102,6 +110,10 @@ fn not_available<S: Clone + Send + Sync + 'static>() -> Router<S> {
         "/",
     ];
     PATHS.into_iter().fold(Router::new(), |router, path| {
-        router.route(path, any(async || Problem::not_available()))
+        router.route(path, any(unavailable))
     })
+}
+
+async fn unavailable() -> Problem {
+    Problem::not_available()
 }

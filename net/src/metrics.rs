@@ -246,5 +246,4 @@ fn render_levels(levels: &[AccountStatus], text: &mut TextWriter) {
 }
 
 #[cfg(test)]
-#[path = "metrics/tests.rs"]
 mod tests;

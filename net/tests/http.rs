@@ -239,7 +239,16 @@ fn unknown_paths_and_methods_are_problems_too() {
     let answer = server.get("/v1/sync");
     assert_problem(&answer, 405, "method_not_allowed");
     assert!(answer.has_header("allow: POST"), "{}", answer.head);
-    assert_problem(&server.post("/v1/sync/rules", "{}"), 501, "not_available");
+    for (method, path) in [
+        ("PUT", "/v1/sync/rules"),
+        ("POST", "/v1/providers"),
+        ("DELETE", "/v1/providers/crm"),
+        ("PATCH", "/v1/dlq/1"),
+        ("POST", "/providers"),
+        ("GET", "/"),
+    ] {
+        assert_problem(&server.ask(method, path, "", "{}"), 501, "not_available");
+    }
     assert_problem(&server.get("/v1/sync/status/%FF"), 404, "not_found");
 }
 

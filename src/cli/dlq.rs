@@ -12,7 +12,7 @@ use super::table::{Table, shown};
 
 /// Lists, shows, retries and drops dead letters
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  syncline dlq retry --provider salesforce --code permanent")]
+#[command(after_help = "Example:\n  syncline dlq retry --provider crm --code permanent")]
 pub(crate) struct Arguments {
     #[command(subcommand)]
     action: Action,
@@ -21,7 +21,7 @@ pub(crate) struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Action {
     /// Lists dead letters, the oldest first
-    #[command(after_help = "Example:\n  syncline dlq list --provider salesforce --limit 20")]
+    #[command(after_help = "Example:\n  syncline dlq list --provider crm --limit 20")]
     List {
         #[command(flatten)]
         filter: Filter,
@@ -46,7 +46,7 @@ enum Action {
         api: ApiArguments,
     },
     /// Queues dead letters again
-    #[command(after_help = "Example:\n  syncline dlq retry --provider salesforce --yes")]
+    #[command(after_help = "Example:\n  syncline dlq retry --provider crm --yes")]
     Retry(Change),
     /// Ends dead letters as dropped; they are not delivered
     #[command(after_help = "Example:\n  syncline dlq drop --code record_deleted --yes")]

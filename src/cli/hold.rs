@@ -10,7 +10,7 @@ use super::outcome::{Failure, finish, print_json};
 
 /// Holds calls; what is queued stays, and events are still taken
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  syncline pause --provider salesforce")]
+#[command(after_help = "Example:\n  syncline pause --provider crm")]
 pub(crate) struct PauseArguments {
     #[command(flatten)]
     hold: Hold,
@@ -18,7 +18,7 @@ pub(crate) struct PauseArguments {
 
 /// Lets calls go that `pause` holds
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  syncline resume --provider salesforce")]
+#[command(after_help = "Example:\n  syncline resume --provider crm")]
 pub(crate) struct ResumeArguments {
     #[command(flatten)]
     hold: Hold,

@@ -12,7 +12,7 @@ use super::table::{Table, shown};
 
 /// Shows the accounts of a running node
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  syncline providers show salesforce")]
+#[command(after_help = "Example:\n  syncline providers show crm")]
 pub(crate) struct Arguments {
     #[command(subcommand)]
     action: Action,
@@ -30,7 +30,7 @@ enum Action {
         api: ApiArguments,
     },
     /// Shows one account: its limits, its queue, its breaker
-    #[command(after_help = "Example:\n  syncline providers show salesforce --json")]
+    #[command(after_help = "Example:\n  syncline providers show crm --json")]
     Show {
         /// The account's name
         name: String,

@@ -4,6 +4,8 @@ use std::collections::HashSet;
 use std::net::SocketAddr;
 
 use super::auth::AuthSettings;
+use engine::mapping::Mapping;
+
 use super::document::Places;
 use super::limit::LimitKind;
 use super::problem::ProblemList;
@@ -251,27 +253,36 @@ impl Checker<'_, '_> {
                 self.refuse(&path, format!("`{account}` is no account in [providers]"))
                     .help(format!("accounts: {known}"));
             }
-            self.target(&path, target);
+            self.target(&path, name, target);
         }
     }
 
-    fn target(&mut self, path: &str, target: &TargetSettings) {
-        let mut remotes = HashSet::new();
-        for (index, field) in target.fields.iter().enumerate() {
-            let at = format!("{path}.fields.{index}");
-            if !remotes.insert(&field.remote) {
-                let message = format!("a second field for remote `{}`", field.remote);
-                self.refuse(&format!("{at}.remote"), message);
-            }
-            match (&field.local, &field.constant) {
-                (None, None) => {
-                    self.refuse(&at, "expected `local`, or a `constant`");
+    /// Tells every field that cannot be right: a wrong one is told, left out,
+    /// and the rest tried again.
+    fn target(&mut self, path: &str, object: &str, target: &TargetSettings) {
+        let mut mapping = target.mapping(object);
+        let mut places: Vec<usize> = (0..mapping.fields.len()).collect();
+        while let Err(error) = Mapping::compile(object, &mapping) {
+            let place = FieldPlace::of(&error.place);
+            let index = place.field.and_then(|at| places.get(at).copied());
+            let at = match index {
+                Some(index) => format!("{path}.fields.{index}{}", place.rest),
+                None => path.to_owned(),
+            };
+            match place.rest.strip_prefix('.') {
+                // The field stands for a key that is not there.
+                Some(key) if !key.contains('.') && !self.places.has(&at) => {
+                    self.refuse(&at, format!("`{key}` {}", error.detail));
                 }
-                (Some(_), Some(_)) => {
-                    self.refuse(&at, "a `constant` takes no `local`");
+                _ => {
+                    self.refuse(&at, error.detail);
                 }
-                _ => {}
             }
+            let Some(at) = place.field.filter(|at| *at < places.len()) else {
+                break;
+            };
+            mapping.fields.remove(at);
+            places.remove(at);
         }
     }
 
@@ -306,6 +317,25 @@ impl Checker<'_, '_> {
                 self.problems
                     .add(range, format!("`{path}` is not available in this version"));
             }
+        }
+    }
+}
+
+/// `fields[2].convert[0]`, as a mapping's errors name their place.
+struct FieldPlace {
+    field: Option<usize>,
+    /// `.convert.0`
+    rest: String,
+}
+
+impl FieldPlace {
+    fn of(place: &str) -> FieldPlace {
+        let dotted = place.replace('[', ".").replace(']', "");
+        let after = dotted.strip_prefix("fields.").unwrap_or_default();
+        let (index, rest) = after.split_at(after.find('.').unwrap_or(after.len()));
+        FieldPlace {
+            field: index.parse().ok(),
+            rest: rest.to_owned(),
         }
     }
 }

@@ -145,6 +145,10 @@ impl Places {
         }
     }
 
+    pub(super) fn has(&self, path: &str) -> bool {
+        self.0.contains_key(path)
+    }
+
     /// Each path that `pattern` fits, a `*` standing for any one part.
     pub(super) fn matching<'p>(
         &'p self,

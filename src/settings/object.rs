@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use engine::mapping::{self, MappingSettings};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -101,6 +102,7 @@ pub(super) struct TargetKeys {
 #[serde(deny_unknown_fields)]
 pub struct FieldSettings {
     /// System A's field; absent for a `constant`.
+    #[serde(default)]
     pub local: Option<String>,
     /// The provider's field.
     pub remote: String,
@@ -108,19 +110,74 @@ pub struct FieldSettings {
     #[serde(default)]
     pub required: bool,
     /// Sent when the record has no such field.
+    #[serde(default, deserialize_with = "literal")]
     pub default: Option<Value>,
     /// Always sent.
+    #[serde(default, deserialize_with = "literal")]
     pub constant: Option<Value>,
     /// Converters, applied in order on the way out.
     #[serde(default, deserialize_with = "one_or_many")]
     pub convert: Vec<String>,
-    /// Local value to remote value.
-    pub values: Option<BTreeMap<String, Value>>,
+    /// Local value to remote value, one to one.
+    #[serde(default)]
+    pub values: BTreeMap<String, String>,
     /// Allows converters that cannot be undone on the way back.
     #[serde(default)]
     pub lossy: bool,
     /// The object whose remote id replaces the local one.
     pub reference: Option<String>,
+}
+
+impl TargetSettings {
+    /// As the engine takes it; `object` is the default for the remote name.
+    pub fn mapping(&self, object: &str) -> MappingSettings {
+        MappingSettings {
+            remote: self.remote.clone().unwrap_or_else(|| object.to_owned()),
+            external_id: self.external_id.clone(),
+            fields: self.fields.iter().map(FieldSettings::mapping).collect(),
+        }
+    }
+}
+
+impl FieldSettings {
+    fn mapping(&self) -> mapping::FieldSettings {
+        let pairs = self.values.iter();
+        mapping::FieldSettings {
+            local: self.local.clone().unwrap_or_default(),
+            remote: self.remote.clone(),
+            required: self.required,
+            default: self.default.as_ref().map(Value::to_string),
+            constant: self.constant.as_ref().map(Value::to_string),
+            convert: self.convert.clone(),
+            values: pairs
+                .map(|(local, remote)| (local.clone(), remote.clone()))
+                .collect(),
+            lossy: self.lossy,
+            reference: self.reference.clone(),
+        }
+    }
+}
+
+/// A TOML value that JSON has too.
+fn literal<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<Value>, D::Error> {
+    let value = toml::Value::deserialize(from)?;
+    if has_datetime(&value) {
+        return Err(serde::de::Error::custom(
+            "expected a value that JSON has: put a date in quotes",
+        ));
+    }
+    serde_json::to_value(value)
+        .map(Some)
+        .map_err(serde::de::Error::custom)
+}
+
+fn has_datetime(value: &toml::Value) -> bool {
+    match value {
+        toml::Value::Datetime(_) => true,
+        toml::Value::Array(items) => items.iter().any(has_datetime),
+        toml::Value::Table(members) => members.values().any(has_datetime),
+        _ => false,
+    }
 }
 
 fn one_or_many<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Error> {

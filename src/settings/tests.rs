@@ -47,6 +47,20 @@ fn the_other_samples_are_valid() {
 }
 
 #[test]
+fn the_documentation_shows_valid_settings() {
+    let page = include_str!("../../docs/configuration.md");
+    let blocks: Vec<&str> = page
+        .split("```toml\n")
+        .skip(1)
+        .filter_map(|rest| rest.split("```").next())
+        .collect();
+    assert!(!blocks.is_empty());
+    for block in blocks {
+        assert!(read(block).is_ok(), "{block}");
+    }
+}
+
+#[test]
 fn an_empty_file_gives_the_stated_defaults() {
     let settings = read("").unwrap();
     assert_eq!(settings, Settings::default());
@@ -217,14 +231,32 @@ fn what_one_section_takes_wrong_is_refused() {
             format!("{ACCOUNT}[providers.crm.retry]\nbase_delay = \"2m\"\n"),
             "shorter than `base_delay`",
         ),
-        (field("{ remote = \"A\" }"), "expected `local`"),
+        (field("{ remote = \"A\" }"), "`local` is missing"),
         (
             field("{ local = \"a\", remote = \"A\", constant = 1 }"),
-            "takes no `local`",
+            "only `remote` may stand beside it",
         ),
         (
             field("{ local = \"a\", remote = \"A\" }, { local = \"b\", remote = \"A\" }"),
-            "a second field for remote `A`",
+            "another field is this one",
+        ),
+        (
+            field("{ local = \"a\", remote = \"A\", convert = \"lowercase\" }"),
+            "a.toml:5:50: `lowercase` loses something: say `lossy = true`",
+        ),
+        (
+            field(
+                "{ local = \"a\", remote = \"A\", convert = [\"trim\", \"rot13\"], lossy = true }",
+            ),
+            "a.toml:5:59: unknown converter",
+        ),
+        (
+            field("{ local = \"a\", remote = \"A\", values = { x = \"1\", y = \"1\" } }"),
+            "one to one",
+        ),
+        (
+            field("{ local = \"a\", remote = \"A\", default = 2026-11-20 }"),
+            "put a date in quotes",
         ),
         (
             "[[rules]]\nprovider = \"x\"\naction = \"skip\"\n".to_owned(),
