@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use engine::event::codec::{AcceptedEvent, Dedup as LoggedDedup, ProducerPosition, Target, TargetAction};
-use engine::event::{Defaults, Event, SourceTable};
+use engine::event::codec::{AcceptedEvent, Dedup as LoggedDedup, ProducerPosition};
+use engine::event::{Defaults, Event, SourceTable, Target, TargetAction, Targets};
 use engine::id::{HashKey, OperationId, OperationSeq, RecordHash};
 use engine::refusal::{Code, Refusal};
 use smallvec::SmallVec;
@@ -88,9 +88,9 @@ impl Router {
         record.vshard().owner(self.shards)
     }
 
-    fn targets<'a>(&'a self, event: &Event<'_>) -> Result<SmallVec<[Target<'a>; 2]>, Refusal> {
+    fn targets<'a>(&'a self, event: &Event<'_>) -> Result<Targets<'a>, Refusal> {
         let target = |at: usize| Target {
-            name: std::borrow::Cow::Borrowed(&*self.accounts[at]),
+            name: &self.accounts[at],
             action: TargetAction::Sync,
             rule: 0,
         };
@@ -98,7 +98,7 @@ impl Router {
             let at = self.accounts.iter().position(|account| **account == *provider).ok_or_else(|| {
                 Refusal::at(Code::UnknownProvider, "/provider", "no account of this name is configured")
             })?;
-            return Ok(SmallVec::from_iter([target(at)]));
+            return Ok([target(at)].into_iter().collect());
         }
         let takers = self.mapped.get(&*event.object).unwrap_or(&self.unmapped);
         if takers.is_empty() {

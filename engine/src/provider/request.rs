@@ -92,6 +92,14 @@ impl CallKind {
         }
     }
 
+    /// Whether the call carries the record's fields.
+    pub fn writes_fields(self) -> bool {
+        match self {
+            CallKind::Create | CallKind::Upsert | CallKind::Update => true,
+            CallKind::Delete | CallKind::Read | CallKind::Lookup => false,
+        }
+    }
+
     /// Whether the record's link, and with it the remote id, is known when this call is made.
     pub(crate) fn has_remote_id(self) -> bool {
         match self {

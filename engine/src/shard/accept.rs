@@ -123,7 +123,7 @@ impl<T> Shard<T> {
 
     /// Queues an event for each of its targets; shared with replay.
     pub(super) fn queue_targets(&mut self, now: Now, at: wal::Lsn, event: &AcceptedEvent<'_>) {
-        for account in event.targets.iter().map(|target| &*target.name) {
+        for account in event.targets.iter().map(|target| target.name) {
             let target = self.account(account);
             let accepted = accepted(now, event, target);
             self.index.apply_event(at, &accepted);

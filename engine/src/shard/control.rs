@@ -120,7 +120,7 @@ impl<T> Shard<T> {
         data = event.event.data.map(|data| without_members(data, &written_since));
         let mut again = event;
         again.event.data = data.as_deref().and_then(RawObject::new);
-        again.targets.retain(|target| *target.name == *name);
+        again.targets = again.targets.iter().filter(|target| *target.name == *name).collect();
         self.scratch.entry.clear();
         again.encode_into(&mut self.scratch.entry);
         let at = journal.append(Class::Outcome, Kind::EventRedriven, &[&self.scratch.entry]).ok()?;

@@ -105,7 +105,7 @@ impl<T> Recovery<T> {
                 let event = codec::decode(payload).map_err(|_| Damaged { what: "event", offset: 0 })?;
                 let record = RecordHash(event.record_hash);
                 if self.seen[record.vshard().index()] <= at {
-                    for account in event.targets.iter().map(|target| &*target.name) {
+                    for account in event.targets.iter().map(|target| target.name) {
                         let target = shard.account(account);
                         if kind == Kind::EventMoved {
                             let seq = OperationSeq(event.operation_seq);

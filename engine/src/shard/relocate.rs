@@ -159,7 +159,7 @@ impl<T> Shard<T> {
             && let Ok(to) = journal.append(Class::Outcome, Kind::EventMoved, &[&payload])
         {
             let seq = crate::id::OperationSeq(event.operation_seq);
-            for account in event.targets.iter().map(|target| &*target.name) {
+            for account in event.targets.iter().map(|target| target.name) {
                 let target = self.index.account(account);
                 self.index.apply_event_moved(to, RecordHash(event.record_hash), seq, target);
             }
