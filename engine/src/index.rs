@@ -379,10 +379,6 @@ impl Index {
         self.tables[vshard.index()].as_ref()
     }
 
-    pub(crate) fn table_of_mut(&mut self, vshard: VShard) -> Option<&mut RecordTable> {
-        self.tables[vshard.index()].as_mut()
-    }
-
     fn enter_lane(&mut self, record: RecordHash, op: OpIndex, due: Option<Mono>) {
         self.enter_lane_of(record.vshard(), tag(record), op, due);
     }

@@ -13,6 +13,8 @@ pub(crate) enum Exit {
     Data = 65,
     /// `EX_UNAVAILABLE`: the node cannot be reached, or what was asked for is not there.
     Unavailable = 69,
+    /// `EX_OSERR`: the system would not give what was needed.
+    Os = 71,
     /// `EX_IOERR`: reading or writing failed on this side.
     Io = 74,
     /// `EX_TEMPFAIL`: may work later.

@@ -141,8 +141,8 @@ impl Node {
 
     async fn statuses(&self) -> Result<Vec<AccountStatus>, Refusal> {
         let counts = self.counts().await?;
-        let coordinator = super::coordinator::lock(&self.coordinator);
-        let views: Vec<_> = coordinator.views().collect();
+        let mut coordinator = super::coordinator::lock(&self.coordinator);
+        let views: Vec<_> = coordinator.views(clock::now()).collect();
         drop(coordinator);
         let status = |(account, needs_auth): &(AccountView, bool)| {
             let counts = counts.iter().find(|(name, _)| *name == account.name).map(|(_, counts)| *counts);
@@ -177,7 +177,8 @@ impl Node {
     ) -> Result<Staged, Refusal> {
         let router = &self.shared.router;
         let now_ms = clock::now().wall.0;
-        let mut event = router.with_defaults(|defaults| parse(raw, scratch, defaults, Surface::Http))?;
+        router.with_defaults(|defaults| {
+        let mut event = parse(raw, scratch, defaults, Surface::Http)?;
         if event.record_id.is_none() {
             let made: String = clock::random_bytes::<16>().iter().map(|byte| format!("{byte:02x}")).collect();
             event.record_id = Some(made.into());
@@ -213,6 +214,7 @@ impl Node {
         numbers[routed.shard].push(at as u64);
         let accepted = Accepted { operation_id: routed.id.to_string(), record_id, duplicate: false };
         Ok(Staged { at, accepted, remembered })
+        })
     }
 
     fn count_refusals(&self, results: &[Result<Accepted, Refusal>]) {

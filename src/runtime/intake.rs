@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crossbeam::queue::ArrayQueue;
 use engine::dedup::{Dedup, EventKey, TakenOperation};
 use engine::event::codec::{Dedup as LoggedDedup, ProducerPosition};
-use engine::event::{Surface, parse};
+use engine::event::{Event, Surface, parse};
 use engine::json::Scratch;
 use engine::refusal::{Code, Refusal};
 use engine::shard::{EventBatch, Origin};
@@ -73,7 +73,6 @@ pub(crate) struct Completion {
 }
 
 /// One ingest thread's way into the engine.
-#[derive(Debug)]
 pub(crate) struct ThreadIntake {
     shared: Arc<Shared>,
     thread: usize,
@@ -191,39 +190,10 @@ impl Intake for ThreadIntake {
         }
         let now_ms = self.now_ms;
         let scratch = &mut self.scratch;
-        let event =
-            shared.router.with_defaults(|defaults| parse(event, scratch, defaults, Surface::Stream))?;
-        let position = state
-            .producer
-            .map(|producer_hash| ProducerPosition { producer_hash, seq, acked_base: state.base });
-        let dedup = event.event_id.as_ref().map(|_| LoggedDedup {
-            scope: state.producer.unwrap_or(0),
-            body_hash: event.body_hash(),
-        });
-        let routed = shared.router.route(event, position, dedup, now_ms)?;
-        if let (Some(id), Some(dedup)) = (routed.event.event.event_id.as_deref(), routed.event.dedup) {
-            let key = shared.remembered.key(dedup.scope, id);
-            let taken = TakenOperation { record: routed.id.record.0, sequence: routed.id.seq.0 };
-            match shared.remembered.check_or_insert(now_ms, key, dedup.body_hash, taken) {
-                Dedup::New => state.remembered.push((seq, key, taken)),
-                Dedup::Same(original) => {
-                    let shard = shared.router.shard_of(engine::id::RecordHash(original.record));
-                    state.duplicates.push((shard, seq));
-                    return Ok(());
-                }
-                Dedup::Reused(_) => {
-                    return Err(Refusal::at(
-                        Code::EventIdReused,
-                        "/event_id",
-                        "an event with this id and another body was taken before",
-                    ));
-                }
-            }
-        }
-        let staged = &mut state.shards[routed.shard];
-        staged.batch.push_with(|out| routed.event.encode_into(out));
-        staged.seqs.push(seq);
-        Ok(())
+        shared.router.with_defaults(|defaults| {
+            let event = parse(event, scratch, defaults, Surface::Stream)?;
+            stage_event(shared, state, seq, event, now_ms)
+        })
     }
 
     fn dispatch(
@@ -329,6 +299,46 @@ impl Intake for ThreadIntake {
             self.shared.registry.leave(producer, self.thread, session);
         }
     }
+}
+
+/// Remembers and routes one event, and stages it for its shard.
+fn stage_event(
+    shared: &Shared,
+    state: &mut SessionState,
+    seq: u64,
+    event: Event<'_>,
+    now_ms: i64,
+) -> Result<(), Refusal> {
+    let position =
+        state.producer.map(|producer_hash| ProducerPosition { producer_hash, seq, acked_base: state.base });
+    let dedup = event.event_id.as_ref().map(|_| LoggedDedup {
+        scope: state.producer.unwrap_or(0),
+        body_hash: event.body_hash(),
+    });
+    let routed = shared.router.route(event, position, dedup, now_ms)?;
+    if let (Some(id), Some(dedup)) = (routed.event.event.event_id.as_deref(), routed.event.dedup) {
+        let key = shared.remembered.key(dedup.scope, id);
+        let taken = TakenOperation { record: routed.id.record.0, sequence: routed.id.seq.0 };
+        match shared.remembered.check_or_insert(now_ms, key, dedup.body_hash, taken) {
+            Dedup::New => state.remembered.push((seq, key, taken)),
+            Dedup::Same(original) => {
+                let shard = shared.router.shard_of(engine::id::RecordHash(original.record));
+                state.duplicates.push((shard, seq));
+                return Ok(());
+            }
+            Dedup::Reused(_) => {
+                return Err(Refusal::at(
+                    Code::EventIdReused,
+                    "/event_id",
+                    "an event with this id and another body was taken before",
+                ));
+            }
+        }
+    }
+    let staged = &mut state.shards[routed.shard];
+    staged.batch.push_with(|out| routed.event.encode_into(out));
+    staged.seqs.push(seq);
+    Ok(())
 }
 
 /// The ranges of `first..=last` that remain without the `lost` numbers.

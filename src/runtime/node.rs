@@ -104,7 +104,7 @@ impl Engine {
         let mut words = Vec::new();
         let mut gauges = Vec::new();
         let mut threads = Vec::new();
-        let memory_each = settings.memory.max.bytes() / u64::from(count);
+        let memory_each = settings.memory.max.0 / u64::from(count);
         for (opened, wake) in opened.into_iter().zip(wakes) {
             let (to_shard, from_control) = mpsc::channel(WORDS_MAX);
             words.push(to_shard);

@@ -8,7 +8,7 @@ use std::time::Instant;
 use engine::id::{HashKey, VSHARD_COUNT, VShard};
 use engine::journal::Kind;
 use engine::quota::ShardId;
-use engine::shard::{AccountPlan, Recovered, Recovery, Shard, ShardSettings};
+use engine::shard::{AccountPlan, Recovered, Shard, ShardSettings};
 use wal::{DataDir, Disk, Durability, InstanceId, Log, LogId, LogLimits, LogOptions, Lsn, NewDataDir, OpenMode, VisitError, Writer};
 
 use super::clock;
@@ -54,7 +54,7 @@ impl OpenPlan {
     pub(crate) fn new(settings: &Settings, shards: u16, accounts: Vec<Arc<AccountPlan>>) -> Self {
         Self {
             shards,
-            segment_bytes: settings.wal.segment_bytes.bytes(),
+            segment_bytes: settings.wal.segment_bytes.0,
             durability: match settings.wal.durability {
                 settings::Durability::Fsync => Durability::Fsync,
                 settings::Durability::Os => Durability::Os,

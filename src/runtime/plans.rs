@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use engine::id::{HashKey, OperationSeq};
-use engine::mapping::{FieldSettings as MappedField, Mapping, MappingSettings};
+use engine::mapping::Mapping;
 use engine::provider::{self, Definition};
 use engine::quota::{AccountLimits, HoldSettings, Limit, Policy};
 use engine::retry::RetryPolicy;
@@ -64,30 +64,7 @@ fn plan(settings: &Settings, name: &str, provider: &ProviderSettings) -> Result<
 }
 
 fn mapping(object: &str, target: &TargetSettings) -> Result<Mapping, StartError> {
-    let text = |value: &serde_json::Value| value.to_string();
-    let fields = target
-        .fields
-        .iter()
-        .map(|field| MappedField {
-            local: field.local.clone(),
-            remote: field.remote.clone(),
-            required: field.required,
-            default: field.default.as_ref().map(text),
-            constant: field.constant.as_ref().map(text),
-            convert: field.convert.clone(),
-            values: field
-                .values
-                .iter()
-                .flatten()
-                .map(|(local, remote)| (local.clone(), text(remote)))
-                .collect(),
-            lossy: field.lossy,
-            reference: field.reference.clone(),
-        })
-        .collect();
-    let settings =
-        MappingSettings { remote: target.remote.clone(), external_id: target.external_id.clone(), fields };
-    Mapping::compile(object, &settings).map_err(|error| StartError::config(object, error.to_string()))
+    Mapping::compile(object, &target.mapping(object)).map_err(|error| StartError::config(object, error.to_string()))
 }
 
 /// The limits of every account.
@@ -155,7 +132,7 @@ fn egress_account(name: &str, provider: &ProviderSettings) -> Result<egress::Acc
     Ok(egress::AccountSettings {
         origin,
         // Addresses in the file are the operator's own choice.
-        addresses: AddressPolicy::default(),
+        addresses: AddressPolicy::Any,
         authorization: authorization(name, &provider.auth)?,
         ca_file: account.ca_file.clone(),
         connections_max: account.max_in_flight.get() as usize,

@@ -11,5 +11,5 @@ pub(crate) fn move_to_layout(
     _plan: &OpenPlan,
     _opened: Vec<OpenedShard>,
 ) -> Result<Vec<OpenedShard>, StartError> {
-    Err(StartError::Unsupported)
+    Err(StartError::config("shards", "another count than the data has is not available yet".into()))
 }

@@ -1,6 +1,7 @@
 //! `[providers.NAME]`: one account at a provider, as the file states it.
 
 use std::num::NonZeroU32;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -54,6 +55,8 @@ pub struct AccountSettings {
     pub settle: Duration,
     /// Whose id the producers' `record_id` is.
     pub record_id_is: RecordIdIs,
+    /// PEM file of certificates to trust beside the public ones.
+    pub ca_file: Option<PathBuf>,
     /// `[providers.NAME.retry]`
     pub retry: RetrySettings,
     /// `[providers.NAME.breaker]`
@@ -74,6 +77,7 @@ impl Default for AccountSettings {
             fold: true,
             settle: Duration::from_secs(5),
             record_id_is: RecordIdIs::Local,
+            ca_file: None,
             retry: RetrySettings::default(),
             breaker: BreakerSettings::default(),
             batch: BatchSettings::default(),

@@ -42,10 +42,6 @@ impl CallTable {
         self.open.remove(&call.0)
     }
 
-    pub(super) fn of(&self, op: OpIndex) -> Option<&OpenCall> {
-        self.open.values().find(|call| call.op == op)
-    }
-
     pub(super) fn len(&self) -> usize {
         self.open.len()
     }

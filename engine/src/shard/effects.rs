@@ -50,11 +50,6 @@ impl<E> Effects<E> {
         self.ready.pop_front()
     }
 
-    /// Effects still behind the disk.
-    pub(super) fn waiting_len(&self) -> usize {
-        self.waiting.len()
-    }
-
     /// Takes out everything that waits: the log is poisoned and they never leave.
     pub(super) fn abandon(&mut self) -> impl Iterator<Item = E> + '_ {
         self.waiting.drain(..).map(|(_, effect)| effect)
@@ -81,7 +76,6 @@ mod tests {
         assert_eq!(drain(&mut effects), []);
         effects.on_durable(Lsn::new(128));
         assert_eq!(drain(&mut effects), [2, 3]);
-        assert_eq!(effects.waiting_len(), 1);
         assert_eq!(effects.abandon().collect::<Vec<_>>(), [4]);
     }
 

@@ -23,9 +23,9 @@ pub struct LoggedLease {
     pub boot: u64,
 }
 
-/// Longest window a limit may have, and so how long a lease can matter: a day, and an hour
-/// for clocks and time-outs.
-pub const LEASE_HORIZON: Duration = Duration::from_secs(25 * 3600);
+/// Longest window that a limit may have (a month, as `quota::AccountLimits` checks), and a day
+/// for clocks and time-outs: how long a lease can matter.
+pub(super) const LEASE_HORIZON: Duration = Duration::from_secs(33 * 86_400);
 
 /// Leases in the order they were logged, those past [`LEASE_HORIZON`] forgotten.
 #[derive(Debug, Default)]
