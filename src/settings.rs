@@ -27,8 +27,8 @@ pub use object::{
 };
 pub use problem::{Problem, Problems};
 pub use provider::{
-    AccountSettings, BatchSettings, BreakerSettings, ProviderSettings, RecordIdIs, RestSettings,
-    RetrySettings, WebhookSettings,
+    AccountSettings, BatchSettings, BreakerSettings, ProviderSettings, RecordIdIs, RetrySettings,
+    WebhookSettings,
 };
 pub use quantity::{ByteSize, parse_duration, parse_size};
 pub use rule::{RuleAction, RuleSettings};

@@ -5,11 +5,13 @@ use std::net::SocketAddr;
 
 use super::auth::AuthSettings;
 use engine::mapping::Mapping;
+use engine::provider::{Definition, DefinitionError, shipped, shipped_ids};
+use net::egress::Origin;
 
 use super::document::Places;
 use super::limit::LimitKind;
 use super::problem::ProblemList;
-use super::provider::ProviderSettings;
+use super::provider::{ProviderSettings, RecordIdIs};
 use super::quantity::ByteSize;
 use super::rule::RuleSettings;
 use super::{Direction, ObjectSettings, Settings, TargetSettings};
@@ -27,9 +29,6 @@ const NOT_AVAILABLE: [&str; 9] = [
     "objects.*.source",
     "providers.*.webhook",
 ];
-
-/// Definitions that are part of the program.
-const DEFINITIONS: [&str; 1] = ["rest"];
 
 /// As many virtual shards as a record's hash is spread over.
 const SHARDS_MAX: usize = 1024;
@@ -153,9 +152,9 @@ impl Checker<'_, '_> {
         }
         self.definition(name, provider);
         if let Some(url) = &provider.account.base_url
-            && let Err(found) = base_url(url)
+            && let Err(error) = Origin::parse(url)
         {
-            self.refuse(&format!("{path}.base_url"), found);
+            self.refuse(&format!("{path}.base_url"), error.to_string());
         }
         let retry = &provider.account.retry;
         if retry.max_delay < retry.base_delay {
@@ -163,16 +162,36 @@ impl Checker<'_, '_> {
             self.refuse(&format!("{path}.retry"), message);
         }
         self.limits(&path, provider);
-        if matches!(provider.auth, AuthSettings::JwtBearer { .. }) {
-            let message = "auth kind \"jwt_bearer\" is not available in this version";
-            self.refuse(&format!("{path}.auth"), message).unquoted();
+        self.auth(&path, &provider.auth);
+        if provider
+            .account
+            .batch
+            .max_items
+            .is_some_and(|items| items.get() > 1)
+        {
+            let message = "batches are not available in this version";
+            self.refuse(&format!("{path}.batch.max_items"), message);
         }
-        let token_url = match &provider.auth {
-            AuthSettings::ClientCredentials(client) => client.token_url.as_deref(),
-            AuthSettings::Refresh { client, .. } => client.token_url.as_deref(),
-            AuthSettings::JwtBearer { token_url, .. } => token_url.as_deref(),
-            _ => None,
+        if provider.account.record_id_is == RecordIdIs::Remote {
+            let message = "`record_id_is = \"remote\"` is not available in this version";
+            self.refuse(&format!("{path}.record_id_is"), message);
+        }
+    }
+
+    fn auth(&mut self, path: &str, auth: &AuthSettings) {
+        let (kind, token_url) = match auth {
+            AuthSettings::None
+            | AuthSettings::Bearer { .. }
+            | AuthSettings::ApiKey { .. }
+            | AuthSettings::Basic { .. } => return,
+            AuthSettings::ClientCredentials(client) => {
+                ("oauth2_client_credentials", &client.token_url)
+            }
+            AuthSettings::Refresh { client, .. } => ("oauth2_refresh", &client.token_url),
+            AuthSettings::JwtBearer { token_url, .. } => ("jwt_bearer", token_url),
         };
+        let message = format!("auth kind \"{kind}\" is not available in this version");
+        self.refuse(&format!("{path}.auth"), message).unquoted();
         if let Some(url) = token_url
             && let Err(found) = base_url(url)
         {
@@ -182,21 +201,33 @@ impl Checker<'_, '_> {
     }
 
     fn definition(&mut self, name: &str, provider: &ProviderSettings) {
-        let definition = provider.definition.as_str();
-        let path = format!("providers.{name}.type");
-        if !DEFINITIONS.contains(&definition) {
+        let id = provider.definition.as_str();
+        let path = format!("providers.{name}");
+        let Some(text) = shipped(id) else {
             let message = if provider.account.definition.is_some() {
-                format!("provider type \"{definition}\" is not available in this version")
+                format!("provider type \"{id}\" is not available in this version")
             } else {
                 format!("`{name}` has no `type`, and is not available as one in this version")
             };
-            let known = DEFINITIONS.join(", ");
-            self.refuse(&path, message)
+            let known = shipped_ids().collect::<Vec<_>>().join(", ");
+            self.refuse(&format!("{path}.type"), message)
                 .help(format!("available: {known}"));
+            return;
+        };
+        if provider.account.base_url.is_none() {
+            let message = format!("`{name}` is of type \"{id}\" and needs a `base_url`");
+            self.refuse(&path, message);
         }
-        if definition == "rest" && provider.account.base_url.is_none() {
-            let message = format!("`{name}` is of type \"rest\" and needs a `base_url`");
-            self.refuse(&format!("providers.{name}"), message);
+        let compiled = Definition::parse(text)
+            .and_then(|definition| definition.with_rest(&provider.account.rest));
+        match compiled {
+            Ok(_) => {}
+            Err(DefinitionError::Template { key, source }) => {
+                self.refuse(&format!("{path}.{key}"), source.to_string());
+            }
+            Err(error) => {
+                self.refuse(&format!("{path}.type"), error.to_string());
+            }
         }
     }
 

@@ -4,6 +4,7 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use engine::provider::RestSettings;
 use serde::Deserialize;
 
 use super::auth::AuthSettings;
@@ -43,6 +44,8 @@ pub struct AccountSettings {
     pub definition: Option<String>,
     /// Replaces the definition's host.
     pub base_url: Option<String>,
+    /// PEM file of certificates to trust beside the public ones.
+    pub ca_file: Option<PathBuf>,
     /// Calls in flight at once, at most.
     pub max_in_flight: NonZeroU32,
     /// One call's time, from connecting to the last byte.
@@ -63,7 +66,7 @@ pub struct AccountSettings {
     pub breaker: BreakerSettings,
     /// `[providers.NAME.batch]`
     pub batch: BatchSettings,
-    /// `[providers.NAME.rest]`
+    /// `[providers.NAME.rest]`: requests that replace the definition's.
     pub rest: RestSettings,
 }
 
@@ -72,6 +75,7 @@ impl Default for AccountSettings {
         AccountSettings {
             definition: None,
             base_url: None,
+            ca_file: None,
             max_in_flight: NonZeroU32::new(32).expect("not zero"),
             timeout: Duration::from_secs(30),
             fold: true,
@@ -162,25 +166,6 @@ impl Default for BatchSettings {
             max_wait: Duration::from_millis(50),
         }
     }
-}
-
-/// Replaces requests of the `rest` definition; `create = "POST /{object}"`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-#[expect(
-    missing_docs,
-    reason = "each is named after the operation whose request it replaces"
-)]
-pub struct RestSettings {
-    pub create: Option<String>,
-    pub upsert: Option<String>,
-    pub update: Option<String>,
-    pub delete: Option<String>,
-    pub read: Option<String>,
-    pub lookup: Option<String>,
-    pub batch: Option<String>,
-    /// JSON pointer to the remote id in an answer.
-    pub id_at: Option<String>,
 }
 
 /// Verifies a provider's notifications.

@@ -9,6 +9,11 @@ use serde::de::{Deserializer, Error as _, Unexpected, Visitor};
 pub struct ByteSize(pub u64);
 
 impl ByteSize {
+    /// The number itself.
+    pub const fn bytes(self) -> u64 {
+        self.0
+    }
+
     /// `count` MiB.
     pub const fn mebibytes(count: u64) -> ByteSize {
         ByteSize(count << 20)
