@@ -8,6 +8,7 @@ mod hold;
 mod mock;
 mod outcome;
 mod providers;
+mod serve;
 mod status;
 mod table;
 
@@ -27,6 +28,7 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Serve(serve::Arguments),
     Check(check::Arguments),
     Status(status::Arguments),
     Dlq(dlq::Arguments),
@@ -44,6 +46,7 @@ pub(crate) fn run() -> ExitCode {
     };
     let exit = match arguments.command {
         Command::Mock(arguments) => return mock::run(arguments),
+        Command::Serve(arguments) => serve::run(&arguments),
         Command::Check(arguments) => check::run(&arguments),
         Command::Status(arguments) => status::run(&arguments),
         Command::Dlq(arguments) => dlq::run(&arguments),

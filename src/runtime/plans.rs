@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicU64;
 
 use engine::id::{HashKey, OperationSeq};
 use engine::mapping::Mapping;
-use engine::provider::{self, Definition};
+use engine::provider::Definition;
 use engine::quota::{AccountLimits, HoldSettings, Limit, Policy};
 use engine::retry::RetryPolicy;
 use engine::shard::AccountPlan;
@@ -27,19 +27,8 @@ fn plan(settings: &Settings, name: &str, provider: &ProviderSettings) -> Result<
     let id = &provider.definition;
     let text = engine::provider::shipped(id)
         .ok_or_else(|| StartError::config(name, format!("there is no definition {id:?}")))?;
-    let rest = &account.rest;
-    let overrides = provider::RestSettings {
-        create: rest.create.clone(),
-        upsert: rest.upsert.clone(),
-        update: rest.update.clone(),
-        delete: rest.delete.clone(),
-        read: rest.read.clone(),
-        lookup: rest.lookup.clone(),
-        id_at: rest.id_at.clone(),
-        ..provider::RestSettings::default()
-    };
     let definition = Definition::parse(text)
-        .and_then(|definition| definition.with_rest(&overrides))
+        .and_then(|definition| definition.with_rest(&account.rest))
         .map_err(|error| StartError::config(name, super::shard_thread::chain(&error)))?;
     let mut mappings = HashMap::new();
     for (object, wanted) in &settings.objects {

@@ -229,7 +229,7 @@ impl ShardThread {
                 Output::Refused { ticket: Waiting::Part(part), code } => part.refused(code),
                 Output::Done { ticket: Waiting::Command(reply), reply: result } => {
                     // Whoever asked may have gone.
-                    drop(reply.send(result));
+                    let _gone = reply.send(result);
                 }
                 Output::Call { call, plan, request } => self.call(turn, call, &plan, request),
                 Output::Coordinator(word) => turn.unsaid.push_back(word),

@@ -58,8 +58,6 @@ pub struct AccountSettings {
     pub settle: Duration,
     /// Whose id the producers' `record_id` is.
     pub record_id_is: RecordIdIs,
-    /// PEM file of certificates to trust beside the public ones.
-    pub ca_file: Option<PathBuf>,
     /// `[providers.NAME.retry]`
     pub retry: RetrySettings,
     /// `[providers.NAME.breaker]`
@@ -81,7 +79,6 @@ impl Default for AccountSettings {
             fold: true,
             settle: Duration::from_secs(5),
             record_id_is: RecordIdIs::Local,
-            ca_file: None,
             retry: RetrySettings::default(),
             breaker: BreakerSettings::default(),
             batch: BatchSettings::default(),
