@@ -285,6 +285,8 @@ impl ShardThread {
         let idle = self.journal.log().is_idle();
         if idle && turn.sealed_to != self.journal.end() && now.mono.saturating_since(turn.last_commit) >= SEAL_AFTER {
             self.journal.log().seal();
+            // A log that ends with a seal already hands out no other.
+            turn.sealed_to = self.journal.end();
         }
         if let Some(block) = self.journal.log().take_block(now.wall.0.max(0).unsigned_abs()) {
             if idle {
