@@ -9,6 +9,8 @@
 //! `docs/design/wal-format.md`.
 
 pub mod block;
+pub mod checkpoint;
+mod data_dir;
 pub mod frame;
 mod log;
 mod log_id;
@@ -22,10 +24,13 @@ pub mod segment;
 pub mod sim;
 mod space;
 pub mod storage;
+mod superblock;
+mod two_slots;
 pub mod watermark;
 mod writer;
 pub mod writer_thread;
 
+pub use data_dir::{DataDir, DataDirError, LOCK_FILE, NewDataDir, Opened, StagedLayout};
 pub use frame::{FRAME_PAYLOAD_BYTES_MAX, Frame, FrameKind};
 pub use log::{
     AppendError, Block, Class, Committed, Log, LogPoisoned, ReadError, ReleaseError, SegmentStat,
@@ -41,4 +46,5 @@ pub use segment::SegmentNumber;
 pub use space::Space;
 pub use storage::disk::{CommitMethod, Disk};
 pub use storage::{File, Storage};
+pub use superblock::{Layout, SUPERBLOCK_FILE, Superblock};
 pub use writer::{Maintained, Writer};

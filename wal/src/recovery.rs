@@ -18,7 +18,8 @@ use crate::scan::{BlockError, BlockReader};
 use crate::segment::{SegmentFault, SegmentHead, SegmentTail};
 use crate::space::SpareShelf;
 use crate::storage::{Access, File, Storage};
-use crate::watermark::{WATERMARK_FILE, Watermark, WatermarkFile};
+use crate::two_slots::TwoSlots;
+use crate::watermark::{WATERMARK, WATERMARK_FILE, Watermark, WatermarkFile};
 use crate::writer::{ActiveSegment, SparePreparation, Writer, WriterStart};
 use crate::{Lsn, SegmentNumber};
 use open_error::io_error;
@@ -155,22 +156,15 @@ fn open_watermark<S: Storage>(
         return Ok((created, false));
     }
     storage.sync_dir().map_err(io("sync the folder of"))?;
-    let access = Access::Write { direct: true };
-    let file = storage.open(WATERMARK_FILE, access).map_err(io("open"))?;
-    file.settle().map_err(io("sync"))?;
-    let read = crate::watermark::read(&file, options.log).map_err(io("read"))?;
+    let read = TwoSlots::open(storage, WATERMARK, options.log.get()).map_err(io("read"))?;
     if let Some(found) = read.newer {
         return Err(OpenError::NewerFormat {
             path: storage.path(WATERMARK_FILE),
             found,
         });
     }
-    let whole = read.file_bytes == crate::watermark::WATERMARK_BYTES;
-    match read.newest {
-        Some(newest) if whole => Ok((
-            WatermarkFile::new(file, options.log, newest),
-            read.slot_damaged,
-        )),
+    match read.newest.as_deref().and_then(Watermark::parse) {
+        Some(newest) if read.whole => Ok((WatermarkFile::new(read.slots, newest), read.damaged)),
         _ => Err(OpenError::corrupt(
             storage,
             WATERMARK_FILE,
