@@ -12,6 +12,7 @@ pub mod block;
 pub mod checkpoint;
 mod data_dir;
 pub mod frame;
+pub mod inspect;
 mod log;
 mod log_id;
 mod lsn;

@@ -1,5 +1,7 @@
 //! The superblock: which data directory this is, and which logs it has.
 
+use std::fmt;
+
 use zerocopy::little_endian::{U16, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
@@ -49,6 +51,18 @@ pub struct Superblock {
     pub layout: Option<Layout>,
     /// The last run was closed.
     pub clean: bool,
+}
+
+impl fmt::Debug for Superblock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The hash key stays out of logs: who knows it can aim records at one shard.
+        f.debug_struct("Superblock")
+            .field("instance", &self.instance)
+            .field("run_epoch", &self.run_epoch)
+            .field("layout", &self.layout)
+            .field("clean", &self.clean)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Superblock {
