@@ -98,15 +98,27 @@ impl<S: Storage> DataDir<S> {
     /// When another process has it, when it is damaged or of a newer format, when the disk
     /// refuses.
     pub fn open(storage: S, new: &NewDataDir) -> Result<DataDir<S>, DataDirError> {
-        storage.create_dir().map_err(failed(&storage, "create", ""))?;
-        let lock = storage.lock(LOCK_FILE).map_err(|source| match source.kind() {
-            io::ErrorKind::WouldBlock => DataDirError::InUse { path: storage.path("") },
-            _ => failed(&storage, "lock", LOCK_FILE)(source),
-        })?;
+        storage
+            .create_dir()
+            .map_err(failed(&storage, "create", ""))?;
+        let lock = storage
+            .lock(LOCK_FILE)
+            .map_err(|source| match source.kind() {
+                io::ErrorKind::WouldBlock => DataDirError::InUse {
+                    path: storage.path(""),
+                },
+                _ => failed(&storage, "lock", LOCK_FILE)(source),
+            })?;
         let (slots, mut superblock, opened) = read_or_create(&storage, new)?;
         superblock.run_epoch += 1;
         superblock.clean = false;
-        let mut dir = DataDir { storage, slots, superblock, opened, _lock: lock };
+        let mut dir = DataDir {
+            storage,
+            slots,
+            superblock,
+            opened,
+            _lock: lock,
+        };
         dir.write_superblock()?;
         // With one slot lost the other may be older, and what it does not know may be live.
         if !opened.slot_damaged {
@@ -123,15 +135,18 @@ impl<S: Storage> DataDir<S> {
     pub fn stage_layout(&mut self, shards: u16) -> Result<StagedLayout, DataDirError> {
         assert!(shards > 0, "a layout has a shard");
         let generation = self.superblock.layout.map_or(0, |layout| layout.generation);
-        let generation =
-            generation.checked_add(1).ok_or(DataDirError::GenerationsExhausted)?;
+        let generation = generation
+            .checked_add(1)
+            .ok_or(DataDirError::GenerationsExhausted)?;
         // What an attempt before this one left must not look like logs of this one.
         self.remove_logs(|log| log.generation == generation)?;
         let layout = Layout { generation, shards };
         for shard in 0..shards {
             let name = LogId { generation, shard }.dir_name();
             let folder = self.storage.sub(&name);
-            folder.create_dir().map_err(failed(&self.storage, "create", &name))?;
+            folder
+                .create_dir()
+                .map_err(failed(&self.storage, "create", &name))?;
         }
         Ok(StagedLayout { layout })
     }
@@ -206,7 +221,10 @@ impl<S: Storage> DataDir<S> {
     }
 
     fn remove_logs(&mut self, gone: impl Fn(LogId) -> bool) -> Result<(), DataDirError> {
-        let names = self.storage.list().map_err(failed(&self.storage, "list", ""))?;
+        let names = self
+            .storage
+            .list()
+            .map_err(failed(&self.storage, "list", ""))?;
         for name in names {
             if LogId::parse_dir_name(&name).is_some_and(&gone) {
                 let failed = failed(&self.storage, "remove", &name);
@@ -234,7 +252,10 @@ impl Layout {
     #[must_use]
     pub fn log(&self, shard: u16) -> LogId {
         assert!(shard < self.shards, "the layout has the shard");
-        LogId { generation: self.generation, shard }
+        LogId {
+            generation: self.generation,
+            shard,
+        }
     }
 }
 
@@ -245,7 +266,10 @@ fn read_or_create<S: Storage>(storage: &S, new: &NewDataDir) -> Result<Read<S>, 
     let names = storage.list().map_err(failed(storage, "list", ""))?;
     if !names.iter().any(|name| name == SUPERBLOCK_FILE) {
         // Logs without a superblock: it is lost, and with it which logs hold.
-        if names.iter().any(|name| LogId::parse_dir_name(name).is_some()) {
+        if names
+            .iter()
+            .any(|name| LogId::parse_dir_name(name).is_some())
+        {
             return Err(DataDirError::Damaged { path });
         }
         let superblock = Superblock {
@@ -257,19 +281,30 @@ fn read_or_create<S: Storage>(storage: &S, new: &NewDataDir) -> Result<Read<S>, 
         };
         let slots = TwoSlots::create(storage, SUPERBLOCK, 0, superblock.encode().as_ref())
             .map_err(failed(storage, "create", SUPERBLOCK_FILE))?;
-        let opened = Opened { created: true, was_clean: true, slot_damaged: false };
+        let opened = Opened {
+            created: true,
+            was_clean: true,
+            slot_damaged: false,
+        };
         return Ok((slots, superblock, opened));
     }
     storage.sync_dir().map_err(failed(storage, "sync", ""))?;
-    let read = TwoSlots::open(storage, SUPERBLOCK, 0)
-        .map_err(failed(storage, "read", SUPERBLOCK_FILE))?;
+    let read =
+        TwoSlots::open(storage, SUPERBLOCK, 0).map_err(failed(storage, "read", SUPERBLOCK_FILE))?;
     if let Some(found) = read.newer {
         return Err(DataDirError::NewerFormat { path, found });
     }
-    let newest = read.newest.as_deref().and_then(Superblock::parse).filter(|_| read.whole);
+    let newest = read
+        .newest
+        .as_deref()
+        .and_then(Superblock::parse)
+        .filter(|_| read.whole);
     let superblock = newest.ok_or(DataDirError::Damaged { path })?;
-    let opened =
-        Opened { created: false, was_clean: superblock.clean, slot_damaged: read.damaged };
+    let opened = Opened {
+        created: false,
+        was_clean: superblock.clean,
+        slot_damaged: read.damaged,
+    };
     Ok((read.slots, superblock, opened))
 }
 
@@ -279,5 +314,9 @@ fn failed<S: Storage>(
     name: &str,
 ) -> impl Fn(io::Error) -> DataDirError {
     let path = storage.path(name);
-    move |source| DataDirError::Io { operation, path: path.clone(), source }
+    move |source| DataDirError::Io {
+        operation,
+        path: path.clone(),
+        source,
+    }
 }

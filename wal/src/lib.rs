@@ -9,8 +9,10 @@
 //! `docs/design/wal-format.md`.
 
 pub mod block;
+pub mod checkpoint;
 mod data_dir;
 pub mod frame;
+pub mod inspect;
 mod log;
 mod log_id;
 mod lsn;

@@ -6,25 +6,25 @@
 //! else that does not verify is damage, and the log is not opened.
 
 mod open_error;
+mod replay;
 mod survey;
 mod tail;
 
-use crate::block::{self, BlockFault, BlockKind};
 use crate::frame::FrameKind;
 use crate::log::{Log, LogStart, SegmentEntry, SegmentTable};
 use crate::options::{LogOptions, OpenMode};
 use crate::salt::segment_salt;
-use crate::scan::{BlockError, BlockReader};
-use crate::segment::{SegmentFault, SegmentHead, SegmentTail};
+use crate::segment::{SegmentHead, SegmentTail};
 use crate::space::SpareShelf;
-use crate::storage::{Access, File, Storage};
+use crate::storage::{Access, Storage};
 use crate::two_slots::TwoSlots;
 use crate::watermark::{WATERMARK, WATERMARK_FILE, Watermark, WatermarkFile};
 use crate::writer::{ActiveSegment, SparePreparation, Writer, WriterStart};
 use crate::{Lsn, SegmentNumber};
-use open_error::io_error;
+pub(crate) use open_error::io_error;
 pub use open_error::{Corruption, Damage, OpenError, VisitError};
-use survey::Survey;
+pub(crate) use replay::Replay;
+pub(crate) use survey::Survey;
 use tail::Tail;
 pub use tail::TornTail;
 
@@ -67,13 +67,7 @@ impl<S: Storage> Log<S> {
         options.limits.check()?;
         let (watermark, slot_damaged) = open_watermark(&storage, &options, replay_from)?;
         let survey = Survey::take(&storage, &options, &watermark.now)?;
-        let mut replay = Replay {
-            storage: &storage,
-            watermark: &watermark.now,
-            from: replay_from,
-            frames: 0,
-            bytes: 0,
-        };
+        let mut replay = Replay::new(&storage, &watermark.now, replay_from);
         let mut table = SegmentTable::default();
         if let Some(first) = survey.first().filter(|first| replay_from < first.prev.end) {
             let segment = SegmentNumber(first.number.0 - 1);
@@ -162,157 +156,12 @@ fn open_watermark<S: Storage>(
     }
     match read.newest.as_deref().and_then(Watermark::parse) {
         Some(newest) if read.whole => Ok((WatermarkFile::new(read.slots, newest), read.damaged)),
-        _ => Err(OpenError::corrupt(storage, WATERMARK_FILE, 0, Damage::Watermark)),
-    }
-}
-
-/// Reads segments and gives their frames to the visitor.
-struct Replay<'a, S: Storage> {
-    storage: &'a S,
-    watermark: &'a Watermark,
-    from: Lsn,
-    frames: u64,
-    bytes: u64,
-}
-
-impl<S: Storage> Replay<'_, S> {
-    /// A segment that another follows: it must end as that one says.
-    fn sealed<V>(
-        &mut self,
-        head: &SegmentHead,
-        next: &SegmentHead,
-        visit: &mut V,
-    ) -> Result<SegmentEntry, OpenError>
-    where
-        V: FnMut(Lsn, FrameKind, &[u8]) -> Result<(), VisitError>,
-    {
-        let mut entry = SegmentEntry::prepared(head.number, head.base, head.bytes);
-        entry.head = Some(*head);
-        entry.end = next.prev.end.get();
-        entry.chain = next.prev.chain;
-        entry.first_wall_ms = next.prev.first_wall_ms;
-        entry.last_wall_ms = next.prev.last_wall_ms;
-        if next.prev.end <= self.from {
-            return Ok(entry);
-        }
-        let mut reader = self.reader(head)?;
-        while reader.position() < entry.end {
-            let at = reader.position();
-            match reader.next_block() {
-                Ok(Some((block, bytes))) => self.visit_block(&block, bytes, visit)?,
-                Ok(None) => return Err(self.damaged(head, at, entry.end, BlockFault::Blank)),
-                Err(error) => return Err(self.block_error(head, at, entry.end, error)),
-            }
-        }
-        let ends_as_told = reader.position() == entry.end
-            && reader.chain() == entry.chain
-            && reader.seq() == next.first_seq;
-        if !ends_as_told {
-            let name = next.number.file_name();
-            let damage = Damage::Segment(SegmentFault::NotContinued);
-            return Err(OpenError::corrupt(
-                self.storage,
-                &name,
-                next.base.get(),
-                damage,
-            ));
-        }
-        self.bytes += entry.end - head.base.get();
-        Ok(entry)
-    }
-
-    /// The segment that was written last: a crash may have torn its tail.
-    fn last<V>(&mut self, head: &SegmentHead, visit: &mut V) -> Result<Tail, OpenError>
-    where
-        V: FnMut(Lsn, FrameKind, &[u8]) -> Result<(), VisitError>,
-    {
-        let mut entry = SegmentEntry::prepared(head.number, head.base, head.bytes);
-        entry.head = Some(*head);
-        let mut reader = self.reader(head)?;
-        let mut sealed = false;
-        let fault = loop {
-            match reader.next_block() {
-                Ok(Some((block, bytes))) => {
-                    sealed = block.kind == BlockKind::Seal;
-                    entry.last_wall_ms = block.wall_ms;
-                    if entry.first_wall_ms == 0 {
-                        entry.first_wall_ms = block.wall_ms;
-                    }
-                    self.visit_block(&block, bytes, visit)?;
-                }
-                Ok(None) => break None,
-                Err(BlockError::Fault(fault)) => break Some(fault),
-                Err(error) => return Err(self.block_error(head, reader.position(), 0, error)),
-            }
-        };
-        entry.end = reader.position();
-        entry.chain = reader.chain();
-        let next_seq = reader.seq();
-        let durable = self.watermark.durable_lsn.get();
-        if entry.end < durable {
-            let fault = fault.unwrap_or(BlockFault::Blank);
-            return Err(self.damaged(head, entry.end, durable, fault));
-        }
-        let torn = match fault {
-            None => None,
-            Some(fault) => tail::classify(self.storage, &mut reader, head, fault)?,
-        };
-        self.bytes += head.bytes;
-        Ok(Tail {
-            entry,
-            next_seq,
-            sealed,
-            torn,
-        })
-    }
-
-    fn visit_block<V>(
-        &mut self,
-        head: &crate::block::BlockHead,
-        bytes: &[u8],
-        visit: &mut V,
-    ) -> Result<(), OpenError>
-    where
-        V: FnMut(Lsn, FrameKind, &[u8]) -> Result<(), VisitError>,
-    {
-        if head.end() <= self.from.get() {
-            return Ok(());
-        }
-        for frame in block::Frames::verified(bytes, head) {
-            let lsn = frame.lsn;
-            if lsn >= self.from {
-                visit(lsn, frame.kind, frame.payload)
-                    .map_err(|source| OpenError::Visit { lsn, source })?;
-                self.frames += 1;
-            }
-        }
-        Ok(())
-    }
-
-    fn reader(&self, head: &SegmentHead) -> Result<BlockReader<S::File>, OpenError> {
-        let name = head.number.file_name();
-        let file = self.storage.open(&name, Access::Read).map_err(io_error(
-            self.storage,
-            "open",
-            &name,
-        ))?;
-        // After an unclean stop the page cache may show what the medium never got.
-        file.settle()
-            .map_err(io_error(self.storage, "sync", &name))?;
-        Ok(BlockReader::new(file, *head))
-    }
-
-    fn block_error(&self, head: &SegmentHead, at: u64, to: u64, error: BlockError) -> OpenError {
-        match error {
-            BlockError::Io(source) => {
-                io_error(self.storage, "read", &head.number.file_name())(source)
-            }
-            BlockError::Fault(fault) => self.damaged(head, at, to, fault),
-        }
-    }
-
-    fn damaged(&self, head: &SegmentHead, at: u64, to: u64, fault: BlockFault) -> OpenError {
-        tail::damaged(self.storage, head, at, to, fault)
+        _ => Err(OpenError::corrupt(
+            storage,
+            WATERMARK_FILE,
+            0,
+            Damage::Watermark,
+        )),
     }
 }
 

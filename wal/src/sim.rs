@@ -108,8 +108,10 @@ impl SimStorage {
     /// An empty disk.
     #[must_use]
     pub fn new() -> SimStorage {
+        let mut disk = SimDisk::default();
+        disk.dirs.insert(String::new(), SimDir::default());
         SimStorage {
-            disk: Arc::default(),
+            disk: Arc::new(Mutex::new(disk)),
             dir: String::new(),
         }
     }

@@ -1,5 +1,7 @@
 //! The superblock: which data directory this is, and which logs it has.
 
+use std::fmt;
+
 use zerocopy::little_endian::{U16, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
@@ -9,8 +11,11 @@ use crate::two_slots::SlotFormat;
 /// The superblock's file.
 pub const SUPERBLOCK_FILE: &str = SUPERBLOCK.name;
 
-pub(crate) const SUPERBLOCK: SlotFormat =
-    SlotFormat { name: "superblock", magic: *b"SYNCLSUP", version: 1 };
+pub(crate) const SUPERBLOCK: SlotFormat = SlotFormat {
+    name: "superblock",
+    magic: *b"SYNCLSUP",
+    version: 1,
+};
 
 #[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
@@ -48,9 +53,24 @@ pub struct Superblock {
     pub clean: bool,
 }
 
+impl fmt::Debug for Superblock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The hash key stays out of logs: who knows it can aim records at one shard.
+        f.debug_struct("Superblock")
+            .field("instance", &self.instance)
+            .field("run_epoch", &self.run_epoch)
+            .field("layout", &self.layout)
+            .field("clean", &self.clean)
+            .finish_non_exhaustive()
+    }
+}
+
 impl Superblock {
     pub(crate) fn encode(&self) -> impl AsRef<[u8]> + use<> {
-        let layout = self.layout.unwrap_or(Layout { generation: 0, shards: 0 });
+        let layout = self.layout.unwrap_or(Layout {
+            generation: 0,
+            shards: 0,
+        });
         let body = Body {
             instance: self.instance.0,
             hash_key: self.hash_key,
@@ -93,7 +113,10 @@ mod tests {
             instance: InstanceId(*b"instance-instanc"),
             hash_key: *b"hash-key-hash-ke",
             run_epoch: 0x0102,
-            layout: Some(Layout { generation: 3, shards: 8 }),
+            layout: Some(Layout {
+                generation: 3,
+                shards: 8,
+            }),
             clean: true,
         };
         let bytes = superblock.encode();

@@ -77,10 +77,15 @@ impl<F: File> TwoSlots<F> {
             storage.remove(&preparing)?;
         }
         let file = storage.create(&preparing, true)?;
-        let mut slots = TwoSlots { file, format, owner, seq: 0, page: Pages::zeroed(PAGE_BYTES) };
+        let mut slots = TwoSlots {
+            file,
+            format,
+            owner,
+            seq: 0,
+            page: Pages::zeroed(PAGE_BYTES),
+        };
         slots.write(body)?;
         slots.write(body)?;
-        // Slot 0 was written last: the file has its full length once both are there.
         storage.rename(&preparing, format.name)?;
         storage.sync_dir()?;
         Ok(slots)
@@ -114,7 +119,8 @@ impl<F: File> TwoSlots<F> {
         let crc = crc32c::crc32c(&page[..CRC_AT]);
         page[CRC_AT..].copy_from_slice(&crc.to_le_bytes());
         let slot = self.seq % 2;
-        self.file.write_durable(slot * PAGE_BYTES as u64, self.page.as_bytes())
+        self.file
+            .write_durable(slot * PAGE_BYTES as u64, self.page.as_bytes())
     }
 }
 
@@ -125,7 +131,13 @@ impl<F: File> SlotsRead<F> {
         let mut pages = Pages::zeroed(TWO_SLOTS_BYTES as usize);
         let got = file.read(0, pages.as_bytes_mut())?;
         let mut read = SlotsRead {
-            slots: TwoSlots { file, format, owner, seq: 0, page: Pages::zeroed(PAGE_BYTES) },
+            slots: TwoSlots {
+                file,
+                format,
+                owner,
+                seq: 0,
+                page: Pages::zeroed(PAGE_BYTES),
+            },
             newest: None,
             damaged: false,
             newer: None,
@@ -166,7 +178,11 @@ mod tests {
     use super::*;
     use crate::sim::{SimFaults, SimLoss, SimStorage};
 
-    const FORMAT: SlotFormat = SlotFormat { name: "slots", magic: *b"TESTSLOT", version: 3 };
+    const FORMAT: SlotFormat = SlotFormat {
+        name: "slots",
+        magic: *b"TESTSLOT",
+        version: 3,
+    };
 
     fn read(storage: &SimStorage) -> SlotsRead<<SimStorage as Storage>::File> {
         TwoSlots::open(storage, FORMAT, 9).unwrap()
@@ -195,13 +211,20 @@ mod tests {
         for keep in 0..256 {
             let storage = created();
             let mut slots = read(&storage).slots;
-            storage.set_faults(SimFaults { crash_at_op: Some(1), ..SimFaults::default() });
+            storage.set_faults(SimFaults {
+                crash_at_op: Some(1),
+                ..SimFaults::default()
+            });
             slots.write(b"new").unwrap_err();
             storage.crash(SimLoss::Keep(keep));
             let body = read(&storage).newest.unwrap();
             // Whole only when the sectors that differ are there: first and last.
             let whole = keep & 0x81 == 0x81;
-            assert_eq!(&body[..3], if whole { b"new" } else { b"old" }, "{keep:08b}");
+            assert_eq!(
+                &body[..3],
+                if whole { b"new" } else { b"old" },
+                "{keep:08b}"
+            );
         }
     }
 
@@ -225,7 +248,10 @@ mod tests {
         let storage = created();
         let other = TwoSlots::open(&storage, FORMAT, 8).unwrap();
         assert!(other.newest.is_none() && other.damaged);
-        let older = SlotFormat { version: 2, ..FORMAT };
+        let older = SlotFormat {
+            version: 2,
+            ..FORMAT
+        };
         let newer = TwoSlots::open(&storage, older, 9).unwrap();
         assert_eq!(newer.newer, Some(3));
     }

@@ -17,8 +17,11 @@ pub const WATERMARK_FILE: &str = WATERMARK.name;
 /// segments, one bit each.
 pub const RELEASED_AHEAD_MAX: u64 = 16_384;
 
-pub(crate) const WATERMARK: SlotFormat =
-    SlotFormat { name: "watermark", magic: *b"SYNCLWMK", version: 1 };
+pub(crate) const WATERMARK: SlotFormat = SlotFormat {
+    name: "watermark",
+    magic: *b"SYNCLWMK",
+    version: 1,
+};
 
 const BITMAP_BYTES: usize = (RELEASED_AHEAD_MAX / 8) as usize;
 

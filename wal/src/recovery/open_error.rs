@@ -121,7 +121,7 @@ pub enum Damage {
 
 impl OpenError {
     /// Damage to a file as a whole; `lsn` is where it starts in the log.
-    pub(super) fn corrupt<S: Storage>(
+    pub(crate) fn corrupt<S: Storage>(
         storage: &S,
         name: &str,
         lsn: u64,
@@ -148,7 +148,7 @@ impl OpenError {
     }
 }
 
-pub(super) fn io_error<S: Storage>(
+pub(crate) fn io_error<S: Storage>(
     storage: &S,
     operation: &'static str,
     name: &str,

@@ -12,11 +12,11 @@ use crate::storage::{Access, File, Storage};
 use crate::watermark::Watermark;
 
 /// The files of a log, checked against one another.
-pub(super) struct Survey {
+pub(crate) struct Survey {
     /// From the first live segment to the last, none missing; released ones among them.
     heads: Vec<SegmentHead>,
     /// Prepared segments behind them.
-    pub(super) spares: VecDeque<Spare>,
+    pub(crate) spares: VecDeque<Spare>,
     /// Files that hold nothing: in preparation, or prepared and of no use.
     strays: Vec<String>,
     first_live: SegmentNumber,
@@ -31,7 +31,7 @@ enum Kind {
 }
 
 impl Survey {
-    pub(super) fn take<S: Storage>(
+    pub(crate) fn take<S: Storage>(
         storage: &S,
         options: &LogOptions,
         watermark: &Watermark,
@@ -68,29 +68,29 @@ impl Survey {
     }
 
     /// Each segment but the last, with the one that follows.
-    pub(super) fn sealed(&self) -> impl Iterator<Item = (&SegmentHead, &SegmentHead)> {
+    pub(crate) fn sealed(&self) -> impl Iterator<Item = (&SegmentHead, &SegmentHead)> {
         self.heads.iter().zip(self.heads.iter().skip(1))
     }
 
     /// The oldest segment that is there.
-    pub(super) fn first(&self) -> Option<&SegmentHead> {
+    pub(crate) fn first(&self) -> Option<&SegmentHead> {
         self.heads.first()
     }
 
     /// The segment written last; none in a new log.
-    pub(super) fn last(&self) -> Option<&SegmentHead> {
+    pub(crate) fn last(&self) -> Option<&SegmentHead> {
         self.heads.last()
     }
 
     /// The number behind the last segment.
-    pub(super) fn next_number(&self) -> SegmentNumber {
+    pub(crate) fn next_number(&self) -> SegmentNumber {
         self.heads
             .last()
             .map_or(self.first_live, |head| head.number.next())
     }
 
     /// Removes what holds nothing; returns the released files that are still to be deleted.
-    pub(super) fn clear_leftovers<S: Storage>(
+    pub(crate) fn clear_leftovers<S: Storage>(
         &self,
         storage: &S,
         watermark: &Watermark,

@@ -27,16 +27,16 @@ pub struct TornTail {
 }
 
 /// The last segment and how it ends.
-pub(super) struct Tail {
-    pub(super) entry: SegmentEntry,
-    pub(super) next_seq: u64,
+pub(crate) struct Tail {
+    pub(crate) entry: SegmentEntry,
+    pub(crate) next_seq: u64,
     /// Its last block is a seal.
-    pub(super) sealed: bool,
-    pub(super) torn: Option<TornTail>,
+    pub(crate) sealed: bool,
+    pub(crate) torn: Option<TornTail>,
 }
 
 /// Judges what lies behind the last valid block; it is above the watermark.
-pub(super) fn classify<S: Storage>(
+pub(crate) fn classify<S: Storage>(
     storage: &S,
     reader: &mut BlockReader<S::File>,
     head: &SegmentHead,
@@ -111,7 +111,7 @@ where
     })
 }
 
-pub(super) fn damaged<S: Storage>(
+pub(crate) fn damaged<S: Storage>(
     storage: &S,
     head: &SegmentHead,
     from: u64,
