@@ -31,7 +31,7 @@ pub(crate) struct Shared {
     pub(crate) router: Router,
     pub(crate) mailboxes: Vec<Mailbox>,
     pub(crate) registry: Registry,
-    pub(crate) remembered: Remembered,
+    pub(crate) remembered: Arc<Remembered>,
     /// Sessions fenced by a hello elsewhere, by ingest thread.
     pub(crate) threads: Mutex<Vec<ThreadLink>>,
 }

@@ -22,7 +22,7 @@ use tokio::sync::{Notify, mpsc, watch};
 use wal::{DataDir, Disk, writer_thread};
 
 use super::backend::Node;
-use super::checkpointer::{CheckpointFeed, EventIdRules};
+use super::checkpointer::{CheckpointFeed, Checkpointer, EventIdRules, Keep};
 use super::intake::{Shared, ThreadIntake};
 use super::mailbox::Mailbox;
 use super::open::{self, OpenPlan, OpenedShard};
@@ -30,7 +30,7 @@ use super::registry::Registry;
 use super::remembered::Remembered;
 use super::shard_thread::{Gauges, ShardThread, Word, chain};
 use super::{StartError, clock, coordinator, plans};
-use crate::settings::Settings;
+use crate::settings::{Retention, Settings};
 
 /// Words that wait for a shard at most; more wait with their sender.
 const WORDS_MAX: usize = 4096;
@@ -51,6 +51,7 @@ pub struct Engine {
     ingest: Option<JoinHandle<()>>,
     control: Option<JoinHandle<()>>,
     shards: Vec<JoinHandle<()>>,
+    checkpointer: Option<Checkpointer>,
     dir: Option<DataDirHandle>,
 }
 
@@ -86,6 +87,9 @@ impl Engine {
         let coordinator = coordinator(settings, count, superblock.run_epoch, &opened)?;
         let wakes: Vec<Arc<Notify>> = opened.iter().map(|_| Arc::default()).collect();
         let ring = settings.shards.ring_capacity.get();
+        let remembered = Arc::new(remembered(settings, key_seed, &opened));
+        let (checkpointer, outcomes) = Checkpointer::spawn(remembered.clone(), usize::from(count), wakes.clone())
+            .map_err(|source| StartError::system("start the checkpoint thread", source))?;
         let shared = Arc::new(Shared {
             router: plans::router(
                 settings,
@@ -95,7 +99,7 @@ impl Engine {
             ),
             mailboxes: wakes.iter().map(|wake| Mailbox::new(ring, wake.clone())).collect(),
             registry: registry(&opened),
-            remembered: remembered(settings, key_seed, &opened),
+            remembered: remembered.clone(),
             threads: Mutex::default(),
         });
         let metrics = Metrics::new(settings.providers.iter().map(|(name, _)| name.clone()).collect());
@@ -105,13 +109,21 @@ impl Engine {
         let mut gauges = Vec::new();
         let mut threads = Vec::new();
         let memory_each = settings.memory.max.0 / u64::from(count);
-        for (opened, wake) in opened.into_iter().zip(wakes) {
+        let retention = retention(settings, count);
+        for ((opened, wake), outcome) in opened.into_iter().zip(wakes).zip(outcomes) {
             let (to_shard, from_control) = mpsc::channel(WORDS_MAX);
             words.push(to_shard);
             let gauge = Arc::new(Gauges::default());
             gauges.push(gauge.clone());
             let parts = ShardParts {
                 number: opened.log.shard,
+                checkpoints: checkpointer.feed(
+                    dir.log_folder(opened.log),
+                    opened.log,
+                    superblock.instance,
+                    retention,
+                    outcome,
+                ),
                 mailbox: shared.mailboxes[usize::from(opened.log.shard)].clone(),
                 opened,
                 words: from_control,
@@ -153,6 +165,7 @@ impl Engine {
             ingest: Some(ingest),
             control: Some(control),
             shards: threads,
+            checkpointer: Some(checkpointer),
             dir: Some(DataDirHandle(dir)),
         })
     }
@@ -189,6 +202,7 @@ impl Engine {
         for shard in self.shards.drain(..) {
             clean &= join(Some(shard), "shard");
         }
+        clean &= self.checkpointer.take().is_none_or(Checkpointer::join);
         join(self.control.take(), "control");
         clean &= !self.node.is_broken();
         match self.dir.take() {
@@ -201,6 +215,7 @@ impl Engine {
 /// What a shard's thread is made of; all of it may cross to the thread.
 struct ShardParts {
     number: u16,
+    checkpoints: CheckpointFeed,
     opened: OpenedShard,
     mailbox: Mailbox,
     words: mpsc::Receiver<Word>,
@@ -218,7 +233,8 @@ impl ShardParts {
     fn spawn(self) -> Result<JoinHandle<()>, StartError> {
         let name = format!("shard-{}", self.number);
         let wake = self.wake.clone();
-        let OpenedShard { shard, journal, writer, .. } = self.opened;
+        let OpenedShard { shard, journal, writer, checkpoint_covers, .. } = self.opened;
+        let checkpoints = self.checkpoints;
         let writer = writer_thread::spawn(writer, &format!("wal-{}", self.number), move || wake.notify_one())
             .map_err(|source| StartError::system("start a log's writer", source))?;
         let (number, cpu) = (self.number, self.cpu);
@@ -273,7 +289,8 @@ impl ShardParts {
                 gauges,
                 metrics: metrics.writer(),
                 labels,
-                checkpoints: CheckpointFeed,
+                checkpoints,
+                checkpoint_covers,
                 memory_max,
                 stopping,
                 drain_deadline: DRAIN_DEADLINE,
@@ -444,6 +461,14 @@ fn pin_to(cpu: Option<usize>) {
     set.set(cpu);
     if let Err(error) = rustix::thread::sched_setaffinity(None, &set) {
         tracing::warn!(cpu, %error, "cannot pin a shard to its core; it runs anywhere");
+    }
+}
+
+/// How long finished operations can be read, for each shard.
+fn retention(settings: &Settings, shards: u16) -> Keep {
+    match settings.retention.operations {
+        Retention::For(age) => Keep { age, bytes: u64::MAX },
+        Retention::UpTo(size) => Keep { age: Duration::MAX, bytes: size.0 / u64::from(shards) },
     }
 }
 

@@ -24,6 +24,8 @@ pub(crate) struct OpenedShard {
     pub(crate) writer: Writer<Disk>,
     pub(crate) recovered: Recovered,
     pub(crate) log: LogId,
+    /// What the newest checkpoint covers.
+    pub(crate) checkpoint_covers: Lsn,
     pub(crate) event_ids: Vec<engine::dedup::DedupEntry>,
 }
 
@@ -64,7 +66,7 @@ impl OpenPlan {
         }
     }
 
-    fn options(&self, dir: &DataDir<Disk>, log: LogId, mode: OpenMode) -> LogOptions {
+    pub(crate) fn options(&self, dir: &DataDir<Disk>, log: LogId, mode: OpenMode) -> LogOptions {
         LogOptions {
             log,
             instance: dir.superblock().instance,
@@ -119,9 +121,10 @@ pub(crate) fn open(
         seed: clock::random(),
         accounts: plan.accounts.clone(),
     };
-    let owned = || owned(log.shard, shards);
     let folder = dir.log_folder(log);
-    let mut from = checkpointer::load(&folder, settings, owned().collect(), now)?;
+    let owned: Vec<VShard> = owned(log.shard, shards).collect();
+    let instance = dir.superblock().instance;
+    let mut from = checkpointer::load(&folder, log, instance, &settings, &owned, now)?;
     let mut recovery = from.recovery;
     let mut visit = |at: Lsn, kind: wal::FrameKind, payload: &[u8]| {
         let kind = Kind::from_byte(kind.0).ok_or_else(|| VisitError::from("a kind of frame that this build does not know"))?;
@@ -149,6 +152,7 @@ pub(crate) fn open(
         writer,
         recovered,
         log,
+        checkpoint_covers: from.replay_from,
         event_ids: from.event_ids.finish(),
     })
 }

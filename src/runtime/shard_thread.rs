@@ -79,6 +79,7 @@ pub(crate) struct ShardThread {
     pub(crate) metrics: MetricsWriter,
     pub(crate) labels: HashMap<Arc<str>, AccountLabel>,
     pub(crate) checkpoints: CheckpointFeed,
+    pub(crate) checkpoint_covers: Lsn,
     pub(crate) memory_max: u64,
     pub(crate) stopping: Arc<AtomicBool>,
     pub(crate) drain_deadline: Duration,
@@ -114,7 +115,7 @@ impl ShardThread {
             committing_since: None,
             last_commit: now.mono,
             sealed_to: Lsn::ZERO,
-            checkpointing: Checkpointing::new(self.journal.durable()),
+            checkpointing: Checkpointing::new(self.checkpoint_covers),
             stop_since: None,
         };
         loop {
@@ -141,7 +142,7 @@ impl ShardThread {
         worked |= self.take_replies(now, turn);
         worked |= self.take_parcels(now, turn);
         self.shard.upkeep(now, &mut self.journal);
-        self.checkpoint(now, turn);
+        worked |= self.checkpoint(now, turn);
         worked |= self.let_out(turn);
         self.commit(now, turn);
         self.publish();
@@ -297,8 +298,8 @@ impl ShardThread {
         }
     }
 
-    fn checkpoint(&mut self, now: Now, turn: &mut Turn) {
-        turn.checkpointing.step(now, &mut self.shard, &mut self.journal, &mut self.checkpoints);
+    fn checkpoint(&mut self, now: Now, turn: &mut Turn) -> bool {
+        turn.checkpointing.step(now, &mut self.shard, &mut self.journal, &mut self.checkpoints)
     }
 
     fn publish(&self) {

@@ -16,10 +16,6 @@ use syncline_wal::{CommitMethod, Disk, Lsn, Storage, VisitError};
 struct Sections(Vec<(u16, Vec<u8>)>);
 
 impl CheckpointVisit for Sections {
-    fn begin(_head: &CheckpointHead) -> Sections {
-        Sections::default()
-    }
-
     fn section(&mut self, kind: u16, bytes: &[u8]) -> Result<(), VisitError> {
         if kind == 666 {
             return Err("no such section".into());
@@ -43,7 +39,7 @@ fn write<S: Storage>(
 }
 
 fn load<S: Storage>(storage: &S) -> Result<Loaded<Sections>, CheckpointError> {
-    load_newest(storage, LOG, INSTANCE)
+    load_newest(storage, LOG, INSTANCE, Sections::default)
 }
 
 fn covers<S: Storage>(storage: &S) -> Option<u64> {
@@ -204,7 +200,7 @@ fn the_checkpoint_of_another_log_does_not_count() {
         generation: 1,
         shard: 9,
     };
-    let loaded = load_newest::<_, Sections>(&storage, other, INSTANCE);
+    let loaded = load_newest(&storage, other, INSTANCE, Sections::default);
     assert!(matches!(loaded, Err(CheckpointError::NoneValid { .. })));
     assert!(load(&SimStorage::new()).unwrap().checkpoint.is_none());
 }

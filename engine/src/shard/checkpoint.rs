@@ -15,7 +15,7 @@ use crate::id::{RecordHash, VShard};
 use crate::journal::Journal;
 use crate::lane;
 use crate::operation_slab::{NewOperation, OpClass, OpFlags, OpIndex, Position, Priority, Target};
-use crate::producers::Seen;
+use crate::producers::{Producers, Seen};
 use crate::record_table::RecordTag;
 use crate::time::{Mono, WallMs};
 
@@ -34,36 +34,8 @@ impl<T> Shard<T> {
     /// What belongs to no virtual shard: holds, producers, leases, object names.
     #[must_use]
     pub fn general_part(&self, journal: &impl Journal) -> CheckpointPart {
-        let mut bytes = Vec::new();
-        let mut e = Encoder::new(&mut bytes);
-        e.u8(VERSION).u16(GENERAL).u64(journal.end().get());
-        let holds = self.index.holds();
-        e.u32(holds.len() as u32);
-        for scope in holds {
-            e.optional_text(scope.provider.as_deref());
-            e.optional_text(scope.object.as_deref());
-            e.optional_text(scope.record_id.as_deref());
-        }
-        let producers = self.index.producers.sorted();
-        e.u32(producers.len() as u32);
-        for (producer, seen) in producers {
-            e.u64(producer).u64(seen.base).u32(seen.above.len() as u32);
-            for &seq in &seen.above {
-                e.u64(seq);
-            }
-        }
-        let leases: Vec<_> = self.index.leases.logged().collect();
-        e.u32(leases.len() as u32);
-        for lease in leases {
-            e.text(&lease.account).u64(lease.id).u32(lease.permits);
-            e.u64(lease.usable_until.0).i64(lease.usable_until_wall.0).u64(lease.boot);
-        }
-        let objects: Vec<&str> = self.index.objects().collect();
-        e.u32(objects.len() as u32);
-        for object in objects {
-            e.text(object);
-        }
-        CheckpointPart { bytes }
+        let index = &self.index;
+        encode_general(journal.end(), index.holds(), &index.producers, index.leases.logged(), index.objects())
     }
 
     /// One virtual shard: its records, their open operations, its dead letters.
@@ -110,6 +82,44 @@ impl<T> Shard<T> {
         e.u8(node.priority().get()).u8(node.class() as u8);
         e.u8(u8::from(node.has(OpFlags::INTENT_LOGGED)) | (u8::from(node.has(OpFlags::REDRIVEN)) << 1));
     }
+}
+
+fn encode_general<'a>(
+    seen_to: Lsn,
+    holds: &[HoldScope],
+    producers: &Producers,
+    leases: impl Iterator<Item = &'a LoggedLease>,
+    objects: impl Iterator<Item = &'a str>,
+) -> CheckpointPart {
+    let mut bytes = Vec::new();
+    let mut e = Encoder::new(&mut bytes);
+    e.u8(VERSION).u16(GENERAL).u64(seen_to.get());
+    e.u32(holds.len() as u32);
+    for scope in holds {
+        e.optional_text(scope.provider.as_deref());
+        e.optional_text(scope.object.as_deref());
+        e.optional_text(scope.record_id.as_deref());
+    }
+    let producers = producers.sorted();
+    e.u32(producers.len() as u32);
+    for (producer, seen) in producers {
+        e.u64(producer).u64(seen.base).u32(seen.above.len() as u32);
+        for &seq in &seen.above {
+            e.u64(seq);
+        }
+    }
+    let leases: Vec<_> = leases.collect();
+    e.u32(leases.len() as u32);
+    for lease in leases {
+        e.text(&lease.account).u64(lease.id).u32(lease.permits);
+        e.u64(lease.usable_until.0).i64(lease.usable_until_wall.0).u64(lease.boot);
+    }
+    let objects: Vec<&str> = objects.collect();
+    e.u32(objects.len() as u32);
+    for object in objects {
+        e.text(object);
+    }
+    CheckpointPart { bytes }
 }
 
 /// Takes a part into a recovery.
@@ -209,4 +219,152 @@ fn decode_operation(d: &mut Decoder<'_>, targets: &[Target]) -> Result<(NewOpera
         flags = flags.with(OpFlags::REDRIVEN);
     }
     Ok((NewOperation { position, target, sequence_low, priority, class }, flags))
+}
+
+/// What a part is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PartKind {
+    /// What belongs to no virtual shard.
+    General,
+    /// One virtual shard.
+    Records(VShard),
+}
+
+/// Copies a frame into another log; where it lies there.
+pub trait Carry {
+    /// Why a frame could not be carried over.
+    type Error;
+
+    /// A record's state frame. What it says of positions in the old log has to go.
+    ///
+    /// # Errors
+    /// When it cannot be read or written.
+    fn state(&mut self, at: Lsn) -> Result<Lsn, Self::Error>;
+
+    /// An event.
+    ///
+    /// # Errors
+    /// When it cannot be read or written.
+    fn event(&mut self, at: Lsn) -> Result<Lsn, Self::Error>;
+}
+
+/// Why a part could not be carried into another log. Nothing refers to the copy yet.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CarryError<E> {
+    /// The part does not decode.
+    #[error(transparent)]
+    Damaged(#[from] Damaged),
+    /// A frame could not be carried.
+    #[error("a frame cannot be carried into the new log")]
+    Frame(E),
+}
+
+impl CheckpointPart {
+    /// What the part is about.
+    ///
+    /// # Errors
+    /// [`Damaged`] when it is no part of this version.
+    pub fn kind(&self) -> Result<PartKind, Damaged> {
+        let mut d = Decoder::new(&self.bytes);
+        if d.u8("version")? != VERSION {
+            return Err(d.damaged("version"));
+        }
+        match d.u16("part")? {
+            GENERAL => Ok(PartKind::General),
+            number => VShard::new(usize::from(number)).map(PartKind::Records).ok_or(d.damaged("part")),
+        }
+    }
+
+    /// The same virtual shard in another log: every frame it points at is carried over. The new
+    /// log's end afterwards, from `end`, is what the part has seen.
+    ///
+    /// # Errors
+    /// [`CarryError`].
+    pub fn carried<C: Carry>(
+        &self,
+        carry: &mut C,
+        end: impl FnOnce(&mut C) -> Lsn,
+    ) -> Result<Self, CarryError<C::Error>> {
+        let mut d = Decoder::new(&self.bytes);
+        let mut bytes = Vec::with_capacity(self.bytes.len());
+        let mut e = Encoder::new(&mut bytes);
+        e.u8(d.u8("version")?).u16(d.u16("part")?).u64(0);
+        d.u64("seen to")?;
+        let accounts = d.u16("accounts")?;
+        e.u16(accounts);
+        for _ in 0..accounts {
+            e.text(d.text("account")?);
+        }
+        let records = d.u64("records")?;
+        e.u64(records);
+        for _ in 0..records {
+            e.u64(d.u64("tag")?);
+            let state = Lsn::checked(d.u64("position")?).ok_or(d.damaged("position"))?;
+            let state = if state == Lsn::ZERO { state } else { carry.state(state).map_err(CarryError::Frame)? };
+            e.u64(state.get());
+            let lanes = d.u16("lanes")?;
+            e.u16(lanes);
+            for _ in 0..lanes {
+                let operations = d.u32("operations")?;
+                e.u32(operations);
+                for _ in 0..operations {
+                    carry_operation(&mut d, &mut e, carry)?;
+                }
+            }
+        }
+        let dead = d.u32("dead letters")?;
+        e.u32(dead);
+        for _ in 0..dead {
+            e.u64(d.u64("record")?);
+            carry_operation(&mut d, &mut e, carry)?;
+        }
+        let seen = end(carry).get().to_le_bytes();
+        bytes[3..11].copy_from_slice(&seen);
+        Ok(Self { bytes })
+    }
+}
+
+fn carry_operation<C: Carry>(
+    d: &mut Decoder<'_>,
+    e: &mut Encoder<'_>,
+    carry: &mut C,
+) -> Result<(), CarryError<C::Error>> {
+    let event = Lsn::checked(d.u64("event")?).ok_or(d.damaged("event"))?;
+    e.u64(carry.event(event).map_err(CarryError::Frame)?.get());
+    e.u16(d.u16("target")?).u32(d.u32("sequence")?).u8(d.u8("priority")?).u8(d.u8("class")?).u8(d.u8("flags")?);
+    Ok(())
+}
+
+/// The general parts of several shards as one.
+#[derive(Debug, Default)]
+pub struct GeneralUnion {
+    holds: Vec<HoldScope>,
+    producers: Producers,
+    leases: Vec<LoggedLease>,
+    objects: std::collections::BTreeSet<String>,
+}
+
+impl GeneralUnion {
+    /// Adds a shard's own.
+    pub fn add<T>(&mut self, shard: &Shard<T>) {
+        for scope in shard.index.holds() {
+            if !self.holds.contains(scope) {
+                self.holds.push(scope.clone());
+            }
+        }
+        for (producer, seen) in shard.index.producers.sorted() {
+            self.producers.restore(producer, seen);
+        }
+        self.leases.extend(shard.index.leases.logged().cloned());
+        self.objects.extend(shard.index.objects().map(str::to_owned));
+    }
+
+    /// The part for one of the new shards. Producers and leases go to one of them only.
+    #[must_use]
+    pub fn part(&self, seen_to: Lsn, first: bool) -> CheckpointPart {
+        let nobody = Producers::default();
+        let (producers, leases) = if first { (&self.producers, &self.leases[..]) } else { (&nobody, &[][..]) };
+        let objects = self.objects.iter().map(String::as_str);
+        encode_general(seen_to, &self.holds, producers, leases.iter(), objects)
+    }
 }

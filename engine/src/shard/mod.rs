@@ -25,7 +25,7 @@ use std::time::Duration;
 
 pub use account::AccountPlan;
 pub use accept::{EventBatch, Origin};
-pub use checkpoint::CheckpointPart;
+pub use checkpoint::{Carry, CarryError, CheckpointPart, GeneralUnion, PartKind};
 pub use control::{Command, CommandReply, DeadFilter};
 pub use leases::{LeaseBook, LoggedLease};
 pub use query::{DeadLetter, OpenCounts, Standing};

@@ -30,9 +30,6 @@ pub struct Loaded<T> {
 
 /// Takes in the sections of a checkpoint.
 pub trait CheckpointVisit: Sized {
-    /// A checkpoint begins. When it turns out damaged, the value is dropped and another begins.
-    fn begin(head: &CheckpointHead) -> Self;
-
     /// The next section, verified.
     ///
     /// # Errors
@@ -41,7 +38,8 @@ pub trait CheckpointVisit: Sized {
 }
 
 /// Loads the newest checkpoint of the log that verifies, falling back by a generation when it
-/// must.
+/// must. `begin` makes what takes the sections in; when a checkpoint turns out damaged, that is
+/// dropped and another is made.
 ///
 /// # Errors
 /// When there are checkpoints and none verifies, when one is of a newer format, when the disk
@@ -50,15 +48,15 @@ pub fn load_newest<S: Storage, T: CheckpointVisit>(
     storage: &S,
     log: LogId,
     instance: InstanceId,
+    begin: impl Fn() -> T,
 ) -> Result<Loaded<T>, CheckpointError> {
     let mut loaded = Loaded {
         checkpoint: None,
         damaged: Vec::new(),
     };
     for number in numbers(storage)? {
-        match load(storage, number, |head| {
-            head.log == log && head.instance == instance
-        }) {
+        let is_ours = |head: &CheckpointHead| head.log == log && head.instance == instance;
+        match load(storage, number, is_ours, &begin) {
             Ok(checkpoint) => {
                 loaded.checkpoint = Some(checkpoint);
                 return Ok(loaded);
@@ -91,7 +89,7 @@ pub fn verify<S: Storage>(
 ) -> Result<Vec<(PathBuf, Result<CheckpointHead, CheckpointFault>)>, CheckpointError> {
     let mut verdicts = Vec::new();
     for number in numbers(storage)? {
-        let verdict = match load::<S, Ignored>(storage, number, |_| true) {
+        let verdict = match load(storage, number, |_| true, || Ignored) {
             Ok((head, _)) => Ok(head),
             Err(LoadError::Fault(fault)) => Err(fault),
             Err(LoadError::Fatal(error)) => return Err(error),
@@ -114,10 +112,6 @@ pub(super) fn read_head<S: Storage>(
 struct Ignored;
 
 impl CheckpointVisit for Ignored {
-    fn begin(_head: &CheckpointHead) -> Ignored {
-        Ignored
-    }
-
     fn section(&mut self, _kind: u16, _bytes: &[u8]) -> Result<(), crate::VisitError> {
         Ok(())
     }
@@ -149,6 +143,7 @@ fn load<S: Storage, T: CheckpointVisit>(
     storage: &S,
     number: u64,
     is_ours: impl Fn(&CheckpointHead) -> bool,
+    begin: impl Fn() -> T,
 ) -> Result<(CheckpointHead, T), LoadError> {
     let path = storage.path(&file_name(number));
     let io = |source| {
@@ -171,7 +166,7 @@ fn load<S: Storage, T: CheckpointVisit>(
         }
         _ => return Err(LoadError::Fault(CheckpointFault::Header)),
     };
-    let mut value = T::begin(&head);
+    let mut value = begin();
     let mut offset = HEADER_BYTES as u64;
     let mut sections = 0;
     loop {
