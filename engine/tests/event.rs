@@ -492,6 +492,16 @@ fn the_same_body_is_told_from_another() {
 }
 
 #[test]
+fn the_hash_of_a_body_is_part_of_the_log_format() {
+    let text = r#"{"op":"upsert","provider":"sf","object":"o","record_id":"1","remote_id":"r","data":{"a":[1,"é",null],"b":{}},"before":{},"changed_at":1,"priority":2,"scheduled_at":3,"schema_version":"4","tenant":"t","x_a":true}"#;
+    assert_eq!(taken(text).body_hash(), 0xb7ab_4457_1f8c_66c8);
+    assert_eq!(
+        taken(r#"{"op":"delete","record_id":"1"}"#).body_hash(),
+        0x0900_d702_87e3_e8e0
+    );
+}
+
+#[test]
 fn a_recorded_organisation_is_taken_whole() {
     let name = "a_recorded_organisation_is_taken_whole";
     let path =

@@ -8,9 +8,9 @@ use syncline_engine::event::codec::{
     AcceptedEvent, Damaged, Dedup, OPERATION_SEQ_AT, ProducerPosition, decode, patch_operation_seq,
 };
 use syncline_engine::event::{
-    self, Defaults, Event, Operation, Priority, Surface, Target, TargetAction, Targets,
+    self, Defaults, Event, Extra, Operation, Priority, Surface, Target, TargetAction, Targets,
 };
-use syncline_engine::json::{RawObject, Scratch};
+use syncline_engine::json::{RawObject, RawValue, Scratch};
 
 fn parsed(text: &str) -> Event<'_> {
     let defaults = Defaults::default();
@@ -189,6 +189,18 @@ fn what_cannot_be_is_refused() {
 }
 
 #[test]
+fn an_object_that_lost_its_brace_to_a_space_is_refused() {
+    // Found by changing any byte: trimming made the damaged object read as a shorter one.
+    let mut bytes = encoded(&fullest());
+    let data = bytes
+        .windows(7)
+        .position(|window| window == br#"{"a":1}"#)
+        .unwrap();
+    bytes[data + 6] = b' ';
+    assert_eq!(decode(&bytes), Err(Damaged::Invalid("data is no object")));
+}
+
+#[test]
 fn an_encoded_event_is_little_longer_than_its_line() {
     let line = r#"{"operation":"UPDATE","object":"contact","record_id":"c-42","data":{"email":"ada@example.com"},"seq":123456}"#;
     let mut event = smallest();
@@ -220,6 +232,7 @@ prop_compose! {
         numbers in any::<[u64; 8]>(),
         versions in any::<[u32; 2]>(),
         named in any::<[bool; 2]>(),
+        extras in prop::collection::vec(("x_[a-zé]{0,9}", any_object()), 0..3),
         targets in prop::collection::vec((prop::sample::select(&["sf", "hubspot", "é"][..]), 0..4_u8, any::<u16>()), 0..5),
     ) -> AcceptedEvent<'static> {
         let [provider, remote_id, event_id, schema_version] = texts;
@@ -244,7 +257,13 @@ prop_compose! {
                 traceparent,
                 correlation_id,
                 seq: None,
-                extras: vec![],
+                extras: extras
+                    .into_iter()
+                    .map(|(name, value)| Extra {
+                        name: Cow::Owned(name),
+                        value: RawValue::new(value.map_or("null", RawObject::text)),
+                    })
+                    .collect(),
             },
             operation_seq,
             record_hash,

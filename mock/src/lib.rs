@@ -1,1 +1,30 @@
-//! syncline mock
+//! A simulated provider account that speaks the `rest` provider and keeps its own books.
+//!
+//! [`Account`] is the model: no socket, clock, thread or unseeded dice, so a simulator drives it
+//! in virtual time and two runs of one seed are equal. [`Server`] puts the same model behind
+//! HTTP/1.1 for `syncline mock`, the demo and tests.
+
+#![forbid(unsafe_code)]
+
+pub mod account;
+pub mod admin;
+pub mod duration;
+pub mod exchange;
+pub mod fault;
+pub mod journal;
+pub mod limit;
+pub mod scenario;
+pub mod server;
+
+mod open_writes;
+mod operation;
+mod replayed_keys;
+mod rest;
+mod store;
+
+pub use account::{Account, AccountConfig, Arrival, CallId, Violations};
+pub use exchange::{Answer, Reply, Request};
+pub use fault::FaultSpec;
+pub use limit::Limit;
+pub use scenario::Scenario;
+pub use server::{Server, ServerConfig, ServerHandle};

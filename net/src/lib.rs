@@ -1,5 +1,8 @@
 //! Bytes and HTTP: the TCP protocol, the HTTP API, calls to providers, metrics.
 
 pub mod client;
+pub mod egress;
 pub mod gate;
+pub mod http;
 pub mod ingest;
+pub mod metrics;

@@ -290,7 +290,7 @@ pub fn decode(bytes: &[u8]) -> Result<AcceptedEvent<'_>, Damaged> {
     let mut optional_object = |bit: u16| {
         lens.when(has(bit), |lens| {
             let text = texts.take(lens.u32()? as usize)?;
-            RawObject::new(text).ok_or(Damaged::Invalid("data is no object"))
+            object_in(text).ok_or(Damaged::Invalid("data is no object"))
         })
     };
     let data = optional_object(HAS_DATA)?;
@@ -300,7 +300,7 @@ pub fn decode(bytes: &[u8]) -> Result<AcceptedEvent<'_>, Damaged> {
         let (name, value) = (extra_lens.u16()?, extra_lens.u32()?);
         extras.push(Extra {
             name: Cow::Borrowed(texts.take(name.into())?),
-            value: RawValue::new(texts.take(value as usize)?),
+            value: value_in(texts.take(value as usize)?)?,
         });
     }
     let mut targets = Targets::default();
@@ -409,6 +409,20 @@ impl<'a> Texts<'a> {
         self.rest = rest;
         Ok(text)
     }
+}
+
+/// Values are kept without surrounding space, so a text with any is not what was written.
+fn object_in(text: &str) -> Option<RawObject<'_>> {
+    let is_whole = text.starts_with('{') && text.ends_with('}');
+    RawObject::new(text).filter(|_| is_whole)
+}
+
+fn value_in(text: &str) -> Result<RawValue<'_>, Damaged> {
+    let value = RawValue::new(text);
+    if value.text().is_empty() || value.text().len() != text.len() {
+        return Err(Damaged::Invalid("an extra field is no value"));
+    }
+    Ok(value)
 }
 
 fn set_if(presence: &mut u16, bit: u16, present: bool) {

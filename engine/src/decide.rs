@@ -1,0 +1,231 @@
+//! What to do with an operation: the call it needs now, and what the call's outcome makes of it.
+//!
+//! Both are pure functions of what the log holds; PRODUCT 4.3 is their table.
+
+use std::time::Duration;
+
+use crate::event::Operation;
+use crate::provider::{CallKind, Verdict};
+use crate::record::{Link, Progress, Resume, TargetState};
+use crate::retry::{Dice, RetryPolicy};
+use crate::state::{CallClass, Reason, State};
+
+/// What an operation needs next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// A call of this kind. `beneath` asks for the undelivered fields under the event's own.
+    Call {
+        /// What to call.
+        kind: CallKind,
+        /// Whether undelivered fields of earlier operations lie beneath.
+        beneath: bool,
+    },
+    /// No call: it ends like this.
+    End(State, Option<Reason>),
+}
+
+/// The next step of `operation`, whose event System A dates `changed_at_ms`.
+#[must_use]
+pub fn step(operation: Operation, changed_at_ms: i64, target: Option<&TargetState>, resume: Resume) -> Step {
+    let unlinked = Link::Unlinked;
+    let link = target.map_or(&unlinked, |target| &target.link);
+    if let Link::Deleted { changed_at_ms: deleted_at_ms } = link
+        && matches!(operation, Operation::Create | Operation::Update | Operation::Upsert)
+        && changed_at_ms < *deleted_at_ms
+    {
+        return Step::End(State::Superseded, Some(Reason::OlderThanDelete));
+    }
+    let call = |kind| Step::Call { kind, beneath: false };
+    match resume {
+        Resume::LookUp | Resume::LookUpDuplicate => return call(CallKind::Lookup),
+        Resume::Upsert => return Step::Call { kind: CallKind::Upsert, beneath: operation == Operation::Update },
+        Resume::Normal => {}
+    }
+    match (operation, link) {
+        (Operation::Create, Link::Unlinked | Link::Deleted { .. }) => call(CallKind::Create),
+        (Operation::Create | Operation::Update, Link::Linked(_)) => call(CallKind::Update),
+        (Operation::Upsert, _) => call(CallKind::Upsert),
+        (Operation::Update, Link::Unlinked) => Step::Call { kind: CallKind::Upsert, beneath: true },
+        (Operation::Update, Link::Deleted { .. }) => Step::End(State::Failed, Some(Reason::RecordDeleted)),
+        (Operation::Delete, Link::Unlinked) | (Operation::Read, Link::Unlinked) => call(CallKind::Lookup),
+        (Operation::Delete, Link::Linked(_)) => call(CallKind::Delete),
+        (Operation::Delete, Link::Deleted { .. }) => Step::End(State::Synced, None),
+        (Operation::Read, Link::Linked(_)) => call(CallKind::Read),
+        (Operation::Read, Link::Deleted { .. }) => Step::End(State::Failed, Some(Reason::NotFound)),
+    }
+}
+
+/// The circumstances of an outcome.
+#[derive(Debug, Clone, Copy)]
+pub struct Outcome<'a> {
+    /// The operation.
+    pub operation: Operation,
+    /// When System A changed the record, ms since the epoch.
+    pub changed_at_ms: i64,
+    /// The call that was made.
+    pub kind: CallKind,
+    /// What came of it.
+    pub verdict: &'a Verdict,
+    /// The wall clock, ms since the epoch.
+    pub now_ms: i64,
+    /// How the account's operations are retried.
+    pub retry: &'a RetryPolicy,
+    /// How long after an unknown outcome "absent" is believed.
+    pub settle: Duration,
+    /// The call was the account's probe, which burns no attempt.
+    pub probe: bool,
+}
+
+/// Brings a record's link and an operation's progress up to date with an outcome.
+///
+/// On return `progress.state` is final, or one of `Queued` (go on at once), `Retrying` and
+/// `Unknown` (go on at `due_ms`).
+pub fn conclude(outcome: &Outcome<'_>, link: &mut Link, progress: &mut Progress, dice: &mut Dice) {
+    progress.updated_at_ms = outcome.now_ms;
+    progress.due_ms = 0;
+    progress.reason = None;
+    if progress.first_attempt_ms == 0 {
+        progress.first_attempt_ms = outcome.now_ms;
+    }
+    match outcome.verdict {
+        Verdict::Done { remote_id, .. } => done(outcome, remote_id.as_deref(), link, progress),
+        Verdict::Found { remote_id } => found(outcome, remote_id, link, progress),
+        Verdict::Absent => absent(outcome, link, progress),
+        Verdict::Throttled { .. } | Verdict::Unauthorized { .. } | Verdict::Unreachable { .. } => go_on(progress, 0),
+        Verdict::Transient { .. } => burn(outcome, progress, dice, State::Retrying),
+        Verdict::Unknown { .. } => unknown(outcome, progress, dice),
+        Verdict::Gone { .. } => gone(outcome, link, progress),
+        Verdict::Duplicate { .. } => {
+            if progress.resume == Resume::LookUpDuplicate {
+                end(progress, State::Failed, Reason::Duplicate);
+            } else {
+                progress.resume = Resume::LookUpDuplicate;
+                burn(outcome, progress, dice, State::Queued);
+            }
+        }
+        Verdict::Conflict { .. } => end(progress, State::Failed, Reason::Conflict),
+        Verdict::Permanent { .. } => end(progress, State::Failed, Reason::Permanent),
+    }
+}
+
+fn done(outcome: &Outcome<'_>, remote_id: Option<&str>, link: &mut Link, progress: &mut Progress) {
+    match outcome.kind {
+        CallKind::Create | CallKind::Upsert => {
+            if let Some(id) = remote_id {
+                *link = Link::Linked(id.to_owned());
+            }
+        }
+        CallKind::Delete => *link = Link::Deleted { changed_at_ms: outcome.changed_at_ms },
+        CallKind::Update | CallKind::Read | CallKind::Lookup => {}
+    }
+    progress.state = State::Synced;
+    progress.unknown_since_ms = 0;
+    let was_linked = outcome.operation == Operation::Create && outcome.kind == CallKind::Update;
+    progress.reason = was_linked.then_some(Reason::AlreadyLinked);
+}
+
+fn found(outcome: &Outcome<'_>, remote_id: &str, link: &mut Link, progress: &mut Progress) {
+    debug_assert_eq!(outcome.kind, CallKind::Lookup);
+    *link = Link::Linked(remote_id.to_owned());
+    progress.resume = Resume::Normal;
+    progress.unknown_since_ms = 0;
+    go_on(progress, 0);
+}
+
+fn absent(outcome: &Outcome<'_>, link: &mut Link, progress: &mut Progress) {
+    match (progress.resume, outcome.operation) {
+        (Resume::LookUpDuplicate, _) => end(progress, State::Failed, Reason::Duplicate),
+        (Resume::LookUp, Operation::Create | Operation::Update | Operation::Upsert) => {
+            let believed_at_ms = progress.unknown_since_ms.saturating_add(outcome.settle.as_millis() as i64);
+            if outcome.now_ms >= believed_at_ms {
+                progress.resume = Resume::Upsert;
+                go_on(progress, 0);
+            } else {
+                // Read-after-write may lag at the provider, so one "absent" before the record
+                // had time to settle proves nothing.
+                progress.state = State::Unknown;
+                progress.due_ms = believed_at_ms;
+            }
+        }
+        (_, Operation::Read) => end(progress, State::Failed, Reason::NotFound),
+        (_, Operation::Delete) => {
+            *link = Link::Deleted { changed_at_ms: outcome.changed_at_ms };
+            end(progress, State::Synced, Reason::Absent);
+        }
+        (Resume::Normal | Resume::Upsert, Operation::Create | Operation::Update | Operation::Upsert) => {
+            go_on(progress, 0);
+        }
+    }
+}
+
+fn unknown(outcome: &Outcome<'_>, progress: &mut Progress, dice: &mut Dice) {
+    if outcome.kind == CallKind::Create {
+        progress.resume = Resume::LookUp;
+        progress.unknown_since_ms = outcome.now_ms;
+        progress.burnt = progress.burnt.saturating_add(u16::from(!outcome.probe));
+        progress.state = State::Unknown;
+    } else {
+        // Everything but a create is keyed: sending it again converges.
+        burn(outcome, progress, dice, State::Retrying);
+    }
+}
+
+fn gone(outcome: &Outcome<'_>, link: &mut Link, progress: &mut Progress) {
+    match outcome.kind {
+        CallKind::Delete => done(outcome, None, link, progress),
+        CallKind::Upsert if link.remote_id().is_some() => {
+            *link = Link::Unlinked;
+            go_on(progress, 0);
+        }
+        CallKind::Read => end(progress, State::Failed, Reason::NotFound),
+        CallKind::Create | CallKind::Upsert | CallKind::Update | CallKind::Lookup => {
+            end(progress, State::Failed, Reason::Gone);
+        }
+    }
+}
+
+/// Counts the attempt, and either gives up or goes on: at once when the next call is another
+/// one (`Queued`), else after a backoff.
+fn burn(outcome: &Outcome<'_>, progress: &mut Progress, dice: &mut Dice, next: State) {
+    progress.burnt = progress.burnt.saturating_add(u16::from(!outcome.probe));
+    if outcome.retry.is_spent(progress.burnt, progress.first_attempt_ms, outcome.now_ms) {
+        let undecided = progress.unknown_since_ms > 0;
+        end(progress, State::Failed, if undecided { Reason::NeedsDecision } else { Reason::AttemptsExhausted });
+        return;
+    }
+    progress.state = next;
+    if next == State::Retrying {
+        let delay = outcome.retry.delay(progress.burnt, dice);
+        progress.due_ms = outcome.now_ms.saturating_add(delay.as_millis() as i64);
+        progress.reason = Some(Reason::Backoff);
+    }
+}
+
+fn go_on(progress: &mut Progress, due_ms: i64) {
+    progress.state = if progress.unknown_since_ms > 0 { State::Unknown } else { State::Queued };
+    progress.due_ms = due_ms;
+}
+
+fn end(progress: &mut Progress, state: State, reason: Reason) {
+    debug_assert!(state.is_final());
+    progress.state = state;
+    progress.reason = Some(reason);
+}
+
+/// The class a verdict counts under.
+#[must_use]
+pub fn class_of(verdict: &Verdict) -> CallClass {
+    match verdict {
+        Verdict::Done { .. } | Verdict::Found { .. } => CallClass::Done,
+        Verdict::Absent => CallClass::Absent,
+        Verdict::Throttled { .. } => CallClass::Throttled,
+        Verdict::Transient { .. } => CallClass::Transient,
+        Verdict::Unknown { .. } => CallClass::Unknown,
+        Verdict::Unauthorized { .. } => CallClass::Unauthorized,
+        Verdict::Gone { .. } => CallClass::Gone,
+        Verdict::Duplicate { .. } => CallClass::Duplicate,
+        Verdict::Conflict { .. } => CallClass::Conflict,
+        Verdict::Permanent { .. } => CallClass::Permanent,
+        Verdict::Unreachable { .. } => CallClass::Unreachable,
+    }
+}

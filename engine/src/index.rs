@@ -1,0 +1,484 @@
+//! What the log's entries amount to: where each record stands and which operations are open.
+//!
+//! Every change comes from one log entry through one `apply_*` function, the same live and in
+//! replay. Nothing here decides anything.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use wal::Lsn;
+
+use crate::entry::{HoldChange, HoldScope};
+use crate::id::{OperationSeq, RecordHash, VSHARD_COUNT, VShard};
+use crate::lane;
+use crate::operation_slab::{NewOperation, OpClass, OpFlags, OpIndex, OpState, OperationSlab, Position, Priority, Target};
+use crate::producers::Producers;
+use crate::ready::{OpList, ReadyQueue};
+use crate::record::{Progress, StateFrame};
+use crate::record_table::{RecordTable, RecordTag};
+use crate::shard::LeaseBook;
+use crate::state::State;
+use crate::time::{Mono, Now};
+use crate::timer::TimerQueue;
+
+const NANOS_PER_MS: u64 = 1_000_000;
+/// Timers handled in one turn, so that a million due at once do not hold it up.
+const TIMER_MOVES_PER_TURN: usize = 4096;
+
+/// Object names remembered. A company has tens of them; the bound is against hostile input.
+const OBJECTS_MAX: usize = 4096;
+
+/// The state of one shard's virtual shards, without the calls that are open.
+#[derive(Debug)]
+pub struct Index {
+    /// Known records by virtual shard; `None` for those another shard owns.
+    tables: Vec<Option<RecordTable>>,
+    /// Dead letters by virtual shard, oldest first.
+    dead: Vec<OpList>,
+    /// Object names seen, so that a record id can be asked for without one.
+    objects: BTreeSet<String>,
+    pub(crate) slab: OperationSlab,
+    pub(crate) accounts: Vec<AccountQueue>,
+    pub(crate) timers: TimerQueue,
+    holds: Vec<HoldScope>,
+    /// Sequence numbers settled per producer.
+    pub producers: Producers,
+    /// Leases that count after a crash.
+    pub leases: LeaseBook,
+}
+
+/// The open operations of one account.
+#[derive(Debug)]
+pub(crate) struct AccountQueue {
+    pub(crate) name: Box<str>,
+    pub(crate) ready: ReadyQueue,
+    pub(crate) paused: OpList,
+    /// Waiting for a time; they lie in the shard's timer queue.
+    pub(crate) timed: u64,
+    /// Dead letters; they lie in the lists of their virtual shards.
+    pub(crate) dead: u64,
+    /// Operations not final, dead letters apart.
+    pub(crate) open: u64,
+}
+
+/// An operation to be queued, as its event says.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Accepted {
+    pub(crate) record: RecordHash,
+    pub(crate) seq: OperationSeq,
+    pub(crate) target: Target,
+    pub(crate) priority: Priority,
+    pub(crate) class: OpClass,
+    /// Not before this.
+    pub(crate) due: Option<Mono>,
+}
+
+impl Index {
+    /// An empty index for these virtual shards.
+    #[must_use]
+    pub fn new(owned: impl IntoIterator<Item = VShard>, base: Mono) -> Self {
+        let mut tables: Vec<Option<RecordTable>> = (0..VSHARD_COUNT).map(|_| None).collect();
+        for vshard in owned {
+            tables[vshard.index()] = Some(RecordTable::new());
+        }
+        Self {
+            tables,
+            dead: (0..VSHARD_COUNT).map(|_| OpList::new()).collect(),
+            objects: BTreeSet::new(),
+            slab: OperationSlab::new(),
+            accounts: Vec::new(),
+            timers: TimerQueue::new(base.0 / NANOS_PER_MS),
+            holds: Vec::new(),
+            producers: Producers::default(),
+            leases: LeaseBook::default(),
+        }
+    }
+
+    /// The number of an account, made when it is new. A log may name accounts that the
+    /// configuration no longer has; their operations wait.
+    ///
+    /// # Panics
+    /// Beyond 65,536 accounts; the settings refuse far fewer.
+    pub fn account(&mut self, name: &str) -> Target {
+        if let Some(at) = self.accounts.iter().position(|account| &*account.name == name) {
+            return Target(at as u16);
+        }
+        let at = u16::try_from(self.accounts.len()).expect("the settings bound the accounts");
+        self.accounts.push(AccountQueue {
+            name: name.into(),
+            ready: ReadyQueue::new(),
+            paused: OpList::new(),
+            timed: 0,
+            dead: 0,
+            open: 0,
+        });
+        Target(at)
+    }
+
+    pub(crate) fn queue(&mut self, target: Target) -> &mut AccountQueue {
+        &mut self.accounts[usize::from(target.0)]
+    }
+
+    /// Where the newest state frame of a record lies, if it has one.
+    #[must_use]
+    pub fn state_position(&self, record: RecordHash) -> Option<Lsn> {
+        self.table(record)?.find(tag(record))?.position.map(lsn)
+    }
+
+    /// Whether this shard owns the record.
+    #[must_use]
+    pub fn owns(&self, record: RecordHash) -> bool {
+        self.table(record).is_some()
+    }
+
+    /// Queues an operation behind its record's others.
+    pub(crate) fn apply_event(&mut self, at: Lsn, accepted: &Accepted) -> OpIndex {
+        let op = self.slab.insert(NewOperation {
+            position: position(at),
+            target: accepted.target,
+            sequence_low: accepted.seq.low(),
+            priority: accepted.priority,
+            class: accepted.class,
+        });
+        self.queue(accepted.target).open += 1;
+        self.enter_lane(accepted.record, op, accepted.due);
+        op
+    }
+
+    /// A call that must not be repeated blindly is about to leave.
+    pub(crate) fn apply_intent(&mut self, record: RecordHash, seq: OperationSeq, target: Target) {
+        if let Some(op) = self.find(record, seq, target) {
+            self.slab[op].set_flags(OpFlags::INTENT_LOGGED);
+        }
+    }
+
+    /// A record's state frame: moves its place and, if it was written for an operation, that
+    /// operation.
+    pub(crate) fn apply_state(&mut self, now: Now, at: Lsn, frame: &StateFrame) {
+        let record = RecordHash(frame.record);
+        if let Some(table) = self.table_mut(record) {
+            table.entry(tag(record)).set_position(Some(position(at)));
+        }
+        let Some(moved) = frame.moved else { return };
+        let moved = &frame.records[0].targets[usize::from(moved)];
+        let target = self.account(&moved.account);
+        let progress = moved.last.as_ref().expect("decoding checked that a moved target has progress");
+        let open = self.find(record, progress.seq, target);
+        if let Some(op) = open.or_else(|| self.find_dead(record, progress.seq, target)) {
+            self.move_operation(now, record, op, progress);
+        }
+    }
+
+    /// A dead letter goes back to the queue as the newest of its record; its event is at `at` now.
+    pub(crate) fn apply_redrive(&mut self, at: Lsn, accepted: &Accepted) {
+        if let Some(dead) = self.find_dead(accepted.record, accepted.seq, accepted.target) {
+            self.forget_dead(dead);
+        }
+        let op = self.apply_event(at, accepted);
+        self.slab[op].set_flags(OpFlags::REDRIVEN);
+    }
+
+    /// An event was copied forward by compaction.
+    pub(crate) fn apply_event_moved(&mut self, at: Lsn, record: RecordHash, seq: OperationSeq, target: Target) {
+        if let Some(op) = self.find(record, seq, target).or_else(|| self.find_dead(record, seq, target)) {
+            self.slab[op].set_position(position(at));
+        }
+    }
+
+    /// A hold set or lifted. Lifting one frees what it alone held.
+    pub(crate) fn apply_hold(&mut self, change: &HoldChange) {
+        if change.set {
+            if !self.holds.contains(&change.scope) {
+                self.holds.push(change.scope.clone());
+            }
+            return;
+        }
+        self.holds.retain(|scope| !scope.lifted_by(&change.scope));
+        for at in 0..self.accounts.len() {
+            while let Some(op) = self.accounts[at].paused.pop_front(&mut self.slab) {
+                self.slab[op].set_state(OpState::Waiting);
+                self.make_ready(op);
+            }
+        }
+    }
+
+    /// Holds in force.
+    #[must_use]
+    pub fn holds(&self) -> &[HoldScope] {
+        &self.holds
+    }
+
+    /// The open operation `seq` of a record at a target.
+    #[must_use]
+    pub(crate) fn find(&self, record: RecordHash, seq: OperationSeq, target: Target) -> Option<OpIndex> {
+        let first = self.lanes_of(record)?;
+        lane::of(&self.slab, Some(first), target)?.find(&self.slab, seq.low())
+    }
+
+    /// The dead letter `seq` of a record at a target.
+    #[must_use]
+    pub(crate) fn find_dead(&self, record: RecordHash, seq: OperationSeq, target: Target) -> Option<OpIndex> {
+        self.dead_of(record.vshard()).iter(&self.slab).find(|&op| {
+            let node = &self.slab[op];
+            node.sequence_low() == seq.low() && node.target() == target && node.dead_record() == record
+        })
+    }
+
+    /// The first lane's tail of a record with open operations.
+    #[must_use]
+    pub(crate) fn lanes_of(&self, record: RecordHash) -> Option<OpIndex> {
+        self.table(record)?.find(tag(record))?.lane
+    }
+
+    /// Takes an operation out of whatever list its state puts it in.
+    pub(crate) fn unschedule(&mut self, op: OpIndex) {
+        let node = &self.slab[op];
+        let (state, account) = (node.state(), usize::from(node.target().0));
+        match state {
+            OpState::Waiting | OpState::InFlight => {}
+            OpState::Ready => self.accounts[account].ready.remove(&mut self.slab, op),
+            OpState::Backoff | OpState::Scheduled => {
+                let timed = self.timers.cancel(&mut self.slab, op);
+                debug_assert!(timed, "its state says that it waits for a time");
+                self.accounts[account].timed -= 1;
+            }
+            OpState::Paused => self.accounts[account].paused.remove(&mut self.slab, op),
+            OpState::Dead => self.unlist_dead(op),
+        }
+        self.slab[op].set_state(OpState::Waiting);
+    }
+
+    /// Puts the front of a lane into its account's ready queue.
+    pub(crate) fn make_ready(&mut self, op: OpIndex) {
+        debug_assert_eq!(self.slab[op].state(), OpState::Waiting);
+        let target = self.slab[op].target();
+        let priority = self.slab[op].lane_best();
+        self.slab[op].set_state(OpState::Ready);
+        self.accounts[usize::from(target.0)].ready.push(&mut self.slab, op, priority);
+    }
+
+    /// Lets an operation wait for a time.
+    pub(crate) fn make_timed(&mut self, op: OpIndex, state: OpState, due: Mono) {
+        debug_assert!(matches!(state, OpState::Backoff | OpState::Scheduled));
+        self.unschedule(op);
+        self.slab[op].set_state(state);
+        // Beyond the horizon of two years it wakes up there and finds that it has to wait on.
+        let due_ms = due.0.div_ceil(NANOS_PER_MS);
+        if self.timers.insert(&mut self.slab, op, due_ms).is_ok() {
+            let account = usize::from(self.slab[op].target().0);
+            self.accounts[account].timed += 1;
+        } else {
+            self.slab[op].set_state(OpState::Waiting);
+            self.make_paused(op);
+        }
+    }
+
+    /// Lets an operation wait for an operator.
+    pub(crate) fn make_paused(&mut self, op: OpIndex) {
+        self.unschedule(op);
+        let account = usize::from(self.slab[op].target().0);
+        self.slab[op].set_state(OpState::Paused);
+        self.accounts[account].paused.push(&mut self.slab, op);
+    }
+
+    /// Takes a dead letter out for good.
+    pub(crate) fn forget_dead(&mut self, op: OpIndex) {
+        self.unlist_dead(op);
+        self.slab.remove(op);
+    }
+
+    fn unlist_dead(&mut self, op: OpIndex) {
+        let vshard = self.slab[op].dead_record().vshard();
+        let account = usize::from(self.slab[op].target().0);
+        self.dead[vshard.index()].remove(&mut self.slab, op);
+        self.accounts[account].dead -= 1;
+    }
+
+    fn list_dead(&mut self, op: OpIndex, record: RecordHash) {
+        self.slab[op].set_state(OpState::Dead);
+        self.slab[op].set_dead_record(record);
+        let account = usize::from(self.slab[op].target().0);
+        self.dead[record.vshard().index()].push(&mut self.slab, op);
+        self.accounts[account].dead += 1;
+    }
+
+    /// Dead letters of a virtual shard, oldest first.
+    pub(crate) fn dead_of(&self, vshard: VShard) -> &OpList {
+        &self.dead[vshard.index()]
+    }
+
+    /// All dead letters, by virtual shard.
+    pub(crate) fn all_dead(&self) -> impl Iterator<Item = OpIndex> + '_ {
+        self.dead.iter().flat_map(|list| list.iter(&self.slab))
+    }
+
+    /// Remembers an object's name. Beyond [`OBJECTS_MAX`] names a record has to be asked for
+    /// with its object.
+    pub(crate) fn note_object(&mut self, object: &str) {
+        if !self.objects.contains(object) && self.objects.len() < OBJECTS_MAX {
+            self.objects.insert(object.to_owned());
+        }
+    }
+
+    /// Object names seen.
+    pub fn objects(&self) -> impl Iterator<Item = &str> {
+        self.objects.iter().map(String::as_str)
+    }
+
+    /// A record from a checkpoint.
+    pub(crate) fn load_record(&mut self, vshard: VShard, tag: RecordTag, at: Option<Position>) {
+        if let Some(table) = self.tables[vshard.index()].as_mut() {
+            table.entry(tag).set_position(at);
+        }
+    }
+
+    /// An open operation from a checkpoint, in the order of its lane.
+    pub(crate) fn load_operation(&mut self, vshard: VShard, tag: RecordTag, new: NewOperation, flags: OpFlags) {
+        let op = self.slab.insert(new);
+        self.slab[op].set_flags(flags);
+        self.queue(new.target).open += 1;
+        self.enter_lane_of(vshard, tag, op, None);
+    }
+
+    /// A dead letter from a checkpoint.
+    pub(crate) fn load_dead(&mut self, record: RecordHash, new: NewOperation, flags: OpFlags) {
+        let op = self.slab.insert(new);
+        self.slab[op].set_flags(flags);
+        self.list_dead(op, record);
+    }
+
+    /// Operations whose time has come become ready.
+    pub(crate) fn wake_due(&mut self, now: Mono) {
+        let mut moves_left = TIMER_MOVES_PER_TURN;
+        while let Some(op) = self.timers.pop_due(&mut self.slab, now.0 / NANOS_PER_MS, &mut moves_left) {
+            let account = usize::from(self.slab[op].target().0);
+            self.accounts[account].timed -= 1;
+            self.slab[op].set_state(OpState::Waiting);
+            self.make_ready(op);
+        }
+    }
+
+    /// When [`Index::wake_due`] has something to do.
+    pub(crate) fn next_timer(&self) -> Option<Mono> {
+        self.timers.next_deadline().map(|ms| Mono(ms.saturating_mul(NANOS_PER_MS)))
+    }
+
+    /// Heap memory of the index, in bytes.
+    #[must_use]
+    pub fn memory_bytes(&self) -> usize {
+        let tables: usize = self.tables.iter().flatten().map(RecordTable::memory_bytes).sum();
+        tables + self.slab.memory_bytes()
+    }
+
+    /// Virtual shards owned.
+    pub fn owned(&self) -> impl Iterator<Item = VShard> + '_ {
+        (0..VSHARD_COUNT).filter(|&at| self.tables[at].is_some()).filter_map(VShard::new)
+    }
+
+    pub(crate) fn table_of(&self, vshard: VShard) -> Option<&RecordTable> {
+        self.tables[vshard.index()].as_ref()
+    }
+
+    fn enter_lane(&mut self, record: RecordHash, op: OpIndex, due: Option<Mono>) {
+        self.enter_lane_of(record.vshard(), tag(record), op, due);
+    }
+
+    fn enter_lane_of(&mut self, vshard: VShard, tag: RecordTag, op: OpIndex, due: Option<Mono>) {
+        let table = self.tables[vshard.index()].as_mut().expect("records are routed to the shard that owns them");
+        let front = {
+            let mut slot = table.entry(tag);
+            lane::push_back(&mut self.slab, slot.lane_mut(), op);
+            lane::front(&self.slab, slot.lane(), self.slab[op].target()).expect("its lane was just entered")
+        };
+        if front == op {
+            match due {
+                Some(due) => self.make_timed(op, OpState::Scheduled, due),
+                None => self.make_ready(op),
+            }
+        } else if self.slab[front].state() == OpState::Ready {
+            let account = usize::from(self.slab[front].target().0);
+            let best = self.slab[front].lane_best();
+            self.accounts[account].ready.raise(&mut self.slab, front, best);
+        }
+    }
+
+    fn move_operation(&mut self, now: Now, record: RecordHash, op: OpIndex, progress: &Progress) {
+        if self.slab[op].state() == OpState::Dead {
+            // Only an operator moves a dead letter, and only by dropping it.
+            if progress.state == State::Dropped {
+                self.forget_dead(op);
+            }
+            return;
+        }
+        self.unschedule(op);
+        if progress.state.is_final() {
+            self.leave_lane(record, op);
+            let account = usize::from(self.slab[op].target().0);
+            self.accounts[account].open -= 1;
+            if progress.state == State::Failed {
+                self.list_dead(op, record);
+            } else {
+                self.slab.remove(op);
+            }
+            return;
+        }
+        self.slab[op].clear_flags(OpFlags::INTENT_LOGGED.with(OpFlags::HURRIED));
+        if !progress.attempts.is_empty() {
+            self.slab[op].count_attempt();
+        }
+        match due(now, progress.due_ms) {
+            Some(due) => self.make_timed(op, OpState::Backoff, due),
+            None => self.make_ready(op),
+        }
+    }
+
+    fn leave_lane(&mut self, record: RecordHash, op: OpIndex) {
+        let Some(table) = self.tables[record.vshard().index()].as_mut() else { return };
+        let target = self.slab[op].target();
+        let next = {
+            let mut slot = table.entry(tag(record));
+            let in_lane = lane::remove(&mut self.slab, slot.lane_mut(), op);
+            debug_assert!(in_lane, "an open operation is in its record's lane");
+            lane::front(&self.slab, slot.lane(), target)
+        };
+        if let Some(next) = next.filter(|&next| self.slab[next].state() == OpState::Waiting) {
+            self.make_ready(next);
+        }
+    }
+
+    fn table(&self, record: RecordHash) -> Option<&RecordTable> {
+        self.tables[record.vshard().index()].as_ref()
+    }
+
+    fn table_mut(&mut self, record: RecordHash) -> Option<&mut RecordTable> {
+        self.tables[record.vshard().index()].as_mut()
+    }
+}
+
+impl HoldScope {
+    /// Lifting a scope lifts every hold that is as wide or narrower within it.
+    fn lifted_by(&self, lifted: &HoldScope) -> bool {
+        let within = |hold: &Option<String>, lifted: &Option<String>| lifted.is_none() || hold == lifted;
+        within(&self.provider, &lifted.provider)
+            && within(&self.object, &lifted.object)
+            && within(&self.record_id, &lifted.record_id)
+    }
+}
+
+/// When something due at a wall-clock time is due on the monotonic clock; `None` when it is past.
+pub(crate) fn due(now: Now, due_ms: i64) -> Option<Mono> {
+    let ahead_ms = due_ms.saturating_sub(now.wall.0);
+    (due_ms > 0 && ahead_ms > 0).then(|| now.mono.saturating_add(Duration::from_millis(ahead_ms.unsigned_abs())))
+}
+
+pub(crate) fn tag(record: RecordHash) -> RecordTag {
+    RecordTag::from_hash(record.tag())
+}
+
+pub(crate) fn position(at: Lsn) -> Position {
+    Position::new(at.get()).expect("a frame's position is not zero and fits the index")
+}
+
+pub(crate) fn lsn(position: Position) -> Lsn {
+    Lsn::new(position.offset())
+}

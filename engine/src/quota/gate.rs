@@ -1,0 +1,419 @@
+//! Whether an account may be called at all: pauses the provider asks for, and the breaker.
+
+use std::time::Duration;
+
+use super::dice::Dice;
+use super::limits::HoldSettings;
+use super::message::{Gate, HoldReason, ShardId, Trouble};
+use crate::time::Mono;
+
+/// PRODUCT section 10: without valid credentials the account is asked once a minute.
+const UNAUTHORIZED_HOLD: Duration = Duration::from_secs(60);
+/// PRODUCT section 10: no pause asked for by a provider is longer.
+const THROTTLE_MAX: Duration = Duration::from_secs(24 * 3600);
+/// Full jitter may fall next to zero; shorter holds than this would be a busy loop.
+const HOLD_MIN: Duration = Duration::from_millis(100);
+/// Beyond the call itself: a turn, a lease made durable, a connection.
+const PROBE_OVERHEAD: Duration = Duration::from_secs(5);
+
+/// The health of one account.
+#[derive(Debug)]
+pub(super) struct Health {
+    settings: HoldSettings,
+    breaker: Breaker,
+    /// Troubles in a row without a success between.
+    streak: u32,
+    /// Holds in a row without a success between.
+    holds: u32,
+    paused_until: Option<Mono>,
+    last_prober: Option<ShardId>,
+    /// Pauses in a row for which the provider named no time.
+    pauses: u32,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Breaker {
+    Closed,
+    Open {
+        until: Mono,
+        reason: HoldReason,
+    },
+    /// The hold is over: the next shard with demand probes.
+    HalfOpen {
+        since: Mono,
+        reason: HoldReason,
+    },
+    Probing {
+        shard: ShardId,
+        until: Mono,
+        reason: HoldReason,
+    },
+}
+
+impl Health {
+    pub(super) fn new(settings: HoldSettings) -> Self {
+        Self {
+            settings,
+            breaker: Breaker::Closed,
+            streak: 0,
+            holds: 0,
+            paused_until: None,
+            last_prober: None,
+            pauses: 0,
+        }
+    }
+
+    pub(super) fn reconfigure(&mut self, settings: HoldSettings) {
+        self.settings = settings;
+    }
+
+    pub(super) fn on_trouble(
+        &mut self,
+        now: Mono,
+        dice: &mut Dice,
+        from: ShardId,
+        report: TroubleReport,
+    ) {
+        if let Trouble::Throttled { until } = report.trouble {
+            self.pause(now, dice, until);
+            if report.probe && self.is_probed_by(from) {
+                // It answered, but not whether it is well: the pause passes, then one more probe.
+                let reason = HoldReason::Throttled;
+                self.breaker = Breaker::HalfOpen { since: now, reason };
+            }
+            return;
+        }
+        let reason = match report.trouble {
+            Trouble::Throttled { .. } => HoldReason::Throttled,
+            Trouble::Unreachable => HoldReason::Unreachable,
+            Trouble::Failing => HoldReason::Failing,
+            Trouble::Unauthorized => HoldReason::Unauthorized,
+        };
+        match self.breaker {
+            Breaker::Closed => {
+                self.streak = if report.after_success {
+                    1
+                } else {
+                    self.streak.saturating_add(1)
+                };
+                let enough = self.streak >= self.settings.failure_threshold;
+                if enough || reason == HoldReason::Unauthorized {
+                    self.hold(now, dice, reason);
+                }
+            }
+            Breaker::Probing { shard, .. } if report.probe && shard == from => {
+                self.hold(now, dice, reason);
+            }
+            // Calls sent before the hold still come in; they say nothing new.
+            Breaker::Open { .. } | Breaker::HalfOpen { .. } | Breaker::Probing { .. } => {}
+        }
+    }
+
+    pub(super) fn on_healthy(&mut self, probe: bool) {
+        // A success of a call sent before the hold does not end it; only a probe's does.
+        if self.breaker == Breaker::Closed || probe {
+            self.breaker = Breaker::Closed;
+            self.streak = 0;
+            self.holds = 0;
+            self.pauses = 0;
+        }
+    }
+
+    /// The prober has no use for the probe, or is gone: another one may.
+    pub(super) fn on_probe_unused(&mut self, now: Mono, from: ShardId) {
+        if let Breaker::Probing { shard, reason, .. } = self.breaker
+            && shard == from
+        {
+            self.breaker = Breaker::HalfOpen { since: now, reason };
+        }
+    }
+
+    pub(super) fn tick(&mut self, now: Mono) {
+        if self.paused_until.is_some_and(|until| until <= now) {
+            self.paused_until = None;
+        }
+        match self.breaker {
+            Breaker::Open { until, reason } | Breaker::Probing { until, reason, .. }
+                if until <= now =>
+            {
+                self.breaker = Breaker::HalfOpen { since: now, reason };
+            }
+            _ => {}
+        }
+    }
+
+    /// A shard with demand is looked for.
+    pub(super) fn seeks_prober(&self) -> bool {
+        self.paused_until.is_none() && matches!(self.breaker, Breaker::HalfOpen { .. })
+    }
+
+    pub(super) fn probe_by(&mut self, now: Mono, shard: ShardId, call_timeout: Duration) {
+        if let Breaker::HalfOpen { reason, .. } = self.breaker {
+            let until = now.saturating_add(call_timeout + PROBE_OVERHEAD);
+            self.last_prober = Some(shard);
+            self.breaker = Breaker::Probing {
+                shard,
+                until,
+                reason,
+            };
+        }
+    }
+
+    /// Who probed last and is not asked again while another can: it may be stuck.
+    pub(super) fn last_prober(&self) -> Option<ShardId> {
+        self.last_prober
+    }
+
+    /// Every shard may call.
+    pub(super) fn is_open(&self) -> bool {
+        self.paused_until.is_none() && self.breaker == Breaker::Closed
+    }
+
+    /// What `shard` is told.
+    pub(super) fn gate(&self, shard: ShardId) -> Gate {
+        let held = |until, reason| Gate::Held { until, reason };
+        if let Some(until) = self.paused_until {
+            return held(until, HoldReason::Throttled);
+        }
+        match self.breaker {
+            Breaker::Closed if self.streak > 0 || self.pauses > 0 => Gate::Suspect,
+            Breaker::Closed => Gate::Open,
+            Breaker::Open { until, reason } => held(until, reason),
+            Breaker::HalfOpen { since, reason } => held(since, reason),
+            Breaker::Probing { shard: prober, .. } if prober == shard => Gate::Probe,
+            Breaker::Probing { until, reason, .. } => held(until, reason),
+        }
+    }
+
+    pub(super) fn next_deadline(&self) -> Option<Mono> {
+        let breaker = match self.breaker {
+            Breaker::Open { until, .. } | Breaker::Probing { until, .. } => Some(until),
+            Breaker::Closed | Breaker::HalfOpen { .. } => None,
+        };
+        self.paused_until.into_iter().chain(breaker).min()
+    }
+
+    fn is_probed_by(&self, from: ShardId) -> bool {
+        matches!(self.breaker, Breaker::Probing { shard, .. } if shard == from)
+    }
+
+    fn pause(&mut self, now: Mono, dice: &mut Dice, until: Option<Mono>) {
+        let until = until.unwrap_or_else(|| {
+            let HoldSettings {
+                throttle_base: base,
+                throttle_max: max,
+                ..
+            } = self.settings;
+            let ceiling = doubled(base, self.pauses, max);
+            // Calls sent before the pause answer 429 as well: one pause, counted once.
+            if self.paused_until.is_none() {
+                self.pauses = self.pauses.saturating_add(1);
+            }
+            now.saturating_add(dice.up_to(ceiling).max(HOLD_MIN))
+        });
+        let until = until.min(now.saturating_add(THROTTLE_MAX));
+        if until > now {
+            self.paused_until = self.paused_until.max(Some(until));
+        }
+    }
+
+    fn hold(&mut self, now: Mono, dice: &mut Dice, reason: HoldReason) {
+        let settings = self.settings;
+        let length = if reason == HoldReason::Unauthorized {
+            UNAUTHORIZED_HOLD
+        } else {
+            let ceiling = doubled(settings.open_for, self.holds, settings.open_for_max);
+            self.holds = self.holds.saturating_add(1);
+            dice.up_to(ceiling).max(HOLD_MIN)
+        };
+        let until = now.saturating_add(length);
+        self.breaker = Breaker::Open { until, reason };
+    }
+}
+
+/// One trouble as a shard reported it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct TroubleReport {
+    pub(super) trouble: Trouble,
+    pub(super) probe: bool,
+    pub(super) after_success: bool,
+}
+
+fn doubled(base: Duration, times: u32, max: Duration) -> Duration {
+    let factor = 1_u32.checked_shl(times).unwrap_or(u32::MAX);
+    base.saturating_mul(factor).min(max)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A: ShardId = ShardId(0);
+    const B: ShardId = ShardId(1);
+    const SECOND: Duration = Duration::from_secs(1);
+
+    struct Rig {
+        health: Health,
+        dice: Dice,
+        now: Mono,
+    }
+
+    impl Rig {
+        fn new() -> Self {
+            Self {
+                health: Health::new(HoldSettings::default()),
+                dice: Dice::new(1),
+                now: Mono(1_000_000_000),
+            }
+        }
+
+        fn trouble(&mut self, trouble: Trouble, probe: bool, after_success: bool) {
+            let report = TroubleReport {
+                trouble,
+                probe,
+                after_success,
+            };
+            self.health.on_trouble(self.now, &mut self.dice, A, report);
+        }
+
+        fn fail(&mut self, times: u32) {
+            for _ in 0..times {
+                self.trouble(Trouble::Unreachable, false, false);
+            }
+        }
+
+        fn held_for(&self) -> Option<Duration> {
+            match self.health.gate(B) {
+                Gate::Held { until, .. } => Some(until.saturating_since(self.now)),
+                _ => None,
+            }
+        }
+
+        fn pass_hold(&mut self) {
+            let Some(until) = self.health.next_deadline() else {
+                panic!("nothing to wait for: {:?}", self.health);
+            };
+            self.now = until;
+            self.health.tick(until);
+        }
+    }
+
+    #[test]
+    fn five_troubles_in_a_row_hold_the_account_and_four_do_not() {
+        let mut rig = Rig::new();
+        rig.fail(4);
+        assert_eq!(rig.health.gate(A), Gate::Suspect);
+        rig.health.on_healthy(false);
+        assert_eq!(rig.health.gate(A), Gate::Open);
+        rig.fail(4);
+        rig.trouble(Trouble::Failing, false, true);
+        assert_eq!(rig.health.gate(A), Gate::Suspect, "a success was between");
+        rig.fail(4);
+        assert!(rig.held_for().expect("held") <= Duration::from_secs(30));
+        assert!(!rig.health.is_open());
+    }
+
+    #[test]
+    fn one_shard_probes_and_its_success_opens_the_gate_for_all() {
+        let mut rig = Rig::new();
+        rig.fail(5);
+        rig.health.on_healthy(false);
+        assert!(rig.held_for().is_some(), "an older call's success");
+        rig.pass_hold();
+        assert!(rig.health.seeks_prober());
+        rig.health.probe_by(rig.now, A, SECOND);
+        assert_eq!(rig.health.gate(A), Gate::Probe);
+        assert!(rig.held_for().is_some());
+        rig.trouble(Trouble::Unreachable, false, false);
+        assert_eq!(rig.health.gate(A), Gate::Probe, "an older call's failure");
+        rig.health.on_healthy(true);
+        assert_eq!(
+            (rig.health.gate(A), rig.health.gate(B)),
+            (Gate::Open, Gate::Open)
+        );
+    }
+
+    #[test]
+    fn failed_probes_hold_longer_each_time_up_to_the_cap() {
+        let mut ceilings = Vec::new();
+        for _ in 0..3 {
+            let mut rig = Rig::new();
+            rig.dice = Dice::new(ceilings.len() as u64);
+            rig.fail(5);
+            for step in 0..8 {
+                let ceiling = Duration::from_secs(30 << step).min(Duration::from_secs(300));
+                let held = rig.held_for().expect("held");
+                assert!(held <= ceiling, "{held:?} at step {step}");
+                ceilings.push(held);
+                rig.pass_hold();
+                rig.health.probe_by(rig.now, A, SECOND);
+                rig.trouble(Trouble::Failing, true, false);
+            }
+        }
+        let longest = ceilings.iter().max().expect("some");
+        assert!(*longest > Duration::from_secs(150), "{longest:?}");
+    }
+
+    #[test]
+    fn a_probe_that_is_not_reported_goes_to_the_next() {
+        let mut rig = Rig::new();
+        rig.fail(5);
+        rig.pass_hold();
+        rig.health.probe_by(rig.now, A, SECOND);
+        rig.health.on_probe_unused(rig.now, B);
+        assert!(!rig.health.seeks_prober());
+        rig.health.on_probe_unused(rig.now, A);
+        assert!(rig.health.seeks_prober());
+        rig.health.probe_by(rig.now, B, SECOND);
+        rig.pass_hold();
+        assert!(rig.health.seeks_prober());
+    }
+
+    #[test]
+    fn a_pause_asked_for_is_kept_and_leaves_the_breaker_alone() {
+        let mut rig = Rig::new();
+        rig.fail(4);
+        let until = Mono(rig.now.0 + 7_000_000_000);
+        rig.trouble(Trouble::Throttled { until: Some(until) }, false, false);
+        assert_eq!(rig.held_for(), Some(7 * SECOND));
+        let earlier = Some(Mono(rig.now.0 + 1));
+        rig.trouble(Trouble::Throttled { until: earlier }, false, false);
+        assert_eq!(rig.held_for(), Some(7 * SECOND), "never shortened");
+        rig.pass_hold();
+        assert_eq!(rig.health.gate(A), Gate::Suspect, "still four in a row");
+        rig.fail(1);
+        assert!(rig.held_for().is_some());
+    }
+
+    #[test]
+    fn pauses_are_clamped_to_a_day_and_back_off_when_no_time_is_named() {
+        let mut rig = Rig::new();
+        let until = Some(Mono(u64::MAX));
+        rig.trouble(Trouble::Throttled { until }, false, false);
+        assert_eq!(rig.held_for(), Some(THROTTLE_MAX));
+        rig.pass_hold();
+        for step in 0..10 {
+            rig.trouble(Trouble::Throttled { until: None }, false, false);
+            let held = rig.held_for().expect("held");
+            let ceiling = Duration::from_secs(1 << step).min(Duration::from_secs(60));
+            assert!(held <= ceiling && held >= HOLD_MIN, "{held:?} at {step}");
+            rig.pass_hold();
+        }
+    }
+
+    #[test]
+    fn refused_credentials_are_tried_once_a_minute() {
+        let mut rig = Rig::new();
+        rig.trouble(Trouble::Unauthorized, false, false);
+        for _ in 0..3 {
+            assert_eq!(rig.held_for(), Some(UNAUTHORIZED_HOLD));
+            rig.pass_hold();
+            rig.health.probe_by(rig.now, A, SECOND);
+            rig.trouble(Trouble::Unauthorized, true, false);
+        }
+        rig.pass_hold();
+        rig.health.probe_by(rig.now, A, SECOND);
+        rig.health.on_healthy(true);
+        assert!(rig.health.is_open());
+    }
+}

@@ -1,0 +1,441 @@
+//! What one shard holds of one account's budget.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use super::holdings::{CallEnd, LeaseTaken, Permit, Refusal, Terms, Verdict};
+use super::message::{AccountId, Ended, FromShard, Gate, LeaseId, Trouble};
+use crate::time::Mono;
+
+/// Permits that nothing waits for go back after this: longer than the gap between two batches
+/// of a steady stream, short against any window.
+const PERMITS_IDLE: Duration = Duration::from_millis(20);
+/// Slots that nothing waits for are kept longer: they cost others nothing until recalled.
+const SLOTS_IDLE: Duration = Duration::from_secs(1);
+/// How much of its recent pace a shard asks for in advance: covers the way to the coordinator
+/// and back and the commit of the lease, some 10 ms each.
+const PACE_SPAN: Duration = Duration::from_millis(50);
+/// Leases taken without telling so: below the number at which the coordinator stops lending.
+const UNSEEN_MAX: u32 = 16;
+
+/// One account as one shard holds it.
+#[derive(Debug)]
+pub(super) struct Holding {
+    account: AccountId,
+    terms: Terms,
+    over: bool,
+    gate: Option<Gate>,
+    /// Oldest first, which is the order in which they end.
+    leases: VecDeque<HeldLease>,
+    newest: LeaseId,
+    slots: u32,
+    /// Recalled down to here.
+    keep: Option<u32>,
+    in_flight: u32,
+    ready_calls: u32,
+    ready_records: u32,
+    ended: Vec<EndedCalls>,
+    health: VecDeque<FromShard>,
+    succeeded: bool,
+    success_wanted: bool,
+    probe_spent: bool,
+    told: Told,
+    permits_idle_since: Option<Mono>,
+    slots_idle_since: Option<Mono>,
+    pace: Pace,
+}
+
+#[derive(Debug)]
+struct HeldLease {
+    lease: LeaseId,
+    unspent: u32,
+    usable_until: Mono,
+    durable: bool,
+}
+
+/// Ended calls of one turn that go into one report.
+#[derive(Debug)]
+struct EndedCalls {
+    lease: LeaseId,
+    ended: Ended,
+    count: u32,
+    last_at: Mono,
+}
+
+/// The demand as the coordinator knows it.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Told {
+    permits: u32,
+    /// By magnitude: the weight of a demand goes by that.
+    records_log2: u32,
+    slots: u32,
+    unseen: u32,
+}
+
+/// Permits spent lately.
+#[derive(Debug, Default)]
+struct Pace {
+    since: Mono,
+    current: u32,
+    previous: u32,
+}
+
+impl Holding {
+    pub(super) fn new(account: AccountId, terms: Terms) -> Self {
+        Self {
+            account,
+            terms,
+            over: false,
+            gate: None,
+            leases: VecDeque::new(),
+            newest: LeaseId::default(),
+            slots: 0,
+            keep: None,
+            in_flight: 0,
+            ready_calls: 0,
+            ready_records: 0,
+            ended: Vec::new(),
+            health: VecDeque::new(),
+            succeeded: false,
+            success_wanted: false,
+            probe_spent: false,
+            told: Told::default(),
+            permits_idle_since: None,
+            slots_idle_since: None,
+            pace: Pace::default(),
+        }
+    }
+
+    pub(super) fn renew(&mut self, terms: Terms) {
+        self.terms = terms;
+        if std::mem::take(&mut self.over) {
+            self.told = Told::default();
+        }
+    }
+
+    /// The account is gone: nothing more is sent, all goes back.
+    pub(super) fn end(&mut self) {
+        self.over = true;
+        self.demand(0, 0);
+        self.recall(0);
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        self.over && self.in_flight == 0 && self.slots == 0 && self.ended.is_empty()
+    }
+
+    pub(super) fn lease(&mut self, lease: LeaseId, permits: u32, usable_until: Mono) -> LeaseTaken {
+        self.newest = lease;
+        self.told.permits = self.told.permits.saturating_sub(permits);
+        self.told.unseen += 1;
+        self.leases.push_back(HeldLease {
+            lease,
+            unspent: permits,
+            usable_until,
+            durable: false,
+        });
+        LeaseTaken {
+            account: self.account,
+            name: self.terms.name.clone(),
+            lease,
+            permits,
+            usable_until,
+            forget_at: usable_until.saturating_add(self.terms.lease_memory),
+        }
+    }
+
+    pub(super) fn on_durable(&mut self, lease: LeaseId) {
+        if let Some(held) = self.leases.iter_mut().find(|held| held.lease == lease) {
+            held.durable = true;
+        }
+    }
+
+    pub(super) fn grant_slots(&mut self, slots: u32) {
+        self.slots += slots;
+        self.keep = None;
+    }
+
+    pub(super) fn recall(&mut self, keep: u32) {
+        self.keep = Some(keep);
+    }
+
+    pub(super) fn set_gate(&mut self, gate: Gate) {
+        self.success_wanted = gate == Gate::Suspect;
+        self.probe_spent = false;
+        self.gate = Some(gate);
+    }
+
+    pub(super) fn gate(&self) -> Option<Gate> {
+        self.gate
+    }
+
+    pub(super) fn demand(&mut self, calls: u32, records: u32) {
+        (self.ready_calls, self.ready_records) = if self.over { (0, 0) } else { (calls, records) };
+    }
+
+    pub(super) fn try_spend(&mut self, now: Mono) -> Result<Permit, Refusal> {
+        let gate = match self.gate {
+            Some(gate) if !self.over => gate,
+            _ => return Err(Refusal::Unknown),
+        };
+        let probe = match gate {
+            Gate::Open | Gate::Suspect => false,
+            Gate::Probe if !self.probe_spent => true,
+            Gate::Probe | Gate::Held { .. } => return Err(Refusal::Held(gate)),
+        };
+        if self.in_flight >= self.slots.min(self.keep.unwrap_or(u32::MAX)) {
+            return Err(Refusal::Slots);
+        }
+        let lease = if self.terms.unlimited {
+            LeaseId::default()
+        } else {
+            let spendable = |held: &&mut HeldLease| {
+                held.durable && held.unspent > 0 && now <= held.usable_until
+            };
+            let held = self.leases.iter_mut().find(spendable);
+            let held = held.ok_or(Refusal::Permits)?;
+            held.unspent -= 1;
+            held.lease
+        };
+        self.in_flight += 1;
+        self.probe_spent |= probe;
+        self.pace.count(now);
+        Ok(Permit {
+            account: self.account,
+            lease,
+            probe,
+        })
+    }
+
+    pub(super) fn complete(&mut self, permit: Permit, end: CallEnd) {
+        self.in_flight -= 1;
+        if permit.lease != LeaseId::default() {
+            let same = |e: &&mut EndedCalls| e.lease == permit.lease && e.ended == end.ended;
+            match self.ended.iter_mut().find(same) {
+                Some(ended) => {
+                    ended.count += 1;
+                    ended.last_at = ended.last_at.max(end.at);
+                }
+                None => self.ended.push(EndedCalls {
+                    lease: permit.lease,
+                    ended: end.ended,
+                    count: 1,
+                    last_at: end.at,
+                }),
+            }
+        }
+        self.judge(permit.probe, end.verdict);
+    }
+
+    pub(super) fn cancel(&mut self, permit: Permit) {
+        self.in_flight -= 1;
+        if permit.probe {
+            self.probe_spent = false;
+        }
+        if let Some(held) = self
+            .leases
+            .iter_mut()
+            .find(|held| held.lease == permit.lease)
+        {
+            held.unspent += 1;
+        } else if permit.lease != LeaseId::default() {
+            self.health.push_back(self.unspent(permit.lease, 1));
+        }
+    }
+
+    pub(super) fn end_turn(&mut self, now: Mono, reports: &mut VecDeque<FromShard>) {
+        reports.extend(self.health.drain(..));
+        let account = self.account;
+        reports.extend(self.ended.drain(..).map(|ended| FromShard::Completed {
+            account,
+            lease: ended.lease,
+            count: ended.count,
+            completed_at: ended.last_at,
+            ended: ended.ended,
+        }));
+        self.pace.turn(now);
+        self.return_permits(now, reports);
+        self.return_slots(now, reports);
+        self.tell_demand(reports);
+    }
+
+    pub(super) fn next_deadline(&self) -> Option<Mono> {
+        let lease = self
+            .leases
+            .front()
+            .map(|held| Mono(held.usable_until.0.saturating_add(1)));
+        let permits = self
+            .permits_idle_since
+            .map(|since| since.saturating_add(PERMITS_IDLE));
+        let slots = self
+            .slots_idle_since
+            .map(|since| since.saturating_add(SLOTS_IDLE));
+        [lease, permits, slots].into_iter().flatten().min()
+    }
+
+    fn judge(&mut self, probe: bool, verdict: Verdict) {
+        let account = self.account;
+        match verdict {
+            Verdict::Healthy => {
+                self.succeeded = true;
+                if probe || std::mem::take(&mut self.success_wanted) {
+                    self.health.push_back(FromShard::Healthy { account, probe });
+                }
+            }
+            Verdict::Trouble(trouble) => {
+                // A pause does not count among the failures in a row.
+                let counts = !matches!(trouble, Trouble::Throttled { .. });
+                let after_success = counts && std::mem::take(&mut self.succeeded);
+                self.health.push_back(FromShard::Trouble {
+                    account,
+                    trouble,
+                    probe,
+                    after_success,
+                });
+            }
+        }
+    }
+
+    /// Expired permits, all while the gate is shut, and those nothing waits for.
+    fn return_permits(&mut self, now: Mono, reports: &mut VecDeque<FromShard>) {
+        let shut = self.over || matches!(self.gate, Some(Gate::Held { .. }));
+        let spare = self.permits_in_hand().saturating_sub(self.ready_calls);
+        if spare == 0 {
+            self.permits_idle_since = None;
+        }
+        let idle = spare > 0
+            && now.saturating_since(*self.permits_idle_since.get_or_insert(now)) >= PERMITS_IDLE;
+        let mut left = if idle { spare } else { 0 };
+        if idle {
+            self.permits_idle_since = None;
+        }
+        let account = self.account;
+        // The youngest go first: what is kept should be what ends soonest.
+        for held in self.leases.iter_mut().rev() {
+            let gone = shut || held.usable_until < now;
+            let count = if gone {
+                held.unspent
+            } else {
+                held.unspent.min(left)
+            };
+            if !gone {
+                left -= count;
+            }
+            if count > 0 {
+                held.unspent -= count;
+                let lease = held.lease;
+                reports.push_back(FromShard::Unspent {
+                    account,
+                    lease,
+                    count,
+                });
+            }
+        }
+        self.leases.retain(|held| held.unspent > 0);
+        let unused = self.gate == Some(Gate::Probe) && !self.probe_spent;
+        let useless = self.ready_calls == 0 || (self.leases.is_empty() && !self.terms.unlimited);
+        if unused && useless {
+            self.probe_spent = true;
+            reports.push_back(FromShard::ProbeUnused { account });
+        }
+    }
+
+    fn return_slots(&mut self, now: Mono, reports: &mut VecDeque<FromShard>) {
+        let free = self.slots - self.in_flight.min(self.slots);
+        let recalled = self
+            .slots
+            .saturating_sub(self.keep.unwrap_or(u32::MAX))
+            .min(free);
+        let spare = free.saturating_sub(self.ready_calls);
+        if spare == 0 {
+            self.slots_idle_since = None;
+        }
+        let idle = spare > 0
+            && now.saturating_since(*self.slots_idle_since.get_or_insert(now)) >= SLOTS_IDLE;
+        let returned = if idle { recalled.max(spare) } else { recalled };
+        if idle {
+            self.slots_idle_since = None;
+        }
+        if returned > 0 {
+            self.slots -= returned;
+            let account = self.account;
+            let slots = returned;
+            reports.push_back(FromShard::ReturnSlots { account, slots });
+        }
+    }
+
+    fn tell_demand(&mut self, reports: &mut VecDeque<FromShard>) {
+        let ahead = self.slots.max(1).saturating_add(self.pace.ahead());
+        let permits = if self.terms.unlimited {
+            0
+        } else {
+            self.ready_calls
+                .min(ahead)
+                .saturating_sub(self.permits_in_hand())
+        };
+        let wanted = Told {
+            permits,
+            records_log2: u32::BITS - self.ready_records.leading_zeros(),
+            slots: self.slots_wanted(),
+            unseen: 0,
+        };
+        let silent = Told {
+            unseen: 0,
+            ..self.told
+        };
+        if wanted != silent || self.told.unseen >= UNSEEN_MAX {
+            reports.push_back(FromShard::Want {
+                account: self.account,
+                permits,
+                records: self.ready_records,
+                slots: wanted.slots,
+                seen: self.newest,
+            });
+            self.told = wanted;
+        }
+    }
+
+    /// In powers of two, and down only when far below: a steady stream has nothing to tell.
+    fn slots_wanted(&self) -> u32 {
+        let useful = self.in_flight.saturating_add(self.ready_calls);
+        if useful > self.told.slots || useful <= self.told.slots / 4 {
+            useful
+                .checked_next_power_of_two()
+                .map_or(u32::MAX, |power| power * useful.min(1))
+        } else {
+            self.told.slots
+        }
+    }
+
+    fn permits_in_hand(&self) -> u32 {
+        self.leases.iter().map(|held| held.unspent).sum()
+    }
+
+    fn unspent(&self, lease: LeaseId, count: u32) -> FromShard {
+        FromShard::Unspent {
+            account: self.account,
+            lease,
+            count,
+        }
+    }
+}
+
+impl Pace {
+    fn count(&mut self, now: Mono) {
+        self.turn(now);
+        self.current = self.current.saturating_add(1);
+    }
+
+    fn turn(&mut self, now: Mono) {
+        let spans = now.saturating_since(self.since).as_nanos() / PACE_SPAN.as_nanos();
+        if spans > 0 {
+            self.previous = if spans == 1 { self.current } else { 0 };
+            self.current = 0;
+            self.since = now;
+        }
+    }
+
+    fn ahead(&self) -> u32 {
+        self.previous.max(self.current).saturating_mul(2)
+    }
+}

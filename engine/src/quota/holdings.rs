@@ -1,0 +1,226 @@
+//! The shard's side: what it holds of every account's budget, and what it reports.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::holding::Holding;
+use super::message::{AccountId, Ended, FromShard, Gate, LeaseId, ToShard, Trouble};
+use crate::time::Mono;
+
+/// What one shard holds of the accounts' budgets.
+///
+/// A turn goes: `handle` each message; log each lease taken; `demand` for each account whose
+/// backlog changed; `try_spend` and `complete` around calls; `end_turn`; `poll` the reports.
+#[derive(Debug)]
+pub struct Holdings {
+    accounts: BTreeMap<AccountId, Holding>,
+    /// Bounded by what one turn reports: one message per lease and account, and a few.
+    reports: VecDeque<FromShard>,
+}
+
+/// A lease for the shard's log; none of its permits is spendable before `on_durable`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeaseTaken {
+    /// The account it is for.
+    pub account: AccountId,
+    /// The account's name, by which the log knows it.
+    pub name: Arc<str>,
+    /// The lease.
+    pub lease: LeaseId,
+    /// Permits granted.
+    pub permits: u32,
+    /// No permit is spent later.
+    pub usable_until: Mono,
+    /// When the log may forget it.
+    pub forget_at: Mono,
+}
+
+/// The right to send one call now. Ends in `complete` or `cancel`.
+#[derive(Debug, PartialEq, Eq)]
+#[must_use = "a permit that is dropped keeps its slot and its token for good"]
+pub struct Permit {
+    pub(super) account: AccountId,
+    /// `LeaseId(0)` where no windowed limit asks for one.
+    pub(super) lease: LeaseId,
+    pub(super) probe: bool,
+}
+
+/// Why no call may go now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// The account does not exist (any more).
+    Unknown,
+    /// The account is held, or another shard probes it.
+    Held(Gate),
+    /// No slot is free.
+    Slots,
+    /// No permit is spendable yet.
+    Permits,
+}
+
+/// How a call ended, for its account.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CallEnd {
+    /// A clock reading taken after the call ended.
+    pub at: Mono,
+    /// Whether the provider may still count it later.
+    pub ended: Ended,
+    /// What it says about the account.
+    pub verdict: Verdict,
+}
+
+/// What a call says about its account.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// The provider works: any answer that is about the record, errors included.
+    Healthy,
+    /// Something is wrong with the account.
+    Trouble(Trouble),
+}
+
+impl Holdings {
+    /// A shard that holds nothing and says so.
+    pub fn new() -> Self {
+        Self {
+            accounts: BTreeMap::new(),
+            reports: VecDeque::from([FromShard::Connected]),
+        }
+    }
+
+    /// Takes a message of the coordinator; a lease must be logged before it is of use.
+    pub fn handle(&mut self, message: ToShard) -> Option<LeaseTaken> {
+        match message {
+            ToShard::Account {
+                account,
+                name,
+                unlimited,
+                call_timeout: _,
+                lease_memory,
+            } => {
+                let terms = Terms {
+                    name,
+                    unlimited,
+                    lease_memory,
+                };
+                match self.accounts.get_mut(&account) {
+                    Some(holding) => holding.renew(terms),
+                    None => {
+                        self.accounts.insert(account, Holding::new(account, terms));
+                    }
+                }
+                None
+            }
+            ToShard::AccountGone { account } => {
+                if let Some(holding) = self.accounts.get_mut(&account) {
+                    holding.end();
+                }
+                None
+            }
+            ToShard::Grant {
+                account,
+                lease,
+                permits,
+                usable_until,
+            } => {
+                let holding = self.accounts.get_mut(&account)?;
+                Some(holding.lease(lease, permits, usable_until))
+            }
+            ToShard::GrantSlots { account, slots } => {
+                if let Some(holding) = self.accounts.get_mut(&account) {
+                    holding.grant_slots(slots);
+                }
+                None
+            }
+            ToShard::Recall { account, keep } => {
+                if let Some(holding) = self.accounts.get_mut(&account) {
+                    holding.recall(keep);
+                }
+                None
+            }
+            ToShard::Gate { account, gate } => {
+                if let Some(holding) = self.accounts.get_mut(&account) {
+                    holding.set_gate(gate);
+                }
+                None
+            }
+        }
+    }
+
+    /// The lease is in the log for good: its permits may be spent.
+    pub fn on_durable(&mut self, account: AccountId, lease: LeaseId) {
+        if let Some(holding) = self.accounts.get_mut(&account) {
+            holding.on_durable(lease);
+        }
+    }
+
+    /// What waits to be sent to an account, calls under way excluded: calls, and the records
+    /// in them.
+    pub fn demand(&mut self, account: AccountId, calls: u32, records: u32) {
+        if let Some(holding) = self.accounts.get_mut(&account) {
+            holding.demand(calls, records);
+        }
+    }
+
+    /// A permit for one call that is sent at once.
+    ///
+    /// # Errors
+    /// Why not; nothing has changed.
+    pub fn try_spend(&mut self, now: Mono, account: AccountId) -> Result<Permit, Refusal> {
+        let holding = self.accounts.get_mut(&account).ok_or(Refusal::Unknown)?;
+        holding.try_spend(now)
+    }
+
+    /// The call of that permit has ended.
+    pub fn complete(&mut self, permit: Permit, end: CallEnd) {
+        if let Some(holding) = self.accounts.get_mut(&permit.account) {
+            holding.complete(permit, end);
+        }
+    }
+
+    /// No byte of the call was sent, and none will be.
+    pub fn cancel(&mut self, permit: Permit) {
+        if let Some(holding) = self.accounts.get_mut(&permit.account) {
+            holding.cancel(permit);
+        }
+    }
+
+    /// Gathers the reports of this turn: ended calls, what is returned, what is wanted.
+    pub fn end_turn(&mut self, now: Mono) {
+        let reports = &mut self.reports;
+        self.accounts.retain(|_, holding| {
+            holding.end_turn(now, reports);
+            !holding.is_over()
+        });
+    }
+
+    /// The next report for the coordinator.
+    pub fn poll(&mut self) -> Option<FromShard> {
+        self.reports.pop_front()
+    }
+
+    /// When `end_turn` must be called at the latest.
+    pub fn next_deadline(&self) -> Option<Mono> {
+        let accounts = self.accounts.values();
+        accounts.filter_map(Holding::next_deadline).min()
+    }
+
+    /// What the account's gate shows this shard.
+    pub fn gate(&self, account: AccountId) -> Option<Gate> {
+        self.accounts.get(&account)?.gate()
+    }
+}
+
+impl Default for Holdings {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// What a shard is told about an account once.
+#[derive(Debug)]
+pub(super) struct Terms {
+    pub(super) name: Arc<str>,
+    pub(super) unlimited: bool,
+    pub(super) lease_memory: Duration,
+}

@@ -1,0 +1,208 @@
+//! What shards and the coordinator tell each other.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::time::Mono;
+
+/// One shard of this process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ShardId(pub u16);
+
+/// One provider account; stays with its name for the life of the process, not across restarts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct AccountId(pub u32);
+
+/// One lease; later leases have higher numbers, 0 is none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct LeaseId(pub u64);
+
+/// From a shard to the coordinator. Each channel keeps its order and loses nothing
+/// while both ends live.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FromShard {
+    /// The shard (re)started and holds nothing: answered with every account and its gate.
+    /// First message of every life; nothing of a life before may follow it.
+    Connected,
+    /// The shard's present demand; replaces the one before. Sent when it changed.
+    Want {
+        /// The account to be called.
+        account: AccountId,
+        /// Calls that are ready and not covered by unspent permits in hand. Ask for what can
+        /// be sent soon, not for a backlog that the slots cannot carry. 0: none.
+        permits: u32,
+        /// Records behind those calls: scarce tokens lean to the fullest batches.
+        records: u32,
+        /// Slots the shard would like to hold in all, those it holds included.
+        slots: u32,
+        /// The newest lease received for this account: grants still on their way are
+        /// subtracted from `permits`.
+        seen: LeaseId,
+    },
+    /// Calls that have ended, in whatever way. One message per lease and turn will do.
+    Completed {
+        /// The account called.
+        account: AccountId,
+        /// The lease whose permits paid for the calls.
+        lease: LeaseId,
+        /// How many.
+        count: u32,
+        /// A clock reading taken after the last of them ended; a turn's opening `now` is too
+        /// early for an answer read later in that turn.
+        completed_at: Mono,
+        /// Whether the provider may still count one of them after `completed_at`.
+        ended: Ended,
+    },
+    /// Permits that were not and never will be spent: returned when idle, held back or expired.
+    Unspent {
+        /// The account of the lease.
+        account: AccountId,
+        /// The lease they came from.
+        lease: LeaseId,
+        /// How many.
+        count: u32,
+    },
+    /// Slots given back: idle or recalled. No call of the shard uses them any more.
+    ReturnSlots {
+        /// The account of the slots.
+        account: AccountId,
+        /// How many.
+        slots: u32,
+    },
+    /// A call failed in a way that says something about the account.
+    Trouble {
+        /// The account called.
+        account: AccountId,
+        /// What happened.
+        trouble: Trouble,
+        /// The call was the probe.
+        probe: bool,
+        /// A call of this shard succeeded since the last trouble it reported.
+        after_success: bool,
+    },
+    /// A call succeeded. Needed for the probe and once after each [`Gate::Suspect`] only.
+    Healthy {
+        /// The account called.
+        account: AccountId,
+        /// The call was the probe.
+        probe: bool,
+    },
+    /// The shard was told to probe and has nothing to send any more.
+    ProbeUnused {
+        /// The account not probed.
+        account: AccountId,
+    },
+}
+
+/// From the coordinator to one shard.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ToShard {
+    /// An account exists or changed.
+    Account {
+        /// Its number in the messages of this process.
+        account: AccountId,
+        /// Its name in the configuration.
+        name: Arc<str>,
+        /// No windowed limit: calls need a slot and an open gate, no permit, and no report.
+        unlimited: bool,
+        /// The longest time from the first byte sent to the end of a call.
+        call_timeout: Duration,
+        /// A lease must stay known to the shard's log until `usable_until` + this.
+        lease_memory: Duration,
+    },
+    /// The account was removed from the configuration: send nothing more, return what is held.
+    AccountGone {
+        /// The account removed.
+        account: AccountId,
+    },
+    /// Permits, one per call. The lease must be durable before the first is spent.
+    Grant {
+        /// The account they are for.
+        account: AccountId,
+        /// Names the lease in reports and in the log.
+        lease: LeaseId,
+        /// Calls it pays for, at least 1.
+        permits: u32,
+        /// No permit may be spent later; the clock is read just before the send.
+        usable_until: Mono,
+    },
+    /// Slots: each carries one call at a time and is kept until idle or recalled.
+    GrantSlots {
+        /// The account they are for.
+        account: AccountId,
+        /// How many more.
+        slots: u32,
+    },
+    /// Another shard needs slots: hold no more than `keep`, returning the rest as calls end.
+    /// Lifted by the next `GrantSlots`.
+    Recall {
+        /// The account of the slots.
+        account: AccountId,
+        /// How many may stay.
+        keep: u32,
+    },
+    /// Whether the account may be called. Sent to all shards on each change.
+    Gate {
+        /// The account.
+        account: AccountId,
+        /// What holds from now on.
+        gate: Gate,
+    },
+}
+
+/// Whether an account may be called, as one shard sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Gate {
+    /// Calls may go.
+    Open,
+    /// Calls may go; some failed. The next success of each shard is reported (`Healthy`, once).
+    Suspect,
+    /// No call may start. `until` is the earliest instant at which that may change.
+    Held {
+        /// Not before; a new message follows in any case.
+        until: Mono,
+        /// Why.
+        reason: HoldReason,
+    },
+    /// This shard alone may send one call and reports it with `probe: true`.
+    Probe,
+}
+
+/// Why an account is held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum HoldReason {
+    /// The provider asked for a pause (429, or 503 with Retry-After).
+    Throttled,
+    /// Connections fail.
+    Unreachable,
+    /// It answers, with server errors or too late.
+    Failing,
+    /// It refuses our credentials.
+    Unauthorized,
+}
+
+/// What one failed call says about its account. Failures that only concern the record
+/// are not reported.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trouble {
+    /// The provider asked for a pause.
+    Throttled {
+        /// From Retry-After, on our clock; `None` when it named no time.
+        until: Option<Mono>,
+    },
+    /// Refused, reset before an answer, DNS or TLS failed.
+    Unreachable,
+    /// A server error or a timeout.
+    Failing,
+    /// 401, after the one refresh.
+    Unauthorized,
+}
+
+/// How calls ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// An answer came, or no byte was ever sent: the provider will not count it later.
+    Answered,
+    /// Timed out or cut off: bytes may still be on their way, so the tokens stay held longer.
+    Unanswered,
+}

@@ -1,0 +1,106 @@
+//! What an account may call next, best first.
+
+mod op_list;
+
+use op_list::Ends;
+pub use op_list::{ListCursor, OpList};
+
+use crate::operation_slab::{OpClass, OpIndex, OperationSlab, Priority};
+
+/// The ready operations of one account: by priority, then creates before updates before deletes, then
+/// in the order they came. Every step takes constant time.
+///
+/// An operation is the front of its lane and queued at the lane's best priority, which is the
+/// caller's to pass, since it may be better than the operation's own.
+#[derive(Debug)]
+pub struct ReadyQueue {
+    lists: [Ends; LISTS],
+    /// Bit n: list n is not empty.
+    taken: u32,
+    len: usize,
+}
+
+const LISTS: usize = Priority::WORST.get() as usize * OpClass::ALL.len();
+const _: () = assert!(LISTS <= u32::BITS as usize);
+
+impl ReadyQueue {
+    /// An empty queue.
+    pub fn new() -> Self {
+        Self {
+            lists: [Ends::default(); LISTS],
+            taken: 0,
+            len: 0,
+        }
+    }
+
+    /// Queues `op` behind the others of this priority and its class.
+    pub fn push(&mut self, slab: &mut OperationSlab, op: OpIndex, priority: Priority) {
+        let list = list_of(priority, slab[op].class());
+        self.lists[list].push(slab, op);
+        self.taken |= 1 << list;
+        self.len += 1;
+    }
+
+    /// Takes the best one out.
+    pub fn pop(&mut self, slab: &mut OperationSlab) -> Option<OpIndex> {
+        let op = self.peek()?;
+        self.remove_from(slab, op, self.taken.trailing_zeros() as usize);
+        Some(op)
+    }
+
+    /// Takes `op` out, which must be queued here.
+    ///
+    /// # Panics
+    /// If `op` is first or last of a list elsewhere.
+    pub fn remove(&mut self, slab: &mut OperationSlab, op: OpIndex) {
+        let alone = slab[op].list_prev().is_none() || slab[op].list_next().is_none();
+        let holds = |ends: &Ends| ends.head == Some(op) || ends.tail == Some(op);
+        // Within a list, the neighbours are all that changes: any list will do.
+        let list = if alone {
+            self.lists.iter().position(holds)
+        } else {
+            Some(0)
+        };
+        self.remove_from(slab, op, list.expect("not in this queue"));
+    }
+
+    /// Queues `op` anew at a better priority, since a better operation joined its lane.
+    pub fn raise(&mut self, slab: &mut OperationSlab, op: OpIndex, priority: Priority) {
+        self.remove(slab, op);
+        self.push(slab, op, priority);
+    }
+
+    /// The best one.
+    pub fn peek(&self) -> Option<OpIndex> {
+        let list = self.lists.get(self.taken.trailing_zeros() as usize)?;
+        list.head
+    }
+
+    /// Operations queued.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether none is queued.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    fn remove_from(&mut self, slab: &mut OperationSlab, op: OpIndex, list: usize) {
+        self.lists[list].remove(slab, op);
+        if self.lists[list].head.is_none() {
+            self.taken &= !(1 << list);
+        }
+        self.len -= 1;
+    }
+}
+
+impl Default for ReadyQueue {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+fn list_of(priority: Priority, class: OpClass) -> usize {
+    usize::from(priority.get() - 1) * OpClass::ALL.len() + class as usize
+}

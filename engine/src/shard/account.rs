@@ -1,0 +1,108 @@
+//! One account as a shard sees it: its plan, and what the coordinator lets the shard do.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::leases::Permits;
+use crate::mapping::Mapping;
+use crate::provider::Definition;
+use crate::quota::{AccountId, Gate, LeaseId};
+use crate::retry::RetryPolicy;
+use crate::time::Mono;
+
+/// How an account is called: plain values from the configuration, compiled once.
+#[derive(Debug)]
+pub struct AccountPlan {
+    /// Its name in events, rules and the log.
+    pub name: Arc<str>,
+    /// How requests look and replies are read.
+    pub definition: Definition,
+    /// Mappings by local object; an object without one goes as it is.
+    pub mappings: HashMap<String, Mapping>,
+    /// How failed attempts are repeated.
+    pub retry: RetryPolicy,
+    /// How long after an unknown outcome "absent" is believed.
+    pub settle: Duration,
+    /// Longest time for one call.
+    pub timeout: Duration,
+}
+
+/// The dispatch side of an account.
+#[derive(Debug)]
+pub(super) struct Account {
+    pub(super) name: Arc<str>,
+    /// `None`: named by the log, not by the configuration; its operations wait.
+    pub(super) plan: Option<Arc<AccountPlan>>,
+    /// Its number with the coordinator, once it has told us.
+    pub(super) id: Option<AccountId>,
+    /// No windowed limits: calls need no permit.
+    pub(super) unlimited: bool,
+    pub(super) permits: Permits,
+    pub(super) newest_lease: LeaseId,
+    /// Slots held, and of these in use.
+    pub(super) slots: u32,
+    pub(super) in_use: u32,
+    /// Slots to come down to; `None` when none were recalled.
+    pub(super) keep: Option<u32>,
+    pub(super) gate: Gate,
+    pub(super) probe_sent: bool,
+    /// A success after trouble is still to be reported.
+    pub(super) owes_health: bool,
+    /// A call succeeded since this shard last reported trouble.
+    pub(super) succeeded: bool,
+    /// Held whole by an operator.
+    pub(super) paused: bool,
+    /// The demand told last.
+    pub(super) told: (u32, u32),
+}
+
+impl Account {
+    pub(super) fn new(name: &str, plan: Option<Arc<AccountPlan>>) -> Self {
+        Self {
+            name: plan.as_ref().map_or_else(|| name.into(), |plan| plan.name.clone()),
+            plan,
+            id: None,
+            unlimited: false,
+            permits: Permits::default(),
+            newest_lease: LeaseId::default(),
+            slots: 0,
+            in_use: 0,
+            keep: None,
+            gate: Gate::Held { until: Mono(0), reason: crate::quota::HoldReason::Unreachable },
+            probe_sent: false,
+            owes_health: false,
+            succeeded: false,
+            paused: false,
+            told: (0, 0),
+        }
+    }
+
+    /// Whether the gate lets a call start.
+    pub(super) fn gate_open(&self) -> bool {
+        match self.gate {
+            Gate::Open | Gate::Suspect => true,
+            Gate::Held { .. } => false,
+            Gate::Probe => !self.probe_sent,
+        }
+    }
+
+    /// Whether a call could start, given that something is ready.
+    pub(super) fn may_start(&self) -> bool {
+        self.plan.is_some()
+            && !self.paused
+            && self.gate_open()
+            && self.in_use < self.slots
+            && self.keep.is_none_or(|keep| self.in_use < keep)
+            && (self.unlimited || self.permits.left() > 0)
+    }
+
+    /// Slots that can be given back after a recall.
+    pub(super) fn surplus_slots(&self) -> u32 {
+        self.keep.map_or(0, |keep| self.slots.saturating_sub(keep.max(self.in_use)))
+    }
+
+    pub(super) fn next_deadline(&self) -> Option<Mono> {
+        self.permits.next_end()
+    }
+}

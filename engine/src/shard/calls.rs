@@ -1,0 +1,48 @@
+//! The calls that are open, by number.
+
+use std::collections::HashMap;
+
+use super::CallId;
+use crate::id::{OperationSeq, RecordHash};
+use crate::operation_slab::{OpIndex, Target};
+use crate::provider::CallKind;
+use crate::quota::LeaseId;
+use crate::record::KeyUse;
+use crate::time::Mono;
+
+/// A call between the decision to make it and its outcome.
+#[derive(Debug, Clone)]
+pub(super) struct OpenCall {
+    pub(super) op: OpIndex,
+    pub(super) target: Target,
+    pub(super) record: RecordHash,
+    pub(super) seq: OperationSeq,
+    pub(super) kind: CallKind,
+    pub(super) key: KeyUse,
+    pub(super) lease: Option<LeaseId>,
+    pub(super) probe: bool,
+    pub(super) started: Mono,
+}
+
+/// Bounded by the slots that the coordinator grants.
+#[derive(Debug, Default)]
+pub(super) struct CallTable {
+    open: HashMap<u64, OpenCall>,
+    next: u64,
+}
+
+impl CallTable {
+    pub(super) fn insert(&mut self, call: OpenCall) -> CallId {
+        self.next += 1;
+        self.open.insert(self.next, call);
+        CallId(self.next)
+    }
+
+    pub(super) fn remove(&mut self, call: CallId) -> Option<OpenCall> {
+        self.open.remove(&call.0)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.open.len()
+    }
+}

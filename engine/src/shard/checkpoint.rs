@@ -1,0 +1,212 @@
+//! The index on disk, so that a restart replays the log's end only.
+//!
+//! A checkpoint is a general part and one part per virtual shard, each taken at an instant of
+//! its own: a part says how far into the log it has seen, and replay skips for it what lies
+//! before. So a large index is written in slices between turns, and no turn waits for it.
+
+use wal::Lsn;
+
+use super::leases::LoggedLease;
+use super::recover::Recovery;
+use super::Shard;
+use crate::codec::{Damaged, Decoder, Encoder};
+use crate::entry::HoldScope;
+use crate::id::{RecordHash, VShard};
+use crate::journal::Journal;
+use crate::lane;
+use crate::operation_slab::{NewOperation, OpClass, OpFlags, OpIndex, Position, Priority, Target};
+use crate::producers::Seen;
+use crate::record_table::RecordTag;
+use crate::time::{Mono, WallMs};
+
+const VERSION: u8 = 1;
+/// Part number of what belongs to no virtual shard.
+const GENERAL: u16 = u16::MAX;
+
+/// One section of a checkpoint file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CheckpointPart {
+    /// Encoded content; its first bytes are version, number and how far it has seen.
+    pub bytes: Vec<u8>,
+}
+
+impl<T> Shard<T> {
+    /// What belongs to no virtual shard: holds, producers, leases, object names.
+    #[must_use]
+    pub fn general_part(&self, journal: &impl Journal) -> CheckpointPart {
+        let mut bytes = Vec::new();
+        let mut e = Encoder::new(&mut bytes);
+        e.u8(VERSION).u16(GENERAL).u64(journal.end().get());
+        let holds = self.index.holds();
+        e.u32(holds.len() as u32);
+        for scope in holds {
+            e.optional_text(scope.provider.as_deref());
+            e.optional_text(scope.object.as_deref());
+            e.optional_text(scope.record_id.as_deref());
+        }
+        let producers = self.index.producers.sorted();
+        e.u32(producers.len() as u32);
+        for (producer, seen) in producers {
+            e.u64(producer).u64(seen.base).u32(seen.above.len() as u32);
+            for &seq in &seen.above {
+                e.u64(seq);
+            }
+        }
+        let leases: Vec<_> = self.index.leases.logged().collect();
+        e.u32(leases.len() as u32);
+        for lease in leases {
+            e.text(&lease.account).u64(lease.id).u32(lease.permits);
+            e.u64(lease.usable_until.0).i64(lease.usable_until_wall.0).u64(lease.boot);
+        }
+        let objects: Vec<&str> = self.index.objects().collect();
+        e.u32(objects.len() as u32);
+        for object in objects {
+            e.text(object);
+        }
+        CheckpointPart { bytes }
+    }
+
+    /// One virtual shard: its records, their open operations, its dead letters.
+    #[must_use]
+    pub fn vshard_part(&self, journal: &impl Journal, vshard: VShard) -> Option<CheckpointPart> {
+        let table = self.index.table_of(vshard)?;
+        let mut bytes = Vec::new();
+        let mut e = Encoder::new(&mut bytes);
+        e.u8(VERSION).u16(vshard.index() as u16).u64(journal.end().get());
+        e.u16(self.index.accounts.len() as u16);
+        for account in &self.index.accounts {
+            e.text(&account.name);
+        }
+        e.u64(table.len() as u64);
+        for record in table.iter() {
+            e.u64(record.tag.get()).u64(record.position.map_or(0, Position::offset));
+            let lanes: Vec<_> = lane::lanes(&self.index.slab, record.lane).collect();
+            e.u16(lanes.len() as u16);
+            for lane in lanes {
+                let ops: Vec<OpIndex> = lane.iter(&self.index.slab).collect();
+                e.u32(ops.len() as u32);
+                for op in ops {
+                    self.encode_operation(&mut e, op);
+                }
+            }
+        }
+        let dead: Vec<OpIndex> = self.index.dead_of(vshard).iter(&self.index.slab).collect();
+        e.u32(dead.len() as u32);
+        for op in dead {
+            e.u64(self.index.slab[op].dead_record().0);
+            self.encode_operation(&mut e, op);
+        }
+        Some(CheckpointPart { bytes })
+    }
+
+    /// Virtual shards this shard owns, for a checkpoint to go through.
+    pub fn owned(&self) -> impl Iterator<Item = VShard> + '_ {
+        self.index.owned()
+    }
+
+    fn encode_operation(&self, e: &mut Encoder<'_>, op: OpIndex) {
+        let node = &self.index.slab[op];
+        e.u64(node.position().offset()).u16(node.target().0).u32(node.sequence_low());
+        e.u8(node.priority().get()).u8(node.class() as u8);
+        e.u8(u8::from(node.has(OpFlags::INTENT_LOGGED)) | (u8::from(node.has(OpFlags::REDRIVEN)) << 1));
+    }
+}
+
+/// Takes a part into a recovery.
+pub(super) fn load<T>(recovery: &mut Recovery<T>, part: &CheckpointPart) -> Result<(), Damaged> {
+    let mut d = Decoder::new(&part.bytes);
+    if d.u8("version")? != VERSION {
+        return Err(d.damaged("version"));
+    }
+    let number = d.u16("part")?;
+    let seen_to = Lsn::checked(d.u64("seen to")?).ok_or(d.damaged("seen to"))?;
+    if number == GENERAL {
+        let (shard, _, seen) = recovery.parts();
+        *seen = seen_to;
+        load_general(shard, &mut d)?;
+    } else {
+        let vshard = VShard::new(usize::from(number)).ok_or(d.damaged("part"))?;
+        let (shard, seen, _) = recovery.parts();
+        seen[vshard.index()] = seen_to;
+        if shard.index.table_of(vshard).is_none() {
+            return Err(d.damaged("virtual shard of another shard"));
+        }
+        load_vshard(shard, vshard, &mut d)?;
+    }
+    if d.is_empty() { Ok(()) } else { Err(d.damaged("end")) }
+}
+
+fn load_general<T>(shard: &mut Shard<T>, d: &mut Decoder<'_>) -> Result<(), Damaged> {
+    let owned = |text: Option<&str>| text.map(str::to_owned);
+    for _ in 0..d.u32("holds")? {
+        let scope = HoldScope {
+            provider: owned(d.optional_text("provider")?),
+            object: owned(d.optional_text("object")?),
+            record_id: owned(d.optional_text("record_id")?),
+        };
+        shard.index.apply_hold(&crate::entry::HoldChange { scope, set: true });
+    }
+    for _ in 0..d.u32("producers")? {
+        let (producer, base) = (d.u64("producer")?, d.u64("base")?);
+        let mut seen = Seen { base, ..Seen::default() };
+        for _ in 0..d.u32("above")? {
+            seen.above.push_back(d.u64("seq")?);
+        }
+        shard.index.producers.restore(producer, &seen);
+    }
+    for _ in 0..d.u32("leases")? {
+        shard.index.leases.restore(LoggedLease {
+            account: d.text("account")?.to_owned(),
+            id: d.u64("lease")?,
+            permits: d.u32("permits")?,
+            usable_until: Mono(d.u64("usable until")?),
+            usable_until_wall: WallMs(d.i64("usable until, wall")?),
+            boot: d.u64("boot")?,
+        });
+    }
+    for _ in 0..d.u32("objects")? {
+        shard.index.note_object(d.text("object")?);
+    }
+    Ok(())
+}
+
+fn load_vshard<T>(shard: &mut Shard<T>, vshard: VShard, d: &mut Decoder<'_>) -> Result<(), Damaged> {
+    let mut targets = Vec::new();
+    for _ in 0..d.u16("accounts")? {
+        targets.push(shard.account(d.text("account")?));
+    }
+    for _ in 0..d.u64("records")? {
+        let tag = RecordTag::from_hash(d.u64("tag")?);
+        let at = d.u64("position")?;
+        shard.index.load_record(vshard, tag, Position::new(at));
+        for _ in 0..d.u16("lanes")? {
+            for _ in 0..d.u32("operations")? {
+                let (new, flags) = decode_operation(d, &targets)?;
+                shard.index.load_operation(vshard, tag, new, flags);
+            }
+        }
+    }
+    for _ in 0..d.u32("dead letters")? {
+        let record = RecordHash(d.u64("record")?);
+        let (new, flags) = decode_operation(d, &targets)?;
+        shard.index.load_dead(record, new, flags);
+    }
+    Ok(())
+}
+
+fn decode_operation(d: &mut Decoder<'_>, targets: &[Target]) -> Result<(NewOperation, OpFlags), Damaged> {
+    let position = Position::new(d.u64("event")?).ok_or(d.damaged("event"))?;
+    let target = *targets.get(usize::from(d.u16("target")?)).ok_or(d.damaged("target"))?;
+    let sequence_low = d.u32("sequence")?;
+    let priority = Priority::new(d.u8("priority")?).ok_or(d.damaged("priority"))?;
+    let class = *OpClass::ALL.get(usize::from(d.u8("class")?)).ok_or(d.damaged("class"))?;
+    let marks = d.u8("flags")?;
+    let mut flags = OpFlags::NONE;
+    if marks & 1 != 0 {
+        flags = flags.with(OpFlags::INTENT_LOGGED);
+    }
+    if marks & 2 != 0 {
+        flags = flags.with(OpFlags::REDRIVEN);
+    }
+    Ok((NewOperation { position, target, sequence_low, priority, class }, flags))
+}

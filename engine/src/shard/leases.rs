@@ -1,0 +1,203 @@
+//! The permits this shard holds, and which of them its log still has to answer for.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use crate::entry::{Lease, LeaseReturn};
+use crate::time::{Mono, WallMs};
+
+/// A lease as the log knows it: what has to count as spent after a crash.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LoggedLease {
+    /// The account's name.
+    pub account: String,
+    /// The coordinator's number.
+    pub id: u64,
+    /// Permits not logged as returned.
+    pub permits: u32,
+    /// Last instant at which one may be spent.
+    pub usable_until: Mono,
+    /// The same on the wall clock.
+    pub usable_until_wall: WallMs,
+    /// The boot `usable_until` counts from.
+    pub boot: u64,
+}
+
+/// Longest window that a limit may have (a month, as `quota::AccountLimits` checks), and a day
+/// for clocks and time-outs: how long a lease can matter.
+pub(super) const LEASE_HORIZON: Duration = Duration::from_secs(33 * 86_400);
+
+/// Leases in the order they were logged, those past [`LEASE_HORIZON`] forgotten.
+#[derive(Debug, Default)]
+pub struct LeaseBook {
+    logged: VecDeque<LoggedLease>,
+}
+
+impl LeaseBook {
+    /// A lease entry was logged or replayed.
+    pub fn apply_lease(&mut self, lease: &Lease<'_>) {
+        self.logged.push_back(LoggedLease {
+            account: lease.account.to_owned(),
+            id: lease.id,
+            permits: lease.permits,
+            usable_until: Mono(lease.usable_until_ns),
+            usable_until_wall: WallMs(lease.usable_until_ms),
+            boot: lease.boot,
+        });
+        self.merge_newest();
+    }
+
+    /// A return was logged or replayed. Newest first: returns follow their lease closely.
+    pub fn apply_return(&mut self, back: LeaseReturn) {
+        if let Some(lease) = self.logged.iter_mut().rev().find(|lease| lease.id == back.id) {
+            lease.permits = lease.permits.saturating_sub(back.permits);
+        }
+    }
+
+    /// Forgets what no window can see any more.
+    pub fn prune(&mut self, now: WallMs) {
+        let horizon_ms = LEASE_HORIZON.as_millis() as i64;
+        while self.logged.front().is_some_and(|lease| lease.usable_until_wall.0.saturating_add(horizon_ms) < now.0) {
+            self.logged.pop_front();
+        }
+    }
+
+    /// What counts as spent after a crash now.
+    pub fn logged(&self) -> impl Iterator<Item = &LoggedLease> {
+        self.logged.iter().filter(|lease| lease.permits > 0)
+    }
+
+    /// A lease from a checkpoint.
+    pub fn restore(&mut self, lease: LoggedLease) {
+        self.logged.push_back(lease);
+    }
+
+    /// Old leases of one account are joined, under the later of their ends, which only makes
+    /// them count longer: so a day's leases stay a few thousand entries.
+    fn merge_newest(&mut self) {
+        const KEPT_APART: usize = 64;
+        if self.logged.len() <= KEPT_APART {
+            return;
+        }
+        let at = self.logged.len() - KEPT_APART;
+        let (older, newer) = (at - 1, at);
+        let close = |a: &LoggedLease, b: &LoggedLease| {
+            let apart_ms = b.usable_until_wall.0.saturating_sub(a.usable_until_wall.0);
+            a.account == b.account && a.boot == b.boot && (0..30_000).contains(&apart_ms)
+        };
+        if close(&self.logged[older], &self.logged[newer]) {
+            let permits = self.logged[older].permits;
+            self.logged[newer].permits += permits;
+            self.logged.remove(older);
+        }
+    }
+}
+
+/// Permits of one account that may be spent now.
+#[derive(Debug, Default)]
+pub(super) struct Permits {
+    usable: VecDeque<UsableLease>,
+    left: u64,
+}
+
+#[derive(Debug)]
+struct UsableLease {
+    id: u64,
+    left: u32,
+    until: Mono,
+}
+
+impl Permits {
+    pub(super) fn grant(&mut self, id: u64, permits: u32, until: Mono) {
+        self.left += u64::from(permits);
+        self.usable.push_back(UsableLease { id, left: permits, until });
+    }
+
+    /// Permits in hand, usable or not.
+    pub(super) fn left(&self) -> u64 {
+        self.left
+    }
+
+    /// Takes one permit that is usable at `now`.
+    pub(super) fn spend(&mut self, now: Mono) -> Option<u64> {
+        let lease = self.usable.iter_mut().find(|lease| lease.left > 0 && now <= lease.until)?;
+        lease.left -= 1;
+        self.left -= 1;
+        let id = lease.id;
+        self.usable.retain(|lease| lease.left > 0);
+        Some(id)
+    }
+
+    /// Takes out what cannot be spent any more, or everything when there is no use for it.
+    pub(super) fn give_back(&mut self, now: Mono, all: bool) -> Vec<LeaseReturn> {
+        let mut back = Vec::new();
+        self.usable.retain(|lease| {
+            let keep = !all && now <= lease.until;
+            if !keep {
+                back.push(LeaseReturn { id: lease.id, permits: lease.left });
+            }
+            keep
+        });
+        self.left -= back.iter().map(|back| u64::from(back.permits)).sum::<u64>();
+        back
+    }
+
+    /// When the next lease runs out.
+    pub(super) fn next_end(&self) -> Option<Mono> {
+        self.usable.iter().map(|lease| lease.until).min()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lease(id: u64, permits: u32, until_ms: i64) -> Lease<'static> {
+        Lease {
+            account: "crm",
+            id,
+            permits,
+            usable_until_ns: until_ms.unsigned_abs() * 1_000_000,
+            usable_until_ms: until_ms,
+            boot: 1,
+        }
+    }
+
+    #[test]
+    fn what_was_returned_does_not_count_after_a_crash() {
+        let mut book = LeaseBook::default();
+        book.apply_lease(&lease(1, 10, 1000));
+        book.apply_lease(&lease(2, 5, 1000));
+        book.apply_return(LeaseReturn { id: 1, permits: 4 });
+        book.apply_return(LeaseReturn { id: 2, permits: 5 });
+        let left: Vec<_> = book.logged().map(|lease| (lease.id, lease.permits)).collect();
+        assert_eq!(left, [(1, 6)]);
+    }
+
+    #[test]
+    fn joining_old_leases_keeps_their_sum_and_never_ends_earlier() {
+        let mut book = LeaseBook::default();
+        for id in 0..10_000 {
+            book.apply_lease(&lease(id, 1, id as i64 * 100));
+        }
+        assert_eq!(book.logged().map(|lease| u64::from(lease.permits)).sum::<u64>(), 10_000);
+        assert!(book.logged().count() < 200, "{} entries", book.logged().count());
+        let mut seen = 0;
+        for lease in book.logged() {
+            seen += i64::from(lease.permits);
+            assert!(lease.usable_until_wall.0 >= (seen - 1) * 100);
+        }
+    }
+
+    #[test]
+    fn permits_are_spent_in_time_or_given_back() {
+        let mut permits = Permits::default();
+        permits.grant(1, 2, Mono(100));
+        permits.grant(2, 1, Mono(200));
+        assert_eq!(permits.spend(Mono(100)), Some(1));
+        assert_eq!(permits.spend(Mono(101)), Some(2), "the first lease is over");
+        assert_eq!(permits.give_back(Mono(101), false), [LeaseReturn { id: 1, permits: 1 }]);
+        assert_eq!(permits.left(), 0);
+        assert_eq!(permits.spend(Mono(0)), None);
+    }
+}

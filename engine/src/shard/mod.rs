@@ -1,0 +1,280 @@
+//! One shard: takes accepted events, keeps them in order per record, makes the calls, logs what
+//! became of them.
+//!
+//! The driver tells it everything through [`Shard::handle`] and ends each turn with
+//! [`Shard::upkeep`]; effects come out of [`Shard::poll`] once the log positions they depend on
+//! are durable. What is decided goes into a log entry, and [`Index`] changes only by applying
+//! entries, the same live and in replay.
+
+mod accept;
+mod account;
+mod calls;
+mod checkpoint;
+mod control;
+mod dispatch;
+mod effects;
+mod leases;
+mod query;
+mod recover;
+mod relocate;
+mod settle;
+mod trade;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use account::AccountPlan;
+pub use accept::{EventBatch, Origin};
+pub use checkpoint::CheckpointPart;
+pub use control::{Command, CommandReply, DeadFilter};
+pub use leases::{LeaseBook, LoggedLease};
+pub use query::{DeadLetter, OpenCounts, Standing};
+pub use recover::{Recovered, Recovery};
+
+use crate::id::HashKey;
+use crate::index::Index;
+use crate::journal::Journal;
+use crate::provider::{Reply, Request, SendFailure};
+use crate::quota::{FromShard, ShardId, ToShard};
+use crate::refusal::Code;
+use crate::retry::Dice;
+use crate::state::{CallClass, State};
+use crate::time::{Mono, Now};
+use account::Account;
+use calls::CallTable;
+use effects::Effects;
+use relocate::Relocation;
+
+/// Calls started in one turn at most, so that a turn stays short.
+const CALLS_PER_TURN: usize = 256;
+
+/// What a shard needs to know at birth.
+#[derive(Debug, Clone)]
+pub struct ShardSettings {
+    /// Its number among the shards of this run.
+    pub id: ShardId,
+    /// The data directory's secret.
+    pub hash_key: HashKey,
+    /// The present boot of the machine, so that leases of another are told apart.
+    pub boot: u64,
+    /// Seed of its dice.
+    pub seed: u64,
+    /// Accounts of the configuration.
+    pub accounts: Vec<Arc<AccountPlan>>,
+}
+
+/// One input. `T` is the driver's name for whoever waits for the result.
+#[derive(Debug)]
+pub enum Input<T> {
+    /// Accepted events, to be taken all or not at all.
+    Events {
+        /// The events.
+        batch: EventBatch,
+        /// Who waits.
+        ticket: T,
+    },
+    /// A call ended.
+    Reply {
+        /// Which.
+        call: CallId,
+        /// How.
+        result: Result<Reply, SendFailure>,
+        /// Read from the clock after it ended.
+        ended_at: Mono,
+    },
+    /// Word from the coordinator.
+    Coordinator(ToShard),
+    /// The log's durable position moved, or the log broke.
+    Log {
+        /// Whether a write failed: nothing is accepted or sent any more.
+        poisoned: bool,
+    },
+    /// An operator's command.
+    Control {
+        /// What to do.
+        command: Command,
+        /// Who waits.
+        ticket: T,
+    },
+}
+
+/// One effect, safe to let out.
+#[derive(Debug)]
+pub enum Output<T> {
+    /// The events of this ticket are durable.
+    Accepted(T),
+    /// None of this ticket's events was taken.
+    Refused {
+        /// Who waits.
+        ticket: T,
+        /// Why; one that time can cure.
+        code: Code,
+    },
+    /// Make this call.
+    Call {
+        /// Its name in [`Input::Reply`].
+        call: CallId,
+        /// The account's plan, for its origin, headers and time-out.
+        plan: Arc<AccountPlan>,
+        /// What to send.
+        request: Request,
+    },
+    /// Tell the coordinator.
+    Coordinator(FromShard),
+    /// A command was carried out.
+    Done {
+        /// Who waits.
+        ticket: T,
+        /// With what result.
+        reply: CommandReply,
+    },
+}
+
+/// One open call of a shard, unique for the life of the process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct CallId(pub u64);
+
+/// Something to be counted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Observation {
+    /// A call ended.
+    Call {
+        /// The account called.
+        account: Arc<str>,
+        /// What it came to.
+        class: CallClass,
+        /// From the decision to send to the answer.
+        took: Duration,
+    },
+    /// An operation reached a final state at one target.
+    Ended {
+        /// The account.
+        account: Arc<str>,
+        /// What it was.
+        operation: crate::event::Operation,
+        /// How it ended.
+        state: State,
+        /// From acceptance to here; negative steps of the wall clock count as nothing.
+        took: Duration,
+    },
+}
+
+/// Observations kept between two drains; more are dropped, never blocking the turn.
+const OBSERVATIONS_MAX: usize = 16 * 1024;
+
+/// The state machine of one shard.
+#[derive(Debug)]
+pub struct Shard<T> {
+    settings: ShardSettings,
+    index: Index,
+    /// What dispatch knows of each account, by the index's numbers.
+    accounts: Vec<Account>,
+    calls: CallTable,
+    effects: Effects<Output<T>>,
+    observations: Vec<Observation>,
+    relocation: Option<Relocation>,
+    relocated_below: wal::Lsn,
+    dice: Dice,
+    scratch: Scratch,
+    fenced: bool,
+    /// No new calls: the process is about to stop.
+    draining: bool,
+}
+
+/// Buffers reused from turn to turn.
+#[derive(Debug, Default)]
+struct Scratch {
+    event: Vec<u8>,
+    state: Vec<u8>,
+    entry: Vec<u8>,
+}
+
+impl<T> Shard<T> {
+    /// Handles one input. Effects become visible through [`Shard::poll`].
+    pub fn handle(&mut self, now: Now, journal: &mut impl Journal, input: Input<T>) {
+        match input {
+            Input::Events { batch, ticket } => self.accept(now, journal, &batch, ticket),
+            Input::Reply { call, result, ended_at } => self.settle(now, journal, call, &result, ended_at),
+            Input::Coordinator(word) => self.on_coordinator(now, journal, word),
+            Input::Log { poisoned: false } => self.effects.on_durable(journal.durable()),
+            Input::Log { poisoned: true } => self.fence(),
+            Input::Control { command, ticket } => self.control(now, journal, command, ticket),
+        }
+    }
+
+    /// Ends a turn: what is due wakes up, what can be sent is sent, what is not needed is
+    /// given back.
+    pub fn upkeep(&mut self, now: Now, journal: &mut impl Journal) {
+        if self.fenced {
+            return;
+        }
+        self.index.wake_due(now.mono);
+        self.relocate_some(now, journal);
+        self.dispatch(now, journal);
+        self.trade(now, journal);
+        // What the turn logged may already be durable when the log is in memory only.
+        self.effects.on_durable(journal.durable());
+    }
+
+    /// The next effect that may be let out.
+    pub fn poll(&mut self) -> Option<Output<T>> {
+        self.effects.poll()
+    }
+
+    /// When [`Shard::upkeep`] has something to do even if nothing comes in.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Mono> {
+        let leases = self.accounts.iter().filter_map(Account::next_deadline).min();
+        [self.index.next_timer(), leases].into_iter().flatten().min()
+    }
+
+    /// Takes out what was observed since the last time.
+    pub fn drain_observations(&mut self) -> impl Iterator<Item = Observation> + '_ {
+        self.observations.drain(..)
+    }
+
+    /// Heap memory of the index, in bytes.
+    #[must_use]
+    pub fn memory_bytes(&self) -> usize {
+        self.index.memory_bytes()
+    }
+
+    /// Calls that are open.
+    #[must_use]
+    pub fn open_calls(&self) -> usize {
+        self.calls.len()
+    }
+
+    /// Starts no more calls; those that are open end as usual.
+    pub fn stop_calls(&mut self) {
+        self.draining = true;
+    }
+
+    /// Whether upkeep left work that needs no new input: calls that may start, or compaction.
+    #[must_use]
+    pub fn has_work(&self) -> bool {
+        !self.fenced && (self.relocation.is_some() || (!self.draining && self.accounts_can_start()))
+    }
+
+    /// Whether the log is poisoned and the shard takes nothing more.
+    #[must_use]
+    pub fn is_fenced(&self) -> bool {
+        self.fenced
+    }
+
+    fn fence(&mut self) {
+        self.fenced = true;
+        let waiting: Vec<Output<T>> = self.effects.abandon().collect();
+        for effect in waiting {
+            if let Output::Accepted(ticket) = effect {
+                self.effects.push_unconditional(Output::Refused { ticket, code: Code::ShardDown });
+            }
+        }
+    }
+
+    fn observe(&mut self, observation: Observation) {
+        if self.observations.len() < OBSERVATIONS_MAX {
+            self.observations.push(observation);
+        }
+    }
+}

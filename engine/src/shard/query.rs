@@ -1,0 +1,437 @@
+//! Where records and operations stand, read from the index and the log. Changes nothing.
+
+use wal::Lsn;
+
+use super::Shard;
+use crate::event::Operation;
+use crate::event::codec::{self, AcceptedEvent};
+use crate::id::{OperationId, OperationSeq, RecordHash};
+use crate::index::lsn;
+use crate::journal::Journal;
+use crate::lane;
+use crate::operation_slab::{OpIndex, OpState};
+use crate::quota::{Gate, HoldReason};
+use crate::record::{Attempt, Link, Progress, StateFrame};
+use crate::state::{Reason, State};
+
+/// State frames of one record read back at most to find an old operation.
+const HISTORY_MAX: usize = 10_000;
+
+/// One operation at one target.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Standing {
+    /// The operation.
+    pub id: OperationId,
+    /// Local object.
+    pub object: String,
+    /// System A's key.
+    pub record_id: String,
+    /// What it does, e.g. `UPDATE`.
+    pub operation: &'static str,
+    /// The account.
+    pub account: String,
+    /// Where it stands.
+    pub state: State,
+    /// Why.
+    pub reason: Option<Reason>,
+    /// The newest attempts.
+    pub attempts: Vec<Attempt>,
+    /// Attempts that count toward the limit.
+    pub burnt: u16,
+    /// The provider's id of the record.
+    pub remote_id: Option<String>,
+    /// When it was accepted, ms since the epoch; 0 when the event is not kept any more.
+    pub accepted_at_ms: i64,
+    /// When its state changed last, ms since the epoch.
+    pub updated_at_ms: i64,
+    /// What a READ returned.
+    pub result: Vec<u8>,
+}
+
+/// A dead letter.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeadLetter {
+    /// The operation.
+    pub id: OperationId,
+    /// Local object.
+    pub object: String,
+    /// System A's key.
+    pub record_id: String,
+    /// The account.
+    pub account: String,
+    /// What it died of.
+    pub code: Option<Reason>,
+    /// The newest attempts.
+    pub attempts: Vec<Attempt>,
+    /// When it died, ms since the epoch.
+    pub dead_at_ms: i64,
+    /// The event's data: a JSON object, or empty.
+    pub data: Vec<u8>,
+}
+
+/// Open operations of one account by state, for gauges.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct OpenCounts {
+    /// Not final, dead letters apart.
+    pub open: u64,
+    /// Ready to be called.
+    pub ready: u64,
+    /// Calls open.
+    pub in_flight: u64,
+    /// Held by an operator, one by one.
+    pub paused: u64,
+    /// Waiting for a time.
+    pub timed: u64,
+    /// The account is held whole.
+    pub held: bool,
+    /// Dead letters.
+    pub dead: u64,
+}
+
+impl<T> Shard<T> {
+    /// A record's standing at each target: its oldest open operation, else its last.
+    pub fn record(&mut self, journal: &mut impl Journal, object: &str, record_id: &str) -> Vec<Standing> {
+        let record = self.settings.hash_key.record(object, record_id);
+        let mut standings: Vec<Standing> = self
+            .fronts_of(record)
+            .into_iter()
+            .filter_map(|op| self.open_standing(journal, op))
+            .filter(|standing| standing.object == object && standing.record_id == record_id)
+            .collect();
+        if let Some(states) = self.states_of(journal, record, object, record_id) {
+            for target in &states.targets {
+                let open = standings.iter().any(|standing| standing.account == target.account);
+                if let Some(progress) = target.last.as_ref().filter(|_| !open) {
+                    standings.push(standing(record, &states, &target.account, &target.link, progress));
+                }
+            }
+        }
+        standings.sort_by(|a, b| a.account.cmp(&b.account));
+        standings
+    }
+
+    /// An operation's standing at each target it has; empty when it is not known or not kept.
+    pub fn operation(&mut self, journal: &mut impl Journal, id: OperationId) -> Vec<Standing> {
+        let mut standings = Vec::new();
+        for at in 0..self.accounts.len() {
+            let target = crate::operation_slab::Target(at as u16);
+            let found = self.index.find(id.record, id.seq, target);
+            if let Some(standing) = found.and_then(|op| self.open_standing(journal, op)).filter(|s| s.id == id) {
+                standings.push(standing);
+            }
+        }
+        self.walk_history(journal, id.record, |frame, at| {
+            let record = &frame.records[0];
+            let target = &record.targets[at];
+            let seen = standings.iter().any(|standing| standing.account == target.account);
+            if let Some(progress) = target.progress_of(id.seq).filter(|_| !seen) {
+                standings.push(standing(id.record, record, &target.account, &target.link, progress));
+            }
+            standings.len() < self.accounts.len()
+        });
+        for standing in &mut standings {
+            self.complete(journal, standing);
+        }
+        standings.sort_by(|a, b| a.account.cmp(&b.account));
+        standings
+    }
+
+    /// Objects under which a record id is known here.
+    pub fn objects(&mut self, journal: &mut impl Journal, record_id: &str) -> Vec<String> {
+        let names: Vec<String> = self.index.objects().map(str::to_owned).collect();
+        names.into_iter().filter(|object| !self.record(journal, object, record_id).is_empty()).collect()
+    }
+
+    /// Dead letters of a filter, oldest first, at most `limit` after skipping `skip`.
+    pub fn dead_letters(
+        &mut self,
+        journal: &mut impl Journal,
+        filter: &super::DeadFilter,
+        skip: usize,
+        limit: usize,
+    ) -> Vec<DeadLetter> {
+        let matching = self.matching_dead(journal, filter);
+        matching.into_iter().skip(skip).take(limit).filter_map(|op| self.dead_letter(journal, op)).collect()
+    }
+
+    /// Open operations and dead letters, in no stated order, at most `limit`.
+    pub fn operations(
+        &mut self,
+        journal: &mut impl Journal,
+        keep: impl Fn(&Standing) -> bool,
+        limit: usize,
+    ) -> Vec<Standing> {
+        let ops: Vec<OpIndex> = self.index.slab.iter().map(|(op, _)| op).collect();
+        let standings = ops.into_iter().filter_map(|op| self.open_standing(journal, op));
+        standings.filter(keep).take(limit).collect()
+    }
+
+    /// Counts per account, in the order of accounts.
+    pub fn open_counts(&self) -> impl Iterator<Item = (&str, OpenCounts)> {
+        self.accounts.iter().zip(&self.index.accounts).map(|(account, queue)| {
+            let counts = OpenCounts {
+                open: queue.open,
+                ready: queue.ready.len() as u64,
+                in_flight: u64::from(account.in_use),
+                paused: queue.paused.len() as u64,
+                timed: queue.timed,
+                held: account.paused,
+                dead: queue.dead,
+            };
+            (&*account.name, counts)
+        })
+    }
+
+    /// The idempotency key an operation used last, from its history.
+    pub(super) fn last_key(
+        &self,
+        journal: &mut impl Journal,
+        record: RecordHash,
+        account: &str,
+        seq: OperationSeq,
+    ) -> crate::record::KeyUse {
+        let mut key = crate::record::KeyUse::default();
+        self.walk_history(journal, record, |frame, at| {
+            let target = &frame.records[0].targets[at];
+            match target.progress_of(seq).filter(|_| target.account == account) {
+                Some(progress) => {
+                    key = progress.key;
+                    false
+                }
+                None => true,
+            }
+        });
+        key
+    }
+
+    /// The front operation of each lane of a record.
+    pub(super) fn fronts_of(&self, record: RecordHash) -> Vec<OpIndex> {
+        let first = self.index.lanes_of(record);
+        lane::lanes(&self.index.slab, first).map(|lane| lane.front(&self.index.slab)).collect()
+    }
+
+    pub(super) fn objects_of(
+        &mut self,
+        journal: &mut impl Journal,
+        object: Option<&str>,
+        record_id: &str,
+    ) -> Vec<RecordHash> {
+        let key = self.settings.hash_key;
+        match object {
+            Some(object) => vec![key.record(object, record_id)],
+            None => self.objects(journal, record_id).iter().map(|object| key.record(object, record_id)).collect(),
+        }
+    }
+
+    /// Where the events of a record lie that one account took after `event`.
+    pub(super) fn later_events(
+        &mut self,
+        journal: &mut impl Journal,
+        event: &AcceptedEvent<'_>,
+        account: &str,
+    ) -> Vec<Lsn> {
+        let record = RecordHash(event.record_hash);
+        let mut positions = Vec::new();
+        for lane in lane::lanes(&self.index.slab, self.index.lanes_of(record)) {
+            let target = usize::from(lane.target(&self.index.slab).0);
+            if &*self.accounts[target].name == account {
+                positions.extend(lane.iter(&self.index.slab).map(|op| lsn(self.index.slab[op].position())));
+            }
+        }
+        self.walk_history(journal, record, |frame, at| {
+            let target = &frame.records[0].targets[at];
+            match target.last.as_ref().filter(|_| target.account == account) {
+                Some(progress) if progress.seq.0 > event.operation_seq => {
+                    positions.push(Lsn::checked(progress.event).unwrap_or(Lsn::ZERO));
+                    true
+                }
+                Some(progress) => progress.seq.0 != event.operation_seq,
+                None => true,
+            }
+        });
+        positions
+    }
+
+    pub(super) fn dead_letter(&mut self, journal: &mut impl Journal, op: OpIndex) -> Option<DeadLetter> {
+        let mut bytes = Vec::new();
+        journal.read(lsn(self.index.slab[op].position()), &mut bytes).ok()?;
+        let event = codec::decode(&bytes).ok()?;
+        let account = self.accounts[usize::from(self.index.slab[op].target().0)].name.clone();
+        let record = RecordHash(event.record_hash);
+        let seq = OperationSeq(event.operation_seq);
+        let mut letter = DeadLetter {
+            id: OperationId { record, seq },
+            object: event.event.object.to_string(),
+            record_id: record_id(&event).to_owned(),
+            account: account.to_string(),
+            code: None,
+            attempts: Vec::new(),
+            dead_at_ms: event.accepted_at_ms,
+            data: event.event.data.map(|data| data.text().as_bytes().to_vec()).unwrap_or_default(),
+        };
+        self.walk_history(journal, record, |frame, at| {
+            let target = &frame.records[0].targets[at];
+            match target.progress_of(seq).filter(|_| *target.account == *account) {
+                Some(progress) => {
+                    letter.code = progress.reason;
+                    letter.attempts.clone_from(&progress.attempts);
+                    letter.dead_at_ms = progress.updated_at_ms;
+                    false
+                }
+                None => true,
+            }
+        });
+        Some(letter)
+    }
+
+    /// Calls `visit` with a record's state frames, newest first, and the place of the target
+    /// each was written for, until it returns false or the log keeps no more.
+    fn walk_history(
+        &self,
+        journal: &mut impl Journal,
+        record: RecordHash,
+        mut visit: impl FnMut(&StateFrame, usize) -> bool,
+    ) {
+        let mut next = self.index.state_position(record);
+        let mut bytes = Vec::new();
+        for _ in 0..HISTORY_MAX {
+            let Some(at) = next else { return };
+            if journal.read(at, &mut bytes).is_err() {
+                return;
+            }
+            let Ok(frame) = StateFrame::decode(&bytes) else { return };
+            if RecordHash(frame.record).tag() != record.tag() {
+                return;
+            }
+            let targets = frame.records[0].targets.len();
+            let places = match frame.moved {
+                Some(at) => usize::from(at)..usize::from(at) + 1,
+                None => 0..targets,
+            };
+            for place in places {
+                let known = frame.records[0].targets[place].last.is_some();
+                if known && !visit(&frame, place) {
+                    return;
+                }
+            }
+            next = Lsn::checked(frame.previous).filter(|&at| at != Lsn::ZERO);
+        }
+    }
+
+    fn open_standing(&mut self, journal: &mut impl Journal, op: OpIndex) -> Option<Standing> {
+        let mut bytes = Vec::new();
+        let node = &self.index.slab[op];
+        let (node_state, target) = (node.state(), usize::from(node.target().0));
+        journal.read(lsn(node.position()), &mut bytes).ok()?;
+        let event = codec::decode(&bytes).ok()?;
+        let account = self.accounts[target].name.clone();
+        let record = RecordHash(event.record_hash);
+        let seq = OperationSeq(event.operation_seq);
+        let states = self.states_of(journal, record, &event.event.object, record_id(&event));
+        let known = states.as_ref().and_then(|states| states.target(&account));
+        let progress = known.and_then(|known| known.progress_of(seq));
+        let (state, reason) = self.live_state(target, node_state, progress);
+        Some(Standing {
+            id: OperationId { record, seq },
+            object: event.event.object.to_string(),
+            record_id: record_id(&event).to_owned(),
+            operation: event.event.operation.as_str(),
+            account: account.to_string(),
+            state,
+            reason,
+            attempts: progress.map(|progress| progress.attempts.clone()).unwrap_or_default(),
+            burnt: progress.map_or(0, |progress| progress.burnt),
+            remote_id: known.and_then(|known| known.link.remote_id()).map(str::to_owned),
+            accepted_at_ms: event.accepted_at_ms,
+            updated_at_ms: progress.map_or(event.accepted_at_ms, |progress| progress.updated_at_ms),
+            result: Vec::new(),
+        })
+    }
+
+    fn live_state(&self, account: usize, node: OpState, progress: Option<&Progress>) -> (State, Option<Reason>) {
+        let account = &self.accounts[account];
+        match node {
+            OpState::Waiting => (State::Waiting, Some(Reason::Order)),
+            OpState::InFlight => (State::InFlight, None),
+            OpState::Backoff => {
+                (progress.map_or(State::Retrying, |progress| progress.state), Some(Reason::Backoff))
+            }
+            OpState::Scheduled => (State::Waiting, Some(Reason::Scheduled)),
+            OpState::Paused => (State::Waiting, Some(Reason::Paused)),
+            OpState::Dead => (State::Failed, progress.and_then(|progress| progress.reason)),
+            OpState::Ready if account.paused => (State::Waiting, Some(Reason::Paused)),
+            OpState::Ready if account.plan.is_none() => (State::Waiting, Some(Reason::NoAccount)),
+            OpState::Ready => match account.gate {
+                Gate::Held { reason: HoldReason::Unauthorized, .. } => (State::Waiting, Some(Reason::Auth)),
+                Gate::Held { reason: HoldReason::Throttled, .. } => (State::Waiting, Some(Reason::Quota)),
+                Gate::Held { .. } | Gate::Probe if account.id.is_some() => {
+                    (State::Waiting, Some(Reason::Breaker))
+                }
+                _ if account.may_start() || account.slots == 0 => (State::Queued, None),
+                _ => (State::Waiting, Some(Reason::Quota)),
+            },
+        }
+    }
+
+    fn states_of(
+        &self,
+        journal: &mut impl Journal,
+        record: RecordHash,
+        object: &str,
+        record_id: &str,
+    ) -> Option<crate::record::RecordState> {
+        let mut bytes = Vec::new();
+        journal.read(self.index.state_position(record)?, &mut bytes).ok()?;
+        let frame = StateFrame::decode(&bytes).ok()?;
+        frame.records.into_iter().find(|state| state.object == object && state.record_id == record_id)
+    }
+
+    /// Adds what only the event knows, while the log keeps it.
+    fn complete(&self, journal: &mut impl Journal, standing: &mut Standing) {
+        if standing.accepted_at_ms != 0 {
+            return;
+        }
+        let mut accepted = None;
+        let mut bytes = Vec::new();
+        self.walk_history(journal, standing.id.record, |frame, at| {
+            let progress = frame.records[0].targets[at].progress_of(standing.id.seq);
+            accepted = progress.map(|progress| Lsn::checked(progress.event).unwrap_or(Lsn::ZERO));
+            accepted.is_none()
+        });
+        if let Some(at) = accepted
+            && journal.read(at, &mut bytes).is_ok()
+            && let Ok(event) = codec::decode(&bytes)
+            && event.operation_seq == standing.id.seq.0
+        {
+            standing.accepted_at_ms = event.accepted_at_ms;
+        }
+    }
+}
+
+fn record_id<'a>(event: &'a AcceptedEvent<'_>) -> &'a str {
+    event.event.record_id.as_deref().unwrap_or_default()
+}
+
+fn standing(
+    record: RecordHash,
+    state: &crate::record::RecordState,
+    account: &str,
+    link: &Link,
+    progress: &Progress,
+) -> Standing {
+    Standing {
+        id: OperationId { record, seq: progress.seq },
+        object: state.object.clone(),
+        record_id: state.record_id.clone(),
+        operation: Operation::ALL.get(usize::from(progress.operation)).map_or("UNKNOWN", |operation| operation.as_str()),
+        account: account.to_owned(),
+        state: progress.state,
+        reason: progress.reason,
+        attempts: progress.attempts.clone(),
+        burnt: progress.burnt,
+        remote_id: link.remote_id().map(str::to_owned),
+        accepted_at_ms: 0,
+        updated_at_ms: progress.updated_at_ms,
+        result: progress.result.clone(),
+    }
+}

@@ -1,0 +1,146 @@
+//! `/__mock/…`: what the account counted, and changing its faults and limits while it runs.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+use crate::account::Account;
+use crate::exchange::{Reply, Request};
+use crate::operation::query_value;
+
+/// Calls in one page of the journal unless `?limit=` asks for another number.
+pub const PAGE_CALLS: usize = 10_000;
+
+/// Calls in one page at most: some 60 MB with bodies of 400 bytes.
+pub const PAGE_CALLS_MAX: usize = 100_000;
+
+/// Answers a request for `/__mock/…`; `None` when the request is for the account itself. These
+/// requests count against no limit and are not in the journal.
+pub fn answer(account: &mut Account, now: Duration, request: &Request<'_>) -> Option<Reply> {
+    let (path, query) = request
+        .target
+        .split_once('?')
+        .unwrap_or((request.target, ""));
+    let page = path.strip_prefix("/__mock/")?;
+    let reply = match (request.method.as_str(), page) {
+        ("GET", "journal") => journal(account, query),
+        ("GET", "violations") => Ok(violations(account)),
+        ("GET", "records") => records(account, query),
+        ("POST", "fault") => fault(account, now, &request.body),
+        ("POST", "limit") => limit(account, &request.body),
+        (_, "journal" | "violations" | "records" | "fault" | "limit") => {
+            Err(Reply::error(405, "this path does not take this method"))
+        }
+        _ => Err(Reply::error(
+            404,
+            "there are journal, violations, records, fault and limit",
+        )),
+    };
+    Some(reply.unwrap_or_else(|refused| refused))
+}
+
+/// `next` is the `after` of the next page, null when this page ends with the latest call.
+fn journal(account: &Account, query: &str) -> Result<Reply, Reply> {
+    let after = number(query, "after")?.unwrap_or(0).min(u64::MAX - 1);
+    let limit = number(query, "limit")?.and_then(|limit| usize::try_from(limit).ok());
+    let limit = limit.unwrap_or(PAGE_CALLS).clamp(1, PAGE_CALLS_MAX);
+    let journal = account.journal();
+    let mut calls = journal.after(after).peekable();
+    let mut page = String::from("{\"calls\":[");
+    let mut last = None;
+    while let Some(call) = calls.next_if(|_| last.is_none_or(|(taken, _)| taken < limit)) {
+        if last.is_some() {
+            page.push(',');
+        }
+        page.push_str(&journal.render(call));
+        last = Some((last.map_or(1, |(taken, _)| taken + 1), call.seq));
+    }
+    let next = last.filter(|_| calls.peek().is_some()).map(|(_, seq)| seq);
+    page.push_str("],\"next\":");
+    page.push_str(&json!(next).to_string());
+    page.push('}');
+    Ok(Reply::rendered(200, page))
+}
+
+fn violations(account: &Account) -> Reply {
+    let counted = account.violations();
+    let by_limit: Map<String, Value> = counted
+        .by_limit
+        .into_iter()
+        .map(|(name, count)| (name, count.into()))
+        .collect();
+    let shown = json!({
+        "total": counted.total,
+        "by_limit": by_limit,
+        "duplicate_creates": counted.duplicate_creates,
+        "overlaps": counted.overlaps,
+    });
+    Reply::json(200, &shown)
+}
+
+fn records(account: &Account, query: &str) -> Result<Reply, Reply> {
+    let wanted = query_value(query, "object")?;
+    let shown: Vec<Value> = account
+        .records()
+        .filter(|(object, ..)| wanted.as_ref().is_none_or(|wanted| wanted == object))
+        .map(|(object, id, record)| {
+            json!({
+                "object": object,
+                "id": id.to_string(),
+                "external_id": record.external_id,
+                "fields": record.fields,
+            })
+        })
+        .collect();
+    Ok(Reply::json(200, &json!({ "records": shown })))
+}
+
+/// With `for_ms` the faults are laid over the standing ones from now on; without, they replace
+/// them.
+fn fault(account: &mut Account, now: Duration, body: &[u8]) -> Result<Reply, Reply> {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Body {
+        fault: String,
+        for_ms: Option<u64>,
+    }
+    let Body { fault, for_ms } = parse(body)?;
+    let faults = fault.parse().map_err(|error| refused(&error))?;
+    match for_ms {
+        Some(for_ms) => account
+            .add_faults(now, Duration::from_millis(for_ms), faults)
+            .map_err(|error| refused(&error))?,
+        None => account.replace_faults(&faults),
+    }
+    Ok(Reply::empty(204))
+}
+
+fn limit(account: &mut Account, body: &[u8]) -> Result<Reply, Reply> {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Body {
+        limits: Vec<String>,
+    }
+    let Body { limits } = parse(body)?;
+    let limits = limits
+        .iter()
+        .map(|limit| limit.parse())
+        .collect::<Result<_, _>>();
+    account.replace_limits(limits.map_err(|error| refused(&error))?);
+    Ok(Reply::empty(204))
+}
+
+fn parse<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Reply> {
+    serde_json::from_slice(body).map_err(|error| refused(&error))
+}
+
+fn refused(error: &dyn std::error::Error) -> Reply {
+    Reply::error(400, &error.to_string())
+}
+
+fn number(query: &str, name: &str) -> Result<Option<u64>, Reply> {
+    let value = query_value(query, name)?;
+    let parsed = value.map(|value| value.parse()).transpose();
+    parsed.map_err(|_| Reply::error(400, &format!("{name} must be a number")))
+}

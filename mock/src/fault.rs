@@ -1,0 +1,348 @@
+//! Faults an account can show, and the seeded dice that decide on each call.
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use crate::duration::{self, DurationError};
+
+/// A fault with a chance per call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// `reset_before`: the connection is reset, nothing was applied.
+    ResetBefore,
+    /// `reset_after`: the call is applied, then the connection is reset.
+    ResetAfter,
+    /// `401`: the credentials are refused.
+    Unauthorized,
+    /// `429`: throttled although no limit is exceeded, as when another client shares the account.
+    Throttled,
+    /// `5xx`: 500, 502, 503 or 504, nothing was applied.
+    ServerError,
+    /// `5xx_after`: the same answer, but the call was applied.
+    ServerErrorAfter,
+    /// `garbage`: applied, answered 200 with a page of HTML.
+    Garbage,
+    /// `late`: applied only when the answer is due, whether or not the caller still waits.
+    Late,
+    /// `slow`: answered `slow_for` later than other calls.
+    Slow,
+    /// `missing`: a record of a batch is applied but absent from the results (chance per record).
+    Missing,
+    /// `shuffle`: the results of a batch come in reverse order.
+    Shuffle,
+}
+
+impl Fault {
+    const ALL: [Self; 11] = [
+        Self::ResetBefore,
+        Self::ResetAfter,
+        Self::Unauthorized,
+        Self::Throttled,
+        Self::ServerError,
+        Self::ServerErrorAfter,
+        Self::Garbage,
+        Self::Late,
+        Self::Slow,
+        Self::Missing,
+        Self::Shuffle,
+    ];
+
+    /// The name it is set by.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::ResetBefore => "reset_before",
+            Self::ResetAfter => "reset_after",
+            Self::Unauthorized => "401",
+            Self::Throttled => "429",
+            Self::ServerError => "5xx",
+            Self::ServerErrorAfter => "5xx_after",
+            Self::Garbage => "garbage",
+            Self::Late => "late",
+            Self::Slow => "slow",
+            Self::Missing => "missing",
+            Self::Shuffle => "shuffle",
+        }
+    }
+}
+
+/// Settings as typed: `5xx=0.05,reset_before=0.01,latency=50ms`. What is not named stays as it is.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct FaultSpec {
+    settings: Vec<Setting>,
+}
+
+impl FaultSpec {
+    /// These settings, then the other's on top.
+    pub fn extend(&mut self, other: Self) {
+        self.settings.extend(other.settings);
+    }
+}
+
+#[derive(Debug, Clone, PartialEq)]
+enum Setting {
+    Chance(Fault, f64),
+    Latency(Duration),
+    Jitter(Duration),
+    SlowFor(Duration),
+    Stale(Duration),
+    RetryAfter(Duration),
+    Poison(String),
+}
+
+/// Why a text does not set faults.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum FaultError {
+    /// A part without `=`.
+    #[error("`{0}` is not NAME=VALUE")]
+    Shape(String),
+    /// A chance outside 0 to 1.
+    #[error("`{0}` wants a chance from 0 to 1")]
+    Chance(String),
+    /// A fault this account does not know.
+    #[error(
+        "unknown fault `{0}`: chances are reset_before, reset_after, 401, 429, 5xx, 5xx_after, \
+         garbage, late, slow, missing, shuffle; durations latency, jitter, slow_for, stale, \
+         retry_after; and poison=PREFIX"
+    )]
+    Unknown(String),
+    /// The value is no duration.
+    #[error("the fault's value")]
+    Duration(#[from] DurationError),
+}
+
+impl FromStr for FaultSpec {
+    type Err = FaultError;
+
+    fn from_str(text: &str) -> Result<Self, FaultError> {
+        let parts = text
+            .split(',')
+            .map(str::trim)
+            .filter(|part| !part.is_empty());
+        let settings = parts.map(Setting::from_str).collect::<Result<_, _>>()?;
+        Ok(Self { settings })
+    }
+}
+
+impl FromStr for Setting {
+    type Err = FaultError;
+
+    fn from_str(part: &str) -> Result<Self, FaultError> {
+        let (name, value) = part
+            .split_once('=')
+            .ok_or_else(|| FaultError::Shape(part.to_owned()))?;
+        if let Some(fault) = Fault::ALL.into_iter().find(|fault| fault.name() == name) {
+            let chance = value
+                .parse()
+                .ok()
+                .filter(|chance| (0.0..=1.0).contains(chance));
+            let chance = chance.ok_or_else(|| FaultError::Chance(part.to_owned()))?;
+            return Ok(Self::Chance(fault, chance));
+        }
+        Ok(match name {
+            "latency" => Self::Latency(duration::parse(value)?),
+            "jitter" => Self::Jitter(duration::parse(value)?),
+            "slow_for" => Self::SlowFor(duration::parse(value)?),
+            "stale" => Self::Stale(duration::parse(value)?),
+            "retry_after" => Self::RetryAfter(duration::parse(value)?),
+            "poison" => Self::Poison(value.to_owned()),
+            _ => return Err(FaultError::Unknown(name.to_owned())),
+        })
+    }
+}
+
+/// Faults in force at one moment.
+#[derive(Debug, Clone)]
+pub(crate) struct Faults {
+    chances: [f64; Fault::ALL.len()],
+    /// Every answer takes this long.
+    latency: Duration,
+    /// And up to this much longer, evenly spread.
+    jitter: Duration,
+    slow_for: Duration,
+    /// For this long after its creation a look-up does not find a record.
+    pub(crate) stale: Duration,
+    /// What an injected 429 asks for.
+    pub(crate) retry_after: Duration,
+    /// Writes to records whose external id starts so are refused for good.
+    poison: Option<String>,
+}
+
+impl Default for Faults {
+    fn default() -> Self {
+        Self {
+            chances: [0.0; Fault::ALL.len()],
+            latency: Duration::ZERO,
+            jitter: Duration::ZERO,
+            slow_for: Duration::from_secs(5),
+            stale: Duration::ZERO,
+            retry_after: Duration::from_secs(1),
+            poison: None,
+        }
+    }
+}
+
+impl Faults {
+    /// Lays settings over these.
+    pub(crate) fn apply(&mut self, spec: &FaultSpec) {
+        for setting in &spec.settings {
+            match setting {
+                Setting::Chance(fault, chance) => self.chances[*fault as usize] = *chance,
+                Setting::Latency(latency) => self.latency = *latency,
+                Setting::Jitter(jitter) => self.jitter = *jitter,
+                Setting::SlowFor(slow_for) => self.slow_for = *slow_for,
+                Setting::Stale(stale) => self.stale = *stale,
+                Setting::RetryAfter(after) => self.retry_after = *after,
+                Setting::Poison(prefix) if prefix.is_empty() => self.poison = None,
+                Setting::Poison(prefix) => self.poison = Some(prefix.clone()),
+            }
+        }
+    }
+
+    pub(crate) fn strikes(&self, fault: Fault, roll: Roll) -> bool {
+        roll.chance(fault) < self.chances[fault as usize]
+    }
+
+    /// How long the call with this roll takes.
+    pub(crate) fn delay(&self, roll: Roll) -> Duration {
+        let slow = if self.strikes(Fault::Slow, roll) {
+            self.slow_for
+        } else {
+            Duration::ZERO
+        };
+        self.latency + self.jitter.mul_f64(roll.spread()) + slow
+    }
+
+    pub(crate) fn poisons(&self, external_id: &str) -> bool {
+        self.poison
+            .as_ref()
+            .is_some_and(|prefix| external_id.starts_with(prefix.as_str()))
+    }
+}
+
+/// The dice of one call. Each question has its own stream, so that the answer to one does not
+/// depend on which other faults are switched on.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Roll {
+    base: u64,
+}
+
+impl Roll {
+    pub(crate) fn of_call(seed: u64, seq: u64) -> Self {
+        Self {
+            base: mix(seed ^ mix(seq)),
+        }
+    }
+
+    /// The dice for the `index`-th record of a batch.
+    pub(crate) fn of_record(self, index: usize) -> Self {
+        Self {
+            base: mix(self.base ^ mix(!(index as u64))),
+        }
+    }
+
+    fn chance(self, fault: Fault) -> f64 {
+        unit(mix(self.base ^ (fault as u64 + 1)))
+    }
+
+    fn spread(self) -> f64 {
+        unit(mix(self.base ^ 0x100))
+    }
+
+    pub(crate) fn server_error(self) -> u16 {
+        const STATUSES: [u16; 4] = [500, 502, 503, 504];
+        STATUSES[(mix(self.base ^ 0x101) % 4) as usize]
+    }
+}
+
+/// The finalizer of SplitMix64 (Steele, Lea, Flood: Fast splittable pseudorandom number
+/// generators, 2014): one step from a counter to well-spread bits.
+fn mix(counter: u64) -> u64 {
+    let z = counter.wrapping_add(0x9E37_79B9_7F4A_7C15);
+    let z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    let z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    z ^ (z >> 31)
+}
+
+/// 53 bits of fraction: from 0 up to, not including, 1.
+fn unit(bits: u64) -> f64 {
+    (bits >> 11) as f64 / (1_u64 << 53) as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn faults(text: &str) -> Faults {
+        let mut faults = Faults::default();
+        faults.apply(&text.parse().unwrap());
+        faults
+    }
+
+    #[test]
+    fn the_example_of_the_help_text_is_read() {
+        let faults = faults("5xx=0.05,reset_before=0.01,reset_after=0.02,latency=50ms");
+        assert_eq!(faults.chances[Fault::ServerError as usize], 0.05);
+        assert_eq!(faults.chances[Fault::ResetAfter as usize], 0.02);
+        assert_eq!(faults.latency, Duration::from_millis(50));
+    }
+
+    #[test]
+    fn what_is_no_fault_is_refused_by_name() {
+        assert_eq!(
+            "6xx=1".parse::<FaultSpec>(),
+            Err(FaultError::Unknown("6xx".into()))
+        );
+        assert_eq!(
+            "5xx".parse::<FaultSpec>(),
+            Err(FaultError::Shape("5xx".into()))
+        );
+        for text in ["5xx=1.5", "5xx=-0.1", "5xx=x", "5xx=NaN"] {
+            assert_eq!(
+                text.parse::<FaultSpec>(),
+                Err(FaultError::Chance(text.into()))
+            );
+        }
+        assert!(matches!(
+            "latency=5".parse::<FaultSpec>(),
+            Err(FaultError::Duration(_))
+        ));
+    }
+
+    #[test]
+    fn every_fault_has_its_own_place_in_the_table() {
+        for (place, fault) in Fault::ALL.into_iter().enumerate() {
+            assert_eq!(fault as usize, place, "{}", fault.name());
+        }
+    }
+
+    #[test]
+    fn a_fault_strikes_as_often_as_its_chance() {
+        let faults = faults("5xx=0.05,429=1,reset_after=0");
+        let count = |fault| {
+            (0..100_000)
+                .filter(|seq| faults.strikes(fault, Roll::of_call(7, *seq)))
+                .count()
+        };
+        let errors = count(Fault::ServerError);
+        assert!(
+            (4_700..5_300).contains(&errors),
+            "{errors} of 100,000 at 5 %"
+        );
+        assert_eq!(count(Fault::Throttled), 100_000);
+        assert_eq!(count(Fault::ResetAfter), 0);
+    }
+
+    #[test]
+    fn one_fault_does_not_move_another() {
+        let alone = faults("5xx=0.3");
+        let beside = faults("5xx=0.3,reset_before=0.5,latency=1ms");
+        for seq in 0..1_000 {
+            let roll = Roll::of_call(3, seq);
+            assert_eq!(
+                alone.strikes(Fault::ServerError, roll),
+                beside.strikes(Fault::ServerError, roll)
+            );
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! Writes that are open now, by record: two at a time for one record is an overlap.
+
+use std::collections::BTreeMap;
+
+use crate::operation::{BatchRecord, ExternalId, Operation};
+use crate::store::Store;
+
+/// How many open writes each record has.
+#[derive(Debug, Default)]
+pub(crate) struct OpenWrites {
+    open: BTreeMap<RecordKey, u32>,
+    overlaps: u64,
+}
+
+/// A record by its external id, or by its id when the account knows no other name for it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct RecordKey {
+    object: String,
+    name: RecordName,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum RecordName {
+    ExternalId(String),
+    Id(String),
+}
+
+impl RecordKey {
+    /// The records an operation writes to; a record named twice in a batch is there twice.
+    pub(crate) fn written_by(operation: &Operation, store: &Store) -> Vec<Self> {
+        let object = operation.object();
+        let by_external_id = |external_id: &str| Self {
+            object: object.to_owned(),
+            name: RecordName::ExternalId(external_id.to_owned()),
+        };
+        let by_id = |id: &str| {
+            let record = store.read(object, id);
+            let external_id = record.and_then(|(_, record)| record.external_id.as_deref());
+            external_id.map_or_else(
+                || Self {
+                    object: object.to_owned(),
+                    name: RecordName::Id(id.to_owned()),
+                },
+                by_external_id,
+            )
+        };
+        match operation {
+            Operation::Create { external_id, .. } => external_id
+                .as_deref()
+                .map(by_external_id)
+                .into_iter()
+                .collect(),
+            Operation::Upsert { external_id, .. } => vec![by_external_id(external_id)],
+            Operation::Update { id, .. } | Operation::Delete { id, .. } => vec![by_id(id)],
+            Operation::Read { .. } | Operation::LookUp { .. } => Vec::new(),
+            Operation::Batch { records, .. } => {
+                let key = |BatchRecord {
+                               external_id: ExternalId(id),
+                               ..
+                           }: &_| by_external_id(id);
+                records.iter().map(key).collect()
+            }
+        }
+    }
+
+    /// The external id, when the record has one.
+    pub(crate) fn external_id(&self) -> Option<&str> {
+        match &self.name {
+            RecordName::ExternalId(external_id) => Some(external_id),
+            RecordName::Id(_) => None,
+        }
+    }
+}
+
+impl OpenWrites {
+    pub(crate) fn open(&mut self, keys: &[RecordKey]) {
+        for key in keys {
+            match self.open.get_mut(key) {
+                Some(count) => {
+                    *count += 1;
+                    self.overlaps += 1;
+                }
+                None => {
+                    self.open.insert(key.clone(), 1);
+                }
+            }
+        }
+    }
+
+    pub(crate) fn close(&mut self, keys: &[RecordKey]) {
+        for key in keys {
+            let Some(count) = self.open.get_mut(key) else {
+                continue;
+            };
+            *count -= 1;
+            if *count == 0 {
+                self.open.remove(key);
+            }
+        }
+    }
+
+    /// Writes that began while another to the same record was open.
+    pub(crate) fn overlaps(&self) -> u64 {
+        self.overlaps
+    }
+}

@@ -1,0 +1,222 @@
+//! One provider account: where, as whom, and over which connections.
+
+use std::cell::RefCell;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{BufMut as _, Bytes, BytesMut};
+use engine::provider::{Method, NotSent, Request, SendFailure};
+use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE, HOST, USER_AGENT};
+use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderName, HeaderValue, Uri};
+use http_body_util::Full;
+use rustls::ClientConfig;
+use rustls_pki_types::ServerName;
+use thiserror::Error;
+
+use super::authorization::{IDEMPOTENCY_KEY, REQUEST_ID, TRACEPARENT};
+use super::connection::HttpRequest;
+use super::pool::Pool;
+use super::resolver::Resolver;
+use super::{AddressPolicy, Authorization, AuthorizationError, Origin, tls};
+
+/// An account's side of the client. Accounts share nothing, so that a slow provider holds up none
+/// but itself.
+pub struct Account {
+    origin: Origin,
+    timeout: Duration,
+    addresses: AddressPolicy,
+    /// `None` for plain HTTP.
+    tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
+    resolver: Resolver,
+    pool: Pool,
+    headers: RefCell<Headers>,
+}
+
+/// What an account is made of; secrets resolved.
+#[derive(Debug, Clone)]
+pub struct AccountSettings {
+    /// From `base_url`.
+    pub origin: Origin,
+    /// Which of its addresses may be called.
+    pub addresses: AddressPolicy,
+    /// Credentials.
+    pub authorization: Authorization,
+    /// PEM file of certificates to trust beside the public ones.
+    pub ca_file: Option<PathBuf>,
+    /// Connections open at once, at least 1; `max_in_flight` makes it the bound of waiting calls too.
+    pub connections_max: usize,
+    /// For each call in total.
+    pub timeout: Duration,
+}
+
+/// Why an account cannot be set up. Nothing was changed.
+#[derive(Debug, Error)]
+pub enum AccountError {
+    /// Its credentials cannot be sent.
+    #[error(transparent)]
+    Authorization(#[from] AuthorizationError),
+    /// Its CA file cannot be used.
+    #[error("CA file {path}")]
+    CaFile {
+        /// Of the file.
+        path: PathBuf,
+        /// What is wrong with it.
+        #[source]
+        source: io::Error,
+    },
+    /// TLS needs a name or an address to check the certificate against.
+    #[error("`{0}` is not a name that a certificate can have")]
+    ServerName(String),
+}
+
+impl Account {
+    pub(crate) fn new(
+        settings: AccountSettings,
+        public: &Arc<ClientConfig>,
+    ) -> Result<Account, AccountError> {
+        let origin = settings.origin;
+        let tls = if origin.is_tls() {
+            let config = match settings.ca_file {
+                Some(path) => tls::roots_with(&path)
+                    .map_err(|source| AccountError::CaFile { path, source })?,
+                None => Arc::clone(public),
+            };
+            let name = ServerName::try_from(origin.host().to_owned())
+                .map_err(|_| AccountError::ServerName(origin.host().to_owned()))?;
+            Some((config, name))
+        } else {
+            None
+        };
+        let mut headers = Headers::new(&origin);
+        headers.authorize(&settings.authorization)?;
+        Ok(Account {
+            resolver: Resolver::new(origin.host(), origin.port()),
+            pool: Pool::new(settings.connections_max.max(1)),
+            origin,
+            timeout: settings.timeout,
+            addresses: settings.addresses,
+            tls,
+            headers: RefCell::new(headers),
+        })
+    }
+
+    /// Calls from now on use these credentials; those under way keep theirs.
+    pub fn authorize(&self, authorization: &Authorization) -> Result<(), AuthorizationError> {
+        self.headers.borrow_mut().authorize(authorization)
+    }
+
+    /// Where requests go.
+    pub fn origin(&self) -> &Origin {
+        &self.origin
+    }
+
+    /// Connections that wait for a call.
+    pub fn idle_connections(&self) -> usize {
+        self.pool.idle_connections()
+    }
+
+    pub(crate) fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
+    pub(crate) fn addresses(&self) -> &AddressPolicy {
+        &self.addresses
+    }
+
+    pub(crate) fn tls(&self) -> Option<&(Arc<ClientConfig>, ServerName<'static>)> {
+        self.tls.as_ref()
+    }
+
+    pub(crate) fn resolver(&self) -> &Resolver {
+        &self.resolver
+    }
+
+    pub(crate) fn pool(&self) -> &Pool {
+        &self.pool
+    }
+
+    /// `request` as this account sends it.
+    pub(crate) fn http_request(&self, request: &Request) -> Result<HttpRequest, SendFailure> {
+        let unsendable = |what: &str| SendFailure::BeforeSent {
+            cause: NotSent::Unsendable,
+            detail: format!("{what} cannot be sent over HTTP"),
+        };
+        let base_path = self.origin.base_path();
+        let mut path = BytesMut::with_capacity(base_path.len() + request.path_and_query.len());
+        path.put_slice(base_path.as_bytes());
+        path.put_slice(request.path_and_query.as_bytes());
+        let path =
+            PathAndQuery::from_maybe_shared(path.freeze()).map_err(|_| unsendable("the path"))?;
+        let value =
+            |text: &str, what: &str| HeaderValue::from_str(text).map_err(|_| unsendable(what));
+
+        let mut http_request = http::Request::new(Full::new(request.body.clone()));
+        *http_request.method_mut() = match request.method {
+            Method::Get => http::Method::GET,
+            Method::Post => http::Method::POST,
+            Method::Put => http::Method::PUT,
+            Method::Patch => http::Method::PATCH,
+            Method::Delete => http::Method::DELETE,
+        };
+        *http_request.uri_mut() = Uri::from(path);
+        let mut headers = self.headers.borrow().block.clone();
+        if !request.body.is_empty() {
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        }
+        if let Some(key) = &request.idempotency_key {
+            headers.insert(IDEMPOTENCY_KEY, value(key, "the idempotency key")?);
+        }
+        if !request.request_id.is_empty() {
+            headers.insert(REQUEST_ID, value(&request.request_id, "the request id")?);
+        }
+        if let Some(traceparent) = &request.traceparent {
+            headers.insert(TRACEPARENT, value(traceparent, "the traceparent")?);
+        }
+        *http_request.headers_mut() = headers;
+        Ok(http_request)
+    }
+}
+
+/// What every request of the account carries, made once.
+struct Headers {
+    block: HeaderMap,
+    /// Where the credentials are, to take them out again.
+    credentials: Option<HeaderName>,
+}
+
+impl Headers {
+    fn new(origin: &Origin) -> Headers {
+        // The block and what a request adds to it, so that adding does not grow it.
+        let mut block = HeaderMap::with_capacity(12);
+        block.insert(HOST, origin.authority().clone());
+        block.insert(
+            USER_AGENT,
+            HeaderValue::from_static(concat!("syncline/", env!("CARGO_PKG_VERSION"))),
+        );
+        block.insert(ACCEPT, HeaderValue::from_static("application/json"));
+        // A compressed body would have to be unpacked to be bounded.
+        block.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        Headers {
+            block,
+            credentials: None,
+        }
+    }
+
+    fn authorize(&mut self, authorization: &Authorization) -> Result<(), AuthorizationError> {
+        let header = authorization.header()?;
+        if let Some(name) = self.credentials.take() {
+            self.block.remove(name);
+        }
+        if let Some((name, value)) = header {
+            self.block.insert(&name, value);
+            self.credentials = Some(name);
+        }
+        Ok(())
+    }
+}
+
+/// Body of every request.
+pub(crate) type RequestBody = Full<Bytes>;

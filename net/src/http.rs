@@ -1,0 +1,119 @@
+//! The HTTP API: events in, and everything an operator asks.
+
+mod accounts;
+mod backend;
+mod body;
+mod dead_letters;
+mod founding;
+mod operations;
+mod origin;
+mod probes;
+mod problem;
+mod server;
+mod split;
+mod sync;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::middleware;
+use axum::routing::{any, get, post};
+
+pub use backend::Backend;
+pub use body::{BODY_BYTES_MAX, EVENT_BYTES_MAX};
+pub use server::{HttpLimits, serve};
+
+use origin::AllowedHosts;
+use problem::Problem;
+
+/// What every handler gets.
+struct Api<B> {
+    backend: Arc<B>,
+    limits: HttpLimits,
+}
+
+// Not derived: a derive would ask `B: Clone`.
+impl<B> Clone for Api<B> {
+    fn clone(&self) -> Api<B> {
+        Api {
+            backend: Arc::clone(&self.backend),
+            limits: self.limits,
+        }
+    }
+}
+
+fn router<B: Backend>(backend: Arc<B>, limits: HttpLimits, hosts: Arc<AllowedHosts>) -> Router {
+    let api = Api { backend, limits };
+    Router::new()
+        .route("/v1/sync", post(sync::submit::<B>))
+        .route("/v1/sync/", post(sync::submit::<B>))
+        .route("/v1/sync/status/{record_id}", get(sync::status::<B>))
+        .route("/v1/sync/retry/{record_id}", post(sync::retry::<B>))
+        .route("/v1/operations", get(operations::list::<B>))
+        .route("/v1/operations/{id}", get(operations::show::<B>))
+        .route("/v1/dlq", get(dead_letters::list::<B>))
+        .route("/v1/dlq/retry", post(dead_letters::retry::<B>))
+        .route(
+            "/v1/dlq/{id}",
+            get(dead_letters::show::<B>)
+                .delete(dead_letters::drop_one::<B>)
+                .patch(unavailable),
+        )
+        .route("/v1/pause", post(accounts::pause::<B>))
+        .route("/v1/resume", post(accounts::resume::<B>))
+        .route("/v1/providers", get(accounts::list::<B>).post(unavailable))
+        .route(
+            "/v1/providers/{name}",
+            get(accounts::show::<B>).delete(unavailable),
+        )
+        .route("/v1/providers/{name}/status", get(accounts::status::<B>))
+        .route("/livez", get(probes::live))
+        .route("/readyz", get(probes::ready::<B>))
+        .route("/health", get(probes::health::<B>))
+        .route("/metrics", get(probes::metrics::<B>))
+        .route("/metrics/prometheus", get(probes::metrics::<B>))
+        .route("/metrics/queue", get(probes::queue::<B>))
+        .route("/sync", post(founding::submit::<B>))
+        .route("/sync/status/{operation_id}", get(founding::status::<B>))
+        .route(
+            "/providers",
+            get(founding::providers::<B>).post(unavailable),
+        )
+        .route("/providers/{name}/status", get(accounts::status::<B>))
+        .merge(not_available())
+        .fallback(async || Problem::not_found("no such path"))
+        .method_not_allowed_fallback(async || Problem::method_not_allowed())
+        // The body's size and time are bounded where it is read.
+        .layer(DefaultBodyLimit::disable())
+        .layer(middleware::from_fn_with_state(
+            hosts,
+            origin::refuse_foreign,
+        ))
+        .with_state(api)
+}
+
+/// Paths of the contract that this version does not answer: told apart from
+/// paths that are nobody's, so that a client sees which of the two it is.
+fn not_available<S: Clone + Send + Sync + 'static>() -> Router<S> {
+    const PATHS: [&str; 11] = [
+        "/v1/explain/{record_id}",
+        "/v1/sync/config-override",
+        "/v1/sync/rules",
+        "/v1/conflicts",
+        "/v1/conflicts/{id}/resolve",
+        "/v1/records/{record_id}",
+        "/v1/webhooks/{provider}",
+        "/providers/{name}",
+        "/openapi.json",
+        "/docs",
+        "/",
+    ];
+    PATHS.into_iter().fold(Router::new(), |router, path| {
+        router.route(path, any(unavailable))
+    })
+}
+
+async fn unavailable() -> Problem {
+    Problem::not_available()
+}

@@ -1,0 +1,143 @@
+//! `/v1/providers`, `/v1/pause`, `/v1/resume`: accounts, and holding them.
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, State};
+use axum::response::{IntoResponse, Response};
+use engine::view::{AccountStatus, AccountView, Hold, OpenOperations};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::Api;
+use super::backend::Backend;
+use super::body;
+use super::problem::Problem;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct HoldRequest {
+    provider: Option<String>,
+    object: Option<String>,
+    record_id: Option<String>,
+}
+
+pub(super) async fn list<B: Backend>(State(api): State<Api<B>>) -> Response {
+    let accounts: Vec<Value> = api.backend.accounts().iter().map(account_json).collect();
+    Json(json!({ "providers": accounts })).into_response()
+}
+
+pub(super) async fn show<B: Backend>(
+    State(api): State<Api<B>>,
+    name: Result<Path<String>, PathRejection>,
+) -> Result<Response, Problem> {
+    let Path(name) = name?;
+    let accounts = api.backend.accounts();
+    match accounts.iter().find(|account| account.name == name) {
+        Some(account) => Ok(Json(account_json(account)).into_response()),
+        None => Err(unknown_account(&name)),
+    }
+}
+
+pub(super) async fn status<B: Backend>(
+    State(api): State<Api<B>>,
+    name: Result<Path<String>, PathRejection>,
+) -> Result<Response, Problem> {
+    let Path(name) = name?;
+    match api.backend.account_status(&name).await? {
+        Some(status) => Ok(Json(status_json(&status)).into_response()),
+        None => Err(unknown_account(&name)),
+    }
+}
+
+pub(super) async fn pause<B: Backend>(
+    State(api): State<Api<B>>,
+    body: Body,
+) -> Result<Response, Problem> {
+    let hold = read_hold(&api, body).await?;
+    api.backend.pause(hold.clone()).await?;
+    Ok(Json(hold_json(&hold, true)).into_response())
+}
+
+pub(super) async fn resume<B: Backend>(
+    State(api): State<Api<B>>,
+    body: Body,
+) -> Result<Response, Problem> {
+    let hold = read_hold(&api, body).await?;
+    api.backend.resume(hold.clone()).await?;
+    Ok(Json(hold_json(&hold, false)).into_response())
+}
+
+async fn read_hold<B: Backend>(api: &Api<B>, body: Body) -> Result<Hold, Problem> {
+    let HoldRequest {
+        provider,
+        object,
+        record_id,
+    } = body::read_json(body, api.limits).await?;
+    Ok(Hold {
+        provider,
+        object,
+        record_id,
+    })
+}
+
+fn hold_json(hold: &Hold, paused: bool) -> Value {
+    json!({
+        "paused": paused,
+        "provider": hold.provider,
+        "object": hold.object,
+        "record_id": hold.record_id,
+    })
+}
+
+fn unknown_account(name: &str) -> Problem {
+    Problem::not_found(format!("no account {name:?} is configured"))
+}
+
+fn account_json(account: &AccountView) -> Value {
+    json!({
+        "name": account.name,
+        "type": account.definition,
+        "base_url": account.base_url,
+        "fold": account.fold,
+        "max_in_flight": account.max_in_flight,
+        "timeout_ms": account.timeout_ms,
+    })
+}
+
+/// An account's status; also an element of `/health`'s `provider_metrics`.
+pub(super) fn status_json(status: &AccountStatus) -> Value {
+    let limits: Vec<Value> = status
+        .limits
+        .iter()
+        .map(|limit| {
+            json!({
+                "name": limit.name,
+                "limit": limit.limit,
+                "used": limit.used,
+                "left": limit.limit.saturating_sub(limit.used),
+                "used_ratio": limit.used_ratio(),
+                "window_ms": limit.window_ms,
+            })
+        })
+        .collect();
+    json!({
+        "name": status.account.name,
+        "type": status.account.definition,
+        "paused": status.paused,
+        "breaker": status.breaker.as_str(),
+        "token": status.auth.as_str(),
+        "queue_depth": status.open.total(),
+        "open": open_json(&status.open),
+        "dead_letters": status.dead_letters,
+        "limits": limits,
+    })
+}
+
+pub(super) fn open_json(open: &OpenOperations) -> Value {
+    open.by_state()
+        .into_iter()
+        .map(|(state, count)| (state.as_str().to_owned(), Value::from(count)))
+        .collect::<serde_json::Map<_, _>>()
+        .into()
+}

@@ -1,0 +1,57 @@
+//! Reads a request's body within its bounds of size and time.
+
+use axum::body::Body;
+use bytes::Bytes;
+use engine::refusal::{Code, Refusal};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use hyper::body::Body as _;
+use serde::de::DeserializeOwned;
+
+use super::problem::Problem;
+use super::server::HttpLimits;
+
+/// Largest body (PRODUCT section 6).
+pub const BODY_BYTES_MAX: usize = 8 << 20;
+/// Largest event (PRODUCT section 6).
+pub const EVENT_BYTES_MAX: usize = 1 << 20;
+
+const _: () = assert!(EVENT_BYTES_MAX <= BODY_BYTES_MAX);
+
+/// The whole body.
+pub(super) async fn read(body: Body, limits: HttpLimits) -> Result<Bytes, Problem> {
+    let too_large = || Problem::too_large(format!("a body has at most {BODY_BYTES_MAX} bytes"));
+    // Told before a byte of it is read, when the length is announced.
+    if body.size_hint().lower() > BODY_BYTES_MAX as u64 {
+        return Err(too_large());
+    }
+    let collected = Limited::new(body, BODY_BYTES_MAX).collect();
+    match tokio::time::timeout(limits.body_timeout, collected).await {
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
+        Ok(Err(_)) => Err(Problem::malformed("the body ended early")),
+        Err(_elapsed) => Err(Problem::body_timeout()),
+    }
+}
+
+/// The whole body as `T`; an empty one reads as `{}`.
+pub(super) async fn read_json<T: DeserializeOwned>(
+    body: Body,
+    limits: HttpLimits,
+) -> Result<T, Problem> {
+    let body = read(body, limits).await?;
+    let text: &[u8] = if body.is_empty() { b"{}" } else { &body };
+    serde_json::from_slice(text).map_err(|error| {
+        let detail = error.to_string();
+        let code = match error.classify() {
+            serde_json::error::Category::Data if detail.starts_with("unknown field") => {
+                Code::UnknownField
+            }
+            serde_json::error::Category::Data if detail.starts_with("missing field") => {
+                Code::MissingField
+            }
+            serde_json::error::Category::Data => Code::InvalidField,
+            _ => Code::Malformed,
+        };
+        Problem::from(Refusal::new(code, detail))
+    })
+}

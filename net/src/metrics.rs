@@ -1,0 +1,249 @@
+//! Counters and histograms that threads write without contention, and a scrape adds up.
+//!
+//! Each thread owns one set of cells and is their only writer, so that counting
+//! is a load and a store, without a lock prefix or a shared cache line. What is
+//! a level rather than a count (open operations, dead letters, breakers, limits)
+//! is not kept here: a scrape asks the engine for it. Labels are accounts,
+//! operations and closed lists; never a record.
+
+mod cells;
+mod histogram;
+mod text;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use engine::event::Operation;
+use engine::refusal::Code;
+use engine::state::{CallClass, State};
+use engine::view::{AccountStatus, BreakerState};
+
+use cells::{Cells, Layout};
+use histogram::{HistogramKind, Totals};
+use text::TextWriter;
+
+/// All metrics of the process. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Metrics {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    accounts: Vec<String>,
+    layout: Layout,
+    /// One a thread that ever wrote. Those whose writer is gone are written on
+    /// by the next one, so their number is that of threads at once.
+    cells: Mutex<Vec<Arc<Cells>>>,
+}
+
+/// One thread's hold on its own cells.
+#[derive(Debug)]
+pub struct MetricsWriter {
+    cells: Arc<Cells>,
+    layout: Layout,
+}
+
+/// An account's place among the labels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct AccountLabel(usize);
+
+impl Metrics {
+    /// Metrics whose `provider` label takes these names.
+    pub fn new(accounts: Vec<String>) -> Metrics {
+        let layout = Layout::new(accounts.len());
+        Metrics {
+            shared: Arc::new(Shared {
+                accounts,
+                layout,
+                cells: Mutex::default(),
+            }),
+        }
+    }
+
+    /// The label of an account; `None` for a name that [`Metrics::new`] was not given.
+    pub fn account(&self, name: &str) -> Option<AccountLabel> {
+        self.shared
+            .accounts
+            .iter()
+            .position(|known| known == name)
+            .map(AccountLabel)
+    }
+
+    /// A writer for the calling thread.
+    pub fn writer(&self) -> MetricsWriter {
+        let layout = self.shared.layout;
+        let mut all = self.all_cells();
+        // `get_mut` also orders the former writer's stores before ours.
+        let free = all
+            .iter_mut()
+            .position(|cells| Arc::get_mut(cells).is_some());
+        let cells = match free {
+            Some(at) => Arc::clone(&all[at]),
+            None => {
+                let cells = Arc::new(Cells::new(&layout));
+                all.push(Arc::clone(&cells));
+                cells
+            }
+        };
+        MetricsWriter { cells, layout }
+    }
+
+    /// Everything in Prometheus' text format; `levels` is what the engine says now.
+    pub fn render(&self, levels: &[AccountStatus]) -> String {
+        let mut totals = vec![0u64; self.shared.layout.len()];
+        for cells in self.all_cells().iter() {
+            cells.add_to(&mut totals);
+        }
+        let mut text = TextWriter::default();
+        self.render_counters(&totals, &mut text);
+        self.render_histograms(&totals, &mut text);
+        render_levels(levels, &mut text);
+        text.finish()
+    }
+
+    fn render_counters(&self, totals: &[u64], text: &mut TextWriter) {
+        let layout = &self.shared.layout;
+        let mut metric = text.counter("syncline_events_accepted_total", "Events taken, durable");
+        metric.sample(&[], totals[layout.accepted()]);
+        let mut metric = text.counter("syncline_events_rejected_total", "Events refused");
+        for code in Code::ALL {
+            metric.sample_above_zero(&[("code", code.as_str())], totals[layout.rejected(*code)]);
+        }
+        let mut metric = text.counter(
+            "syncline_operations_total",
+            "Operations that reached a final state",
+        );
+        for (at, provider) in self.shared.accounts.iter().enumerate() {
+            for operation in Operation::ALL {
+                for outcome in cells::OUTCOMES {
+                    let labels = [
+                        ("provider", provider.as_str()),
+                        ("operation", operation.as_str()),
+                        ("outcome", outcome.as_str()),
+                    ];
+                    let cell = layout.operation(AccountLabel(at), operation, outcome);
+                    metric.sample_above_zero(&labels, cell.map_or(0, |cell| totals[cell]));
+                }
+            }
+        }
+        let mut metric = text.counter("syncline_calls_total", "Calls to providers");
+        for (at, provider) in self.shared.accounts.iter().enumerate() {
+            for class in CallClass::ALL {
+                let labels = [("provider", provider.as_str()), ("class", class.as_str())];
+                let count = totals[layout.call(AccountLabel(at), class)];
+                metric.sample_above_zero(&labels, count);
+            }
+        }
+    }
+
+    fn render_histograms(&self, totals: &[u64], text: &mut TextWriter) {
+        for kind in HistogramKind::ALL {
+            let cells = self.shared.layout.histogram(kind);
+            text.histogram(kind.name(), kind.help(), &Totals::of(kind, &totals[cells]));
+        }
+    }
+
+    fn all_cells(&self) -> MutexGuard<'_, Vec<Arc<Cells>>> {
+        // The list is whole at every instant: a panic elsewhere harms nothing.
+        self.shared
+            .cells
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl MetricsWriter {
+    /// `count` events were taken.
+    pub fn events_accepted(&mut self, count: u64) {
+        self.cells.add(self.layout.accepted(), count);
+    }
+
+    /// `count` events were refused.
+    pub fn events_rejected(&mut self, code: Code, count: u64) {
+        self.cells.add(self.layout.rejected(code), count);
+    }
+
+    /// An operation reached the final state `outcome` at an account. Open
+    /// states are levels and count for nothing here.
+    pub fn operation(&mut self, account: AccountLabel, operation: Operation, outcome: State) {
+        if let Some(cell) = self.layout.operation(account, operation, outcome) {
+            self.cells.add(cell, 1);
+        }
+    }
+
+    /// A call ended after `took`, having carried `records`.
+    pub fn call(
+        &mut self,
+        account: AccountLabel,
+        class: CallClass,
+        took: Duration,
+        records: usize,
+    ) {
+        self.cells.add(self.layout.call(account, class), 1);
+        self.observe(HistogramKind::Call, nanos(took));
+        self.observe(HistogramKind::RecordsPerCall, records as u64);
+    }
+
+    /// From acceptance to the provider's answer that settled it.
+    pub fn end_to_end(&mut self, took: Duration) {
+        self.observe(HistogramKind::EndToEnd, nanos(took));
+    }
+
+    /// One write of the log, synced.
+    pub fn wal_commit(&mut self, took: Duration) {
+        self.observe(HistogramKind::WalCommit, nanos(took));
+    }
+
+    fn observe(&mut self, kind: HistogramKind, value: u64) {
+        let cells = self.layout.histogram(kind);
+        self.cells.add(cells.start + kind.bucket(value), 1);
+        self.cells.add(cells.end - 1, value);
+    }
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+fn render_levels(levels: &[AccountStatus], text: &mut TextWriter) {
+    let mut metric = text.gauge("syncline_operations_open", "Operations that are not final");
+    for level in levels {
+        for (state, count) in level.open.by_state() {
+            let labels = [
+                ("provider", level.account.name.as_str()),
+                ("state", state.as_str()),
+            ];
+            metric.sample(&labels, count);
+        }
+    }
+    let mut metric = text.gauge(
+        "syncline_limit_used_ratio",
+        "Used share of a provider's limit, 0 to 1",
+    );
+    for level in levels {
+        for limit in &level.limits {
+            let labels = [
+                ("provider", level.account.name.as_str()),
+                ("limit", limit.name.as_str()),
+            ];
+            metric.sample(&labels, limit.used_ratio());
+        }
+    }
+    let mut metric = text.gauge("syncline_dead_letters", "Operations given up");
+    for level in levels {
+        metric.sample(&[("provider", &level.account.name)], level.dead_letters);
+    }
+    let mut metric = text.gauge("syncline_breaker_state", "0 closed, 1 half-open, 2 open");
+    for level in levels {
+        let state = match level.breaker {
+            BreakerState::Closed => 0,
+            BreakerState::HalfOpen => 1,
+            BreakerState::Open => 2,
+        };
+        metric.sample(&[("provider", &level.account.name)], state);
+    }
+}
+
+#[cfg(test)]
+mod tests;

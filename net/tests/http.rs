@@ -1,0 +1,588 @@
+//! The HTTP API over real sockets, in front of a node in memory.
+
+#[path = "http/fake.rs"]
+mod fake;
+
+use std::io::{Read, Write};
+use std::time::Duration;
+
+use engine::state::State;
+use engine::view::{BreakerState, Check, Hold};
+use fake::{Answer, Server, dead_letter, operation, read_answer};
+use serde_json::json;
+use syncline_net::http::{BODY_BYTES_MAX, EVENT_BYTES_MAX, HttpLimits};
+
+const EVENT: &str = r#"{"operation":"UPDATE","record_id":"c-1","data":{"n":1}}"#;
+
+#[track_caller]
+fn assert_problem(answer: &Answer, status: u16, code: &str) {
+    assert_eq!(answer.status, status, "{}", answer.body);
+    assert!(
+        answer.has_header("content-type: application/problem+json"),
+        "{}",
+        answer.head
+    );
+    let problem = answer.json();
+    assert_eq!(problem["type"], format!("urn:syncline:problem:{code}"));
+    assert_eq!(problem["status"], status);
+    assert!(
+        problem["detail"]
+            .as_str()
+            .is_some_and(|detail| !detail.is_empty())
+    );
+}
+
+#[test]
+fn one_event_is_answered_by_itself() {
+    let server = Server::start();
+    for path in ["/v1/sync", "/v1/sync/"] {
+        let answer = server.post(path, EVENT);
+        assert_eq!(answer.status, 202, "{}", answer.body);
+        assert_eq!(answer.json()["record_id"], "c-1");
+        assert_eq!(answer.json()["status"], "queued");
+        assert!(
+            answer.json()["operation_id"]
+                .as_str()
+                .is_some_and(|id| id.starts_with("op"))
+        );
+    }
+    assert_eq!(server.node.lock().unwrap().submitted, [EVENT, EVENT]);
+}
+
+#[test]
+fn a_refused_event_is_a_problem_that_names_the_place() {
+    let server = Server::start();
+    let answer = server.post("/v1/sync", r#"{"operation":"UPDATE"}"#);
+    assert_problem(&answer, 422, "missing_field");
+    assert_eq!(answer.json()["errors"][0]["pointer"], "/record_id");
+}
+
+#[test]
+fn a_list_is_answered_in_order_and_a_bad_item_harms_no_neighbour() {
+    let server = Server::start();
+    let array = r#"[{"record_id":"a","n":1.10},{"record_id":},{"x":1},{"record_id":"b"}]"#;
+    let lines = array[1..array.len() - 1].replace("},{", "}\n{");
+    for body in [array, &lines] {
+        let answer = server.post("/v1/sync", body);
+        assert_eq!(answer.status, 202, "{}", answer.body);
+        let answer = answer.json();
+        let results = answer["results"].as_array().unwrap();
+        let codes: Vec<_> = results.iter().map(|item| item["code"].as_str()).collect();
+        assert_eq!(
+            codes,
+            [None, Some("malformed"), Some("missing_field"), None],
+            "{body}"
+        );
+        assert_eq!(results[0]["record_id"], "a");
+        assert_eq!(results[2]["pointer"], "/record_id");
+        assert_eq!(results[2]["status"], "refused");
+        assert_eq!(results[3]["record_id"], "b");
+    }
+    let submitted = &server.node.lock().unwrap().submitted;
+    assert_eq!(
+        submitted[0], r#"{"record_id":"a","n":1.10}"#,
+        "number text is kept"
+    );
+}
+
+#[test]
+fn a_list_of_which_nothing_was_taken_is_422_with_the_list() {
+    let server = Server::start();
+    let answer = server.post("/v1/sync", "[{}, {}]");
+    assert_eq!(answer.status, 422);
+    assert_eq!(answer.json()["results"].as_array().unwrap().len(), 2);
+}
+
+#[test]
+fn the_content_type_tells_a_single_line_from_a_single_event() {
+    let server = Server::start();
+    let headers = "Content-Type: application/x-ndjson\r\n";
+    let answer = server.ask("POST", "/v1/sync", headers, EVENT);
+    assert_eq!(answer.json()["results"].as_array().unwrap().len(), 1);
+}
+
+#[test]
+fn a_duplicate_says_so() {
+    let server = Server::start();
+    let answer = server.post("/v1/sync", r#"{"record_id":"a","event_id":"again"}"#);
+    assert_eq!(answer.json()["duplicate"], true);
+}
+
+#[test]
+fn an_overload_is_told_with_when_to_come_back() {
+    let server = Server::start();
+    server.node.lock().unwrap().overloaded = true;
+    let answer = server.post("/v1/sync", EVENT);
+    assert_problem(&answer, 503, "overloaded");
+    assert!(answer.has_header("retry-after: 1"), "{}", answer.head);
+    let answer = server.post("/v1/sync", &format!("[{EVENT}]"));
+    assert_eq!(answer.json()["results"][0]["retry"], true);
+}
+
+#[test]
+fn an_oversized_event_is_refused_alone() {
+    let server = Server::start();
+    let big = format!(
+        r#"{{"record_id":"big","data":"{}"}}"#,
+        "x".repeat(EVENT_BYTES_MAX)
+    );
+    assert_problem(&server.post("/v1/sync", &big), 413, "too_large");
+    let answer = server.post("/v1/sync", &format!("[{EVENT},{big},{EVENT}]"));
+    let results = answer.json();
+    assert_eq!(results["results"][1]["code"], "too_large");
+    assert_eq!(results["results"][2]["status"], "queued");
+}
+
+#[test]
+fn an_oversized_body_is_refused_unread_or_at_the_cap() {
+    let server = Server::start();
+    let announced = server.raw(&format!(
+        "POST /v1/sync HTTP/1.1\r\nHost: {}\r\nConnection: close\r\nContent-Length: {}\r\n\r\n",
+        server.address,
+        BODY_BYTES_MAX + 1,
+    ));
+    assert_problem(&announced, 413, "too_large");
+
+    let mut stream = server.connect();
+    let head = format!(
+        "POST /v1/sync HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\
+         Transfer-Encoding: chunked\r\n\r\n",
+        server.address,
+    );
+    stream.write_all(head.as_bytes()).unwrap();
+    let chunk = format!(
+        "{:x}\r\n{}\r\n",
+        BODY_BYTES_MAX + 1,
+        " ".repeat(BODY_BYTES_MAX + 1)
+    );
+    // The server may have answered and closed before all of it is written.
+    stream.write_all(chunk.as_bytes()).ok();
+    let mut first = [0; 64];
+    let read = stream.read(&mut first).unwrap();
+    assert!(
+        first[..read].starts_with(b"HTTP/1.1 413 "),
+        "{:?}",
+        &first[..read]
+    );
+    assert!(server.node.lock().unwrap().submitted.is_empty());
+}
+
+#[test]
+fn a_body_that_stalls_is_given_up() {
+    let limits = HttpLimits {
+        body_timeout: Duration::from_millis(50),
+        ..HttpLimits::default()
+    };
+    let server = Server::start_with(limits);
+    let answer = server.raw(&format!(
+        "POST /v1/sync HTTP/1.1\r\nHost: {}\r\nConnection: close\r\nContent-Length: 10\r\n\r\n{{",
+        server.address,
+    ));
+    assert_problem(&answer, 408, "body_timeout");
+}
+
+#[test]
+fn a_head_that_stalls_is_given_up() {
+    let limits = HttpLimits {
+        header_timeout: Duration::from_millis(50),
+        ..HttpLimits::default()
+    };
+    let server = Server::start_with(limits);
+    let mut stream = server.connect();
+    stream
+        .write_all(b"POST /v1/sync HTTP/1.1\r\nHost: lo")
+        .unwrap();
+    let mut rest = Vec::new();
+    stream.read_to_end(&mut rest).unwrap();
+    assert!(
+        !rest.starts_with(b"HTTP/1.1 2"),
+        "closed without an answer, or with a refusal"
+    );
+}
+
+#[test]
+fn a_head_over_its_bounds_is_refused() {
+    let server = Server::start();
+    let fields: String = (0..100).map(|n| format!("X-{n}: y\r\n")).collect();
+    assert_eq!(server.ask("GET", "/livez", &fields, "").status, 431);
+    let long = format!("X-Long: {}\r\n", "y".repeat(32 << 10));
+    assert_eq!(server.ask("GET", "/livez", &long, "").status, 431);
+}
+
+#[test]
+fn pages_of_other_origins_are_kept_away() {
+    let server = Server::start();
+    let host = server.address.to_string();
+    let with_host = |host: &str| {
+        server.raw(&format!(
+            "GET /health HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"
+        ))
+    };
+    assert_problem(&with_host("evil.example.com"), 403, "unauthorized");
+    assert_eq!(with_host("localhost:7401").status, 200);
+
+    let foreign = "Origin: https://evil.example.com\r\n";
+    assert_problem(
+        &server.ask("POST", "/v1/sync", foreign, EVENT),
+        403,
+        "unauthorized",
+    );
+    let own = format!("Origin: http://{host}\r\n");
+    assert_eq!(server.ask("POST", "/v1/sync", &own, EVENT).status, 202);
+    assert_eq!(server.node.lock().unwrap().submitted.len(), 1);
+}
+
+#[test]
+fn unknown_paths_and_methods_are_problems_too() {
+    let server = Server::start();
+    assert_problem(&server.get("/nowhere"), 404, "not_found");
+    let answer = server.get("/v1/sync");
+    assert_problem(&answer, 405, "method_not_allowed");
+    assert!(answer.has_header("allow: POST"), "{}", answer.head);
+    for (method, path) in [
+        ("PUT", "/v1/sync/rules"),
+        ("POST", "/v1/providers"),
+        ("DELETE", "/v1/providers/crm"),
+        ("PATCH", "/v1/dlq/1"),
+        ("POST", "/providers"),
+        ("GET", "/"),
+    ] {
+        assert_problem(&server.ask(method, path, "", "{}"), 501, "not_available");
+    }
+    assert_problem(&server.get("/v1/sync/status/%FF"), 404, "not_found");
+}
+
+#[test]
+fn a_record_shows_where_it_stands() {
+    let server = Server::start();
+    server
+        .node
+        .lock()
+        .unwrap()
+        .operations
+        .insert("op9".into(), operation("op9", "a/b c", State::Failed));
+    let answer = server.get("/v1/sync/status/a%2Fb%20c");
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    assert_eq!(
+        answer.json(),
+        json!({"record_id": "a/b c", "object": "contact", "providers": [{
+            "provider": "crm", "state": "failed", "operation_id": "op9", "attempts": 2,
+            "reason": "attempts_exhausted", "remote_id": "003x",
+            "updated_at": "2026-11-20T10:00:01.000Z",
+        }]})
+    );
+    assert_problem(&server.get("/v1/sync/status/nobody"), 404, "not_found");
+    assert_problem(&server.get("/v1/sync/status/down"), 503, "shard_down");
+    let answer = server.get("/v1/sync/status/twice");
+    assert_problem(&answer, 409, "ambiguous");
+    assert_eq!(answer.json()["objects"], json!(["account", "contact"]));
+    assert_problem(
+        &server.get("/v1/sync/status/x?objekt=y"),
+        422,
+        "invalid_field",
+    );
+}
+
+#[test]
+fn an_operation_shows_its_attempts_and_its_result_digit_for_digit() {
+    let server = Server::start();
+    let mut read = operation("op9", "a", State::Synced);
+    read.result = Some(r#"{"n":12345678901234567890.10}"#.into());
+    server
+        .node
+        .lock()
+        .unwrap()
+        .operations
+        .insert("op9".into(), read);
+    let answer = server.get("/v1/operations/op9");
+    assert!(
+        answer
+            .body
+            .contains(r#""result":{"n":12345678901234567890.10}"#),
+        "{}",
+        answer.body
+    );
+    let shown = answer.json();
+    assert_eq!(shown["provider"], "crm");
+    assert_eq!(
+        shown["providers"][0]["attempts"][0],
+        json!({"at": "2026-11-20T10:00:00.123Z", "status": 503, "class": "transient",
+            "detail": "try later"})
+    );
+    assert_problem(&server.get("/v1/operations/none"), 404, "not_found");
+}
+
+#[test]
+fn operations_are_listed_by_state() {
+    let server = Server::start();
+    for (id, state) in [("op1", State::Failed), ("op2", State::Synced)] {
+        server
+            .node
+            .lock()
+            .unwrap()
+            .operations
+            .insert(id.into(), operation(id, "a", state));
+    }
+    let listed = server.get("/v1/operations?state=failed&limit=10").json();
+    assert_eq!(listed["items"].as_array().unwrap().len(), 1);
+    assert_eq!(listed["items"][0]["operation_id"], "op1");
+    assert_eq!(listed["next"], json!(null));
+    assert_problem(
+        &server.get("/v1/operations?state=lost"),
+        422,
+        "invalid_field",
+    );
+    assert_problem(&server.get("/v1/operations?limit=0"), 422, "invalid_field");
+}
+
+#[test]
+fn a_retry_by_hand_counts_what_it_moved() {
+    let server = Server::start();
+    for (id, record, state) in [("op1", "a", State::Failed), ("op2", "b", State::Synced)] {
+        server
+            .node
+            .lock()
+            .unwrap()
+            .operations
+            .insert(id.into(), operation(id, record, state));
+    }
+    let answer = server.post("/v1/sync/retry/a", "");
+    assert_eq!(answer.status, 202);
+    assert_eq!(answer.json(), json!({"record_id": "a", "redriven": 1}));
+    assert_problem(
+        &server.post("/v1/sync/retry/b", ""),
+        409,
+        "nothing_to_retry",
+    );
+    assert_problem(&server.post("/v1/sync/retry/c", ""), 404, "not_found");
+}
+
+#[test]
+fn dead_letters_are_listed_shown_retried_and_dropped() {
+    let server = Server::start();
+    for (id, provider) in [("1", "crm"), ("2", "crm"), ("3", "other")] {
+        server
+            .node
+            .lock()
+            .unwrap()
+            .dead_letters
+            .insert(id.into(), dead_letter(id, provider));
+    }
+    let first = server.get("/v1/dlq?provider=crm&limit=1").json();
+    assert_eq!(first["items"][0]["id"], "1");
+    assert_eq!(first["next"], "1");
+    let second = server.get("/v1/dlq?provider=crm&limit=1&after=1").json();
+    assert_eq!(
+        (&second["items"][0]["id"], &second["next"]),
+        (&json!("2"), &json!(null))
+    );
+
+    let shown = server.get("/v1/dlq/3").json();
+    assert_eq!(
+        shown,
+        json!({"id": "3", "record_id": "r-3", "object": "contact", "provider": "other",
+            "operation_id": "op-3", "code": "permanent", "detail": "no such field",
+            "attempts": 1, "dead_at": "2026-11-20T10:00:00.000Z"})
+    );
+    assert_eq!(server.ask("DELETE", "/v1/dlq/3", "", "").status, 200);
+    assert_problem(&server.get("/v1/dlq/3"), 404, "not_found");
+    assert_problem(&server.ask("DELETE", "/v1/dlq/3", "", ""), 404, "not_found");
+
+    let filter = r#"{"filter":{"provider":"crm"},"dry_run":true}"#;
+    assert_eq!(
+        server.post("/v1/dlq/retry", filter).json(),
+        json!({"matched": 2})
+    );
+    let filter = r#"{"filter":{"provider":"crm"}}"#;
+    assert_eq!(
+        server.post("/v1/dlq/retry", filter).json(),
+        json!({"matched": 2, "redriven": 2})
+    );
+    assert_problem(&server.post("/v1/dlq/retry", ""), 422, "missing_field");
+    assert_problem(
+        &server.post("/v1/dlq/retry", r#"{"filter":{"x":1}}"#),
+        422,
+        "unknown_field",
+    );
+    assert_problem(&server.post("/v1/dlq/retry", "{"), 400, "malformed");
+}
+
+#[test]
+fn an_account_is_held_and_let_go() {
+    let server = Server::start();
+    let answer = server.post("/v1/pause", r#"{"provider":"crm"}"#);
+    assert_eq!(
+        (answer.status, &answer.json()["paused"]),
+        (200, &json!(true))
+    );
+    assert_eq!(
+        server.get("/v1/providers/crm/status").json()["paused"],
+        true
+    );
+    assert_eq!(
+        server.post("/v1/resume", r#"{"provider":"crm"}"#).status,
+        200
+    );
+    assert_eq!(
+        server.get("/v1/providers/crm/status").json()["paused"],
+        false
+    );
+    assert_eq!(server.post("/v1/pause", "").status, 200);
+    assert_eq!(server.node.lock().unwrap().held[1], Hold::default());
+    assert_problem(
+        &server.post("/v1/pause", r#"{"provider":"x"}"#),
+        422,
+        "unknown_provider",
+    );
+}
+
+#[test]
+fn accounts_are_shown() {
+    let server = Server::start();
+    assert_eq!(
+        server.get("/v1/providers").json()["providers"][0]["name"],
+        "crm"
+    );
+    assert_eq!(server.get("/v1/providers/crm").json()["type"], "rest");
+    let status = server.get("/v1/providers/crm/status").json();
+    assert_eq!(
+        (&status["breaker"], &status["queue_depth"]),
+        (&json!("closed"), &json!(0))
+    );
+    assert_eq!(status["limits"][0]["left"], 75);
+    assert_problem(&server.get("/v1/providers/x"), 404, "not_found");
+    assert_problem(&server.get("/v1/providers/x/status"), 404, "not_found");
+}
+
+#[test]
+fn health_tells_degraded_from_unhealthy() {
+    let server = Server::start();
+    let healthy = server.get("/health");
+    assert_eq!(
+        (healthy.status, &healthy.json()["status"]),
+        (200, &json!("healthy"))
+    );
+    for key in [
+        "timestamp",
+        "version",
+        "active_providers",
+        "queue_metrics",
+        "provider_metrics",
+    ] {
+        assert!(!healthy.json()[key].is_null(), "{key}");
+    }
+    server.node.lock().unwrap().breaker = Some(BreakerState::Open);
+    let degraded = server.get("/health");
+    assert_eq!(
+        (degraded.status, &degraded.json()["status"]),
+        (200, &json!("degraded"))
+    );
+    assert_eq!(degraded.json()["checks"]["providers"]["status"], "degraded");
+    assert_eq!(
+        server.get("/readyz").status,
+        200,
+        "a provider that is down refuses no intake"
+    );
+
+    server.node.lock().unwrap().wal = Some(Check::Unhealthy("poisoned".into()));
+    let unhealthy = server.get("/health");
+    assert_eq!(
+        (unhealthy.status, &unhealthy.json()["status"]),
+        (503, &json!("unhealthy"))
+    );
+    assert_eq!(server.get("/readyz").status, 503);
+    assert_eq!(server.get("/livez").status, 200);
+}
+
+#[test]
+fn metrics_are_prometheus_text_on_both_paths() {
+    let server = Server::start();
+    for path in ["/metrics", "/metrics/prometheus"] {
+        let answer = server.get(path);
+        assert!(
+            answer.head.contains("text/plain; version=0.0.4"),
+            "{}",
+            answer.head
+        );
+        assert!(answer.body.contains("syncline_events_accepted_total 1"));
+    }
+    assert_eq!(server.get("/metrics/queue").json()["queued"], 0);
+}
+
+#[test]
+fn the_founding_documents_requests_work_as_printed() {
+    let server = Server::start();
+    let answer = server.post(
+        "/sync",
+        r#"{"operation":"UPDATE","provider":"salesforce","record_id":"sf_123","data":{"name":"John Doe","email":"john@example.com"}}"#,
+    );
+    assert_eq!(answer.status, 202);
+    let submitted = answer.json();
+    assert_eq!(
+        (&submitted["record_id"], &submitted["status"]),
+        (&json!("sf_123"), &json!("submitted"))
+    );
+    assert!(submitted["message"].is_string());
+
+    for (state, word) in [
+        (State::Queued, "PENDING"),
+        (State::Waiting, "PENDING"),
+        (State::InFlight, "PROCESSING"),
+        (State::Retrying, "RETRYING"),
+        (State::Unknown, "RETRYING"),
+        (State::Synced, "COMPLETED"),
+        (State::Superseded, "COMPLETED"),
+        (State::SkippedByRule, "COMPLETED"),
+        (State::Failed, "FAILED"),
+        (State::Dropped, "FAILED"),
+        (State::Conflict, "FAILED"),
+    ] {
+        server
+            .node
+            .lock()
+            .unwrap()
+            .operations
+            .insert("op9".into(), operation("op9", "a", state));
+        let shown = server.get("/sync/status/op9").json();
+        assert_eq!(shown["status"], word, "{state:?}");
+    }
+    server
+        .node
+        .lock()
+        .unwrap()
+        .operations
+        .insert("op9".into(), operation("op9", "a", State::Failed));
+    assert_eq!(
+        server.get("/sync/status/op9").json(),
+        json!({"operation_id": "op9", "status": "FAILED", "provider": "crm",
+            "external_id": "003x", "started_at": "2026-11-20T10:00:00.123Z",
+            "completed_at": "2026-11-20T10:00:01.000Z",
+            "error_message": "attempts_exhausted: try later", "retry_count": 1,
+            "response_data": null})
+    );
+    assert_eq!(
+        server.get("/providers").json(),
+        json!({"providers": ["crm"]})
+    );
+    assert_eq!(server.get("/providers/crm/status").json()["name"], "crm");
+}
+
+#[test]
+fn an_open_request_is_finished_after_the_shutdown_began() {
+    let mut server = Server::start();
+    let mut stream = server.connect();
+    let head = format!(
+        "POST /v1/sync HTTP/1.1\r\nHost: {}\r\nContent-Length: {}\r\nExpect: 100-continue\r\n\r\n",
+        server.address,
+        EVENT.len(),
+    );
+    stream.write_all(head.as_bytes()).unwrap();
+    // The interim answer shows that the request is being handled.
+    let mut interim = [0; 25];
+    stream.read_exact(&mut interim).unwrap();
+    assert_eq!(&interim, b"HTTP/1.1 100 Continue\r\n\r\n");
+    server.stop();
+    stream.write_all(EVENT.as_bytes()).unwrap();
+    let answer = read_answer(&mut stream);
+    assert_eq!(answer.status, 202, "{}", answer.head);
+}

@@ -1,0 +1,436 @@
+//! A node in memory behind the real API, and a client that speaks bytes.
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test fails by panicking, in its fixtures too"
+)]
+
+use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use bytes::Bytes;
+use engine::refusal::{Code, Refusal};
+use engine::state::{CallClass, Reason, State};
+use engine::view::*;
+use serde_json::Value;
+use syncline_net::http::{Backend, HttpLimits};
+use tokio::sync::oneshot;
+
+/// What the API was asked to do, and what it shall answer.
+#[derive(Default)]
+pub(crate) struct Node {
+    /// The raw text of every event that reached the node.
+    pub(crate) submitted: Vec<String>,
+    pub(crate) operations: BTreeMap<String, OperationView>,
+    pub(crate) dead_letters: BTreeMap<String, DeadLetterView>,
+    pub(crate) held: Vec<Hold>,
+    pub(crate) released: Vec<Hold>,
+    pub(crate) wal: Option<Check>,
+    pub(crate) breaker: Option<BreakerState>,
+    pub(crate) overloaded: bool,
+}
+
+pub(crate) struct FakeBackend {
+    pub(crate) node: Arc<Mutex<Node>>,
+}
+
+/// A running API; ends in order when dropped.
+pub(crate) struct Server {
+    pub(crate) address: SocketAddr,
+    pub(crate) node: Arc<Mutex<Node>>,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) head: String,
+    pub(crate) body: String,
+}
+
+impl Answer {
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|_| panic!("not JSON: {}", self.body))
+    }
+
+    pub(crate) fn has_header(&self, line: &str) -> bool {
+        self.head
+            .lines()
+            .any(|found| found.eq_ignore_ascii_case(line))
+    }
+}
+
+impl Server {
+    pub(crate) fn start() -> Server {
+        Server::start_with(HttpLimits::default())
+    }
+
+    pub(crate) fn start_with(limits: HttpLimits) -> Server {
+        let node = Arc::new(Mutex::new(Node::default()));
+        let backend = Arc::new(FakeBackend {
+            node: Arc::clone(&node),
+        });
+        let (stop, stopped) = oneshot::channel();
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let thread = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .unwrap();
+            runtime.block_on(async {
+                let listener = tokio::net::TcpListener::from_std(listener).unwrap();
+                let stopped = async { drop(stopped.await) };
+                syncline_net::http::serve(listener, backend, limits, None, stopped)
+                    .await
+                    .unwrap();
+            });
+        });
+        Server {
+            address,
+            node,
+            stop: Some(stop),
+            thread: Some(thread),
+        }
+    }
+
+    /// Asks for an end; open requests go on.
+    pub(crate) fn stop(&mut self) {
+        drop(self.stop.take());
+    }
+
+    pub(crate) fn connect(&self) -> TcpStream {
+        let stream = TcpStream::connect(self.address).unwrap();
+        stream
+            .set_read_timeout(Some(Duration::from_secs(20)))
+            .unwrap();
+        stream
+    }
+
+    pub(crate) fn get(&self, path: &str) -> Answer {
+        self.ask("GET", path, "", "")
+    }
+
+    pub(crate) fn post(&self, path: &str, body: &str) -> Answer {
+        self.ask("POST", path, "", body)
+    }
+
+    /// `headers`: whole lines, each with its line break.
+    pub(crate) fn ask(&self, method: &str, path: &str, headers: &str, body: &str) -> Answer {
+        self.raw(&format!(
+            "{method} {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n{headers}\
+             Content-Length: {}\r\n\r\n{body}",
+            self.address,
+            body.len(),
+        ))
+    }
+
+    pub(crate) fn raw(&self, request: &str) -> Answer {
+        let mut stream = self.connect();
+        stream.write_all(request.as_bytes()).unwrap();
+        read_answer(&mut stream)
+    }
+}
+
+/// Reads until the server closes.
+pub(crate) fn read_answer(stream: &mut TcpStream) -> Answer {
+    let mut bytes = Vec::new();
+    stream.read_to_end(&mut bytes).unwrap();
+    let text = String::from_utf8(bytes).unwrap();
+    let (head, body) = text.split_once("\r\n\r\n").unwrap_or((&text, ""));
+    let status = head
+        .split(' ')
+        .nth(1)
+        .and_then(|s| s.parse().ok())
+        .unwrap_or(0);
+    Answer {
+        status,
+        head: head.to_owned(),
+        body: body.to_owned(),
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.stop();
+        if let Some(thread) = self.thread.take() {
+            thread.join().unwrap();
+        }
+    }
+}
+
+pub(crate) fn operation(id: &str, record_id: &str, state: State) -> OperationView {
+    let attempt = AttemptView {
+        at: 1_795_168_800_123,
+        status: Some(503),
+        class: CallClass::Transient,
+        detail: "try later".into(),
+    };
+    OperationView {
+        operation_id: id.into(),
+        record_id: record_id.into(),
+        object: "contact".into(),
+        operation: "UPDATE",
+        state,
+        accepted_at: 1_795_168_800_000,
+        targets: vec![OperationTarget {
+            provider: "crm".into(),
+            state,
+            reason: (state == State::Failed).then_some(Reason::AttemptsExhausted),
+            remote_id: Some("003x".into()),
+            updated_at: 1_795_168_801_000,
+            superseded_by: None,
+            attempts: vec![attempt.clone(), attempt],
+        }],
+        result: None,
+    }
+}
+
+pub(crate) fn dead_letter(id: &str, provider: &str) -> DeadLetterView {
+    DeadLetterView {
+        id: id.into(),
+        record_id: format!("r-{id}"),
+        object: "contact".into(),
+        provider: provider.into(),
+        operation_id: format!("op-{id}"),
+        code: "permanent".into(),
+        detail: "no such field".into(),
+        attempts: 1,
+        dead_at: 1_795_168_800_000,
+    }
+}
+
+fn account() -> AccountView {
+    AccountView {
+        name: "crm".into(),
+        definition: "rest".into(),
+        base_url: Some("http://127.0.0.1:9100".into()),
+        fold: true,
+        max_in_flight: 32,
+        timeout_ms: 30_000,
+    }
+}
+
+impl FakeBackend {
+    fn take(&self, text: &Bytes) -> Result<Accepted, Refusal> {
+        let event: Value = serde_json::from_slice(text)
+            .map_err(|_| Refusal::at(Code::Malformed, "", "not JSON"))?;
+        let Some(record_id) = event["record_id"].as_str() else {
+            return Err(Refusal::at(
+                Code::MissingField,
+                "/record_id",
+                "an event names its record",
+            ));
+        };
+        let mut node = self.node.lock().unwrap();
+        if node.overloaded {
+            return Err(Refusal::new(Code::Overloaded, "every ring is full"));
+        }
+        node.submitted
+            .push(String::from_utf8(text.to_vec()).unwrap());
+        let id = format!("op{}", node.submitted.len());
+        let duplicate = event["event_id"] == "again";
+        node.operations
+            .insert(id.clone(), operation(&id, record_id, State::Queued));
+        Ok(Accepted {
+            operation_id: id,
+            record_id: record_id.to_owned(),
+            duplicate,
+        })
+    }
+
+    fn status(&self) -> AccountStatus {
+        let node = self.node.lock().unwrap();
+        AccountStatus {
+            account: account(),
+            paused: node.held.len() > node.released.len(),
+            breaker: node.breaker.unwrap_or(BreakerState::Closed),
+            auth: AuthState::Valid,
+            open: OpenOperations {
+                queued: node.operations.len() as u64,
+                ..Default::default()
+            },
+            dead_letters: node.dead_letters.len() as u64,
+            limits: vec![LimitStatus {
+                name: "burst".into(),
+                limit: 100,
+                used: 25,
+                window_ms: 1000,
+            }],
+        }
+    }
+
+    fn matching(&self, filter: &DeadLetterFilter) -> Vec<DeadLetterView> {
+        let node = self.node.lock().unwrap();
+        let fits = |want: &Option<String>, have: &str| want.as_deref().is_none_or(|w| w == have);
+        node.dead_letters
+            .values()
+            .filter(|d| fits(&filter.provider, &d.provider) && fits(&filter.code, &d.code))
+            .cloned()
+            .collect()
+    }
+}
+
+impl Backend for FakeBackend {
+    async fn submit(&self, events: Vec<Bytes>) -> Vec<Result<Accepted, Refusal>> {
+        events.iter().map(|event| self.take(event)).collect()
+    }
+
+    async fn record(&self, id: &str, object: Option<&str>) -> Result<RecordLookup, Refusal> {
+        if id == "down" {
+            return Err(Refusal::new(Code::ShardDown, "the shard is not running"));
+        }
+        if id == "twice" && object.is_none() {
+            return Ok(RecordLookup::Ambiguous(vec![
+                "account".into(),
+                "contact".into(),
+            ]));
+        }
+        let node = self.node.lock().unwrap();
+        let Some(found) = node.operations.values().find(|op| op.record_id == id) else {
+            return Ok(RecordLookup::NotFound);
+        };
+        let targets = found.targets.iter().map(|target| RecordTarget {
+            provider: target.provider.clone(),
+            state: found.state,
+            reason: target.reason,
+            operation_id: found.operation_id.clone(),
+            attempts: target.attempts.len() as u32,
+            remote_id: target.remote_id.clone(),
+            updated_at: target.updated_at,
+        });
+        Ok(RecordLookup::Found(RecordView {
+            record_id: id.to_owned(),
+            object: found.object.clone(),
+            targets: targets.collect(),
+        }))
+    }
+
+    async fn operation(&self, id: &str) -> Result<Option<OperationView>, Refusal> {
+        Ok(self.node.lock().unwrap().operations.get(id).cloned())
+    }
+
+    async fn operations(
+        &self,
+        filter: OperationFilter,
+        page: PageRequest,
+    ) -> Result<Page<OperationView>, Refusal> {
+        let node = self.node.lock().unwrap();
+        let fits = |op: &&OperationView| filter.state.is_none_or(|state| op.state == state);
+        let items = node
+            .operations
+            .values()
+            .filter(fits)
+            .take(page.limit)
+            .cloned()
+            .collect();
+        Ok(Page { items, next: None })
+    }
+
+    async fn retry_record(&self, id: &str, _: Option<&str>) -> Result<Option<u64>, Refusal> {
+        let node = self.node.lock().unwrap();
+        let mut of_record = node
+            .operations
+            .values()
+            .filter(|op| op.record_id == id)
+            .peekable();
+        if of_record.peek().is_none() {
+            return Ok(None);
+        }
+        Ok(Some(
+            of_record.filter(|op| op.state == State::Failed).count() as u64,
+        ))
+    }
+
+    async fn dead_letters(
+        &self,
+        filter: DeadLetterFilter,
+        page: PageRequest,
+    ) -> Result<Page<DeadLetterView>, Refusal> {
+        let mut items = self.matching(&filter);
+        if let Some(after) = page.after {
+            items.retain(|d| d.id > after);
+        }
+        let more = items.len() > page.limit;
+        items.truncate(page.limit);
+        let next = items.last().filter(|_| more).map(|d| d.id.clone());
+        Ok(Page { items, next })
+    }
+
+    async fn dead_letter(&self, id: &str) -> Result<Option<DeadLetterView>, Refusal> {
+        Ok(self.node.lock().unwrap().dead_letters.get(id).cloned())
+    }
+
+    async fn retry_dead_letters(
+        &self,
+        filter: DeadLetterFilter,
+        dry_run: bool,
+    ) -> Result<Redriven, Refusal> {
+        let matching = self.matching(&filter);
+        let matched = matching.len() as u64;
+        if dry_run {
+            return Ok(Redriven {
+                matched,
+                redriven: 0,
+            });
+        }
+        let mut node = self.node.lock().unwrap();
+        for dead_letter in matching {
+            node.dead_letters.remove(&dead_letter.id);
+        }
+        Ok(Redriven {
+            matched,
+            redriven: matched,
+        })
+    }
+
+    async fn drop_dead_letter(&self, id: &str) -> Result<bool, Refusal> {
+        Ok(self.node.lock().unwrap().dead_letters.remove(id).is_some())
+    }
+
+    async fn pause(&self, hold: Hold) -> Result<(), Refusal> {
+        if hold.provider.as_deref().is_some_and(|name| name != "crm") {
+            return Err(Refusal::at(
+                Code::UnknownProvider,
+                "/provider",
+                "no such account",
+            ));
+        }
+        self.node.lock().unwrap().held.push(hold);
+        Ok(())
+    }
+
+    async fn resume(&self, hold: Hold) -> Result<(), Refusal> {
+        self.node.lock().unwrap().released.push(hold);
+        Ok(())
+    }
+
+    fn accounts(&self) -> Vec<AccountView> {
+        vec![account()]
+    }
+
+    async fn account_status(&self, name: &str) -> Result<Option<AccountStatus>, Refusal> {
+        Ok((name == "crm").then(|| self.status()))
+    }
+
+    async fn health(&self) -> HealthView {
+        let accounts = vec![self.status()];
+        let node = self.node.lock().unwrap();
+        HealthView {
+            wal: node.wal.clone().unwrap_or(Check::Healthy),
+            disk: Check::Healthy,
+            shards: Check::Healthy,
+            ready: true,
+            at: 1_795_168_800_000,
+            accounts,
+        }
+    }
+
+    async fn metrics(&self) -> String {
+        "syncline_events_accepted_total 1\n".into()
+    }
+}

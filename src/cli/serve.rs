@@ -1,0 +1,113 @@
+//! `syncline serve`: runs the engine until it is told to stop.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+use syncline::settings::{LogFormat, LogLevel, Settings};
+use syncline::{Engine, StartError};
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::exit::Exit;
+
+/// Runs the engine.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  syncline serve --config syncline.toml")]
+pub(crate) struct Arguments {
+    /// The config file; without it, defaults on loopback and ./syncline-data.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+/// How often a shard that gave up is looked for.
+const WATCH_PERIOD: Duration = Duration::from_millis(200);
+
+/// Serves until SIGTERM or SIGINT.
+pub(crate) fn run(arguments: &Arguments) -> Exit {
+    let settings = match Settings::load(arguments.config.as_deref()) {
+        Ok(settings) => settings,
+        Err(problems) => {
+            eprintln!("{problems}");
+            return Exit::Config;
+        }
+    };
+    log_to(&settings);
+    let engine = match Engine::start(&settings) {
+        Ok(engine) => engine,
+        Err(error) => return refuse(&error),
+    };
+    let mut stdout = std::io::stdout();
+    let told = writeln!(stdout, "listening tcp={} http={}", engine.tcp(), engine.http()).and_then(|()| stdout.flush());
+    if let Err(error) = told {
+        tracing::warn!(%error, "standard output is closed; serving all the same");
+    }
+    let broken = wait(&engine);
+    match engine.shutdown() {
+        Ok(()) if broken => Exit::Io,
+        Ok(()) => Exit::Ok,
+        Err(error) => refuse(&error),
+    }
+}
+
+/// Waits for a signal to stop; true when a shard gave up first.
+fn wait(engine: &Engine) -> bool {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let Ok(runtime) = runtime else {
+        tracing::error!("no event loop for signals");
+        return true;
+    };
+    runtime.block_on(async {
+        let (Ok(mut terminate), Ok(mut interrupt)) =
+            (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+        else {
+            tracing::error!("signals cannot be received");
+            return true;
+        };
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => return false,
+                _ = interrupt.recv() => return false,
+                () = tokio::time::sleep(WATCH_PERIOD) => {
+                    if engine.is_broken() {
+                        tracing::error!("a shard gave up; the process ends so that a restart recovers");
+                        return true;
+                    }
+                }
+            }
+        }
+    })
+}
+
+fn refuse(error: &StartError) -> Exit {
+    let mut text = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    eprintln!("syncline: {text}");
+    match error {
+        StartError::InUse { .. } => Exit::Unavailable,
+        StartError::Config { .. } => Exit::Config,
+        StartError::DataDir { .. } | StartError::Log { .. } => Exit::Data,
+        StartError::System { .. } => Exit::Os,
+    }
+}
+
+fn log_to(settings: &Settings) {
+    let level = match settings.log.level {
+        LogLevel::Error => tracing::Level::ERROR,
+        LogLevel::Warn => tracing::Level::WARN,
+        LogLevel::Info => tracing::Level::INFO,
+        LogLevel::Debug => tracing::Level::DEBUG,
+        LogLevel::Trace => tracing::Level::TRACE,
+    };
+    let lines = tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr);
+    // A second subscriber in one process (tests) is refused; the first stays.
+    let _ = match settings.log.format {
+        LogFormat::Json => lines.json().try_init(),
+        LogFormat::Text => lines.try_init(),
+    };
+}

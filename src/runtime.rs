@@ -1,0 +1,24 @@
+//! The engine at work: threads, their rings, start and stop.
+
+pub(crate) mod backend;
+mod checkpointer;
+mod clock;
+mod coordinator;
+mod intake;
+mod journal;
+mod mailbox;
+mod node;
+mod open;
+mod plans;
+mod query;
+mod registry;
+mod remembered;
+mod reshard;
+mod router;
+mod shard_thread;
+mod start_error;
+mod ticket;
+
+pub use journal::{STAGED_BYTES_MAX, ShardLog};
+pub use node::Engine;
+pub use start_error::StartError;

@@ -1,0 +1,568 @@
+//! The engine as the HTTP API sees it.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use engine::dedup::{Dedup, EventKey, TakenOperation};
+use engine::entry::{HoldChange, HoldScope};
+use engine::event::codec::Dedup as LoggedDedup;
+use engine::event::{Surface, parse};
+use engine::id::{OperationId, RecordHash};
+use engine::json::Scratch;
+use engine::quota::{Gate, HoldReason};
+use engine::refusal::{Code, Refusal};
+use engine::shard::{Command, CommandReply, DeadFilter, DeadLetter, EventBatch, OpenCounts, Standing};
+use engine::state::State;
+use engine::view::{
+    Accepted, AccountStatus, AccountView, AttemptView, AuthState, BreakerState, Check, DeadLetterFilter,
+    DeadLetterView, HealthView, Hold, LimitStatus, OpenOperations, OperationFilter, OperationTarget,
+    OperationView, Page, PageRequest, RecordLookup, RecordTarget, RecordView, Redriven,
+};
+use net::http::Backend;
+use net::metrics::{Metrics, MetricsWriter};
+use tokio::sync::{mpsc, oneshot};
+
+use super::clock;
+use super::coordinator::SharedCoordinator;
+use super::intake::{Shared, producer_hash};
+use super::mailbox::Parcel;
+use super::query::Query;
+use super::shard_thread::{Gauges, Word};
+use super::ticket::{Ticket, Waiter};
+use crate::settings::{AuthSettings, Settings};
+
+/// The running node.
+#[derive(Debug)]
+pub(crate) struct Node {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) words: Vec<mpsc::Sender<Word>>,
+    pub(crate) coordinator: SharedCoordinator,
+    pub(crate) metrics: Metrics,
+    /// Counts what the API refused.
+    pub(crate) rejected: Mutex<MetricsWriter>,
+    pub(crate) gauges: Vec<Arc<Gauges>>,
+    pub(crate) accounts: Vec<(AccountView, bool)>,
+}
+
+/// The accounts as the API shows them, and whether each needs credentials.
+pub(crate) fn account_views(settings: &Settings) -> Vec<(AccountView, bool)> {
+    settings
+        .providers
+        .iter()
+        .map(|(name, provider)| {
+            let view = AccountView {
+                name: name.clone(),
+                definition: provider.definition.clone(),
+                base_url: provider.account.base_url.clone(),
+                fold: provider.account.fold,
+                max_in_flight: provider.account.max_in_flight.get(),
+                timeout_ms: provider.account.timeout.as_millis() as u64,
+            };
+            (view, provider.auth != AuthSettings::None)
+        })
+        .collect()
+}
+
+/// An event on its way in, and where its result goes.
+struct Staged {
+    at: usize,
+    accepted: Accepted,
+    remembered: Option<(EventKey, TakenOperation)>,
+}
+
+impl Node {
+    pub(crate) fn is_broken(&self) -> bool {
+        self.gauges.iter().any(|gauges| gauges.fenced.load(Ordering::Relaxed))
+    }
+
+    pub(crate) fn wake_all(&self) {
+        for mailbox in &self.shared.mailboxes {
+            mailbox.wake();
+        }
+    }
+
+    async fn say(&self, shard: usize, word: Word) -> Result<(), Refusal> {
+        self.words[shard].send(word).await.map_err(|_| down())?;
+        self.shared.mailboxes[shard].wake();
+        Ok(())
+    }
+
+    /// Asks one shard.
+    async fn ask<R>(&self, shard: usize, query: impl FnOnce(oneshot::Sender<R>) -> Query) -> Result<R, Refusal> {
+        let (reply, answer) = oneshot::channel();
+        self.say(shard, Word::Query(query(reply))).await?;
+        answer.await.map_err(|_| down())
+    }
+
+    /// Gives every shard a command; the sum of what it concerned.
+    async fn command(&self, command: &Command) -> Result<u64, Refusal> {
+        let mut answers = Vec::new();
+        for shard in 0..self.words.len() {
+            let (reply, answer) = oneshot::channel();
+            self.say(shard, Word::Command(command.clone(), reply)).await?;
+            answers.push(answer);
+        }
+        let mut matched = 0;
+        for answer in answers {
+            match answer.await {
+                Ok(CommandReply::Done { matched: some }) => matched += some as u64,
+                Ok(CommandReply::Unavailable) | Err(_) => return Err(down()),
+            }
+        }
+        Ok(matched)
+    }
+
+    fn shard_of_id(&self, record_id: &str) -> usize {
+        let router = &self.shared.router;
+        router.hash_key.vshard(record_id).owner(router.shards)
+    }
+
+    async fn counts(&self) -> Result<Vec<(String, OpenCounts)>, Refusal> {
+        let mut sums: Vec<(String, OpenCounts)> = Vec::new();
+        for shard in 0..self.words.len() {
+            for (name, counts) in self.ask(shard, |reply| Query::Counts { reply }).await? {
+                match sums.iter_mut().find(|(known, _)| *known == name) {
+                    Some((_, sum)) => {
+                        sum.open += counts.open;
+                        sum.ready += counts.ready;
+                        sum.in_flight += counts.in_flight;
+                        sum.paused += counts.paused;
+                        sum.timed += counts.timed;
+                        sum.dead += counts.dead;
+                        sum.held |= counts.held;
+                    }
+                    None => sums.push((name, counts)),
+                }
+            }
+        }
+        Ok(sums)
+    }
+
+    async fn statuses(&self) -> Result<Vec<AccountStatus>, Refusal> {
+        let counts = self.counts().await?;
+        let mut coordinator = super::coordinator::lock(&self.coordinator);
+        let views: Vec<_> = coordinator.views(clock::now()).collect();
+        drop(coordinator);
+        let status = |(account, needs_auth): &(AccountView, bool)| {
+            let counts = counts.iter().find(|(name, _)| *name == account.name).map(|(_, counts)| *counts);
+            let counts = counts.unwrap_or_default();
+            let view = views.iter().find(|view| *view.name == *account.name);
+            let gate = view.map_or(Gate::Open, |view| view.gate);
+            AccountStatus {
+                account: account.clone(),
+                paused: counts.held,
+                breaker: breaker(gate),
+                auth: match gate {
+                    Gate::Held { reason: HoldReason::Unauthorized, .. } => AuthState::Refused,
+                    _ if *needs_auth => AuthState::Valid,
+                    _ => AuthState::None,
+                },
+                open: open_operations(counts),
+                dead_letters: counts.dead,
+                limits: view.map(limits).unwrap_or_default(),
+            }
+        };
+        Ok(self.accounts.iter().map(status).collect())
+    }
+
+    /// Parses, remembers and routes one event; what it becomes is staged for its shard.
+    fn stage(
+        &self,
+        at: usize,
+        raw: &[u8],
+        scratch: &mut Scratch,
+        batches: &mut [EventBatch],
+        numbers: &mut [Vec<u64>],
+    ) -> Result<Staged, Refusal> {
+        let router = &self.shared.router;
+        let now_ms = clock::now().wall.0;
+        router.with_defaults(|defaults| {
+        let mut event = parse(raw, scratch, defaults, Surface::Http)?;
+        if event.record_id.is_none() {
+            let made: String = clock::random_bytes::<16>().iter().map(|byte| format!("{byte:02x}")).collect();
+            event.record_id = Some(made.into());
+        }
+        let record_id = event.record_id.as_deref().unwrap_or_default().to_owned();
+        let dedup = event
+            .event_id
+            .as_ref()
+            .map(|_| LoggedDedup { scope: producer_hash("http"), body_hash: event.body_hash() });
+        let routed = router.route(event, None, dedup, now_ms)?;
+        let taken = TakenOperation { record: routed.id.record.0, sequence: routed.id.seq.0 };
+        let mut remembered = None;
+        if let (Some(id), Some(dedup)) = (routed.event.event.event_id.as_deref(), routed.event.dedup) {
+            let key = self.shared.remembered.key(dedup.scope, id);
+            match self.shared.remembered.check_or_insert(now_ms, key, dedup.body_hash, taken) {
+                Dedup::New => remembered = Some((key, taken)),
+                Dedup::Same(original) => {
+                    let record = RecordHash(original.record);
+                    let seq = engine::id::OperationSeq(original.sequence);
+                    // Its shard answers once the original is on disk.
+                    numbers[router.shard_of(record)].push(at as u64);
+                    let operation_id = OperationId { record, seq }.to_string();
+                    let accepted = Accepted { operation_id, record_id, duplicate: true };
+                    return Ok(Staged { at, accepted, remembered: None });
+                }
+                Dedup::Reused(_) => {
+                    let detail = "an event with this id and another body was taken before";
+                    return Err(Refusal::at(Code::EventIdReused, "/event_id", detail));
+                }
+            }
+        }
+        batches[routed.shard].push_with(|out| routed.event.encode_into(out));
+        numbers[routed.shard].push(at as u64);
+        let accepted = Accepted { operation_id: routed.id.to_string(), record_id, duplicate: false };
+        Ok(Staged { at, accepted, remembered })
+        })
+    }
+
+    fn count_refusals(&self, results: &[Result<Accepted, Refusal>]) {
+        let mut writer = self.rejected.lock().unwrap_or_else(PoisonError::into_inner);
+        for refusal in results.iter().filter_map(|result| result.as_ref().err()) {
+            writer.events_rejected(refusal.code, 1);
+        }
+    }
+}
+
+impl Backend for Node {
+    async fn submit(&self, events: Vec<Bytes>) -> Vec<Result<Accepted, Refusal>> {
+        let shards = self.words.len();
+        let mut batches: Vec<EventBatch> = (0..shards).map(|_| EventBatch::default()).collect();
+        let mut numbers: Vec<Vec<u64>> = vec![Vec::new(); shards];
+        let mut results: Vec<Result<Accepted, Refusal>> = Vec::with_capacity(events.len());
+        let mut staged = Vec::new();
+        {
+            let mut scratch = Scratch::new();
+            for (at, raw) in events.iter().enumerate() {
+                match self.stage(at, raw, &mut scratch, &mut batches, &mut numbers) {
+                    Ok(one) => {
+                        results.push(Ok(one.accepted.clone()));
+                        staged.push(one);
+                    }
+                    Err(refusal) => results.push(Err(refusal)),
+                }
+            }
+        }
+        let (reply, answer) = oneshot::channel();
+        let used: Vec<usize> = (0..shards).filter(|&at| !numbers[at].is_empty()).collect();
+        let parts = used.iter().map(|&at| std::mem::take(&mut numbers[at])).collect();
+        let parts = Ticket::split(Waiter::Request(reply), parts);
+        for (&at, part) in used.iter().zip(parts) {
+            let parcel = Parcel { batch: std::mem::take(&mut batches[at]), part };
+            let mailbox = &self.shared.mailboxes[at];
+            if !mailbox.has_room_for(parcel.batch.len()) {
+                parcel.part.refused(Code::Overloaded);
+            } else if let Err(parcel) = mailbox.push(parcel) {
+                parcel.part.refused(Code::Overloaded);
+            }
+        }
+        let refused = answer.await.unwrap_or_default();
+        for (numbers, code) in refused {
+            for number in numbers {
+                let at = number as usize;
+                results[at] = Err(Refusal::new(code, "not taken; send it again later"));
+                let lost = staged.iter().find(|one| one.at == at).and_then(|one| one.remembered);
+                if let Some((key, taken)) = lost {
+                    self.shared.remembered.forget(key, taken);
+                }
+            }
+        }
+        self.count_refusals(&results);
+        results
+    }
+
+    async fn record(&self, record_id: &str, object: Option<&str>) -> Result<RecordLookup, Refusal> {
+        let shard = self.shard_of_id(record_id);
+        let object = match object {
+            Some(object) => object.to_owned(),
+            None => {
+                let id = record_id.to_owned();
+                let mut objects = self.ask(shard, |reply| Query::Objects { record_id: id, reply }).await?;
+                match objects.len() {
+                    0 => return Ok(RecordLookup::NotFound),
+                    1 => objects.remove(0),
+                    _ => return Ok(RecordLookup::Ambiguous(objects)),
+                }
+            }
+        };
+        let (name, id) = (object.clone(), record_id.to_owned());
+        let standings =
+            self.ask(shard, |reply| Query::Record { object: name, record_id: id, reply }).await?;
+        if standings.is_empty() {
+            return Ok(RecordLookup::NotFound);
+        }
+        let targets = standings
+            .into_iter()
+            .map(|standing| RecordTarget {
+                provider: standing.account,
+                state: standing.state,
+                reason: standing.reason,
+                operation_id: standing.id.to_string(),
+                attempts: standing.attempts.len() as u32,
+                remote_id: standing.remote_id,
+                updated_at: standing.updated_at_ms,
+            })
+            .collect();
+        Ok(RecordLookup::Found(RecordView { record_id: record_id.to_owned(), object, targets }))
+    }
+
+    async fn operation(&self, operation_id: &str) -> Result<Option<OperationView>, Refusal> {
+        let Ok(id) = operation_id.parse::<OperationId>() else { return Ok(None) };
+        let shard = self.shared.router.shard_of(id.record);
+        let standings = self.ask(shard, |reply| Query::Operation { id, reply }).await?;
+        Ok(operation_view(standings))
+    }
+
+    async fn operations(
+        &self,
+        filter: OperationFilter,
+        page: PageRequest,
+    ) -> Result<Page<OperationView>, Refusal> {
+        let skip = cursor(page.after.as_deref())?;
+        let mut found = Vec::new();
+        for shard in 0..self.words.len() {
+            let limit = skip + page.limit + 1;
+            let filter = filter.clone();
+            found.extend(self.ask(shard, |reply| Query::Operations { filter, limit, reply }).await?);
+        }
+        found.sort_by(|a, b| b.id.seq.cmp(&a.id.seq).then_with(|| a.account.cmp(&b.account)));
+        let views = found.chunk_by(|a, b| a.id == b.id).filter_map(|one| operation_view(one.to_vec()));
+        Ok(paged(views.skip(skip).take(page.limit + 1).collect(), skip, page.limit))
+    }
+
+    async fn retry_record(&self, record_id: &str, object: Option<&str>) -> Result<Option<u64>, Refusal> {
+        if self.record(record_id, object).await? == RecordLookup::NotFound {
+            return Ok(None);
+        }
+        let filter = DeadFilter {
+            record_id: Some(record_id.to_owned()),
+            object: object.map(str::to_owned),
+            ..DeadFilter::default()
+        };
+        Ok(Some(self.command(&Command::Retry(filter)).await?))
+    }
+
+    async fn dead_letters(
+        &self,
+        filter: DeadLetterFilter,
+        page: PageRequest,
+    ) -> Result<Page<DeadLetterView>, Refusal> {
+        let skip = cursor(page.after.as_deref())?;
+        let mut found = Vec::new();
+        for shard in 0..self.words.len() {
+            let (filter, limit) = (dead_filter(&filter), skip + page.limit + 1);
+            found.extend(self.ask(shard, |reply| Query::DeadLetters { filter, skip: 0, limit, reply }).await?);
+        }
+        found.sort_by(|a, b| a.dead_at_ms.cmp(&b.dead_at_ms).then_with(|| a.id.seq.cmp(&b.id.seq)));
+        let views = found.into_iter().map(dead_letter_view).skip(skip).take(page.limit + 1);
+        Ok(paged(views.collect(), skip, page.limit))
+    }
+
+    async fn dead_letter(&self, id: &str) -> Result<Option<DeadLetterView>, Refusal> {
+        let Some((operation, provider)) = dead_letter_id(id) else { return Ok(None) };
+        let filter = DeadFilter {
+            operation: Some((operation.record, operation.seq)),
+            provider: Some(provider),
+            ..DeadFilter::default()
+        };
+        let shard = self.shared.router.shard_of(operation.record);
+        let found =
+            self.ask(shard, |reply| Query::DeadLetters { filter, skip: 0, limit: 1, reply }).await?;
+        Ok(found.into_iter().next().map(dead_letter_view))
+    }
+
+    async fn retry_dead_letters(&self, filter: DeadLetterFilter, dry_run: bool) -> Result<Redriven, Refusal> {
+        let filter = dead_filter(&filter);
+        if dry_run {
+            let matched = self.command(&Command::Count(filter)).await?;
+            return Ok(Redriven { matched, redriven: 0 });
+        }
+        let matched = self.command(&Command::Retry(filter)).await?;
+        Ok(Redriven { matched, redriven: matched })
+    }
+
+    async fn drop_dead_letter(&self, id: &str) -> Result<bool, Refusal> {
+        let Some((operation, provider)) = dead_letter_id(id) else { return Ok(false) };
+        let filter = DeadFilter {
+            operation: Some((operation.record, operation.seq)),
+            provider: Some(provider),
+            ..DeadFilter::default()
+        };
+        Ok(self.command(&Command::Drop(filter)).await? > 0)
+    }
+
+    async fn pause(&self, hold: Hold) -> Result<(), Refusal> {
+        self.command(&Command::Hold(HoldChange { scope: scope(hold), set: true })).await.map(drop)
+    }
+
+    async fn resume(&self, hold: Hold) -> Result<(), Refusal> {
+        self.command(&Command::Hold(HoldChange { scope: scope(hold), set: false })).await.map(drop)
+    }
+
+    fn accounts(&self) -> Vec<AccountView> {
+        self.accounts.iter().map(|(account, _)| account.clone()).collect()
+    }
+
+    async fn account_status(&self, name: &str) -> Result<Option<AccountStatus>, Refusal> {
+        Ok(self.statuses().await?.into_iter().find(|status| status.account.name == name))
+    }
+
+    async fn health(&self) -> HealthView {
+        let fenced = self.is_broken();
+        let full = self.gauges.iter().any(|gauges| gauges.disk_full.load(Ordering::Relaxed));
+        HealthView {
+            wal: if fenced { Check::Unhealthy("a write failed; restart to recover".into()) } else { Check::Healthy },
+            disk: if full { Check::Degraded("the disk is full; no events are taken".into()) } else { Check::Healthy },
+            shards: if fenced { Check::Unhealthy("a shard stopped".into()) } else { Check::Healthy },
+            ready: !fenced,
+            at: clock::now().wall.0,
+            accounts: self.statuses().await.unwrap_or_default(),
+        }
+    }
+
+    async fn metrics(&self) -> String {
+        self.metrics.render(&self.statuses().await.unwrap_or_default())
+    }
+}
+
+fn down() -> Refusal {
+    Refusal::new(Code::ShardDown, "a shard does not answer; try again later")
+}
+
+fn scope(hold: Hold) -> HoldScope {
+    HoldScope { provider: hold.provider, object: hold.object, record_id: hold.record_id }
+}
+
+fn dead_filter(filter: &DeadLetterFilter) -> DeadFilter {
+    DeadFilter {
+        provider: filter.provider.clone(),
+        object: filter.object.clone(),
+        record_id: filter.record_id.clone(),
+        code: filter.code.clone(),
+        operation: None,
+    }
+}
+
+/// A dead letter is an operation at one account.
+fn dead_letter_id(id: &str) -> Option<(OperationId, String)> {
+    let (operation, provider) = id.split_once('@')?;
+    Some((operation.parse().ok()?, provider.to_owned()))
+}
+
+fn dead_letter_view(letter: DeadLetter) -> DeadLetterView {
+    let detail = letter.attempts.last().map(|attempt| attempt.detail.clone()).unwrap_or_default();
+    DeadLetterView {
+        id: format!("{}@{}", letter.id, letter.account),
+        record_id: letter.record_id,
+        object: letter.object,
+        provider: letter.account,
+        operation_id: letter.id.to_string(),
+        code: letter.code.map_or("unknown", engine::state::Reason::as_str).to_owned(),
+        detail,
+        attempts: letter.attempts.len() as u32,
+        dead_at: letter.dead_at_ms,
+    }
+}
+
+fn operation_view(standings: Vec<Standing>) -> Option<OperationView> {
+    let first = standings.first()?;
+    let result = standings.iter().find(|standing| !standing.result.is_empty());
+    let result = result.map(|standing| String::from_utf8_lossy(&standing.result).into_owned());
+    Some(OperationView {
+        operation_id: first.id.to_string(),
+        record_id: first.record_id.clone(),
+        object: first.object.clone(),
+        operation: first.operation,
+        state: standings.iter().map(|standing| standing.state).max_by_key(|&state| severity(state))?,
+        accepted_at: first.accepted_at_ms,
+        result,
+        targets: standings
+            .into_iter()
+            .map(|standing| OperationTarget {
+                provider: standing.account,
+                state: standing.state,
+                reason: standing.reason,
+                remote_id: standing.remote_id,
+                updated_at: standing.updated_at_ms,
+                superseded_by: None,
+                attempts: standing
+                    .attempts
+                    .into_iter()
+                    .map(|attempt| AttemptView {
+                        at: attempt.at_ms,
+                        status: (attempt.status > 0).then_some(attempt.status),
+                        class: attempt.class,
+                        detail: attempt.detail,
+                    })
+                    .collect(),
+            })
+            .collect(),
+    })
+}
+
+/// What is open outweighs what is final, and trouble outweighs success.
+fn severity(state: State) -> u8 {
+    match state {
+        State::Conflict => 10,
+        State::Unknown => 9,
+        State::Retrying => 8,
+        State::InFlight => 7,
+        State::Waiting => 6,
+        State::Queued => 5,
+        State::Failed => 4,
+        State::Dropped => 3,
+        State::SkippedByRule => 2,
+        State::Superseded => 1,
+        State::Synced => 0,
+    }
+}
+
+fn breaker(gate: Gate) -> BreakerState {
+    match gate {
+        Gate::Open | Gate::Suspect => BreakerState::Closed,
+        Gate::Probe => BreakerState::HalfOpen,
+        // A pause that the provider asked for is no trip of the breaker.
+        Gate::Held { reason: HoldReason::Throttled, .. } => BreakerState::Closed,
+        Gate::Held { .. } => BreakerState::Open,
+    }
+}
+
+fn open_operations(counts: OpenCounts) -> OpenOperations {
+    let behind = counts.open.saturating_sub(counts.ready + counts.in_flight + counts.timed + counts.paused);
+    OpenOperations {
+        queued: counts.ready,
+        waiting: behind + counts.paused,
+        in_flight: counts.in_flight,
+        retrying: counts.timed,
+        unknown: 0,
+        conflict: 0,
+    }
+}
+
+fn limits(view: &engine::quota::AccountView) -> Vec<LimitStatus> {
+    let windows = view.limits.iter().map(|limit| LimitStatus {
+        name: limit.name.to_string(),
+        limit: u64::from(limit.capacity),
+        used: u64::try_from(i64::from(limit.capacity) - limit.available).unwrap_or(0),
+        window_ms: 0,
+    });
+    let slots = LimitStatus {
+        name: "in_flight".to_owned(),
+        limit: u64::from(view.slots),
+        used: u64::from(view.slots_held),
+        window_ms: 0,
+    };
+    windows.chain([slots]).collect()
+}
+
+fn cursor(after: Option<&str>) -> Result<usize, Refusal> {
+    let Some(after) = after else { return Ok(0) };
+    after.parse().map_err(|_| Refusal::new(Code::InvalidField, "`after` is not a cursor of this list"))
+}
+
+fn paged<V>(mut items: Vec<V>, skip: usize, limit: usize) -> Page<V> {
+    let more = items.len() > limit;
+    items.truncate(limit);
+    Page { items, next: more.then(|| (skip + limit).to_string()) }
+}

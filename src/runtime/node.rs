@@ -1,0 +1,464 @@
+//! Starting and stopping the engine: threads, what connects them, and the order of both.
+
+use std::collections::HashMap;
+use std::net::{SocketAddr, TcpListener};
+use std::num::NonZeroUsize;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use engine::dedup::{DedupBounds, DedupIndex, EventKeys};
+use engine::producers::Producers;
+use engine::quota::{Coordinator, LeaseId, RecoveredLease, ShardId, Start};
+use engine::shard::Recovered;
+use net::egress::{AccountSettings, Egress, EgressSettings};
+use net::gate::wake_gate;
+use net::http::HttpLimits;
+use net::ingest::{Driver, Limits, Server, SessionId, StopSignal};
+use net::metrics::Metrics;
+use tokio::sync::{Notify, mpsc, watch};
+use wal::{DataDir, Disk, writer_thread};
+
+use super::backend::Node;
+use super::checkpointer::{CheckpointFeed, EventIdRules};
+use super::intake::{Shared, ThreadIntake};
+use super::mailbox::Mailbox;
+use super::open::{self, OpenPlan, OpenedShard};
+use super::registry::Registry;
+use super::remembered::Remembered;
+use super::shard_thread::{Gauges, ShardThread, Word, chain};
+use super::{StartError, clock, coordinator, plans};
+use crate::settings::Settings;
+
+/// Words that wait for a shard at most; more wait with their sender.
+const WORDS_MAX: usize = 4096;
+/// Words that wait for the coordinator at most.
+const COORDINATOR_WORDS_MAX: usize = 16 * 1024;
+/// How long a stop waits for open calls.
+const DRAIN_DEADLINE: Duration = Duration::from_secs(10);
+
+/// A running engine.
+#[derive(Debug)]
+pub struct Engine {
+    tcp: SocketAddr,
+    http: SocketAddr,
+    node: Arc<Node>,
+    ingest_stop: StopSignal,
+    http_stop: watch::Sender<bool>,
+    stopping: Arc<AtomicBool>,
+    ingest: Option<JoinHandle<()>>,
+    control: Option<JoinHandle<()>>,
+    shards: Vec<JoinHandle<()>>,
+    dir: Option<DataDirHandle>,
+}
+
+/// Keeps the lock on the data directory.
+struct DataDirHandle(DataDir<Disk>);
+
+impl std::fmt::Debug for DataDirHandle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("DataDir")
+    }
+}
+
+impl Engine {
+    /// Recovers what the data directory holds and begins to serve.
+    ///
+    /// # Errors
+    /// [`StartError`]; nothing was accepted or sent.
+    pub fn start(settings: &Settings) -> Result<Self, StartError> {
+        let count = shard_count(settings);
+        let plans = plans::account_plans(settings)?;
+        let egress = plans::egress_accounts(settings)?;
+        let tcp = listener("tcp", settings.listen.tcp)?;
+        let http = listener("http", settings.listen.http)?;
+        let (tcp_at, http_at) = (address(&tcp)?, address(&http)?);
+
+        let mut dir = open::data_dir(&settings.server.data_dir)?;
+        let superblock = *dir.superblock();
+        let mut plan = OpenPlan::new(settings, count, plans);
+        let key_seed = u64::from_le_bytes(*superblock.hash_key.first_chunk().expect("16 bytes have 8"));
+        plan.dedup_keys = EventIdRules { keys: EventKeys::new(key_seed) };
+        let opened = open::shards(&mut dir, &plan)?;
+
+        let coordinator = coordinator(settings, count, superblock.run_epoch, &opened)?;
+        let wakes: Vec<Arc<Notify>> = opened.iter().map(|_| Arc::default()).collect();
+        let ring = settings.shards.ring_capacity.get();
+        let shared = Arc::new(Shared {
+            router: plans::router(
+                settings,
+                engine::id::HashKey(superblock.hash_key),
+                usize::from(count),
+                superblock.run_epoch,
+            ),
+            mailboxes: wakes.iter().map(|wake| Mailbox::new(ring, wake.clone())).collect(),
+            registry: registry(&opened),
+            remembered: remembered(settings, key_seed, &opened),
+            threads: Mutex::default(),
+        });
+        let metrics = Metrics::new(settings.providers.iter().map(|(name, _)| name.clone()).collect());
+        let stopping = Arc::new(AtomicBool::new(false));
+        let (to_coordinator, from_shards) = mpsc::channel(COORDINATOR_WORDS_MAX);
+        let mut words = Vec::new();
+        let mut gauges = Vec::new();
+        let mut threads = Vec::new();
+        let memory_each = settings.memory.max.0 / u64::from(count);
+        for (opened, wake) in opened.into_iter().zip(wakes) {
+            let (to_shard, from_control) = mpsc::channel(WORDS_MAX);
+            words.push(to_shard);
+            let gauge = Arc::new(Gauges::default());
+            gauges.push(gauge.clone());
+            let parts = ShardParts {
+                number: opened.log.shard,
+                mailbox: shared.mailboxes[usize::from(opened.log.shard)].clone(),
+                opened,
+                words: from_control,
+                coordinator: to_coordinator.clone(),
+                wake,
+                egress: egress.clone(),
+                gauges: gauge,
+                metrics: metrics.clone(),
+                memory_max: memory_each,
+                stopping: stopping.clone(),
+                cpu: pinned_cpu(settings, count, threads.len()),
+            };
+            threads.push(parts.spawn()?);
+        }
+        drop(to_coordinator);
+
+        let node = Arc::new(Node {
+            shared: shared.clone(),
+            words: words.clone(),
+            coordinator: coordinator.clone(),
+            metrics: metrics.clone(),
+            rejected: Mutex::new(metrics.writer()),
+            gauges,
+            accounts: super::backend::account_views(settings),
+        });
+        let (http_stop, http_stopped) = watch::channel(false);
+        let links: Vec<(mpsc::Sender<Word>, Mailbox)> =
+            words.into_iter().zip(shared.mailboxes.iter().cloned()).collect();
+        let public_host = public_host(settings);
+        let control = spawn_control(node.clone(), http, coordinator, from_shards, links, public_host, http_stopped)?;
+        let (ingest, ingest_stop) = spawn_ingest(tcp, shared, &metrics)?;
+        Ok(Self {
+            tcp: tcp_at,
+            http: http_at,
+            node,
+            ingest_stop,
+            http_stop,
+            stopping,
+            ingest: Some(ingest),
+            control: Some(control),
+            shards: threads,
+            dir: Some(DataDirHandle(dir)),
+        })
+    }
+
+    /// Where producers connect.
+    #[must_use]
+    pub fn tcp(&self) -> SocketAddr {
+        self.tcp
+    }
+
+    /// Where the API is.
+    #[must_use]
+    pub fn http(&self) -> SocketAddr {
+        self.http
+    }
+
+    /// Whether some shard has given up, so that the process should end and recover.
+    #[must_use]
+    pub fn is_broken(&self) -> bool {
+        self.node.is_broken() || self.shards.iter().any(JoinHandle::is_finished)
+    }
+
+    /// Stops in order: intake, then open calls up to a deadline, then the logs are sealed.
+    ///
+    /// # Errors
+    /// When the data directory could not be closed; the next start recovers as after a crash.
+    pub fn shutdown(mut self) -> Result<(), StartError> {
+        self.ingest_stop.stop();
+        join(self.ingest.take(), "ingest");
+        self.http_stop.send_replace(true);
+        self.stopping.store(true, Ordering::Release);
+        self.node.wake_all();
+        let mut clean = true;
+        for shard in self.shards.drain(..) {
+            clean &= join(Some(shard), "shard");
+        }
+        join(self.control.take(), "control");
+        clean &= !self.node.is_broken();
+        match self.dir.take() {
+            Some(DataDirHandle(dir)) if clean => dir.close().map_err(|error| StartError::log(&error)),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// What a shard's thread is made of; all of it may cross to the thread.
+struct ShardParts {
+    number: u16,
+    opened: OpenedShard,
+    mailbox: Mailbox,
+    words: mpsc::Receiver<Word>,
+    coordinator: mpsc::Sender<(ShardId, engine::quota::FromShard)>,
+    wake: Arc<Notify>,
+    egress: Vec<(Arc<str>, AccountSettings)>,
+    gauges: Arc<Gauges>,
+    metrics: Metrics,
+    memory_max: u64,
+    stopping: Arc<AtomicBool>,
+    cpu: Option<usize>,
+}
+
+impl ShardParts {
+    fn spawn(self) -> Result<JoinHandle<()>, StartError> {
+        let name = format!("shard-{}", self.number);
+        let wake = self.wake.clone();
+        let OpenedShard { shard, journal, writer, .. } = self.opened;
+        let writer = writer_thread::spawn(writer, &format!("wal-{}", self.number), move || wake.notify_one())
+            .map_err(|source| StartError::system("start a log's writer", source))?;
+        let (number, cpu) = (self.number, self.cpu);
+        let rest = (
+            self.mailbox,
+            self.words,
+            self.coordinator,
+            self.wake,
+            self.egress,
+            self.gauges,
+            self.metrics,
+            self.memory_max,
+            self.stopping,
+        );
+        let run = move || {
+            let (mailbox, words, coordinator, wake, accounts, gauges, metrics, memory_max, stopping) = rest;
+            pin_to(cpu);
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build_local(tokio::runtime::LocalOptions::default());
+            let runtime = match runtime {
+                Ok(runtime) => runtime,
+                Err(error) => {
+                    tracing::error!(shard = number, %error, "a shard has no event loop");
+                    return;
+                }
+            };
+            let egress = Egress::new(EgressSettings::default());
+            let mut known = HashMap::new();
+            for (name, settings) in accounts {
+                match egress.account(settings) {
+                    Ok(account) => drop(known.insert(name, Rc::new(account))),
+                    Err(error) => {
+                        tracing::error!(account = &*name, error = %chain(&error), "the account cannot be called");
+                        return;
+                    }
+                }
+            }
+            let labels =
+                known.keys().filter_map(|name| Some((name.clone(), metrics.account(name)?))).collect();
+            let thread = ShardThread {
+                id: ShardId(number),
+                shard,
+                journal,
+                writer,
+                mailbox,
+                words,
+                coordinator,
+                wake,
+                egress,
+                accounts: known,
+                gauges,
+                metrics: metrics.writer(),
+                labels,
+                checkpoints: CheckpointFeed,
+                memory_max,
+                stopping,
+                drain_deadline: DRAIN_DEADLINE,
+            };
+            runtime.block_on(thread.run());
+        };
+        thread::Builder::new()
+            .name(name)
+            .spawn(run)
+            .map_err(|source| StartError::system("start a shard", source))
+    }
+}
+
+fn coordinator(
+    settings: &Settings,
+    shards: u16,
+    run_epoch: u64,
+    opened: &[OpenedShard],
+) -> Result<coordinator::SharedCoordinator, StartError> {
+    let now = clock::now();
+    let start = Start {
+        now,
+        shards,
+        // Above all leases of earlier runs: no run grants 2^40 of them.
+        last_lease: LeaseId(run_epoch << 40),
+        seed: clock::random(),
+    };
+    let mut coordinator = Coordinator::new(start, plans::account_limits(settings))
+        .map_err(|error| StartError::config("providers", error.to_string()))?;
+    let boot = clock::boot();
+    let leases: Vec<RecoveredLease> = opened
+        .iter()
+        .flat_map(|shard| &shard.recovered.leases)
+        .map(|lease| RecoveredLease {
+            account: lease.account.clone(),
+            permits: lease.permits,
+            usable_until: lease.usable_until,
+            wall_until: lease.usable_until_wall,
+            same_boot: lease.boot == boot,
+        })
+        .collect();
+    coordinator.restore(now, &leases);
+    Ok(Arc::new(Mutex::new(coordinator)))
+}
+
+fn registry(opened: &[OpenedShard]) -> Registry {
+    let mut joined = Producers::default();
+    for Recovered { producers, .. } in opened.iter().map(|shard| &shard.recovered) {
+        for (producer, seen) in producers {
+            joined.restore(*producer, seen);
+        }
+    }
+    let registry = Registry::default();
+    for (producer, seen) in joined.sorted() {
+        registry.restore(producer, seen.clone());
+    }
+    registry
+}
+
+fn remembered(settings: &Settings, seed: u64, opened: &[OpenedShard]) -> Remembered {
+    let bounds = DedupBounds {
+        window_ms: settings.server.dedup_window.as_millis() as u64,
+        count_max: u32::try_from(settings.server.dedup_max.get())
+            .unwrap_or(DedupIndex::COUNT_LIMIT)
+            .min(DedupIndex::COUNT_LIMIT),
+    };
+    let remembered = Remembered::new(seed, bounds);
+    let entries = opened.iter().flat_map(|shard| shard.event_ids.iter().copied()).collect();
+    remembered.restore(clock::now().wall.0, entries);
+    remembered
+}
+
+fn spawn_control(
+    node: Arc<Node>,
+    http: TcpListener,
+    coordinator: coordinator::SharedCoordinator,
+    from_shards: mpsc::Receiver<(ShardId, engine::quota::FromShard)>,
+    links: Vec<(mpsc::Sender<Word>, Mailbox)>,
+    public_host: Option<String>,
+    mut stopped: watch::Receiver<bool>,
+) -> Result<JoinHandle<()>, StartError> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|source| StartError::system("start the control thread", source))?;
+    http.set_nonblocking(true).map_err(|source| StartError::system("use the HTTP listener", source))?;
+    let run = move || {
+        runtime.block_on(async move {
+            let trade = tokio::spawn(coordinator::run(coordinator, from_shards, links));
+            let listener = match tokio::net::TcpListener::from_std(http) {
+                Ok(listener) => listener,
+                Err(error) => {
+                    tracing::error!(%error, "the HTTP listener cannot be used");
+                    return;
+                }
+            };
+            let stop = async move { drop(stopped.wait_for(|stop| *stop).await) };
+            if let Err(error) =
+                net::http::serve(listener, node, HttpLimits::default(), public_host, stop).await
+            {
+                tracing::error!(%error, "the HTTP API ended");
+            }
+            // Shards trade until they are gone.
+            if let Err(error) = trade.await {
+                tracing::error!(%error, "the coordinator ended early");
+            }
+        });
+    };
+    thread::Builder::new()
+        .name("control".into())
+        .spawn(run)
+        .map_err(|source| StartError::system("start the control thread", source))
+}
+
+fn spawn_ingest(
+    listener: TcpListener,
+    shared: Arc<Shared>,
+    metrics: &Metrics,
+) -> Result<(JoinHandle<()>, StopSignal), StartError> {
+    let (gate, wake) = wake_gate().map_err(|source| StartError::system("make a wake-up socket", source))?;
+    let stop = StopSignal::new(gate.clone());
+    let intake = ThreadIntake::new(shared, 0, gate, metrics.writer());
+    let server = Server {
+        listener,
+        intake,
+        wake,
+        stop: stop.clone(),
+        limits: Limits::default(),
+        first_session: SessionId(1),
+    };
+    let run = move || {
+        if let Err(error) = Driver::Tokio.run(server) {
+            tracing::error!(%error, "the ingest thread ended");
+        }
+    };
+    let join = thread::Builder::new()
+        .name("ingest-0".into())
+        .spawn(run)
+        .map_err(|source| StartError::system("start the ingest thread", source))?;
+    Ok((join, stop))
+}
+
+fn listener(name: &str, at: SocketAddr) -> Result<TcpListener, StartError> {
+    TcpListener::bind(at).map_err(|source| StartError::system(format!("listen on {at} ({name})"), source))
+}
+
+fn address(listener: &TcpListener) -> Result<SocketAddr, StartError> {
+    listener.local_addr().map_err(|source| StartError::system("read a listener's address", source))
+}
+
+fn cores() -> usize {
+    thread::available_parallelism().map_or(1, NonZeroUsize::get)
+}
+
+fn shard_count(settings: &Settings) -> u16 {
+    let count = settings.shards.count.map_or_else(cores, NonZeroUsize::get);
+    u16::try_from(count.min(engine::id::VSHARD_COUNT)).unwrap_or(u16::MAX)
+}
+
+/// Shards get cores of their own only where the other threads have some left.
+fn pinned_cpu(settings: &Settings, shards: u16, number: usize) -> Option<usize> {
+    (settings.shards.pin && cores() >= usize::from(shards) + 2).then_some(number)
+}
+
+fn pin_to(cpu: Option<usize>) {
+    let Some(cpu) = cpu else { return };
+    let mut set = rustix::thread::CpuSet::new();
+    set.set(cpu);
+    if let Err(error) = rustix::thread::sched_setaffinity(None, &set) {
+        tracing::warn!(cpu, %error, "cannot pin a shard to its core; it runs anywhere");
+    }
+}
+
+fn public_host(settings: &Settings) -> Option<String> {
+    let url = settings.server.public_url.as_deref()?;
+    let host = url.split_once("://").map_or(url, |(_, rest)| rest);
+    Some(host.split(['/', ':']).next().unwrap_or(host).to_owned())
+}
+
+/// Whether the thread ended in order.
+fn join(thread: Option<JoinHandle<()>>, what: &str) -> bool {
+    let Some(thread) = thread else { return true };
+    let ended = thread.join().is_ok();
+    if !ended {
+        tracing::error!(thread = what, "a thread panicked");
+    }
+    ended
+}

@@ -1,0 +1,185 @@
+//! From settings to what the engine and the egress side work with.
+
+use std::collections::{BTreeMap, HashMap};
+use std::num::NonZeroU64;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use engine::id::{HashKey, OperationSeq};
+use engine::mapping::Mapping;
+use engine::provider::Definition;
+use engine::quota::{AccountLimits, HoldSettings, Limit, Policy};
+use engine::retry::RetryPolicy;
+use engine::shard::AccountPlan;
+use net::egress::{self, AddressPolicy, Authorization, Origin};
+
+use super::StartError;
+use super::router::Router;
+use crate::settings::{AuthSettings, LimitKind, LimitSettings, ProviderSettings, Settings, TargetSettings};
+
+/// The plan of every account.
+pub(crate) fn account_plans(settings: &Settings) -> Result<Vec<Arc<AccountPlan>>, StartError> {
+    settings.providers.iter().map(|(name, provider)| Ok(Arc::new(plan(settings, name, provider)?))).collect()
+}
+
+fn plan(settings: &Settings, name: &str, provider: &ProviderSettings) -> Result<AccountPlan, StartError> {
+    let account = &provider.account;
+    let id = &provider.definition;
+    let text = engine::provider::shipped(id)
+        .ok_or_else(|| StartError::config(name, format!("there is no definition {id:?}")))?;
+    let definition = Definition::parse(text)
+        .and_then(|definition| definition.with_rest(&account.rest))
+        .map_err(|error| StartError::config(name, super::shard_thread::chain(&error)))?;
+    let mut mappings = HashMap::new();
+    for (object, wanted) in &settings.objects {
+        for (_, target) in wanted.to.iter().filter(|(account, _)| account == name) {
+            mappings.insert(object.clone(), mapping(object, target)?);
+        }
+    }
+    let retry = &account.retry;
+    Ok(AccountPlan {
+        name: name.into(),
+        definition,
+        mappings,
+        retry: RetryPolicy {
+            max_attempts: u16::try_from(retry.max_attempts.get()).unwrap_or(u16::MAX),
+            max_age: retry.max_age,
+            base_delay: retry.base_delay,
+            max_delay: retry.max_delay,
+        },
+        settle: account.settle,
+        timeout: account.timeout,
+    })
+}
+
+fn mapping(object: &str, target: &TargetSettings) -> Result<Mapping, StartError> {
+    Mapping::compile(object, &target.mapping(object)).map_err(|error| StartError::config(object, error.to_string()))
+}
+
+/// The limits of every account.
+pub(crate) fn account_limits(settings: &Settings) -> Vec<AccountLimits> {
+    settings
+        .providers
+        .iter()
+        .map(|(name, provider)| {
+            let account = &provider.account;
+            AccountLimits {
+                name: name.clone(),
+                limits: provider.limits.iter().map(limit).collect(),
+                max_in_flight: account.max_in_flight.get(),
+                call_timeout: account.timeout,
+                hold: HoldSettings {
+                    failure_threshold: account.breaker.failure_threshold.get(),
+                    open_for: account.breaker.open_for,
+                    ..HoldSettings::default()
+                },
+            }
+        })
+        .collect()
+}
+
+fn limit(settings: &LimitSettings) -> Limit {
+    let count = |value: NonZeroU64| u32::try_from(value.get()).unwrap_or(u32::MAX);
+    let limit = count(settings.limit);
+    let policy = match &settings.kind {
+        LimitKind::Sliding(window) | LimitKind::Rolling(window) | LimitKind::Cost(window) => {
+            Policy::Sliding { limit, window: *window }
+        }
+        LimitKind::Fixed { window, timezone } => {
+            Policy::Fixed { limit, window: *window, utc_offset_s: utc_offset_s(timezone) }
+        }
+        LimitKind::TokenBucket { window, burst } => {
+            Policy::TokenBucket { burst: count(*burst), refill: limit, period: *window }
+        }
+        LimitKind::Concurrency => Policy::Concurrency { limit },
+    };
+    Limit { name: settings.name.clone(), policy }
+}
+
+/// `+02:00` as seconds; the settings have checked its form.
+fn utc_offset_s(timezone: &str) -> i32 {
+    let Some((hours, minutes)) = timezone.split_once(':') else { return 0 };
+    let sign = if hours.starts_with('-') { -1 } else { 1 };
+    let hours: i32 = hours.trim_start_matches(['+', '-']).parse().unwrap_or(0);
+    let minutes: i32 = minutes.parse().unwrap_or(0);
+    sign * (hours * 3600 + minutes * 60)
+}
+
+/// The egress side of every account, secrets resolved.
+pub(crate) fn egress_accounts(
+    settings: &Settings,
+) -> Result<Vec<(Arc<str>, egress::AccountSettings)>, StartError> {
+    let named = |(name, provider): &(String, ProviderSettings)| Ok((name.as_str().into(), egress_account(name, provider)?));
+    settings.providers.iter().map(named).collect()
+}
+
+fn egress_account(name: &str, provider: &ProviderSettings) -> Result<egress::AccountSettings, StartError> {
+    let account = &provider.account;
+    let base_url = account.base_url.as_deref().unwrap_or_default();
+    let origin =
+        Origin::parse(base_url).map_err(|error| StartError::config(name, format!("base_url: {error}")))?;
+    Ok(egress::AccountSettings {
+        origin,
+        // Addresses in the file are the operator's own choice.
+        addresses: AddressPolicy::Any,
+        authorization: authorization(name, &provider.auth)?,
+        ca_file: account.ca_file.clone(),
+        connections_max: account.max_in_flight.get() as usize,
+        timeout: account.timeout,
+    })
+}
+
+fn authorization(name: &str, auth: &AuthSettings) -> Result<Authorization, StartError> {
+    let failed = |error: crate::settings::SecretError| StartError::config(name, error.to_string());
+    Ok(match auth {
+        AuthSettings::None => Authorization::None,
+        AuthSettings::Bearer { token } => {
+            Authorization::Bearer { token: token.resolve().map_err(failed)?.expose().clone() }
+        }
+        AuthSettings::ApiKey { header, value } => Authorization::ApiKey {
+            header: header.clone(),
+            value: value.resolve().map_err(failed)?.expose().clone(),
+        },
+        AuthSettings::Basic { username, password } => Authorization::Basic {
+            username: username.resolve().map_err(failed)?.expose().clone(),
+            password: password.resolve().map_err(failed)?.expose().clone(),
+        },
+        AuthSettings::ClientCredentials(_) | AuthSettings::Refresh { .. } | AuthSettings::JwtBearer { .. } => {
+            return Err(StartError::config(name, "this kind of auth is not available in this version".into()));
+        }
+    })
+}
+
+/// What decides where events go.
+pub(crate) fn router(settings: &Settings, hash_key: HashKey, shards: usize, epoch: u64) -> Router {
+    let accounts: Vec<Arc<str>> = settings.providers.iter().map(|(name, _)| name.as_str().into()).collect();
+    let mut mapped: BTreeMap<String, Vec<usize>> = BTreeMap::new();
+    for (object, wanted) in &settings.objects {
+        for (name, _) in &wanted.to {
+            if let Some(at) = accounts.iter().position(|account| **account == **name) {
+                mapped.entry(object.clone()).or_default().push(at);
+            }
+        }
+    }
+    let unmapped = (0..accounts.len()).filter(|at| !mapped.values().any(|takers| takers.contains(at))).collect();
+    let only_mapped = if settings.objects.len() == 1 { Some(settings.objects[0].0.clone()) } else { None };
+    let sources = settings
+        .objects
+        .iter()
+        .filter_map(|(object, wanted)| {
+            let source = wanted.record.source.as_ref()?;
+            Some((object.clone(), source.table.clone(), source.key.clone()))
+        })
+        .collect();
+    Router {
+        hash_key,
+        shards,
+        accounts,
+        mapped,
+        unmapped,
+        default_object: settings.server.default_object.clone(),
+        only_mapped,
+        sources,
+        next_seq: AtomicU64::new(OperationSeq::first_of_run(epoch).0),
+    }
+}

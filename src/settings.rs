@@ -1,0 +1,238 @@
+//! The config file as plain values: read, overlaid with the environment, checked.
+
+mod auth;
+mod check;
+mod document;
+mod limit;
+mod node;
+mod object;
+mod problem;
+mod provider;
+mod quantity;
+mod rule;
+mod secret;
+mod source;
+
+use std::path::Path;
+
+pub use auth::{AuthSettings, OAuthClient};
+pub use limit::{LimitKind, LimitSettings};
+pub use node::{
+    Durability, EgressSettings, ListenSettings, LogFormat, LogLevel, LogSettings, MemorySettings,
+    Retention, RetentionSettings, ServerSettings, ShardSettings, WalSettings,
+};
+pub use object::{
+    ConflictPolicy, ConflictSettings, Direction, FieldSettings, ObjectSettings, RecordSettings,
+    SourceSettings, TargetSettings,
+};
+pub use problem::{Problem, Problems};
+pub use provider::{
+    AccountSettings, BatchSettings, BreakerSettings, ProviderSettings, RecordIdIs, RetrySettings,
+    WebhookSettings,
+};
+pub use quantity::{ByteSize, parse_duration, parse_size};
+pub use rule::{RuleAction, RuleSettings};
+pub use secret::{Credential, EXEC_TIMEOUT, SECRET_BYTES_MAX, Secret, SecretError, SecretSource};
+pub use source::{Place, Source};
+
+use document::{Document, Section};
+use object::TargetKeys;
+use problem::ProblemList;
+
+/// Everything the config file can say, with defaults filled in.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Settings {
+    /// `[server]`
+    pub server: ServerSettings,
+    /// `[listen]`
+    pub listen: ListenSettings,
+    /// `[shards]`
+    pub shards: ShardSettings,
+    /// `[wal]`
+    pub wal: WalSettings,
+    /// `[memory]`
+    pub memory: MemorySettings,
+    /// `[log]`
+    pub log: LogSettings,
+    /// `[retention]`
+    pub retention: RetentionSettings,
+    /// `[egress]`
+    pub egress: EgressSettings,
+    /// `[providers.NAME]`, in the file's order.
+    pub providers: Vec<(String, ProviderSettings)>,
+    /// `[objects.NAME]`, in the file's order.
+    pub objects: Vec<(String, ObjectSettings)>,
+    /// `[[rules]]`, in the file's order.
+    pub rules: Vec<RuleSettings>,
+}
+
+const SECTIONS: [&str; 11] = [
+    "server",
+    "listen",
+    "shards",
+    "wal",
+    "memory",
+    "log",
+    "retention",
+    "egress",
+    "providers",
+    "objects",
+    "rules",
+];
+
+/// A config is written by people; more than this is the wrong file.
+const FILE_BYTES_MAX: u64 = 16 << 20;
+
+impl Settings {
+    /// Reads `file` (none: only defaults) with this process's environment over it.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it, at once where possible.
+    pub fn load(file: Option<&Path>) -> Result<Settings, Problems> {
+        let source = match file {
+            None => Source::new("the defaults", ""),
+            Some(path) => {
+                let name = path.display().to_string();
+                match read_file(path) {
+                    Ok(text) => Source::new(name, text),
+                    Err(error) => {
+                        let source = Source::new(name, "");
+                        let mut problems = ProblemList::new(&source);
+                        problems
+                            .add(0..0, format!("cannot read the file: {error}"))
+                            .unquoted();
+                        return Err(problems.finish().expect_err("a problem was just added"));
+                    }
+                }
+            }
+        };
+        let variables = std::env::vars_os().filter_map(|(name, value)| {
+            Some((name.into_string().ok()?, value.into_string().ok()?))
+        });
+        Settings::read(&source.with_environment(variables))
+    }
+
+    /// Reads what `source` says.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it, at once where possible.
+    pub fn read(source: &Source) -> Result<Settings, Problems> {
+        let mut problems = ProblemList::new(source);
+        let mut document = Document::parse(source, &mut problems);
+        let mut unread = Vec::new();
+        let settings = Settings {
+            server: document.take("server", &mut problems),
+            listen: document.take("listen", &mut problems),
+            shards: document.take("shards", &mut problems),
+            wal: document.take("wal", &mut problems),
+            memory: document.take("memory", &mut problems),
+            log: document.take("log", &mut problems),
+            retention: document.take("retention", &mut problems),
+            egress: document.take("egress", &mut problems),
+            providers: document
+                .take_named("providers", &mut problems)
+                .into_iter()
+                .map(|(name, section)| {
+                    let provider = read_provider(&name, section, &mut problems);
+                    let provider = provider.unwrap_or_else(|| {
+                        unread.push(name.clone());
+                        ProviderSettings::default()
+                    });
+                    (name, provider)
+                })
+                .collect(),
+            objects: document
+                .take_named("objects", &mut problems)
+                .into_iter()
+                .map(|(name, section)| (name, read_object(section, &mut problems)))
+                .collect(),
+            rules: document.take_list("rules", &mut problems),
+        };
+        check::check(&settings, &unread, &document.places, &mut problems);
+        document.refuse_rest(&SECTIONS, &mut problems);
+        problems.finish().map(|()| settings)
+    }
+
+    /// The account of this name.
+    pub fn provider(&self, name: &str) -> Option<&ProviderSettings> {
+        self.providers
+            .iter()
+            .find(|(known, _)| known == name)
+            .map(|(_, provider)| provider)
+    }
+
+    /// The object of this name.
+    pub fn object(&self, name: &str) -> Option<&ObjectSettings> {
+        self.objects
+            .iter()
+            .find(|(known, _)| known == name)
+            .map(|(_, object)| object)
+    }
+}
+
+impl Default for Settings {
+    fn default() -> Settings {
+        Settings::read(&Source::new("the defaults", "")).expect("an empty file is a valid one")
+    }
+}
+
+fn read_file(path: &Path) -> std::io::Result<String> {
+    let length = std::fs::metadata(path)?.len();
+    if length > FILE_BYTES_MAX {
+        return Err(std::io::Error::other(format!(
+            "expected at most {FILE_BYTES_MAX} bytes, found {length}"
+        )));
+    }
+    std::fs::read_to_string(path)
+}
+
+fn read_provider(
+    name: &str,
+    mut section: Section<'_>,
+    problems: &mut ProblemList<'_>,
+) -> Option<ProviderSettings> {
+    let limits = section.take_list("limits", problems);
+    let auth = section.take_secretive("auth", problems).unwrap_or_default();
+    let webhook = section.take_secretive("webhook", problems);
+    let account: AccountSettings = section.rest(problems)?;
+    let definition = account
+        .definition
+        .clone()
+        .unwrap_or_else(|| name.to_owned());
+    Some(ProviderSettings {
+        definition,
+        account,
+        limits,
+        auth,
+        webhook,
+    })
+}
+
+fn read_object(mut section: Section<'_>, problems: &mut ProblemList<'_>) -> ObjectSettings {
+    let to = section
+        .take_named("to", problems)
+        .into_iter()
+        .map(|(account, mut section)| {
+            let fields = section.take_list("fields", problems);
+            let TargetKeys {
+                remote,
+                external_id,
+            } = section.rest(problems).unwrap_or_default();
+            (
+                account,
+                TargetSettings {
+                    remote,
+                    external_id,
+                    fields,
+                },
+            )
+        })
+        .collect();
+    ObjectSettings {
+        record: section.rest(problems).unwrap_or_default(),
+        to,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,451 @@
+//! What must hold between settings that are each well-formed.
+
+use std::collections::HashSet;
+use std::net::SocketAddr;
+
+use super::auth::AuthSettings;
+use engine::mapping::Mapping;
+use engine::provider::{Definition, DefinitionError, shipped, shipped_ids};
+use net::egress::Origin;
+
+use super::document::Places;
+use super::limit::LimitKind;
+use super::problem::ProblemList;
+use super::provider::{ProviderSettings, RecordIdIs};
+use super::quantity::ByteSize;
+use super::rule::RuleSettings;
+use super::{Direction, ObjectSettings, Settings, TargetSettings};
+
+/// What a file may say but this version does not do: refused, so that nobody
+/// believes it done. An entry goes with the commit that builds the thing.
+const NOT_AVAILABLE: [&str; 9] = [
+    "rules",
+    "retention",
+    "egress.allow",
+    "log.file",
+    "listen.webhooks",
+    "objects.*.schema",
+    "objects.*.conflict",
+    "objects.*.source",
+    "providers.*.webhook",
+];
+
+/// As many virtual shards as a record's hash is spread over.
+const SHARDS_MAX: usize = 1024;
+/// Below this a ring wakes its shard for almost every event.
+const RING_CAPACITY_MIN: usize = 64;
+/// Above this the rings alone outgrow a small machine's memory.
+const RING_CAPACITY_MAX: usize = 1 << 24;
+/// A segment holds at least one event of the largest size.
+const SEGMENT_BYTES_MIN: ByteSize = ByteSize::mebibytes(2);
+const SEGMENT_BYTES_MAX: ByteSize = ByteSize::mebibytes(4096);
+/// Buffers alone take this much.
+const MEMORY_MIN: ByteSize = ByteSize::mebibytes(64);
+/// Names are labels of metrics and parts of paths.
+const NAME_BYTES_MAX: usize = 64;
+
+/// `unread` accounts have been refused already; what they lack is not told again.
+pub(super) fn check(
+    settings: &Settings,
+    unread: &[String],
+    places: &Places,
+    problems: &mut ProblemList<'_>,
+) {
+    let mut checker = Checker {
+        settings,
+        places,
+        problems,
+    };
+    checker.node();
+    checker.listeners();
+    for (name, provider) in &settings.providers {
+        if unread.contains(name) {
+            continue;
+        }
+        checker.provider(name, provider);
+    }
+    for (name, object) in &settings.objects {
+        checker.object(name, object);
+    }
+    for (index, rule) in settings.rules.iter().enumerate() {
+        checker.rule(&format!("rules.{index}"), rule);
+    }
+    checker.refuse_unavailable();
+}
+
+struct Checker<'c, 's> {
+    settings: &'c Settings,
+    places: &'c Places,
+    problems: &'c mut ProblemList<'s>,
+}
+
+impl Checker<'_, '_> {
+    fn refuse(&mut self, path: &str, message: impl Into<String>) -> &mut super::Problem {
+        self.problems.add(self.places.of(path), message)
+    }
+
+    fn node(&mut self) {
+        let Settings {
+            server,
+            shards,
+            wal,
+            memory,
+            ..
+        } = self.settings;
+        if let Some(url) = &server.public_url
+            && let Err(found) = base_url(url)
+        {
+            self.refuse("server.public_url", found);
+        }
+        if shards.count.is_some_and(|count| count.get() > SHARDS_MAX) {
+            self.refuse("shards.count", format!("expected 1 to {SHARDS_MAX} shards"));
+        }
+        if !(RING_CAPACITY_MIN..=RING_CAPACITY_MAX).contains(&shards.ring_capacity.get()) {
+            let message = format!("expected {RING_CAPACITY_MIN} to {RING_CAPACITY_MAX} events");
+            self.refuse("shards.ring_capacity", message);
+        }
+        if !(SEGMENT_BYTES_MIN..=SEGMENT_BYTES_MAX).contains(&wal.segment_bytes) {
+            self.refuse("wal.segment_bytes", "expected \"2MiB\" to \"4GiB\"");
+        }
+        if memory.max < MEMORY_MIN {
+            self.refuse("memory.max", "expected at least \"64MiB\"");
+        }
+    }
+
+    fn listeners(&mut self) {
+        let listen = &self.settings.listen;
+        let mut taken: Vec<SocketAddr> = Vec::new();
+        let addresses = [
+            ("tcp", Some(listen.tcp)),
+            ("http", Some(listen.http)),
+            ("webhooks", listen.webhooks),
+        ];
+        for (key, address) in addresses {
+            let Some(address) = address else { continue };
+            let path = format!("listen.{key}");
+            if address.port() != 0 && taken.contains(&address) {
+                self.refuse(&path, format!("{address} is taken by another listener"));
+            }
+            taken.push(address);
+            // A webhook carries its own proof: the signature over its body.
+            let needs_keys = key != "webhooks";
+            if needs_keys && !address.ip().is_loopback() && !listen.insecure {
+                self.refuse(
+                    &path,
+                    format!("{address} is off loopback without TLS and keys"),
+                )
+                .help(
+                    "listen on 127.0.0.1 behind a proxy that does both, \
+                     or set `insecure = true` in [listen]",
+                );
+            }
+        }
+    }
+
+    fn provider(&mut self, name: &str, provider: &ProviderSettings) {
+        let path = format!("providers.{name}");
+        if !is_name(name) {
+            self.refuse(
+                &path,
+                format!("expected letters, digits, `-` and `_`, found `{name}`"),
+            );
+        }
+        self.definition(name, provider);
+        if let Some(url) = &provider.account.base_url
+            && let Err(error) = Origin::parse(url)
+        {
+            self.refuse(&format!("{path}.base_url"), error.to_string());
+        }
+        let retry = &provider.account.retry;
+        if retry.max_delay < retry.base_delay {
+            let message = "`max_delay` is shorter than `base_delay`";
+            self.refuse(&format!("{path}.retry"), message);
+        }
+        self.limits(&path, provider);
+        self.auth(&path, &provider.auth);
+        if provider
+            .account
+            .batch
+            .max_items
+            .is_some_and(|items| items.get() > 1)
+        {
+            let message = "batches are not available in this version";
+            self.refuse(&format!("{path}.batch.max_items"), message);
+        }
+        if provider.account.record_id_is == RecordIdIs::Remote {
+            let message = "`record_id_is = \"remote\"` is not available in this version";
+            self.refuse(&format!("{path}.record_id_is"), message);
+        }
+    }
+
+    fn auth(&mut self, path: &str, auth: &AuthSettings) {
+        let (kind, token_url) = match auth {
+            AuthSettings::None
+            | AuthSettings::Bearer { .. }
+            | AuthSettings::ApiKey { .. }
+            | AuthSettings::Basic { .. } => return,
+            AuthSettings::ClientCredentials(client) => {
+                ("oauth2_client_credentials", &client.token_url)
+            }
+            AuthSettings::Refresh { client, .. } => ("oauth2_refresh", &client.token_url),
+            AuthSettings::JwtBearer { token_url, .. } => ("jwt_bearer", token_url),
+        };
+        let message = format!("auth kind \"{kind}\" is not available in this version");
+        self.refuse(&format!("{path}.auth"), message).unquoted();
+        if let Some(url) = token_url
+            && let Err(found) = base_url(url)
+        {
+            self.refuse(&format!("{path}.auth.token_url"), found)
+                .unquoted();
+        }
+    }
+
+    fn definition(&mut self, name: &str, provider: &ProviderSettings) {
+        let id = provider.definition.as_str();
+        let path = format!("providers.{name}");
+        let Some(text) = shipped(id) else {
+            let message = if provider.account.definition.is_some() {
+                format!("provider type \"{id}\" is not available in this version")
+            } else {
+                format!("`{name}` has no `type`, and is not available as one in this version")
+            };
+            let known = shipped_ids().collect::<Vec<_>>().join(", ");
+            self.refuse(&format!("{path}.type"), message)
+                .help(format!("available: {known}"));
+            return;
+        };
+        if provider.account.base_url.is_none() {
+            let message = format!("`{name}` is of type \"{id}\" and needs a `base_url`");
+            self.refuse(&path, message);
+        }
+        let compiled = Definition::parse(text)
+            .and_then(|definition| definition.with_rest(&provider.account.rest));
+        match compiled {
+            Ok(_) => {}
+            Err(DefinitionError::Template { key, source }) => {
+                self.refuse(&format!("{path}.{key}"), source.to_string());
+            }
+            Err(error) => {
+                self.refuse(&format!("{path}.type"), error.to_string());
+            }
+        }
+    }
+
+    fn limits(&mut self, path: &str, provider: &ProviderSettings) {
+        let mut names = HashSet::new();
+        for (index, limit) in provider.limits.iter().enumerate() {
+            let at = format!("{path}.limits.{index}");
+            if !is_name(&limit.name) {
+                let message = "expected letters, digits, `-` and `_` in a limit's name";
+                self.refuse(&format!("{at}.name"), message);
+            }
+            if !names.insert(&limit.name) {
+                let message = format!("a second limit named \"{}\"", limit.name);
+                self.refuse(&format!("{at}.name"), message);
+            }
+            if let LimitKind::Fixed { timezone, .. } = &limit.kind
+                && !is_fixed_offset(timezone)
+            {
+                let message = format!(
+                    "expected \"UTC\" or an offset such as \"+02:00\", found \"{timezone}\": \
+                     time zones by name are not available in this version"
+                );
+                self.refuse(&format!("{at}.timezone"), message);
+            }
+        }
+    }
+
+    fn object(&mut self, name: &str, object: &ObjectSettings) {
+        let path = format!("objects.{name}");
+        if !is_name(name) {
+            self.refuse(
+                &path,
+                format!("expected letters, digits, `-` and `_`, found `{name}`"),
+            );
+        }
+        if object.record.direction != Direction::Out {
+            let message = "only direction \"out\" is available in this version";
+            self.refuse(&format!("{path}.direction"), message);
+        }
+        for (account, target) in &object.to {
+            let path = format!("{path}.to.{account}");
+            if self.settings.provider(account).is_none() {
+                let known: Vec<&str> = self
+                    .settings
+                    .providers
+                    .iter()
+                    .map(|(name, _)| name.as_str())
+                    .collect();
+                let known = if known.is_empty() {
+                    "none".to_owned()
+                } else {
+                    known.join(", ")
+                };
+                self.refuse(&path, format!("`{account}` is no account in [providers]"))
+                    .help(format!("accounts: {known}"));
+            }
+            self.target(&path, name, target);
+        }
+    }
+
+    /// Tells every field that cannot be right: a wrong one is told, left out,
+    /// and the rest tried again.
+    fn target(&mut self, path: &str, object: &str, target: &TargetSettings) {
+        let mut mapping = target.mapping(object);
+        let mut places: Vec<usize> = (0..mapping.fields.len()).collect();
+        while let Err(error) = Mapping::compile(object, &mapping) {
+            let place = FieldPlace::of(&error.place);
+            let index = place.field.and_then(|at| places.get(at).copied());
+            let at = match index {
+                Some(index) => format!("{path}.fields.{index}{}", place.rest),
+                None => path.to_owned(),
+            };
+            match place.rest.strip_prefix('.') {
+                // The field stands for a key that is not there.
+                Some(key) if !key.contains('.') && !self.places.has(&at) => {
+                    self.refuse(&at, format!("`{key}` {}", error.detail));
+                }
+                _ => {
+                    self.refuse(&at, error.detail);
+                }
+            }
+            let Some(at) = place.field.filter(|at| *at < places.len()) else {
+                break;
+            };
+            mapping.fields.remove(at);
+            places.remove(at);
+        }
+    }
+
+    fn rule(&mut self, path: &str, rule: &RuleSettings) {
+        if let Some(account) = &rule.provider
+            && self.settings.provider(account).is_none()
+        {
+            let message = format!("`{account}` is no account in [providers]");
+            self.refuse(&format!("{path}.provider"), message);
+        }
+        if rule
+            .priority
+            .is_some_and(|priority| !(1..=10).contains(&priority))
+        {
+            self.refuse(
+                &format!("{path}.priority"),
+                "expected a priority of 1 to 10",
+            );
+        }
+        let has_shorthand = !rule.required_fields.is_empty() || !rule.disallow_if.is_empty();
+        if rule.action.is_none() && !has_shorthand {
+            self.refuse(
+                path,
+                "expected an `action`, `required_fields` or `disallow_if`",
+            );
+        }
+    }
+
+    fn refuse_unavailable(&mut self) {
+        for pattern in NOT_AVAILABLE {
+            for (path, range) in self.places.matching(pattern) {
+                self.problems
+                    .add(range, format!("`{path}` is not available in this version"));
+            }
+        }
+    }
+}
+
+/// `fields[2].convert[0]`, as a mapping's errors name their place.
+struct FieldPlace {
+    field: Option<usize>,
+    /// `.convert.0`
+    rest: String,
+}
+
+impl FieldPlace {
+    fn of(place: &str) -> FieldPlace {
+        let dotted = place.replace('[', ".").replace(']', "");
+        let after = dotted.strip_prefix("fields.").unwrap_or_default();
+        let (index, rest) = after.split_at(after.find('.').unwrap_or(after.len()));
+        FieldPlace {
+            field: index.parse().ok(),
+            rest: rest.to_owned(),
+        }
+    }
+}
+
+fn is_name(text: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+    (1..=NAME_BYTES_MAX).contains(&text.len()) && text.bytes().all(allowed)
+}
+
+fn is_fixed_offset(timezone: &str) -> bool {
+    let offset = match timezone.as_bytes() {
+        b"UTC" | b"Z" => return true,
+        [b'+' | b'-', rest @ ..] => rest,
+        _ => return false,
+    };
+    matches!(offset, [h1 @ b'0'..=b'1', h2, b':', m1 @ b'0'..=b'5', m2]
+        if h2.is_ascii_digit() && m2.is_ascii_digit() && (*h1, *h2, *m1) <= (b'1', b'4', b'5'))
+}
+
+/// A URL that paths can be put after; `Err` says what was found instead.
+fn base_url(text: &str) -> Result<(), String> {
+    let expected = "expected a URL such as \"https://api.example.com\"";
+    // The text itself is not repeated: it may hold a password.
+    let uri: http::Uri = text
+        .parse()
+        .map_err(|error| format!("{expected}: {error}"))?;
+    match uri.scheme_str() {
+        Some("http" | "https") => {}
+        _ => return Err(format!("{expected}, found no http or https")),
+    }
+    let authority = uri.authority().map_or("", |authority| authority.as_str());
+    if authority.is_empty() {
+        return Err(format!("{expected}, found no host"));
+    }
+    if authority.contains('@') {
+        return Err(format!(
+            "{expected}, found a user name; use [providers.NAME.auth]"
+        ));
+    }
+    if uri.query().is_some() || text.contains('#') {
+        return Err(format!("{expected}, found a query or a fragment"));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn base_urls_are_told_from_other_text() {
+        for (text, holds) in [
+            ("https://api.example.com", true),
+            ("http://127.0.0.1:9100/v2", true),
+            ("ftp://example.com", false),
+            ("example.com", false),
+            ("/path", false),
+            ("https://user:pw@example.com", false),
+            ("https://example.com?x=1", false),
+            ("https://", false),
+        ] {
+            assert_eq!(base_url(text).is_ok(), holds, "{text}");
+        }
+    }
+
+    #[test]
+    fn fixed_offsets_are_told_from_zone_names() {
+        for (text, holds) in [
+            ("UTC", true),
+            ("+02:00", true),
+            ("-11:30", true),
+            ("+14:00", true),
+            ("+15:00", false),
+            ("+2:00", false),
+            ("+02:60", false),
+            ("Europe/Berlin", false),
+            ("", false),
+        ] {
+            assert_eq!(is_fixed_offset(text), holds, "{text}");
+        }
+    }
+}

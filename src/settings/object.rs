@@ -1,0 +1,205 @@
+//! `[objects.NAME]`: what is kept in step, and how its fields map.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use engine::mapping::{self, MappingSettings};
+use serde::Deserialize;
+use serde_json::Value;
+
+/// One kind of record.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ObjectSettings {
+    /// The plain keys of `[objects.NAME]`.
+    pub record: RecordSettings,
+    /// `[objects.NAME.to.ACCOUNT]`, in the file's order.
+    pub to: Vec<(String, TargetSettings)>,
+}
+
+/// The keys that stand directly in `[objects.NAME]`.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RecordSettings {
+    /// JSON Schema of System A's record.
+    pub schema: Option<PathBuf>,
+    /// Which way changes flow.
+    pub direction: Direction,
+    /// Who wins when both sides changed.
+    pub conflict: Option<ConflictSettings>,
+    /// Where a database holds it.
+    pub source: Option<SourceSettings>,
+}
+
+/// Which way changes flow, seen from System A.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Direction {
+    /// To the providers.
+    #[default]
+    Out,
+    /// From the providers.
+    In,
+    /// Both ways.
+    Both,
+}
+
+/// Who wins when both sides changed.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ConflictSettings {
+    /// For fields that are not named.
+    pub default: ConflictPolicy,
+    /// By field of System A's record.
+    #[serde(default)]
+    pub fields: BTreeMap<String, ConflictPolicy>,
+}
+
+/// Who wins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ConflictPolicy {
+    /// The later change.
+    LastWriteWins,
+    /// System A.
+    SystemA,
+    /// The provider.
+    Provider,
+    /// A person decides.
+    Manual,
+}
+
+/// A table that Debezium or PostgreSQL tells changes of.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SourceSettings {
+    /// With its schema: `public.contacts`.
+    pub table: String,
+    /// The column that is the record id.
+    pub key: String,
+}
+
+/// How an object's records look at one account.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TargetSettings {
+    /// The object's name there.
+    pub remote: Option<String>,
+    /// The remote field that holds System A's key.
+    pub external_id: Option<String>,
+    /// In the file's order; empty: fields go as they are.
+    pub fields: Vec<FieldSettings>,
+}
+
+/// The keys that stand directly in `[objects.NAME.to.ACCOUNT]`.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct TargetKeys {
+    pub(super) remote: Option<String>,
+    pub(super) external_id: Option<String>,
+}
+
+/// One pair of fields.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FieldSettings {
+    /// System A's field; absent for a `constant`.
+    #[serde(default)]
+    pub local: Option<String>,
+    /// The provider's field.
+    pub remote: String,
+    /// CREATE and UPSERT must carry it, UPDATE may not clear it.
+    #[serde(default)]
+    pub required: bool,
+    /// Sent when the record has no such field.
+    #[serde(default, deserialize_with = "literal")]
+    pub default: Option<Value>,
+    /// Always sent.
+    #[serde(default, deserialize_with = "literal")]
+    pub constant: Option<Value>,
+    /// Converters, applied in order on the way out.
+    #[serde(default, deserialize_with = "one_or_many")]
+    pub convert: Vec<String>,
+    /// Local value to remote value, one to one.
+    #[serde(default)]
+    pub values: BTreeMap<String, String>,
+    /// Allows converters that cannot be undone on the way back.
+    #[serde(default)]
+    pub lossy: bool,
+    /// The object whose remote id replaces the local one.
+    pub reference: Option<String>,
+}
+
+impl TargetSettings {
+    /// As the engine takes it; `object` is the default for the remote name.
+    pub fn mapping(&self, object: &str) -> MappingSettings {
+        MappingSettings {
+            remote: self.remote.clone().unwrap_or_else(|| object.to_owned()),
+            external_id: self.external_id.clone(),
+            fields: self.fields.iter().map(FieldSettings::mapping).collect(),
+        }
+    }
+}
+
+impl FieldSettings {
+    fn mapping(&self) -> mapping::FieldSettings {
+        let pairs = self.values.iter();
+        mapping::FieldSettings {
+            local: self.local.clone().unwrap_or_default(),
+            remote: self.remote.clone(),
+            required: self.required,
+            default: self.default.as_ref().map(Value::to_string),
+            constant: self.constant.as_ref().map(Value::to_string),
+            convert: self.convert.clone(),
+            values: pairs
+                .map(|(local, remote)| (local.clone(), remote.clone()))
+                .collect(),
+            lossy: self.lossy,
+            reference: self.reference.clone(),
+        }
+    }
+}
+
+/// A TOML value that JSON has too.
+fn literal<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<Value>, D::Error> {
+    let value = toml::Value::deserialize(from)?;
+    if has_datetime(&value) {
+        return Err(serde::de::Error::custom(
+            "expected a value that JSON has: put a date in quotes",
+        ));
+    }
+    serde_json::to_value(value)
+        .map(Some)
+        .map_err(serde::de::Error::custom)
+}
+
+fn has_datetime(value: &toml::Value) -> bool {
+    match value {
+        toml::Value::Datetime(_) => true,
+        toml::Value::Array(items) => items.iter().any(has_datetime),
+        toml::Value::Table(members) => members.values().any(has_datetime),
+        _ => false,
+    }
+}
+
+fn one_or_many<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Error> {
+    struct NamesVisitor;
+    impl<'de> serde::de::Visitor<'de> for NamesVisitor {
+        type Value = Vec<String>;
+        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("a converter's name, or an array of them")
+        }
+        fn visit_str<E>(self, name: &str) -> Result<Vec<String>, E> {
+            Ok(vec![name.to_owned()])
+        }
+        fn visit_seq<A: serde::de::SeqAccess<'de>>(
+            self,
+            mut names: A,
+        ) -> Result<Vec<String>, A::Error> {
+            let mut list = Vec::new();
+            while let Some(name) = names.next_element()? {
+                list.push(name);
+            }
+            Ok(list)
+        }
+    }
+    from.deserialize_any(NamesVisitor)
+}

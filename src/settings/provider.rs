@@ -1,0 +1,174 @@
+//! `[providers.NAME]`: one account at a provider, as the file states it.
+
+use std::num::NonZeroU32;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use engine::provider::RestSettings;
+use serde::Deserialize;
+
+use super::auth::AuthSettings;
+use super::limit::LimitSettings;
+use super::quantity;
+use super::secret::SecretSource;
+
+/// One account, ready to use.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct ProviderSettings {
+    /// A definition's name, or the path of one's own; default: the account's name.
+    pub definition: String,
+    /// The account's plain keys.
+    pub account: AccountSettings,
+    /// Windows that hold at once; a name equal to the definition's replaces it.
+    pub limits: Vec<LimitSettings>,
+    /// How calls prove who they are.
+    pub auth: AuthSettings,
+    /// Verifies inbound notifications.
+    pub webhook: Option<WebhookSettings>,
+}
+
+impl ProviderSettings {
+    /// Every secret the account needs.
+    pub fn secrets(&self) -> impl Iterator<Item = &SecretSource> {
+        let webhook = self.webhook.as_ref().map(|webhook| &webhook.secret);
+        self.auth.secrets().chain(webhook)
+    }
+}
+
+/// The keys that stand directly in `[providers.NAME]`, with its small tables.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AccountSettings {
+    /// As [`ProviderSettings::definition`]; `None`: the account's name.
+    #[serde(rename = "type")]
+    pub definition: Option<String>,
+    /// Replaces the definition's host.
+    pub base_url: Option<String>,
+    /// PEM file of certificates to trust beside the public ones.
+    pub ca_file: Option<PathBuf>,
+    /// Calls in flight at once, at most.
+    pub max_in_flight: NonZeroU32,
+    /// One call's time, from connecting to the last byte.
+    #[serde(deserialize_with = "quantity::duration")]
+    pub timeout: Duration,
+    /// Whether waiting changes of a record become one call.
+    pub fold: bool,
+    /// How long an absent record may still appear after an unknown create.
+    #[serde(deserialize_with = "quantity::duration")]
+    pub settle: Duration,
+    /// Whose id the producers' `record_id` is.
+    pub record_id_is: RecordIdIs,
+    /// `[providers.NAME.retry]`
+    pub retry: RetrySettings,
+    /// `[providers.NAME.breaker]`
+    pub breaker: BreakerSettings,
+    /// `[providers.NAME.batch]`
+    pub batch: BatchSettings,
+    /// `[providers.NAME.rest]`: requests that replace the definition's.
+    pub rest: RestSettings,
+}
+
+impl Default for AccountSettings {
+    fn default() -> AccountSettings {
+        AccountSettings {
+            definition: None,
+            base_url: None,
+            ca_file: None,
+            max_in_flight: NonZeroU32::new(32).expect("not zero"),
+            timeout: Duration::from_secs(30),
+            fold: true,
+            settle: Duration::from_secs(5),
+            record_id_is: RecordIdIs::Local,
+            retry: RetrySettings::default(),
+            breaker: BreakerSettings::default(),
+            batch: BatchSettings::default(),
+            rest: RestSettings::default(),
+        }
+    }
+}
+
+/// Whose id an event's `record_id` is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RecordIdIs {
+    /// System A's.
+    Local,
+    /// The provider's.
+    Remote,
+}
+
+/// When a failed operation is tried again, and when no more; full jitter.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RetrySettings {
+    /// Calls that may fail before the operation does.
+    pub max_attempts: NonZeroU32,
+    /// Since acceptance; then the operation fails whatever its attempts.
+    #[serde(deserialize_with = "quantity::duration")]
+    pub max_age: Duration,
+    /// Ceiling of the first wait; doubles each time.
+    #[serde(deserialize_with = "quantity::duration")]
+    pub base_delay: Duration,
+    /// Ceiling of every wait.
+    #[serde(deserialize_with = "quantity::duration")]
+    pub max_delay: Duration,
+}
+
+impl Default for RetrySettings {
+    fn default() -> RetrySettings {
+        RetrySettings {
+            max_attempts: NonZeroU32::new(12).expect("not zero"),
+            max_age: Duration::from_secs(86_400),
+            base_delay: Duration::from_secs(1),
+            max_delay: Duration::from_secs(60),
+        }
+    }
+}
+
+/// When an account rests because its provider is ill.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct BreakerSettings {
+    /// Failures in a row that open it.
+    pub failure_threshold: NonZeroU32,
+    /// How long it stays open before a probe.
+    #[serde(deserialize_with = "quantity::duration")]
+    pub open_for: Duration,
+}
+
+impl Default for BreakerSettings {
+    fn default() -> BreakerSettings {
+        BreakerSettings {
+            failure_threshold: NonZeroU32::new(5).expect("not zero"),
+            open_for: Duration::from_secs(30),
+        }
+    }
+}
+
+/// How many records one call takes.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct BatchSettings {
+    /// Records in one call; 1 = no batches; absent: the definition's.
+    pub max_items: Option<NonZeroU32>,
+    /// How long a record may wait for company.
+    #[serde(deserialize_with = "quantity::wait")]
+    pub max_wait: Duration,
+}
+
+impl Default for BatchSettings {
+    fn default() -> BatchSettings {
+        BatchSettings {
+            max_items: None,
+            max_wait: Duration::from_millis(50),
+        }
+    }
+}
+
+/// Verifies a provider's notifications.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WebhookSettings {
+    /// The key of the signature.
+    pub secret: SecretSource,
+}
