@@ -8,6 +8,7 @@ mod hold;
 mod mock;
 mod outcome;
 mod providers;
+mod send;
 mod serve;
 mod status;
 mod table;
@@ -29,6 +30,7 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     Serve(serve::Arguments),
+    Send(send::Arguments),
     Check(check::Arguments),
     Status(status::Arguments),
     Dlq(dlq::Arguments),
@@ -47,6 +49,7 @@ pub(crate) fn run() -> ExitCode {
     let exit = match arguments.command {
         Command::Mock(arguments) => return mock::run(arguments),
         Command::Serve(arguments) => serve::run(&arguments),
+        Command::Send(arguments) => send::run(&arguments),
         Command::Check(arguments) => check::run(&arguments),
         Command::Status(arguments) => status::run(&arguments),
         Command::Dlq(arguments) => dlq::run(&arguments),
