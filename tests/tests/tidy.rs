@@ -146,10 +146,10 @@ struct File {
 }
 
 impl File {
+    /// Whether nothing of it is in the product.
     fn is_test(&self) -> bool {
-        self.path
-            .components()
-            .any(|part| part.as_os_str() == "tests")
+        let mut parts = self.path.components().map(|part| part.as_os_str());
+        parts.any(|part| part == "tests" || part == "examples")
     }
 
     /// How many lines come before the unit tests, which end the file.
