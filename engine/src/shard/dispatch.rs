@@ -285,16 +285,11 @@ impl<T> Shard<T> {
         self.index.slab[call.op].set_state(OpState::InFlight);
         // A frame of this turn is durable only once everything to the log's end is. Nothing of
         // this turn: the call depends on its event, its record's last state and its lease.
-        let needs = if lease.is_some()
+        let fresh = lease.is_some()
             || call.kind == CallKind::Create
             || call.state_at >= journal.durable()
-        {
-            journal.end()
-        } else if lsn(self.index.slab[call.op].position()) >= journal.durable() {
-            journal.end()
-        } else {
-            journal.durable()
-        };
+            || lsn(self.index.slab[call.op].position()) >= journal.durable();
+        let needs = if fresh { journal.end() } else { journal.durable() };
         let id = self.calls.insert(OpenCall {
             op: call.op,
             target: call.target,
