@@ -61,7 +61,8 @@ impl<'a> Encoder<'a> {
     /// # Panics
     /// When `bytes` is longer than 4 GiB; events are capped at 1 MiB long before.
     pub fn bytes(&mut self, bytes: &[u8]) -> &mut Self {
-        let len = u32::try_from(bytes.len()).expect("parts of an entry are bounded by the 1 MiB event");
+        let len =
+            u32::try_from(bytes.len()).expect("parts of an entry are bounded by the 1 MiB event");
         self.u32(len);
         self.out.extend_from_slice(bytes);
         self
@@ -104,7 +105,10 @@ impl<'a> Decoder<'a> {
     /// The error for a value at the present place that is not understood.
     #[must_use]
     pub fn damaged(&self, what: &'static str) -> Damaged {
-        Damaged { what, offset: self.offset }
+        Damaged {
+            what,
+            offset: self.offset,
+        }
     }
 
     /// One byte.
@@ -135,7 +139,11 @@ impl<'a> Decoder<'a> {
     /// A length and that many bytes.
     pub fn bytes(&mut self, what: &'static str) -> Result<&'a [u8], Damaged> {
         let len = self.u32(what)? as usize;
-        let end = self.offset.checked_add(len).filter(|&end| end <= self.bytes.len()).ok_or(self.damaged(what))?;
+        let end = self
+            .offset
+            .checked_add(len)
+            .filter(|&end| end <= self.bytes.len())
+            .ok_or(self.damaged(what))?;
         let part = &self.bytes[self.offset..end];
         self.offset = end;
         Ok(part)
@@ -144,7 +152,10 @@ impl<'a> Decoder<'a> {
     /// Text; not UTF-8 is [`Damaged`].
     pub fn text(&mut self, what: &'static str) -> Result<&'a str, Damaged> {
         let before = self.offset;
-        std::str::from_utf8(self.bytes(what)?).map_err(|_| Damaged { what, offset: before })
+        std::str::from_utf8(self.bytes(what)?).map_err(|_| Damaged {
+            what,
+            offset: before,
+        })
     }
 
     /// Text that may be absent.
@@ -157,7 +168,9 @@ impl<'a> Decoder<'a> {
     }
 
     fn take<const N: usize>(&mut self, what: &'static str) -> Result<[u8; N], Damaged> {
-        let part = self.bytes[self.offset..].first_chunk::<N>().ok_or(self.damaged(what))?;
+        let part = self.bytes[self.offset..]
+            .first_chunk::<N>()
+            .ok_or(self.damaged(what))?;
         self.offset += N;
         Ok(*part)
     }

@@ -26,28 +26,53 @@ pub enum Step {
 
 /// The next step of `operation`, whose event System A dates `changed_at_ms`.
 #[must_use]
-pub fn step(operation: Operation, changed_at_ms: i64, target: Option<&TargetState>, resume: Resume) -> Step {
+pub fn step(
+    operation: Operation,
+    changed_at_ms: i64,
+    target: Option<&TargetState>,
+    resume: Resume,
+) -> Step {
     let unlinked = Link::Unlinked;
     let link = target.map_or(&unlinked, |target| &target.link);
-    if let Link::Deleted { changed_at_ms: deleted_at_ms } = link
-        && matches!(operation, Operation::Create | Operation::Update | Operation::Upsert)
+    if let Link::Deleted {
+        changed_at_ms: deleted_at_ms,
+    } = link
+        && matches!(
+            operation,
+            Operation::Create | Operation::Update | Operation::Upsert
+        )
         && changed_at_ms < *deleted_at_ms
     {
         return Step::End(State::Superseded, Some(Reason::OlderThanDelete));
     }
-    let call = |kind| Step::Call { kind, beneath: false };
+    let call = |kind| Step::Call {
+        kind,
+        beneath: false,
+    };
     match resume {
         Resume::LookUp | Resume::LookUpDuplicate => return call(CallKind::Lookup),
-        Resume::Upsert => return Step::Call { kind: CallKind::Upsert, beneath: operation == Operation::Update },
+        Resume::Upsert => {
+            return Step::Call {
+                kind: CallKind::Upsert,
+                beneath: operation == Operation::Update,
+            };
+        }
         Resume::Normal => {}
     }
     match (operation, link) {
         (Operation::Create, Link::Unlinked | Link::Deleted { .. }) => call(CallKind::Create),
         (Operation::Create | Operation::Update, Link::Linked(_)) => call(CallKind::Update),
         (Operation::Upsert, _) => call(CallKind::Upsert),
-        (Operation::Update, Link::Unlinked) => Step::Call { kind: CallKind::Upsert, beneath: true },
-        (Operation::Update, Link::Deleted { .. }) => Step::End(State::Failed, Some(Reason::RecordDeleted)),
-        (Operation::Delete, Link::Unlinked) | (Operation::Read, Link::Unlinked) => call(CallKind::Lookup),
+        (Operation::Update, Link::Unlinked) => Step::Call {
+            kind: CallKind::Upsert,
+            beneath: true,
+        },
+        (Operation::Update, Link::Deleted { .. }) => {
+            Step::End(State::Failed, Some(Reason::RecordDeleted))
+        }
+        (Operation::Delete, Link::Unlinked) | (Operation::Read, Link::Unlinked) => {
+            call(CallKind::Lookup)
+        }
         (Operation::Delete, Link::Linked(_)) => call(CallKind::Delete),
         (Operation::Delete, Link::Deleted { .. }) => Step::End(State::Synced, None),
         (Operation::Read, Link::Linked(_)) => call(CallKind::Read),
@@ -91,7 +116,9 @@ pub fn conclude(outcome: &Outcome<'_>, link: &mut Link, progress: &mut Progress,
         Verdict::Done { remote_id, .. } => done(outcome, remote_id.as_deref(), link, progress),
         Verdict::Found { remote_id } => found(outcome, remote_id, link, progress),
         Verdict::Absent => absent(outcome, link, progress),
-        Verdict::Throttled { .. } | Verdict::Unauthorized { .. } | Verdict::Unreachable { .. } => go_on(progress, 0),
+        Verdict::Throttled { .. } | Verdict::Unauthorized { .. } | Verdict::Unreachable { .. } => {
+            go_on(progress, 0)
+        }
         Verdict::Transient { .. } => burn(outcome, progress, dice, State::Retrying),
         Verdict::Unknown { .. } => unknown(outcome, progress, dice),
         Verdict::Gone { .. } => gone(outcome, link, progress),
@@ -115,7 +142,11 @@ fn done(outcome: &Outcome<'_>, remote_id: Option<&str>, link: &mut Link, progres
                 *link = Link::Linked(id.to_owned());
             }
         }
-        CallKind::Delete => *link = Link::Deleted { changed_at_ms: outcome.changed_at_ms },
+        CallKind::Delete => {
+            *link = Link::Deleted {
+                changed_at_ms: outcome.changed_at_ms,
+            }
+        }
         CallKind::Update | CallKind::Read | CallKind::Lookup => {}
     }
     progress.state = State::Synced;
@@ -136,7 +167,9 @@ fn absent(outcome: &Outcome<'_>, link: &mut Link, progress: &mut Progress) {
     match (progress.resume, outcome.operation) {
         (Resume::LookUpDuplicate, _) => end(progress, State::Failed, Reason::Duplicate),
         (Resume::LookUp, Operation::Create | Operation::Update | Operation::Upsert) => {
-            let believed_at_ms = progress.unknown_since_ms.saturating_add(outcome.settle.as_millis() as i64);
+            let believed_at_ms = progress
+                .unknown_since_ms
+                .saturating_add(outcome.settle.as_millis() as i64);
             if outcome.now_ms >= believed_at_ms {
                 progress.resume = Resume::Upsert;
                 go_on(progress, 0);
@@ -149,10 +182,15 @@ fn absent(outcome: &Outcome<'_>, link: &mut Link, progress: &mut Progress) {
         }
         (_, Operation::Read) => end(progress, State::Failed, Reason::NotFound),
         (_, Operation::Delete) => {
-            *link = Link::Deleted { changed_at_ms: outcome.changed_at_ms };
+            *link = Link::Deleted {
+                changed_at_ms: outcome.changed_at_ms,
+            };
             end(progress, State::Synced, Reason::Absent);
         }
-        (Resume::Normal | Resume::Upsert, Operation::Create | Operation::Update | Operation::Upsert) => {
+        (
+            Resume::Normal | Resume::Upsert,
+            Operation::Create | Operation::Update | Operation::Upsert,
+        ) => {
             go_on(progress, 0);
         }
     }
@@ -188,9 +226,20 @@ fn gone(outcome: &Outcome<'_>, link: &mut Link, progress: &mut Progress) {
 /// one (`Queued`), else after a backoff.
 fn burn(outcome: &Outcome<'_>, progress: &mut Progress, dice: &mut Dice, next: State) {
     progress.burnt = progress.burnt.saturating_add(u16::from(!outcome.probe));
-    if outcome.retry.is_spent(progress.burnt, progress.first_attempt_ms, outcome.now_ms) {
+    if outcome
+        .retry
+        .is_spent(progress.burnt, progress.first_attempt_ms, outcome.now_ms)
+    {
         let undecided = progress.unknown_since_ms > 0;
-        end(progress, State::Failed, if undecided { Reason::NeedsDecision } else { Reason::AttemptsExhausted });
+        end(
+            progress,
+            State::Failed,
+            if undecided {
+                Reason::NeedsDecision
+            } else {
+                Reason::AttemptsExhausted
+            },
+        );
         return;
     }
     progress.state = next;
@@ -202,7 +251,11 @@ fn burn(outcome: &Outcome<'_>, progress: &mut Progress, dice: &mut Dice, next: S
 }
 
 fn go_on(progress: &mut Progress, due_ms: i64) {
-    progress.state = if progress.unknown_since_ms > 0 { State::Unknown } else { State::Queued };
+    progress.state = if progress.unknown_since_ms > 0 {
+        State::Unknown
+    } else {
+        State::Queued
+    };
     progress.due_ms = due_ms;
 }
 

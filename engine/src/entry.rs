@@ -24,7 +24,10 @@ impl<'a> Intent<'a> {
     /// Appends the payload to `out`.
     pub fn encode(&self, out: &mut Vec<u8>) {
         let mut e = Encoder::new(out);
-        e.u8(1).u64(self.record.0).u64(self.seq.0).text(self.account);
+        e.u8(1)
+            .u64(self.record.0)
+            .u64(self.seq.0)
+            .text(self.account);
         e.u16(self.key.number).u64(self.key.digest).i64(self.at_ms);
     }
 
@@ -38,7 +41,10 @@ impl<'a> Intent<'a> {
             record: RecordHash(d.u64("record")?),
             seq: OperationSeq(d.u64("seq")?),
             account: d.text("account")?,
-            key: KeyUse { number: d.u16("key number")?, digest: d.u64("key digest")? },
+            key: KeyUse {
+                number: d.u16("key number")?,
+                digest: d.u64("key digest")?,
+            },
             at_ms: d.i64("at")?,
         };
         ended(&d)?;
@@ -68,7 +74,9 @@ impl<'a> Lease<'a> {
     pub fn encode(&self, out: &mut Vec<u8>) {
         let mut e = Encoder::new(out);
         e.u8(1).text(self.account).u64(self.id).u32(self.permits);
-        e.u64(self.usable_until_ns).i64(self.usable_until_ms).u64(self.boot);
+        e.u64(self.usable_until_ns)
+            .i64(self.usable_until_ms)
+            .u64(self.boot);
     }
 
     /// Reads a payload.
@@ -111,7 +119,10 @@ impl LeaseReturn {
     /// [`Damaged`] when it is not one of this version.
     pub fn decode(payload: &[u8]) -> Result<Self, Damaged> {
         let mut d = versioned(payload)?;
-        let back = Self { id: d.u64("id")?, permits: d.u32("permits")? };
+        let back = Self {
+            id: d.u64("id")?,
+            permits: d.u32("permits")?,
+        };
         ended(&d)?;
         Ok(back)
     }
@@ -132,14 +143,22 @@ impl HoldScope {
     /// Whether an operation falls under it.
     #[must_use]
     pub fn covers(&self, provider: &str, object: &str, record_id: &str) -> bool {
-        let matches = |scope: &Option<String>, value: &str| scope.as_deref().is_none_or(|scope| scope == value);
-        matches(&self.provider, provider) && matches(&self.object, object) && matches(&self.record_id, record_id)
+        let matches = |scope: &Option<String>, value: &str| {
+            scope.as_deref().is_none_or(|scope| scope == value)
+        };
+        matches(&self.provider, provider)
+            && matches(&self.object, object)
+            && matches(&self.record_id, record_id)
     }
 
     /// The account it holds whole, if it is that wide.
     #[must_use]
     pub fn whole_account(&self) -> Option<&str> {
-        if self.object.is_none() && self.record_id.is_none() { self.provider.as_deref() } else { None }
+        if self.object.is_none() && self.record_id.is_none() {
+            self.provider.as_deref()
+        } else {
+            None
+        }
     }
 }
 
@@ -195,7 +214,10 @@ impl Consumed {
     /// Appends the payload to `out`.
     pub fn encode(&self, out: &mut Vec<u8>) {
         let mut e = Encoder::new(out);
-        e.u8(1).u64(self.producer).u64(self.acked_base).u32(self.seqs.len() as u32);
+        e.u8(1)
+            .u64(self.producer)
+            .u64(self.acked_base)
+            .u32(self.seqs.len() as u32);
         for &seq in &self.seqs {
             e.u64(seq);
         }
@@ -213,7 +235,11 @@ impl Consumed {
             seqs.push(d.u64("seq")?);
         }
         ended(&d)?;
-        Ok(Self { producer, acked_base, seqs })
+        Ok(Self {
+            producer,
+            acked_base,
+            seqs,
+        })
     }
 }
 
@@ -226,7 +252,11 @@ fn versioned(payload: &[u8]) -> Result<Decoder<'_>, Damaged> {
 }
 
 fn ended(d: &Decoder<'_>) -> Result<(), Damaged> {
-    if d.is_empty() { Ok(()) } else { Err(d.damaged("end")) }
+    if d.is_empty() {
+        Ok(())
+    } else {
+        Err(d.damaged("end"))
+    }
 }
 
 #[cfg(test)]
@@ -234,10 +264,19 @@ mod tests {
     use super::*;
 
     /// Every entry decodes from exactly its own bytes and from no prefix of them.
-    fn check<T: PartialEq + std::fmt::Debug>(bytes: &[u8], expected: &T, decode: impl Fn(&[u8]) -> Option<T>) {
+    fn check<T: PartialEq + std::fmt::Debug>(
+        bytes: &[u8],
+        expected: &T,
+        decode: impl Fn(&[u8]) -> Option<T>,
+    ) {
         assert_eq!(decode(bytes).as_ref(), Some(expected));
         for cut in 0..bytes.len() {
-            assert_eq!(decode(&bytes[..cut]), None, "{cut} of {} bytes", bytes.len());
+            assert_eq!(
+                decode(&bytes[..cut]),
+                None,
+                "{cut} of {} bytes",
+                bytes.len()
+            );
         }
         let longer = [bytes, &[0]].concat();
         assert_eq!(decode(&longer), None, "a byte too many");
@@ -246,8 +285,17 @@ mod tests {
     #[test]
     fn entries_survive_their_bytes() {
         let mut out = Vec::new();
-        let key = KeyUse { number: 3, digest: 99 };
-        let intent = Intent { record: RecordHash(7), seq: OperationSeq(8), account: "crm", key, at_ms: -1 };
+        let key = KeyUse {
+            number: 3,
+            digest: 99,
+        };
+        let intent = Intent {
+            record: RecordHash(7),
+            seq: OperationSeq(8),
+            account: "crm",
+            key,
+            at_ms: -1,
+        };
         intent.encode(&mut out);
         assert_eq!(Intent::decode(&out), Ok(intent));
 
@@ -269,23 +317,37 @@ mod tests {
         check(&out, &back, |bytes| LeaseReturn::decode(bytes).ok());
 
         out.clear();
-        let scope = HoldScope { provider: Some("crm".into()), object: None, record_id: Some("ü".into()) };
+        let scope = HoldScope {
+            provider: Some("crm".into()),
+            object: None,
+            record_id: Some("ü".into()),
+        };
         let hold = HoldChange { scope, set: true };
         hold.encode(&mut out);
         check(&out, &hold, |bytes| HoldChange::decode(bytes).ok());
 
         out.clear();
-        let consumed = Consumed { producer: 3, acked_base: 4, seqs: vec![5, 9] };
+        let consumed = Consumed {
+            producer: 3,
+            acked_base: 4,
+            seqs: vec![5, 9],
+        };
         consumed.encode(&mut out);
         check(&out, &consumed, |bytes| Consumed::decode(bytes).ok());
     }
 
     #[test]
     fn a_hold_covers_what_its_parts_name() {
-        let account = HoldScope { provider: Some("crm".into()), ..HoldScope::default() };
+        let account = HoldScope {
+            provider: Some("crm".into()),
+            ..HoldScope::default()
+        };
         assert!(account.covers("crm", "contact", "1") && !account.covers("other", "contact", "1"));
         assert_eq!(account.whole_account(), Some("crm"));
-        let record = HoldScope { record_id: Some("1".into()), ..HoldScope::default() };
+        let record = HoldScope {
+            record_id: Some("1".into()),
+            ..HoldScope::default()
+        };
         assert!(record.covers("any", "contact", "1") && !record.covers("any", "contact", "2"));
         assert_eq!(record.whole_account(), None);
     }

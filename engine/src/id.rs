@@ -150,10 +150,16 @@ impl FromStr for OperationId {
         }
         let mut value = 0_u128;
         for byte in text.bytes() {
-            let digit = ALPHABET.iter().position(|&c| c == byte.to_ascii_lowercase()).ok_or(NotAnOperationId)?;
+            let digit = ALPHABET
+                .iter()
+                .position(|&c| c == byte.to_ascii_lowercase())
+                .ok_or(NotAnOperationId)?;
             value = (value << 5) | digit as u128;
         }
-        Ok(Self { record: RecordHash(value as u64), seq: OperationSeq((value >> 64) as u64) })
+        Ok(Self {
+            record: RecordHash(value as u64),
+            seq: OperationSeq((value >> 64) as u64),
+        })
     }
 }
 
@@ -166,17 +172,32 @@ mod tests {
     #[test]
     fn operation_ids_survive_their_text_form() {
         for (record, seq) in [(0, 0), (u64::MAX, u64::MAX), (0x1234_5678_9abc_def0, 42)] {
-            let id = OperationId { record: RecordHash(record), seq: OperationSeq(seq) };
+            let id = OperationId {
+                record: RecordHash(record),
+                seq: OperationSeq(seq),
+            };
             assert_eq!(id.to_string().parse(), Ok(id));
         }
-        for text in ["", "x", "zzzzzzzzzzzzzzzzzzzzzzzzzz", "0000000000000000000000000u", "ü0000000000000000000000000"] {
+        for text in [
+            "",
+            "x",
+            "zzzzzzzzzzzzzzzzzzzzzzzzzz",
+            "0000000000000000000000000u",
+            "ü0000000000000000000000000",
+        ] {
             assert_eq!(text.parse::<OperationId>(), Err(NotAnOperationId), "{text}");
         }
     }
 
     #[test]
     fn operation_ids_of_one_run_sort_by_acceptance() {
-        let id = |seq| OperationId { record: RecordHash(9), seq: OperationSeq(seq) }.to_string();
+        let id = |seq| {
+            OperationId {
+                record: RecordHash(9),
+                seq: OperationSeq(seq),
+            }
+            .to_string()
+        };
         assert!(id(1) < id(2) && id(31) < id(32) && id(1 << 40) > id((1 << 40) - 1));
     }
 

@@ -11,7 +11,9 @@ use wal::Lsn;
 use crate::entry::{HoldChange, HoldScope};
 use crate::id::{OperationSeq, RecordHash, VSHARD_COUNT, VShard};
 use crate::lane;
-use crate::operation_slab::{NewOperation, OpClass, OpFlags, OpIndex, OpState, OperationSlab, Position, Priority, Target};
+use crate::operation_slab::{
+    NewOperation, OpClass, OpFlags, OpIndex, OpState, OperationSlab, Position, Priority, Target,
+};
 use crate::producers::Producers;
 use crate::ready::{OpList, ReadyQueue};
 use crate::record::{Progress, StateFrame};
@@ -100,7 +102,11 @@ impl Index {
     /// # Panics
     /// Beyond 65,536 accounts; the settings refuse far fewer.
     pub fn account(&mut self, name: &str) -> Target {
-        if let Some(at) = self.accounts.iter().position(|account| &*account.name == name) {
+        if let Some(at) = self
+            .accounts
+            .iter()
+            .position(|account| &*account.name == name)
+        {
             return Target(at as u16);
         }
         let at = u16::try_from(self.accounts.len()).expect("the settings bound the accounts");
@@ -162,7 +168,10 @@ impl Index {
         let Some(moved) = frame.moved else { return };
         let moved = &frame.records[0].targets[usize::from(moved)];
         let target = self.account(&moved.account);
-        let progress = moved.last.as_ref().expect("decoding checked that a moved target has progress");
+        let progress = moved
+            .last
+            .as_ref()
+            .expect("decoding checked that a moved target has progress");
         let open = self.find(record, progress.seq, target);
         if let Some(op) = open.or_else(|| self.find_dead(record, progress.seq, target)) {
             self.move_operation(now, record, op, progress);
@@ -179,8 +188,17 @@ impl Index {
     }
 
     /// An event was copied forward by compaction.
-    pub(crate) fn apply_event_moved(&mut self, at: Lsn, record: RecordHash, seq: OperationSeq, target: Target) {
-        if let Some(op) = self.find(record, seq, target).or_else(|| self.find_dead(record, seq, target)) {
+    pub(crate) fn apply_event_moved(
+        &mut self,
+        at: Lsn,
+        record: RecordHash,
+        seq: OperationSeq,
+        target: Target,
+    ) {
+        if let Some(op) = self
+            .find(record, seq, target)
+            .or_else(|| self.find_dead(record, seq, target))
+        {
             self.slab[op].set_position(position(at));
         }
     }
@@ -210,17 +228,29 @@ impl Index {
 
     /// The open operation `seq` of a record at a target.
     #[must_use]
-    pub(crate) fn find(&self, record: RecordHash, seq: OperationSeq, target: Target) -> Option<OpIndex> {
+    pub(crate) fn find(
+        &self,
+        record: RecordHash,
+        seq: OperationSeq,
+        target: Target,
+    ) -> Option<OpIndex> {
         let first = self.lanes_of(record)?;
         lane::of(&self.slab, Some(first), target)?.find(&self.slab, seq.low())
     }
 
     /// The dead letter `seq` of a record at a target.
     #[must_use]
-    pub(crate) fn find_dead(&self, record: RecordHash, seq: OperationSeq, target: Target) -> Option<OpIndex> {
+    pub(crate) fn find_dead(
+        &self,
+        record: RecordHash,
+        seq: OperationSeq,
+        target: Target,
+    ) -> Option<OpIndex> {
         self.dead_of(record.vshard()).iter(&self.slab).find(|&op| {
             let node = &self.slab[op];
-            node.sequence_low() == seq.low() && node.target() == target && node.dead_record() == record
+            node.sequence_low() == seq.low()
+                && node.target() == target
+                && node.dead_record() == record
         })
     }
 
@@ -254,7 +284,9 @@ impl Index {
         let target = self.slab[op].target();
         let priority = self.slab[op].lane_best();
         self.slab[op].set_state(OpState::Ready);
-        self.accounts[usize::from(target.0)].ready.push(&mut self.slab, op, priority);
+        self.accounts[usize::from(target.0)]
+            .ready
+            .push(&mut self.slab, op, priority);
     }
 
     /// Lets an operation wait for a time.
@@ -333,7 +365,13 @@ impl Index {
     }
 
     /// An open operation from a checkpoint, in the order of its lane.
-    pub(crate) fn load_operation(&mut self, vshard: VShard, tag: RecordTag, new: NewOperation, flags: OpFlags) {
+    pub(crate) fn load_operation(
+        &mut self,
+        vshard: VShard,
+        tag: RecordTag,
+        new: NewOperation,
+        flags: OpFlags,
+    ) {
         let op = self.slab.insert(new);
         self.slab[op].set_flags(flags);
         self.queue(new.target).open += 1;
@@ -350,7 +388,10 @@ impl Index {
     /// Operations whose time has come become ready.
     pub(crate) fn wake_due(&mut self, now: Mono) {
         let mut moves_left = TIMER_MOVES_PER_TURN;
-        while let Some(op) = self.timers.pop_due(&mut self.slab, now.0 / NANOS_PER_MS, &mut moves_left) {
+        while let Some(op) =
+            self.timers
+                .pop_due(&mut self.slab, now.0 / NANOS_PER_MS, &mut moves_left)
+        {
             let account = usize::from(self.slab[op].target().0);
             self.accounts[account].timed -= 1;
             self.slab[op].set_state(OpState::Waiting);
@@ -360,19 +401,28 @@ impl Index {
 
     /// When [`Index::wake_due`] has something to do.
     pub(crate) fn next_timer(&self) -> Option<Mono> {
-        self.timers.next_deadline().map(|ms| Mono(ms.saturating_mul(NANOS_PER_MS)))
+        self.timers
+            .next_deadline()
+            .map(|ms| Mono(ms.saturating_mul(NANOS_PER_MS)))
     }
 
     /// Heap memory of the index, in bytes.
     #[must_use]
     pub fn memory_bytes(&self) -> usize {
-        let tables: usize = self.tables.iter().flatten().map(RecordTable::memory_bytes).sum();
+        let tables: usize = self
+            .tables
+            .iter()
+            .flatten()
+            .map(RecordTable::memory_bytes)
+            .sum();
         tables + self.slab.memory_bytes()
     }
 
     /// Virtual shards owned.
     pub fn owned(&self) -> impl Iterator<Item = VShard> + '_ {
-        (0..VSHARD_COUNT).filter(|&at| self.tables[at].is_some()).filter_map(VShard::new)
+        (0..VSHARD_COUNT)
+            .filter(|&at| self.tables[at].is_some())
+            .filter_map(VShard::new)
     }
 
     pub(crate) fn table_of(&self, vshard: VShard) -> Option<&RecordTable> {
@@ -384,11 +434,14 @@ impl Index {
     }
 
     fn enter_lane_of(&mut self, vshard: VShard, tag: RecordTag, op: OpIndex, due: Option<Mono>) {
-        let table = self.tables[vshard.index()].as_mut().expect("records are routed to the shard that owns them");
+        let table = self.tables[vshard.index()]
+            .as_mut()
+            .expect("records are routed to the shard that owns them");
         let front = {
             let mut slot = table.entry(tag);
             lane::push_back(&mut self.slab, slot.lane_mut(), op);
-            lane::front(&self.slab, slot.lane(), self.slab[op].target()).expect("its lane was just entered")
+            lane::front(&self.slab, slot.lane(), self.slab[op].target())
+                .expect("its lane was just entered")
         };
         if front == op {
             match due {
@@ -398,7 +451,9 @@ impl Index {
         } else if self.slab[front].state() == OpState::Ready {
             let account = usize::from(self.slab[front].target().0);
             let best = self.slab[front].lane_best();
-            self.accounts[account].ready.raise(&mut self.slab, front, best);
+            self.accounts[account]
+                .ready
+                .raise(&mut self.slab, front, best);
         }
     }
 
@@ -433,7 +488,9 @@ impl Index {
     }
 
     fn leave_lane(&mut self, record: RecordHash, op: OpIndex) {
-        let Some(table) = self.tables[record.vshard().index()].as_mut() else { return };
+        let Some(table) = self.tables[record.vshard().index()].as_mut() else {
+            return;
+        };
         let target = self.slab[op].target();
         let next = {
             let mut slot = table.entry(tag(record));
@@ -458,7 +515,8 @@ impl Index {
 impl HoldScope {
     /// Lifting a scope lifts every hold that is as wide or narrower within it.
     fn lifted_by(&self, lifted: &HoldScope) -> bool {
-        let within = |hold: &Option<String>, lifted: &Option<String>| lifted.is_none() || hold == lifted;
+        let within =
+            |hold: &Option<String>, lifted: &Option<String>| lifted.is_none() || hold == lifted;
         within(&self.provider, &lifted.provider)
             && within(&self.object, &lifted.object)
             && within(&self.record_id, &lifted.record_id)
@@ -468,7 +526,10 @@ impl HoldScope {
 /// When something due at a wall-clock time is due on the monotonic clock; `None` when it is past.
 pub(crate) fn due(now: Now, due_ms: i64) -> Option<Mono> {
     let ahead_ms = due_ms.saturating_sub(now.wall.0);
-    (due_ms > 0 && ahead_ms > 0).then(|| now.mono.saturating_add(Duration::from_millis(ahead_ms.unsigned_abs())))
+    (due_ms > 0 && ahead_ms > 0).then(|| {
+        now.mono
+            .saturating_add(Duration::from_millis(ahead_ms.unsigned_abs()))
+    })
 }
 
 pub(crate) fn tag(record: RecordHash) -> RecordTag {

@@ -39,7 +39,11 @@ impl Producers {
     /// Every producer's view, in the order of their hashes.
     #[must_use]
     pub fn sorted(&self) -> Vec<(u64, &Seen)> {
-        let mut all: Vec<_> = self.seen.iter().map(|(&producer, seen)| (producer, seen)).collect();
+        let mut all: Vec<_> = self
+            .seen
+            .iter()
+            .map(|(&producer, seen)| (producer, seen))
+            .collect();
         all.sort_unstable_by_key(|(producer, _)| *producer);
         all
     }

@@ -24,7 +24,11 @@ impl RecordState {
     /// A record nothing is known of.
     #[must_use]
     pub fn new(object: &str, record_id: &str) -> Self {
-        Self { object: object.to_owned(), record_id: record_id.to_owned(), targets: Vec::new() }
+        Self {
+            object: object.to_owned(),
+            record_id: record_id.to_owned(),
+            targets: Vec::new(),
+        }
     }
 
     /// What is known of the record at `account`.
@@ -35,7 +39,11 @@ impl RecordState {
 
     /// The same, begun when nothing is known.
     pub fn target_mut(&mut self, account: &str) -> &mut TargetState {
-        let at = match self.targets.iter().position(|target| target.account == account) {
+        let at = match self
+            .targets
+            .iter()
+            .position(|target| target.account == account)
+        {
             Some(at) => at,
             None => {
                 self.targets.push(TargetState::new(account));
@@ -62,7 +70,12 @@ pub struct TargetState {
 
 impl TargetState {
     fn new(account: &str) -> Self {
-        Self { account: account.to_owned(), link: Link::Unlinked, undelivered: Vec::new(), last: None }
+        Self {
+            account: account.to_owned(),
+            link: Link::Unlinked,
+            undelivered: Vec::new(),
+            last: None,
+        }
     }
 
     /// The progress of operation `seq`, if it is the last one here.
@@ -194,7 +207,10 @@ impl KeyUse {
         if self.number > 0 && self.digest == digest {
             self
         } else {
-            Self { number: self.number.saturating_add(1), digest }
+            Self {
+                number: self.number.saturating_add(1),
+                digest,
+            }
         }
     }
 }
@@ -233,10 +249,15 @@ impl StateFrame {
     /// Appends the frame's payload to `out`.
     pub fn encode(&self, out: &mut Vec<u8>) {
         let mut e = Encoder::new(out);
-        e.u8(STATE_VERSION).u8(self.moved.unwrap_or(u8::MAX)).u64(self.record).u64(self.previous);
+        e.u8(STATE_VERSION)
+            .u8(self.moved.unwrap_or(u8::MAX))
+            .u64(self.record)
+            .u64(self.previous);
         e.u16(self.records.len() as u16);
         for record in &self.records {
-            e.text(&record.object).text(&record.record_id).u16(record.targets.len() as u16);
+            e.text(&record.object)
+                .text(&record.record_id)
+                .u16(record.targets.len() as u16);
             for target in &record.targets {
                 encode_target(&mut e, target);
             }
@@ -257,23 +278,38 @@ impl StateFrame {
         let count = d.u16("records")?;
         let mut records = Vec::new();
         for _ in 0..count {
-            let (object, record_id) = (d.text("object")?.to_owned(), d.text("record_id")?.to_owned());
+            let (object, record_id) = (
+                d.text("object")?.to_owned(),
+                d.text("record_id")?.to_owned(),
+            );
             let mut targets = Vec::new();
             for _ in 0..d.u16("targets")? {
                 targets.push(decode_target(&mut d)?);
             }
-            records.push(RecordState { object, record_id, targets });
+            records.push(RecordState {
+                object,
+                record_id,
+                targets,
+            });
         }
         if !d.is_empty() || records.is_empty() {
             return Err(d.damaged("end"));
         }
         if let Some(at) = moved {
-            let moved = records[0].targets.get(usize::from(at)).and_then(|target| target.last.as_ref());
+            let moved = records[0]
+                .targets
+                .get(usize::from(at))
+                .and_then(|target| target.last.as_ref());
             if moved.is_none() {
                 return Err(d.damaged("moved"));
             }
         }
-        Ok(Self { record, previous, moved, records })
+        Ok(Self {
+            record,
+            previous,
+            moved,
+            records,
+        })
     }
 }
 
@@ -290,12 +326,20 @@ fn encode_target(e: &mut Encoder<'_>, target: &TargetState) {
         return;
     };
     e.u8(1).u64(last.seq.0).u8(last.operation).u64(last.event);
-    e.u8(last.state as u8).u8(last.reason.map_or(0, |reason| reason as u8)).u8(last.resume as u8);
+    e.u8(last.state as u8)
+        .u8(last.reason.map_or(0, |reason| reason as u8))
+        .u8(last.resume as u8);
     e.u16(last.key.number).u64(last.key.digest).u16(last.burnt);
-    e.i64(last.first_attempt_ms).i64(last.updated_at_ms).i64(last.unknown_since_ms).i64(last.due_ms);
+    e.i64(last.first_attempt_ms)
+        .i64(last.updated_at_ms)
+        .i64(last.unknown_since_ms)
+        .i64(last.due_ms);
     e.u16(last.attempts.len() as u16);
     for attempt in &last.attempts {
-        e.i64(attempt.at_ms).u16(attempt.status).u8(attempt.class as u8).text(&attempt.detail);
+        e.i64(attempt.at_ms)
+            .u16(attempt.status)
+            .u8(attempt.class as u8)
+            .text(&attempt.detail);
     }
     e.bytes(&last.result);
 }
@@ -305,7 +349,9 @@ fn decode_target(d: &mut Decoder<'_>) -> Result<TargetState, Damaged> {
     let link = match d.u8("link")? {
         0 => Link::Unlinked,
         1 => Link::Linked(d.text("remote id")?.to_owned()),
-        2 => Link::Deleted { changed_at_ms: d.i64("deleted at")? },
+        2 => Link::Deleted {
+            changed_at_ms: d.i64("deleted at")?,
+        },
         _ => return Err(d.damaged("link")),
     };
     let undelivered = d.bytes("undelivered")?.to_vec();
@@ -314,11 +360,20 @@ fn decode_target(d: &mut Decoder<'_>) -> Result<TargetState, Damaged> {
         1 => Some(decode_progress(d)?),
         _ => return Err(d.damaged("progress")),
     };
-    Ok(TargetState { account, link, undelivered, last })
+    Ok(TargetState {
+        account,
+        link,
+        undelivered,
+        last,
+    })
 }
 
 fn decode_progress(d: &mut Decoder<'_>) -> Result<Progress, Damaged> {
-    let mut progress = Progress::new(OperationSeq(d.u64("seq")?), d.u8("operation")?, d.u64("event")?);
+    let mut progress = Progress::new(
+        OperationSeq(d.u64("seq")?),
+        d.u8("operation")?,
+        d.u64("event")?,
+    );
     progress.state = State::from_byte(d.u8("state")?).ok_or(d.damaged("state"))?;
     progress.reason = match d.u8("reason")? {
         0 => None,
@@ -331,7 +386,10 @@ fn decode_progress(d: &mut Decoder<'_>) -> Result<Progress, Damaged> {
         3 => Resume::LookUpDuplicate,
         _ => return Err(d.damaged("resume")),
     };
-    progress.key = KeyUse { number: d.u16("key number")?, digest: d.u64("key digest")? };
+    progress.key = KeyUse {
+        number: d.u16("key number")?,
+        digest: d.u64("key digest")?,
+    };
     progress.burnt = d.u16("burnt")?;
     progress.first_attempt_ms = d.i64("first attempt")?;
     progress.updated_at_ms = d.i64("updated at")?;
@@ -341,7 +399,8 @@ fn decode_progress(d: &mut Decoder<'_>) -> Result<Progress, Damaged> {
         progress.attempts.push(Attempt {
             at_ms: d.i64("attempt at")?,
             status: d.u16("attempt status")?,
-            class: CallClass::from_byte(d.u8("attempt class")?).ok_or(d.damaged("attempt class"))?,
+            class: CallClass::from_byte(d.u8("attempt class")?)
+                .ok_or(d.damaged("attempt class"))?,
             detail: d.text("attempt detail")?.to_owned(),
         });
     }
@@ -362,12 +421,25 @@ mod tests {
         progress.state = State::Retrying;
         progress.reason = Some(Reason::Backoff);
         progress.resume = Resume::LookUp;
-        progress.key = KeyUse { number: 2, digest: 0xfeed };
+        progress.key = KeyUse {
+            number: 2,
+            digest: 0xfeed,
+        };
         progress.burnt = 3;
-        progress.push_attempt(Attempt { at_ms: 5, status: 503, class: CallClass::Transient, detail: "busy".into() });
+        progress.push_attempt(Attempt {
+            at_ms: 5,
+            status: 503,
+            class: CallClass::Transient,
+            detail: "busy".into(),
+        });
         target.last = Some(progress);
         record.target_mut("other").link = Link::Deleted { changed_at_ms: -4 };
-        StateFrame { record: 1 << 60, previous: 64, moved: Some(0), records: vec![record] }
+        StateFrame {
+            record: 1 << 60,
+            previous: 64,
+            moved: Some(0),
+            records: vec![record],
+        }
     }
 
     #[test]
@@ -377,7 +449,10 @@ mod tests {
         frame.encode(&mut bytes);
         assert_eq!(StateFrame::decode(&bytes), Ok(frame));
         for cut in 0..bytes.len() {
-            assert!(StateFrame::decode(&bytes[..cut]).is_err(), "prefix of {cut} bytes decodes");
+            assert!(
+                StateFrame::decode(&bytes[..cut]).is_err(),
+                "prefix of {cut} bytes decodes"
+            );
         }
     }
 
@@ -408,7 +483,12 @@ mod tests {
     fn attempts_beyond_the_kept_ones_push_out_the_oldest() {
         let mut progress = Progress::new(OperationSeq(1), 0, 8);
         for at_ms in 0..(ATTEMPTS_KEPT as i64 + 3) {
-            progress.push_attempt(Attempt { at_ms, status: 0, class: CallClass::Transient, detail: String::new() });
+            progress.push_attempt(Attempt {
+                at_ms,
+                status: 0,
+                class: CallClass::Transient,
+                detail: String::new(),
+            });
         }
         assert_eq!(progress.attempts.len(), ATTEMPTS_KEPT);
         assert_eq!(progress.attempts[0].at_ms, 3);

@@ -32,15 +32,22 @@ impl RetryPolicy {
     #[must_use]
     pub fn delay(&self, burnt: u16, dice: &mut Dice) -> Duration {
         let doublings = u32::from(burnt.saturating_sub(1)).min(32);
-        let ceiling = self.base_delay.saturating_mul(1_u32.checked_shl(doublings).unwrap_or(u32::MAX)).min(self.max_delay);
+        let ceiling = self
+            .base_delay
+            .saturating_mul(1_u32.checked_shl(doublings).unwrap_or(u32::MAX))
+            .min(self.max_delay);
         Duration::from_millis(dice.below(ceiling.as_millis() as u64 + 1))
     }
 
     /// Whether an operation with this history is given up.
     #[must_use]
     pub fn is_spent(&self, burnt: u16, first_attempt_ms: i64, now_ms: i64) -> bool {
-        let age_ms = now_ms.saturating_sub(first_attempt_ms).max(0).unsigned_abs();
-        burnt >= self.max_attempts || (first_attempt_ms > 0 && u128::from(age_ms) >= self.max_age.as_millis())
+        let age_ms = now_ms
+            .saturating_sub(first_attempt_ms)
+            .max(0)
+            .unsigned_abs();
+        burnt >= self.max_attempts
+            || (first_attempt_ms > 0 && u128::from(age_ms) >= self.max_age.as_millis())
     }
 }
 
@@ -78,15 +85,32 @@ mod tests {
     fn delays_stay_below_a_ceiling_that_doubles_up_to_the_maximum() {
         let policy = RetryPolicy::default();
         let mut dice = Dice::seeded(1);
-        for (burnt, ceiling_ms) in [(0, 1000), (1, 1000), (2, 2000), (4, 8000), (7, 60_000), (u16::MAX, 60_000)] {
-            let longest = (0..2000).map(|_| policy.delay(burnt, &mut dice).as_millis()).max().unwrap();
-            assert!(longest <= ceiling_ms && longest > ceiling_ms * 9 / 10, "{burnt}: {longest}");
+        for (burnt, ceiling_ms) in [
+            (0, 1000),
+            (1, 1000),
+            (2, 2000),
+            (4, 8000),
+            (7, 60_000),
+            (u16::MAX, 60_000),
+        ] {
+            let longest = (0..2000)
+                .map(|_| policy.delay(burnt, &mut dice).as_millis())
+                .max()
+                .unwrap();
+            assert!(
+                longest <= ceiling_ms && longest > ceiling_ms * 9 / 10,
+                "{burnt}: {longest}"
+            );
         }
     }
 
     #[test]
     fn an_operation_is_given_up_by_count_or_by_age() {
-        let policy = RetryPolicy { max_attempts: 3, max_age: Duration::from_secs(10), ..RetryPolicy::default() };
+        let policy = RetryPolicy {
+            max_attempts: 3,
+            max_age: Duration::from_secs(10),
+            ..RetryPolicy::default()
+        };
         assert!(!policy.is_spent(2, 1000, 2000));
         assert!(policy.is_spent(3, 1000, 2000));
         assert!(policy.is_spent(1, 1000, 11_000));

@@ -38,7 +38,13 @@ pub(crate) fn run(arguments: &Arguments) -> Exit {
         Err(error) => return refuse(&error),
     };
     let mut stdout = std::io::stdout();
-    let told = writeln!(stdout, "listening tcp={} http={}", engine.tcp(), engine.http()).and_then(|()| stdout.flush());
+    let told = writeln!(
+        stdout,
+        "listening tcp={} http={}",
+        engine.tcp(),
+        engine.http()
+    )
+    .and_then(|()| stdout.flush());
     if let Err(error) = told {
         tracing::warn!(%error, "standard output is closed; serving all the same");
     }
@@ -52,7 +58,9 @@ pub(crate) fn run(arguments: &Arguments) -> Exit {
 
 /// Waits for a signal to stop; true when a shard gave up first.
 fn wait(engine: &Engine) -> bool {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
     let Ok(runtime) = runtime else {
         tracing::error!("no event loop for signals");
         return true;
@@ -104,7 +112,9 @@ fn log_to(settings: &Settings) {
         LogLevel::Debug => tracing::Level::DEBUG,
         LogLevel::Trace => tracing::Level::TRACE,
     };
-    let lines = tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr);
+    let lines = tracing_subscriber::fmt()
+        .with_max_level(level)
+        .with_writer(std::io::stderr);
     // A second subscriber in one process (tests) is refused; the first stays.
     let _ = match settings.log.format {
         LogFormat::Json => lines.json().try_init(),

@@ -12,12 +12,15 @@ use engine::id::{OperationId, RecordHash};
 use engine::json::Scratch;
 use engine::quota::{Gate, HoldReason};
 use engine::refusal::{Code, Refusal};
-use engine::shard::{Command, CommandReply, DeadFilter, DeadLetter, EventBatch, OpenCounts, Standing};
+use engine::shard::{
+    Command, CommandReply, DeadFilter, DeadLetter, EventBatch, OpenCounts, Standing,
+};
 use engine::state::State;
 use engine::view::{
-    Accepted, AccountStatus, AccountView, AttemptView, AuthState, BreakerState, Check, DeadLetterFilter,
-    DeadLetterView, HealthView, Hold, LimitStatus, OpenOperations, OperationFilter, OperationTarget,
-    OperationView, Page, PageRequest, RecordLookup, RecordTarget, RecordView, Redriven,
+    Accepted, AccountStatus, AccountView, AttemptView, AuthState, BreakerState, Check,
+    DeadLetterFilter, DeadLetterView, HealthView, Hold, LimitStatus, OpenOperations,
+    OperationFilter, OperationTarget, OperationView, Page, PageRequest, RecordLookup, RecordTarget,
+    RecordView, Redriven,
 };
 use net::http::Backend;
 use net::metrics::{Metrics, MetricsWriter};
@@ -73,7 +76,9 @@ struct Staged {
 
 impl Node {
     pub(crate) fn is_broken(&self) -> bool {
-        self.gauges.iter().any(|gauges| gauges.fenced.load(Ordering::Relaxed))
+        self.gauges
+            .iter()
+            .any(|gauges| gauges.fenced.load(Ordering::Relaxed))
     }
 
     pub(crate) fn wake_all(&self) {
@@ -89,7 +94,11 @@ impl Node {
     }
 
     /// Asks one shard.
-    async fn ask<R>(&self, shard: usize, query: impl FnOnce(oneshot::Sender<R>) -> Query) -> Result<R, Refusal> {
+    async fn ask<R>(
+        &self,
+        shard: usize,
+        query: impl FnOnce(oneshot::Sender<R>) -> Query,
+    ) -> Result<R, Refusal> {
         let (reply, answer) = oneshot::channel();
         self.say(shard, Word::Query(query(reply))).await?;
         answer.await.map_err(|_| down())
@@ -100,7 +109,8 @@ impl Node {
         let mut answers = Vec::new();
         for shard in 0..self.words.len() {
             let (reply, answer) = oneshot::channel();
-            self.say(shard, Word::Command(command.clone(), reply)).await?;
+            self.say(shard, Word::Command(command.clone(), reply))
+                .await?;
             answers.push(answer);
         }
         let mut matched = 0;
@@ -145,7 +155,10 @@ impl Node {
         let views: Vec<_> = coordinator.views(clock::now()).collect();
         drop(coordinator);
         let status = |(account, needs_auth): &(AccountView, bool)| {
-            let counts = counts.iter().find(|(name, _)| *name == account.name).map(|(_, counts)| *counts);
+            let counts = counts
+                .iter()
+                .find(|(name, _)| *name == account.name)
+                .map(|(_, counts)| *counts);
             let counts = counts.unwrap_or_default();
             let view = views.iter().find(|view| *view.name == *account.name);
             let gate = view.map_or(Gate::Open, |view| view.gate);
@@ -154,7 +167,10 @@ impl Node {
                 paused: counts.held,
                 breaker: breaker(gate),
                 auth: match gate {
-                    Gate::Held { reason: HoldReason::Unauthorized, .. } => AuthState::Refused,
+                    Gate::Held {
+                        reason: HoldReason::Unauthorized,
+                        ..
+                    } => AuthState::Refused,
                     _ if *needs_auth => AuthState::Valid,
                     _ => AuthState::None,
                 },
@@ -178,42 +194,70 @@ impl Node {
         let router = &self.shared.router;
         let now_ms = clock::now().wall.0;
         router.with_defaults(|defaults| {
-        let mut event = parse(raw, scratch, defaults, Surface::Http)?;
-        if event.record_id.is_none() {
-            let made: String = clock::random_bytes::<16>().iter().map(|byte| format!("{byte:02x}")).collect();
-            event.record_id = Some(made.into());
-        }
-        let record_id = event.record_id.as_deref().unwrap_or_default().to_owned();
-        let dedup = event
-            .event_id
-            .as_ref()
-            .map(|_| LoggedDedup { scope: producer_hash("http"), body_hash: event.body_hash() });
-        let routed = router.route(event, None, dedup, now_ms)?;
-        let taken = TakenOperation { record: routed.id.record.0, sequence: routed.id.seq.0 };
-        let mut remembered = None;
-        if let (Some(id), Some(dedup)) = (routed.event.event.event_id.as_deref(), routed.event.dedup) {
-            let key = self.shared.remembered.key(dedup.scope, id);
-            match self.shared.remembered.check_or_insert(now_ms, key, dedup.body_hash, taken) {
-                Dedup::New => remembered = Some((key, taken)),
-                Dedup::Same(original) => {
-                    let record = RecordHash(original.record);
-                    let seq = engine::id::OperationSeq(original.sequence);
-                    // Its shard answers once the original is on disk.
-                    numbers[router.shard_of(record)].push(at as u64);
-                    let operation_id = OperationId { record, seq }.to_string();
-                    let accepted = Accepted { operation_id, record_id, duplicate: true };
-                    return Ok(Staged { at, accepted, remembered: None });
-                }
-                Dedup::Reused(_) => {
-                    let detail = "an event with this id and another body was taken before";
-                    return Err(Refusal::at(Code::EventIdReused, "/event_id", detail));
+            let mut event = parse(raw, scratch, defaults, Surface::Http)?;
+            if event.record_id.is_none() {
+                let made: String = clock::random_bytes::<16>()
+                    .iter()
+                    .map(|byte| format!("{byte:02x}"))
+                    .collect();
+                event.record_id = Some(made.into());
+            }
+            let record_id = event.record_id.as_deref().unwrap_or_default().to_owned();
+            let dedup = event.event_id.as_ref().map(|_| LoggedDedup {
+                scope: producer_hash("http"),
+                body_hash: event.body_hash(),
+            });
+            let routed = router.route(event, None, dedup, now_ms)?;
+            let taken = TakenOperation {
+                record: routed.id.record.0,
+                sequence: routed.id.seq.0,
+            };
+            let mut remembered = None;
+            if let (Some(id), Some(dedup)) =
+                (routed.event.event.event_id.as_deref(), routed.event.dedup)
+            {
+                let key = self.shared.remembered.key(dedup.scope, id);
+                match self
+                    .shared
+                    .remembered
+                    .check_or_insert(now_ms, key, dedup.body_hash, taken)
+                {
+                    Dedup::New => remembered = Some((key, taken)),
+                    Dedup::Same(original) => {
+                        let record = RecordHash(original.record);
+                        let seq = engine::id::OperationSeq(original.sequence);
+                        // Its shard answers once the original is on disk.
+                        numbers[router.shard_of(record)].push(at as u64);
+                        let operation_id = OperationId { record, seq }.to_string();
+                        let accepted = Accepted {
+                            operation_id,
+                            record_id,
+                            duplicate: true,
+                        };
+                        return Ok(Staged {
+                            at,
+                            accepted,
+                            remembered: None,
+                        });
+                    }
+                    Dedup::Reused(_) => {
+                        let detail = "an event with this id and another body was taken before";
+                        return Err(Refusal::at(Code::EventIdReused, "/event_id", detail));
+                    }
                 }
             }
-        }
-        batches[routed.shard].push_with(|out| routed.event.encode_into(out));
-        numbers[routed.shard].push(at as u64);
-        let accepted = Accepted { operation_id: routed.id.to_string(), record_id, duplicate: false };
-        Ok(Staged { at, accepted, remembered })
+            batches[routed.shard].push_with(|out| routed.event.encode_into(out));
+            numbers[routed.shard].push(at as u64);
+            let accepted = Accepted {
+                operation_id: routed.id.to_string(),
+                record_id,
+                duplicate: false,
+            };
+            Ok(Staged {
+                at,
+                accepted,
+                remembered,
+            })
         })
     }
 
@@ -246,10 +290,16 @@ impl Backend for Node {
         }
         let (reply, answer) = oneshot::channel();
         let used: Vec<usize> = (0..shards).filter(|&at| !numbers[at].is_empty()).collect();
-        let parts = used.iter().map(|&at| std::mem::take(&mut numbers[at])).collect();
+        let parts = used
+            .iter()
+            .map(|&at| std::mem::take(&mut numbers[at]))
+            .collect();
         let parts = Ticket::split(Waiter::Request(reply), parts);
         for (&at, part) in used.iter().zip(parts) {
-            let parcel = Parcel { batch: std::mem::take(&mut batches[at]), part };
+            let parcel = Parcel {
+                batch: std::mem::take(&mut batches[at]),
+                part,
+            };
             let mailbox = &self.shared.mailboxes[at];
             if !mailbox.has_room_for(parcel.batch.len()) {
                 parcel.part.refused(Code::Overloaded);
@@ -262,7 +312,10 @@ impl Backend for Node {
             for number in numbers {
                 let at = number as usize;
                 results[at] = Err(Refusal::new(code, "not taken; send it again later"));
-                let lost = staged.iter().find(|one| one.at == at).and_then(|one| one.remembered);
+                let lost = staged
+                    .iter()
+                    .find(|one| one.at == at)
+                    .and_then(|one| one.remembered);
                 if let Some((key, taken)) = lost {
                     self.shared.remembered.forget(key, taken);
                 }
@@ -278,7 +331,12 @@ impl Backend for Node {
             Some(object) => object.to_owned(),
             None => {
                 let id = record_id.to_owned();
-                let mut objects = self.ask(shard, |reply| Query::Objects { record_id: id, reply }).await?;
+                let mut objects = self
+                    .ask(shard, |reply| Query::Objects {
+                        record_id: id,
+                        reply,
+                    })
+                    .await?;
                 match objects.len() {
                     0 => return Ok(RecordLookup::NotFound),
                     1 => objects.remove(0),
@@ -287,8 +345,13 @@ impl Backend for Node {
             }
         };
         let (name, id) = (object.clone(), record_id.to_owned());
-        let standings =
-            self.ask(shard, |reply| Query::Record { object: name, record_id: id, reply }).await?;
+        let standings = self
+            .ask(shard, |reply| Query::Record {
+                object: name,
+                record_id: id,
+                reply,
+            })
+            .await?;
         if standings.is_empty() {
             return Ok(RecordLookup::NotFound);
         }
@@ -304,13 +367,21 @@ impl Backend for Node {
                 updated_at: standing.updated_at_ms,
             })
             .collect();
-        Ok(RecordLookup::Found(RecordView { record_id: record_id.to_owned(), object, targets }))
+        Ok(RecordLookup::Found(RecordView {
+            record_id: record_id.to_owned(),
+            object,
+            targets,
+        }))
     }
 
     async fn operation(&self, operation_id: &str) -> Result<Option<OperationView>, Refusal> {
-        let Ok(id) = operation_id.parse::<OperationId>() else { return Ok(None) };
+        let Ok(id) = operation_id.parse::<OperationId>() else {
+            return Ok(None);
+        };
         let shard = self.shared.router.shard_of(id.record);
-        let standings = self.ask(shard, |reply| Query::Operation { id, reply }).await?;
+        let standings = self
+            .ask(shard, |reply| Query::Operation { id, reply })
+            .await?;
         Ok(operation_view(standings))
     }
 
@@ -324,14 +395,35 @@ impl Backend for Node {
         for shard in 0..self.words.len() {
             let limit = skip + page.limit + 1;
             let filter = filter.clone();
-            found.extend(self.ask(shard, |reply| Query::Operations { filter, limit, reply }).await?);
+            found.extend(
+                self.ask(shard, |reply| Query::Operations {
+                    filter,
+                    limit,
+                    reply,
+                })
+                .await?,
+            );
         }
-        found.sort_by(|a, b| b.id.seq.cmp(&a.id.seq).then_with(|| a.account.cmp(&b.account)));
-        let views = found.chunk_by(|a, b| a.id == b.id).filter_map(|one| operation_view(one.to_vec()));
-        Ok(paged(views.skip(skip).take(page.limit + 1).collect(), skip, page.limit))
+        found.sort_by(|a, b| {
+            b.id.seq
+                .cmp(&a.id.seq)
+                .then_with(|| a.account.cmp(&b.account))
+        });
+        let views = found
+            .chunk_by(|a, b| a.id == b.id)
+            .filter_map(|one| operation_view(one.to_vec()));
+        Ok(paged(
+            views.skip(skip).take(page.limit + 1).collect(),
+            skip,
+            page.limit,
+        ))
     }
 
-    async fn retry_record(&self, record_id: &str, object: Option<&str>) -> Result<Option<u64>, Refusal> {
+    async fn retry_record(
+        &self,
+        record_id: &str,
+        object: Option<&str>,
+    ) -> Result<Option<u64>, Refusal> {
         if self.record(record_id, object).await? == RecordLookup::NotFound {
             return Ok(None);
         }
@@ -352,38 +444,74 @@ impl Backend for Node {
         let mut found = Vec::new();
         for shard in 0..self.words.len() {
             let (filter, limit) = (dead_filter(&filter), skip + page.limit + 1);
-            found.extend(self.ask(shard, |reply| Query::DeadLetters { filter, skip: 0, limit, reply }).await?);
+            found.extend(
+                self.ask(shard, |reply| Query::DeadLetters {
+                    filter,
+                    skip: 0,
+                    limit,
+                    reply,
+                })
+                .await?,
+            );
         }
-        found.sort_by(|a, b| a.dead_at_ms.cmp(&b.dead_at_ms).then_with(|| a.id.seq.cmp(&b.id.seq)));
-        let views = found.into_iter().map(dead_letter_view).skip(skip).take(page.limit + 1);
+        found.sort_by(|a, b| {
+            a.dead_at_ms
+                .cmp(&b.dead_at_ms)
+                .then_with(|| a.id.seq.cmp(&b.id.seq))
+        });
+        let views = found
+            .into_iter()
+            .map(dead_letter_view)
+            .skip(skip)
+            .take(page.limit + 1);
         Ok(paged(views.collect(), skip, page.limit))
     }
 
     async fn dead_letter(&self, id: &str) -> Result<Option<DeadLetterView>, Refusal> {
-        let Some((operation, provider)) = dead_letter_id(id) else { return Ok(None) };
+        let Some((operation, provider)) = dead_letter_id(id) else {
+            return Ok(None);
+        };
         let filter = DeadFilter {
             operation: Some((operation.record, operation.seq)),
             provider: Some(provider),
             ..DeadFilter::default()
         };
         let shard = self.shared.router.shard_of(operation.record);
-        let found =
-            self.ask(shard, |reply| Query::DeadLetters { filter, skip: 0, limit: 1, reply }).await?;
+        let found = self
+            .ask(shard, |reply| Query::DeadLetters {
+                filter,
+                skip: 0,
+                limit: 1,
+                reply,
+            })
+            .await?;
         Ok(found.into_iter().next().map(dead_letter_view))
     }
 
-    async fn retry_dead_letters(&self, filter: DeadLetterFilter, dry_run: bool) -> Result<Redriven, Refusal> {
+    async fn retry_dead_letters(
+        &self,
+        filter: DeadLetterFilter,
+        dry_run: bool,
+    ) -> Result<Redriven, Refusal> {
         let filter = dead_filter(&filter);
         if dry_run {
             let matched = self.command(&Command::Count(filter)).await?;
-            return Ok(Redriven { matched, redriven: 0 });
+            return Ok(Redriven {
+                matched,
+                redriven: 0,
+            });
         }
         let matched = self.command(&Command::Retry(filter)).await?;
-        Ok(Redriven { matched, redriven: matched })
+        Ok(Redriven {
+            matched,
+            redriven: matched,
+        })
     }
 
     async fn drop_dead_letter(&self, id: &str) -> Result<bool, Refusal> {
-        let Some((operation, provider)) = dead_letter_id(id) else { return Ok(false) };
+        let Some((operation, provider)) = dead_letter_id(id) else {
+            return Ok(false);
+        };
         let filter = DeadFilter {
             operation: Some((operation.record, operation.seq)),
             provider: Some(provider),
@@ -393,28 +521,60 @@ impl Backend for Node {
     }
 
     async fn pause(&self, hold: Hold) -> Result<(), Refusal> {
-        self.command(&Command::Hold(HoldChange { scope: scope(hold), set: true })).await.map(drop)
+        self.command(&Command::Hold(HoldChange {
+            scope: scope(hold),
+            set: true,
+        }))
+        .await
+        .map(drop)
     }
 
     async fn resume(&self, hold: Hold) -> Result<(), Refusal> {
-        self.command(&Command::Hold(HoldChange { scope: scope(hold), set: false })).await.map(drop)
+        self.command(&Command::Hold(HoldChange {
+            scope: scope(hold),
+            set: false,
+        }))
+        .await
+        .map(drop)
     }
 
     fn accounts(&self) -> Vec<AccountView> {
-        self.accounts.iter().map(|(account, _)| account.clone()).collect()
+        self.accounts
+            .iter()
+            .map(|(account, _)| account.clone())
+            .collect()
     }
 
     async fn account_status(&self, name: &str) -> Result<Option<AccountStatus>, Refusal> {
-        Ok(self.statuses().await?.into_iter().find(|status| status.account.name == name))
+        Ok(self
+            .statuses()
+            .await?
+            .into_iter()
+            .find(|status| status.account.name == name))
     }
 
     async fn health(&self) -> HealthView {
         let fenced = self.is_broken();
-        let full = self.gauges.iter().any(|gauges| gauges.disk_full.load(Ordering::Relaxed));
+        let full = self
+            .gauges
+            .iter()
+            .any(|gauges| gauges.disk_full.load(Ordering::Relaxed));
         HealthView {
-            wal: if fenced { Check::Unhealthy("a write failed; restart to recover".into()) } else { Check::Healthy },
-            disk: if full { Check::Degraded("the disk is full; no events are taken".into()) } else { Check::Healthy },
-            shards: if fenced { Check::Unhealthy("a shard stopped".into()) } else { Check::Healthy },
+            wal: if fenced {
+                Check::Unhealthy("a write failed; restart to recover".into())
+            } else {
+                Check::Healthy
+            },
+            disk: if full {
+                Check::Degraded("the disk is full; no events are taken".into())
+            } else {
+                Check::Healthy
+            },
+            shards: if fenced {
+                Check::Unhealthy("a shard stopped".into())
+            } else {
+                Check::Healthy
+            },
             ready: !fenced,
             at: clock::now().wall.0,
             accounts: self.statuses().await.unwrap_or_default(),
@@ -422,7 +582,8 @@ impl Backend for Node {
     }
 
     async fn metrics(&self) -> String {
-        self.metrics.render(&self.statuses().await.unwrap_or_default())
+        self.metrics
+            .render(&self.statuses().await.unwrap_or_default())
     }
 }
 
@@ -431,7 +592,11 @@ fn down() -> Refusal {
 }
 
 fn scope(hold: Hold) -> HoldScope {
-    HoldScope { provider: hold.provider, object: hold.object, record_id: hold.record_id }
+    HoldScope {
+        provider: hold.provider,
+        object: hold.object,
+        record_id: hold.record_id,
+    }
 }
 
 fn dead_filter(filter: &DeadLetterFilter) -> DeadFilter {
@@ -451,14 +616,21 @@ fn dead_letter_id(id: &str) -> Option<(OperationId, String)> {
 }
 
 fn dead_letter_view(letter: DeadLetter) -> DeadLetterView {
-    let detail = letter.attempts.last().map(|attempt| attempt.detail.clone()).unwrap_or_default();
+    let detail = letter
+        .attempts
+        .last()
+        .map(|attempt| attempt.detail.clone())
+        .unwrap_or_default();
     DeadLetterView {
         id: format!("{}@{}", letter.id, letter.account),
         record_id: letter.record_id,
         object: letter.object,
         provider: letter.account,
         operation_id: letter.id.to_string(),
-        code: letter.code.map_or("unknown", engine::state::Reason::as_str).to_owned(),
+        code: letter
+            .code
+            .map_or("unknown", engine::state::Reason::as_str)
+            .to_owned(),
         detail,
         attempts: letter.attempts.len() as u32,
         dead_at: letter.dead_at_ms,
@@ -467,14 +639,19 @@ fn dead_letter_view(letter: DeadLetter) -> DeadLetterView {
 
 fn operation_view(standings: Vec<Standing>) -> Option<OperationView> {
     let first = standings.first()?;
-    let result = standings.iter().find(|standing| !standing.result.is_empty());
+    let result = standings
+        .iter()
+        .find(|standing| !standing.result.is_empty());
     let result = result.map(|standing| String::from_utf8_lossy(&standing.result).into_owned());
     Some(OperationView {
         operation_id: first.id.to_string(),
         record_id: first.record_id.clone(),
         object: first.object.clone(),
         operation: first.operation,
-        state: standings.iter().map(|standing| standing.state).max_by_key(|&state| severity(state))?,
+        state: standings
+            .iter()
+            .map(|standing| standing.state)
+            .max_by_key(|&state| severity(state))?,
         accepted_at: first.accepted_at_ms,
         result,
         targets: standings
@@ -523,13 +700,18 @@ fn breaker(gate: Gate) -> BreakerState {
         Gate::Open | Gate::Suspect => BreakerState::Closed,
         Gate::Probe => BreakerState::HalfOpen,
         // A pause that the provider asked for is no trip of the breaker.
-        Gate::Held { reason: HoldReason::Throttled, .. } => BreakerState::Closed,
+        Gate::Held {
+            reason: HoldReason::Throttled,
+            ..
+        } => BreakerState::Closed,
         Gate::Held { .. } => BreakerState::Open,
     }
 }
 
 fn open_operations(counts: OpenCounts) -> OpenOperations {
-    let behind = counts.open.saturating_sub(counts.ready + counts.in_flight + counts.timed + counts.paused);
+    let behind = counts
+        .open
+        .saturating_sub(counts.ready + counts.in_flight + counts.timed + counts.paused);
     OpenOperations {
         queued: counts.ready,
         waiting: behind + counts.paused,
@@ -558,11 +740,16 @@ fn limits(view: &engine::quota::AccountView) -> Vec<LimitStatus> {
 
 fn cursor(after: Option<&str>) -> Result<usize, Refusal> {
     let Some(after) = after else { return Ok(0) };
-    after.parse().map_err(|_| Refusal::new(Code::InvalidField, "`after` is not a cursor of this list"))
+    after
+        .parse()
+        .map_err(|_| Refusal::new(Code::InvalidField, "`after` is not a cursor of this list"))
 }
 
 fn paged<V>(mut items: Vec<V>, skip: usize, limit: usize) -> Page<V> {
     let more = items.len() > limit;
     items.truncate(limit);
-    Page { items, next: more.then(|| (skip + limit).to_string()) }
+    Page {
+        items,
+        next: more.then(|| (skip + limit).to_string()),
+    }
 }

@@ -13,7 +13,9 @@ use engine::journal::{Journal, Kind};
 use engine::shard::{CheckpointPart, Recovery, Shard, ShardSettings};
 use engine::time::{Mono, Now};
 use tokio::sync::Notify;
-use wal::checkpoint::{CheckpointError, CheckpointVisit, CheckpointWriter, Finished, SECTION_BYTES_MAX, load_newest};
+use wal::checkpoint::{
+    CheckpointError, CheckpointVisit, CheckpointWriter, Finished, SECTION_BYTES_MAX, load_newest,
+};
 use wal::{Disk, InstanceId, LogId, Lsn, SegmentNumber, Storage, VisitError};
 
 use super::StartError;
@@ -48,7 +50,9 @@ pub(crate) struct EventIdRules {
 
 impl Default for EventIdRules {
     fn default() -> Self {
-        Self { keys: EventKeys::new(0) }
+        Self {
+            keys: EventKeys::new(0),
+        }
     }
 }
 
@@ -63,13 +67,20 @@ impl EventIds {
         if kind != Kind::Event {
             return;
         }
-        let Ok(accepted) = codec::decode(payload) else { return };
-        let (Some(id), Some(dedup)) = (accepted.event.event_id.as_deref(), accepted.dedup) else { return };
+        let Ok(accepted) = codec::decode(payload) else {
+            return;
+        };
+        let (Some(id), Some(dedup)) = (accepted.event.event_id.as_deref(), accepted.dedup) else {
+            return;
+        };
         let key: EventKey = rules.keys.key(&dedup.scope.to_le_bytes(), id.as_bytes());
         self.entries.push(DedupEntry {
             key,
             body: dedup.body_hash as u32,
-            operation: TakenOperation { record: accepted.record_hash, sequence: accepted.operation_seq },
+            operation: TakenOperation {
+                record: accepted.record_hash,
+                sequence: accepted.operation_seq,
+            },
             accepted_at_ms: accepted.accepted_at_ms.max(0).unsigned_abs(),
         });
     }
@@ -84,10 +95,15 @@ impl EventIds {
             return Err("event ids of another length".into());
         }
         for entry in entries.0 {
-            let word = |at: usize| u64::from_le_bytes(*entry[at..].first_chunk().expect("36 bytes hold it"));
+            let word = |at: usize| {
+                u64::from_le_bytes(*entry[at..].first_chunk().expect("36 bytes hold it"))
+            };
             self.entries.push(DedupEntry {
                 key: EventKey::from_raw(word(0)),
-                operation: TakenOperation { record: word(8), sequence: word(16) },
+                operation: TakenOperation {
+                    record: word(8),
+                    sequence: word(16),
+                },
                 accepted_at_ms: word(24),
                 body: u32::from_le_bytes(*entry[32..].first_chunk().expect("36 bytes hold it")),
             });
@@ -115,8 +131,12 @@ impl CheckpointVisit for Loading {
             SECTION_SLICE => self.part.extend_from_slice(bytes),
             SECTION_PART_END => {
                 self.part.extend_from_slice(bytes);
-                let part = CheckpointPart { bytes: std::mem::take(&mut self.part) };
-                self.recovery.load(&part).map_err(|error| VisitError::from(error.to_string()))?;
+                let part = CheckpointPart {
+                    bytes: std::mem::take(&mut self.part),
+                };
+                self.recovery
+                    .load(&part)
+                    .map_err(|error| VisitError::from(error.to_string()))?;
                 self.part = part.bytes;
                 self.part.clear();
             }
@@ -141,7 +161,8 @@ pub(crate) fn load(
         event_ids: EventIds::default(),
         part: Vec::new(),
     };
-    let loaded = load_newest(folder, log, instance, begin).map_err(|error| StartError::log(&error))?;
+    let loaded =
+        load_newest(folder, log, instance, begin).map_err(|error| StartError::log(&error))?;
     for (path, fault) in &loaded.damaged {
         tracing::error!(path = %path.display(), fault = %chain(fault), "a checkpoint is damaged; the one before it is used");
     }
@@ -149,7 +170,11 @@ pub(crate) fn load(
         Some((head, loading)) => (head.covers, loading),
         None => (Lsn::ZERO, begin()),
     };
-    Ok(Loaded { recovery: loading.recovery, replay_from, event_ids: loading.event_ids })
+    Ok(Loaded {
+        recovery: loading.recovery,
+        replay_from,
+        event_ids: loading.event_ids,
+    })
 }
 
 /// Writes a part in as many sections as it takes.
@@ -186,9 +211,21 @@ pub(crate) fn write_event_ids<S: Storage>(
 }
 
 enum Message {
-    Begin { shard: usize, folder: Disk, log: LogId, instance: InstanceId, covers: Lsn, wall_ms: u64 },
-    Part { shard: usize, part: CheckpointPart },
-    Finish { shard: usize },
+    Begin {
+        shard: usize,
+        folder: Disk,
+        log: LogId,
+        instance: InstanceId,
+        covers: Lsn,
+        wall_ms: u64,
+    },
+    Part {
+        shard: usize,
+        part: CheckpointPart,
+    },
+    Finish {
+        shard: usize,
+    },
 }
 
 /// What became of a checkpoint; `None` when it failed and does not count.
@@ -238,8 +275,9 @@ impl Checkpointer {
             outcomes: outcomes.clone(),
             open: (0..shards).map(|_| None).collect(),
         };
-        let thread =
-            thread::Builder::new().name("checkpoints".into()).spawn(move || worker.run(&from_shards))?;
+        let thread = thread::Builder::new()
+            .name("checkpoints".into())
+            .spawn(move || worker.run(&from_shards))?;
         Ok((Self { messages, thread }, outcomes))
     }
 
@@ -282,9 +320,21 @@ impl Worker {
     fn run(mut self, messages: &Receiver<Message>) {
         while let Ok(message) = messages.recv() {
             let (shard, done) = match message {
-                Message::Begin { shard, folder, log, instance, covers, wall_ms } => {
+                Message::Begin {
+                    shard,
+                    folder,
+                    log,
+                    instance,
+                    covers,
+                    wall_ms,
+                } => {
                     let writer = CheckpointWriter::create(folder, log, instance, covers, wall_ms);
-                    (shard, writer.map(|writer| self.open[shard] = Some(writer)).map(|()| None))
+                    (
+                        shard,
+                        writer
+                            .map(|writer| self.open[shard] = Some(writer))
+                            .map(|()| None),
+                    )
                 }
                 Message::Part { shard, part } => match self.open[shard].as_mut() {
                     Some(writer) => (shard, write_part(writer, &part).map(|()| None)),
@@ -310,15 +360,24 @@ impl Worker {
         }
     }
 
-    fn finish(&self, shard: usize, mut writer: CheckpointWriter<Disk>) -> Result<Finished, CheckpointError> {
+    fn finish(
+        &self,
+        shard: usize,
+        mut writer: CheckpointWriter<Disk>,
+    ) -> Result<Finished, CheckpointError> {
         let shards = self.shards;
-        let entries = self.remembered.entries_of(move |record| RecordHash(record).vshard().owner(shards) == shard);
+        let entries = self
+            .remembered
+            .entries_of(move |record| RecordHash(record).vshard().owner(shards) == shard);
         write_event_ids(&mut writer, &entries)?;
         writer.finish()
     }
 
     fn tell(&self, shard: usize, finished: Option<Finished>) {
-        self.outcomes[shard].lock().unwrap_or_else(PoisonError::into_inner).push_back(finished);
+        self.outcomes[shard]
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push_back(finished);
         self.wakes[shard].notify_one();
     }
 }
@@ -338,9 +397,16 @@ pub(crate) struct Checkpointing {
 #[derive(Debug)]
 enum Stage {
     Idle,
-    Parts { rest: VecDeque<VShard>, begun: bool, covers: Lsn, unsent: Option<Message> },
+    Parts {
+        rest: VecDeque<VShard>,
+        begun: bool,
+        covers: Lsn,
+        unsent: Option<Message>,
+    },
     /// All parts are sent; what they point at has to be durable before it counts.
-    Sealing { needs: Lsn },
+    Sealing {
+        needs: Lsn,
+    },
     Finishing,
 }
 
@@ -357,7 +423,13 @@ impl std::fmt::Debug for Message {
 impl Checkpointing {
     /// Of a log whose newest checkpoint covers it up to `since`.
     pub(crate) fn new(since: Lsn) -> Self {
-        Self { stage: Stage::Idle, since, wanted: false, retention_seen: Mono(0), keep_from: Lsn::ZERO }
+        Self {
+            stage: Stage::Idle,
+            since,
+            wanted: false,
+            retention_seen: Mono(0),
+            keep_from: Lsn::ZERO,
+        }
     }
 
     /// A turn's share of the work; true when there is more to do at once.
@@ -377,7 +449,12 @@ impl Checkpointing {
                     self.wanted = false;
                     self.since = journal.end();
                     let rest = shard.owned().collect();
-                    self.stage = Stage::Parts { rest, begun: false, covers: self.since, unsent: None };
+                    self.stage = Stage::Parts {
+                        rest,
+                        begun: false,
+                        covers: self.since,
+                        unsent: None,
+                    };
                     return true;
                 }
                 false
@@ -385,7 +462,10 @@ impl Checkpointing {
             Stage::Parts { .. } => self.send_parts(now, shard, journal, feed),
             Stage::Sealing { needs } => {
                 if journal.durable() >= *needs
-                    && feed.messages.try_send(Message::Finish { shard: feed.shard }).is_ok()
+                    && feed
+                        .messages
+                        .try_send(Message::Finish { shard: feed.shard })
+                        .is_ok()
                 {
                     self.stage = Stage::Finishing;
                 }
@@ -402,7 +482,15 @@ impl Checkpointing {
         journal: &ShardLog<Disk>,
         feed: &CheckpointFeed,
     ) -> bool {
-        let Stage::Parts { rest, begun, covers, unsent } = &mut self.stage else { return false };
+        let Stage::Parts {
+            rest,
+            begun,
+            covers,
+            unsent,
+        } = &mut self.stage
+        else {
+            return false;
+        };
         let mut bytes = 0;
         while bytes < BYTES_PER_TURN {
             let message = match unsent.take() {
@@ -420,13 +508,21 @@ impl Checkpointing {
                 }
                 None => match rest.pop_front() {
                     Some(vshard) => {
-                        let Some(part) = shard.vshard_part(journal, vshard) else { continue };
+                        let Some(part) = shard.vshard_part(journal, vshard) else {
+                            continue;
+                        };
                         bytes += part.bytes.len();
-                        Message::Part { shard: feed.shard, part }
+                        Message::Part {
+                            shard: feed.shard,
+                            part,
+                        }
                     }
                     None => {
                         let part = shard.general_part(journal);
-                        *unsent = Some(Message::Part { shard: feed.shard, part });
+                        *unsent = Some(Message::Part {
+                            shard: feed.shard,
+                            part,
+                        });
                         break;
                     }
                 },
@@ -441,18 +537,31 @@ impl Checkpointing {
         if rest.is_empty()
             && let Some(last) = unsent.take()
         {
-            if let Err(TrySendError::Full(last) | TrySendError::Disconnected(last)) = feed.messages.try_send(last) {
+            if let Err(TrySendError::Full(last) | TrySendError::Disconnected(last)) =
+                feed.messages.try_send(last)
+            {
                 *unsent = Some(last);
                 return false;
             }
-            self.stage = Stage::Sealing { needs: journal.end() };
+            self.stage = Stage::Sealing {
+                needs: journal.end(),
+            };
         }
         true
     }
 
     /// Takes a finished checkpoint's word and lets segments go.
-    fn collect<T>(&mut self, shard: &Shard<T>, journal: &mut ShardLog<Disk>, feed: &CheckpointFeed) {
-        let outcome = feed.outcome.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+    fn collect<T>(
+        &mut self,
+        shard: &Shard<T>,
+        journal: &mut ShardLog<Disk>,
+        feed: &CheckpointFeed,
+    ) {
+        let outcome = feed
+            .outcome
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .pop_front();
         let Some(outcome) = outcome else { return };
         self.stage = Stage::Idle;
         let Some(finished) = outcome else { return };
@@ -466,7 +575,9 @@ impl Checkpointing {
             .collect();
         for number in free {
             match journal.log().release(number) {
-                Ok(()) => tracing::info!(log = %feed.log, segment = %number, "a segment that nothing needs was given up"),
+                Ok(()) => {
+                    tracing::info!(log = %feed.log, segment = %number, "a segment that nothing needs was given up")
+                }
                 Err(error) => {
                     tracing::warn!(log = %feed.log, %error, "a segment could not be given up yet");
                     break;
@@ -479,14 +590,23 @@ impl Checkpointing {
     }
 
     /// Begins a sweep when segments are past retention, or the disk is full.
-    fn retain<T>(&mut self, now: Now, shard: &mut Shard<T>, journal: &mut ShardLog<Disk>, feed: &CheckpointFeed) {
-        if now.mono.saturating_since(self.retention_seen) < RETENTION_PERIOD || shard.is_relocating() {
+    fn retain<T>(
+        &mut self,
+        now: Now,
+        shard: &mut Shard<T>,
+        journal: &mut ShardLog<Disk>,
+        feed: &CheckpointFeed,
+    ) {
+        if now.mono.saturating_since(self.retention_seen) < RETENTION_PERIOD
+            || shard.is_relocating()
+        {
             return;
         }
         self.retention_seen = now.mono;
         let full = !journal.intake_open();
         let now_ms = now.wall.0.max(0).unsigned_abs();
-        let oldest_ms = now_ms.saturating_sub(u64::try_from(feed.keep.age.as_millis()).unwrap_or(u64::MAX));
+        let oldest_ms =
+            now_ms.saturating_sub(u64::try_from(feed.keep.age.as_millis()).unwrap_or(u64::MAX));
         let mut bytes: u64 = journal.log().segments().map(|segment| segment.bytes).sum();
         let mut cut = None;
         for segment in journal.log().segments().filter(|segment| segment.sealed) {

@@ -29,7 +29,11 @@ pub(crate) async fn run(
             tokio::time::timeout(sleep, from_shards.recv()).await
         } else {
             // A shard's mailbox was full: it is busy, and hears the rest in a moment.
-            tokio::time::timeout(sleep.min(std::time::Duration::from_millis(1)), from_shards.recv()).await
+            tokio::time::timeout(
+                sleep.min(std::time::Duration::from_millis(1)),
+                from_shards.recv(),
+            )
+            .await
         };
         let now = clock::now();
         {
@@ -56,7 +60,9 @@ pub(crate) async fn run(
 /// Tells shards what is to be told, in order, as far as their mailboxes take it.
 fn say(unsaid: &mut VecDeque<(ShardId, ToShard)>, to_shards: &[(mpsc::Sender<Word>, Mailbox)]) {
     while let Some((shard, word)) = unsaid.pop_front() {
-        let Some((words, mailbox)) = to_shards.get(usize::from(shard.0)) else { continue };
+        let Some((words, mailbox)) = to_shards.get(usize::from(shard.0)) else {
+            continue;
+        };
         match words.try_send(Word::Coordinator(word)) {
             Ok(()) => mailbox.wake(),
             Err(mpsc::error::TrySendError::Full(Word::Coordinator(word))) => {

@@ -11,8 +11,8 @@ use engine::json::Scratch;
 use engine::refusal::{Code, Refusal};
 use engine::shard::{EventBatch, Origin};
 use net::gate::WakeGate;
-use net::metrics::MetricsWriter;
 use net::ingest::{BatchId, Busy, Greeting, Intake, Producer, SessionId, Settled, Welcome};
+use net::metrics::MetricsWriter;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::clock;
@@ -115,12 +115,30 @@ pub(crate) fn producer_hash(name: &str) -> u64 {
 
 impl ThreadIntake {
     /// The way in of ingest thread number `thread`, woken through `gate`.
-    pub(crate) fn new(shared: Arc<Shared>, thread: usize, gate: WakeGate, metrics: MetricsWriter) -> Self {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        thread: usize,
+        gate: WakeGate,
+        metrics: MetricsWriter,
+    ) -> Self {
         let fenced = Arc::new(ArrayQueue::new(BATCHES_IN_FLIGHT_MAX));
-        let done = CompletionQueue { queue: Arc::new(ArrayQueue::new(BATCHES_IN_FLIGHT_MAX)), gate: gate.clone() };
-        let link = ThreadLink { fenced: fenced.clone(), gate };
-        let mut threads = shared.threads.lock().unwrap_or_else(PoisonError::into_inner);
-        debug_assert_eq!(threads.len(), thread, "threads are made in the order of their numbers");
+        let done = CompletionQueue {
+            queue: Arc::new(ArrayQueue::new(BATCHES_IN_FLIGHT_MAX)),
+            gate: gate.clone(),
+        };
+        let link = ThreadLink {
+            fenced: fenced.clone(),
+            gate,
+        };
+        let mut threads = shared
+            .threads
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        debug_assert_eq!(
+            threads.len(),
+            thread,
+            "threads are made in the order of their numbers"
+        );
         threads.push(link);
         drop(threads);
         Self {
@@ -138,7 +156,11 @@ impl ThreadIntake {
     }
 
     fn fence(&self, thread: usize, session: SessionId) {
-        let threads = self.shared.threads.lock().unwrap_or_else(PoisonError::into_inner);
+        let threads = self
+            .shared
+            .threads
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         if let Some(link) = threads.get(thread) {
             // A full queue means thousands of fenced sessions not yet looked at; the session
             // finds itself fenced at its next batch all the same.
@@ -149,11 +171,18 @@ impl ThreadIntake {
 }
 
 impl Intake for ThreadIntake {
-    fn hello(&mut self, session: SessionId, producer: Option<&str>, _key: Option<&str>) -> Greeting {
+    fn hello(
+        &mut self,
+        session: SessionId,
+        producer: Option<&str>,
+        _key: Option<&str>,
+    ) -> Greeting {
         let shards = self.shared.mailboxes.len();
         let state = self.sessions.entry(session).or_default();
         state.shards.resize_with(shards, Staged::default);
-        let Some(name) = producer else { return Greeting::Welcome(Welcome::default()) };
+        let Some(name) = producer else {
+            return Greeting::Welcome(Welcome::default());
+        };
         let producer = producer_hash(name);
         state.producer = Some(producer);
         let (admission, fenced) = self.shared.registry.hello(producer, self.thread, session);
@@ -167,7 +196,10 @@ impl Intake for ThreadIntake {
         }
         match admission {
             Admission::Later => Greeting::Later,
-            Admission::Welcome { last, already } => Greeting::Welcome(Welcome { last_seq: last, already }),
+            Admission::Welcome { last, already } => Greeting::Welcome(Welcome {
+                last_seq: last,
+                already,
+            }),
         }
     }
 
@@ -186,7 +218,9 @@ impl Intake for ThreadIntake {
             state.staging = true;
             state.first_seq = seq;
             self.now_ms = clock::now().wall.0;
-            state.base = state.producer.map_or(0, |producer| shared.registry.base(producer));
+            state.base = state
+                .producer
+                .map_or(0, |producer| shared.registry.base(producer));
         }
         let now_ms = self.now_ms;
         let scratch = &mut self.scratch;
@@ -202,12 +236,15 @@ impl Intake for ThreadIntake {
         last_seq: u64,
         refused: &[(u64, Code)],
     ) -> Result<BatchId, Busy> {
-        let Some(state) = self.sessions.get_mut(&session) else { return Err(Busy) };
+        let Some(state) = self.sessions.get_mut(&session) else {
+            return Err(Busy);
+        };
         let mailboxes = &self.shared.mailboxes;
         let fits = |(staged, mailbox): (&Staged, &Mailbox)| {
             staged.seqs.is_empty() || mailbox.has_room_for(staged.seqs.len())
         };
-        if self.in_flight >= BATCHES_IN_FLIGHT_MAX || !state.shards.iter().zip(mailboxes).all(fits) {
+        if self.in_flight >= BATCHES_IN_FLIGHT_MAX || !state.shards.iter().zip(mailboxes).all(fits)
+        {
             return Err(Busy);
         }
         if let Some(producer) = state.producer {
@@ -219,13 +256,21 @@ impl Intake for ThreadIntake {
             // Numbers without an event are remembered where the original is, or anywhere.
             let base = state.base;
             for (shard, seq) in state.duplicates.drain(..) {
-                state.shards[shard].batch.consumed.push(Origin { producer, seq, base });
+                state.shards[shard].batch.consumed.push(Origin {
+                    producer,
+                    seq,
+                    base,
+                });
                 state.shards[shard].seqs.push(seq);
             }
             for &(seq, code) in refused {
                 if !code.retry() {
                     let shard = (producer % mailboxes.len() as u64) as usize;
-                    state.shards[shard].batch.consumed.push(Origin { producer, seq, base });
+                    state.shards[shard].batch.consumed.push(Origin {
+                        producer,
+                        seq,
+                        base,
+                    });
                     state.shards[shard].seqs.push(seq);
                 }
             }
@@ -240,21 +285,36 @@ impl Intake for ThreadIntake {
         self.next_batch += 1;
         self.in_flight += 1;
         let batch = BatchId(self.next_batch);
-        let first_seq = if state.staging { state.first_seq } else { last_seq };
+        let first_seq = if state.staging {
+            state.first_seq
+        } else {
+            last_seq
+        };
         state.staging = false;
         let completion = Completion {
             session,
             batch,
             producer: state.producer,
-            first_seq: refused.first().map_or(first_seq, |&(seq, _)| seq.min(first_seq)),
+            first_seq: refused
+                .first()
+                .map_or(first_seq, |&(seq, _)| seq.min(first_seq)),
             last_seq,
             remembered: std::mem::take(&mut state.remembered),
             refused: Vec::new(),
         };
-        let waiter = Waiter::Session { batch: completion, queue: self.done.clone() };
-        let used: Vec<usize> =
-            (0..mailboxes.len()).filter(|&at| !state.shards[at].seqs.is_empty()).collect();
-        let parts = Ticket::split(waiter, used.iter().map(|&at| std::mem::take(&mut state.shards[at].seqs)).collect());
+        let waiter = Waiter::Session {
+            batch: completion,
+            queue: self.done.clone(),
+        };
+        let used: Vec<usize> = (0..mailboxes.len())
+            .filter(|&at| !state.shards[at].seqs.is_empty())
+            .collect();
+        let parts = Ticket::split(
+            waiter,
+            used.iter()
+                .map(|&at| std::mem::take(&mut state.shards[at].seqs))
+                .collect(),
+        );
         for (&at, part) in used.iter().zip(parts) {
             let batch = std::mem::take(&mut state.shards[at].batch);
             if let Err(parcel) = mailboxes[at].push(Parcel { batch, part }) {
@@ -273,17 +333,30 @@ impl Intake for ThreadIntake {
             .iter()
             .filter_map(|(seqs, code)| Some((*seqs.iter().min()?, *code)))
             .min_by_key(|&(seq, _)| seq);
-        let lost: Vec<u64> = done.refused.iter().flat_map(|(seqs, _)| seqs.iter().copied()).collect();
+        let lost: Vec<u64> = done
+            .refused
+            .iter()
+            .flat_map(|(seqs, _)| seqs.iter().copied())
+            .collect();
         for (seq, key, taken) in &done.remembered {
             if lost.contains(seq) {
                 self.shared.remembered.forget(*key, *taken);
             }
         }
         if let Some(producer) = done.producer {
-            self.shared.registry.end(producer, settled_ranges(done.first_seq, done.last_seq, lost));
+            self.shared.registry.end(
+                producer,
+                settled_ranges(done.first_seq, done.last_seq, lost),
+            );
         }
-        let retry = retry.map(|(seq, code)| (seq, Refusal::new(code, "not taken; send it again later")));
-        Some(Settled { session: done.session, batch: done.batch, refusals: Vec::new(), retry })
+        let retry =
+            retry.map(|(seq, code)| (seq, Refusal::new(code, "not taken; send it again later")));
+        Some(Settled {
+            session: done.session,
+            batch: done.batch,
+            refusals: Vec::new(),
+            retry,
+        })
     }
 
     fn poll_fenced(&mut self) -> Option<SessionId> {
@@ -291,7 +364,9 @@ impl Intake for ThreadIntake {
     }
 
     fn closed(&mut self, session: SessionId) {
-        let Some(state) = self.sessions.remove(&session) else { return };
+        let Some(state) = self.sessions.remove(&session) else {
+            return;
+        };
         for (_, key, taken) in state.remembered {
             self.shared.remembered.forget(key, taken);
         }
@@ -309,8 +384,11 @@ fn stage_event(
     event: Event<'_>,
     now_ms: i64,
 ) -> Result<(), Refusal> {
-    let position =
-        state.producer.map(|producer_hash| ProducerPosition { producer_hash, seq, acked_base: state.base });
+    let position = state.producer.map(|producer_hash| ProducerPosition {
+        producer_hash,
+        seq,
+        acked_base: state.base,
+    });
     let dedup = event.event_id.as_ref().map(|_| LoggedDedup {
         scope: state.producer.unwrap_or(0),
         body_hash: event.body_hash(),
@@ -318,11 +396,19 @@ fn stage_event(
     let routed = shared.router.route(event, position, dedup, now_ms)?;
     if let (Some(id), Some(dedup)) = (routed.event.event.event_id.as_deref(), routed.event.dedup) {
         let key = shared.remembered.key(dedup.scope, id);
-        let taken = TakenOperation { record: routed.id.record.0, sequence: routed.id.seq.0 };
-        match shared.remembered.check_or_insert(now_ms, key, dedup.body_hash, taken) {
+        let taken = TakenOperation {
+            record: routed.id.record.0,
+            sequence: routed.id.seq.0,
+        };
+        match shared
+            .remembered
+            .check_or_insert(now_ms, key, dedup.body_hash, taken)
+        {
             Dedup::New => state.remembered.push((seq, key, taken)),
             Dedup::Same(original) => {
-                let shard = shared.router.shard_of(engine::id::RecordHash(original.record));
+                let shard = shared
+                    .router
+                    .shard_of(engine::id::RecordHash(original.record));
                 state.duplicates.push((shard, seq));
                 return Ok(());
             }

@@ -15,7 +15,10 @@ pub struct ShardLog<S: Storage> {
 impl<S: Storage> ShardLog<S> {
     /// The port of this log, whose limits have to allow [`STAGED_BYTES_MAX`].
     pub fn new(log: Log<S>) -> Self {
-        Self { log, intake_open: true }
+        Self {
+            log,
+            intake_open: true,
+        }
     }
 
     /// The log itself.
@@ -40,25 +43,30 @@ impl<S: Storage> Journal for ShardLog<S> {
             Class::Intake => wal::Class::Intake,
             Class::Outcome => wal::Class::Outcome,
         };
-        self.log.append(class, FrameKind(kind as u8), parts).map_err(|error| {
-            if error == wal::AppendError::DiskFull {
-                self.intake_open = false;
-            }
-            match error {
-                wal::AppendError::Full => AppendError::Full,
-                wal::AppendError::DiskFull => AppendError::DiskFull,
-                wal::AppendError::TooLarge { .. } => AppendError::TooLarge,
-                wal::AppendError::Poisoned => AppendError::Poisoned,
-            }
-        })
+        self.log
+            .append(class, FrameKind(kind as u8), parts)
+            .map_err(|error| {
+                if error == wal::AppendError::DiskFull {
+                    self.intake_open = false;
+                }
+                match error {
+                    wal::AppendError::Full => AppendError::Full,
+                    wal::AppendError::DiskFull => AppendError::DiskFull,
+                    wal::AppendError::TooLarge { .. } => AppendError::TooLarge,
+                    wal::AppendError::Poisoned => AppendError::Poisoned,
+                }
+            })
     }
 
     fn read(&mut self, lsn: Lsn, payload: &mut Vec<u8>) -> Result<Kind, ReadError> {
-        let kind = self
-            .log
-            .read(lsn, payload)
-            .map_err(|error| ReadError { lsn, detail: error.to_string() })?;
-        Kind::from_byte(kind.0).ok_or_else(|| ReadError { lsn, detail: format!("kind {} is not known", kind.0) })
+        let kind = self.log.read(lsn, payload).map_err(|error| ReadError {
+            lsn,
+            detail: error.to_string(),
+        })?;
+        Kind::from_byte(kind.0).ok_or_else(|| ReadError {
+            lsn,
+            detail: format!("kind {} is not known", kind.0),
+        })
     }
 
     fn durable(&self) -> Lsn {

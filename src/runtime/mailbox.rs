@@ -39,7 +39,14 @@ impl Mailbox {
     /// A ring for `events_max` events that wakes its shard through `wake`.
     pub(crate) fn new(events_max: usize, wake: Arc<Notify>) -> Self {
         let ring = ArrayQueue::new(BATCHES_MAX.min(events_max.max(1)));
-        Self { shared: Arc::new(Shared { ring, events: AtomicUsize::new(0), events_max, wake }) }
+        Self {
+            shared: Arc::new(Shared {
+                ring,
+                events: AtomicUsize::new(0),
+                events_max,
+                wake,
+            }),
+        }
     }
 
     /// Whether `events` more would fit. Another sender may be faster; then the push says so.
@@ -70,7 +77,9 @@ impl Mailbox {
     /// Takes the oldest parcel; for the shard.
     pub(crate) fn pop(&self) -> Option<Parcel> {
         let parcel = self.shared.ring.pop()?;
-        self.shared.events.fetch_sub(parcel.batch.len(), Ordering::Relaxed);
+        self.shared
+            .events
+            .fetch_sub(parcel.batch.len(), Ordering::Relaxed);
         Some(parcel)
     }
 

@@ -80,16 +80,20 @@ impl Engine {
         let mut dir = open::data_dir(&settings.server.data_dir)?;
         let superblock = *dir.superblock();
         let mut plan = OpenPlan::new(settings, count, plans);
-        let key_seed = u64::from_le_bytes(*superblock.hash_key.first_chunk().expect("16 bytes have 8"));
-        plan.dedup_keys = EventIdRules { keys: EventKeys::new(key_seed) };
+        let key_seed =
+            u64::from_le_bytes(*superblock.hash_key.first_chunk().expect("16 bytes have 8"));
+        plan.dedup_keys = EventIdRules {
+            keys: EventKeys::new(key_seed),
+        };
         let opened = open::shards(&mut dir, &plan)?;
 
         let coordinator = coordinator(settings, count, superblock.run_epoch, &opened)?;
         let wakes: Vec<Arc<Notify>> = opened.iter().map(|_| Arc::default()).collect();
         let ring = settings.shards.ring_capacity.get();
         let remembered = Arc::new(remembered(settings, key_seed, &opened));
-        let (checkpointer, outcomes) = Checkpointer::spawn(remembered.clone(), usize::from(count), wakes.clone())
-            .map_err(|source| StartError::system("start the checkpoint thread", source))?;
+        let (checkpointer, outcomes) =
+            Checkpointer::spawn(remembered.clone(), usize::from(count), wakes.clone())
+                .map_err(|source| StartError::system("start the checkpoint thread", source))?;
         let shared = Arc::new(Shared {
             router: plans::router(
                 settings,
@@ -97,12 +101,21 @@ impl Engine {
                 usize::from(count),
                 superblock.run_epoch,
             ),
-            mailboxes: wakes.iter().map(|wake| Mailbox::new(ring, wake.clone())).collect(),
+            mailboxes: wakes
+                .iter()
+                .map(|wake| Mailbox::new(ring, wake.clone()))
+                .collect(),
             registry: registry(&opened),
             remembered: remembered.clone(),
             threads: Mutex::default(),
         });
-        let metrics = Metrics::new(settings.providers.iter().map(|(name, _)| name.clone()).collect());
+        let metrics = Metrics::new(
+            settings
+                .providers
+                .iter()
+                .map(|(name, _)| name.clone())
+                .collect(),
+        );
         let stopping = Arc::new(AtomicBool::new(false));
         let (to_coordinator, from_shards) = mpsc::channel(COORDINATOR_WORDS_MAX);
         let mut words = Vec::new();
@@ -150,10 +163,20 @@ impl Engine {
             accounts: super::backend::account_views(settings),
         });
         let (http_stop, http_stopped) = watch::channel(false);
-        let links: Vec<(mpsc::Sender<Word>, Mailbox)> =
-            words.into_iter().zip(shared.mailboxes.iter().cloned()).collect();
+        let links: Vec<(mpsc::Sender<Word>, Mailbox)> = words
+            .into_iter()
+            .zip(shared.mailboxes.iter().cloned())
+            .collect();
         let public_host = public_host(settings);
-        let control = spawn_control(node.clone(), http, coordinator, from_shards, links, public_host, http_stopped)?;
+        let control = spawn_control(
+            node.clone(),
+            http,
+            coordinator,
+            from_shards,
+            links,
+            public_host,
+            http_stopped,
+        )?;
         let (ingest, ingest_stop) = spawn_ingest(tcp, shared, &metrics)?;
         Ok(Self {
             tcp: tcp_at,
@@ -206,7 +229,9 @@ impl Engine {
         join(self.control.take(), "control");
         clean &= !self.node.is_broken();
         match self.dir.take() {
-            Some(DataDirHandle(dir)) if clean => dir.close().map_err(|error| StartError::log(&error)),
+            Some(DataDirHandle(dir)) if clean => {
+                dir.close().map_err(|error| StartError::log(&error))
+            }
             _ => Ok(()),
         }
     }
@@ -233,10 +258,18 @@ impl ShardParts {
     fn spawn(self) -> Result<JoinHandle<()>, StartError> {
         let name = format!("shard-{}", self.number);
         let wake = self.wake.clone();
-        let OpenedShard { shard, journal, writer, checkpoint_covers, .. } = self.opened;
+        let OpenedShard {
+            shard,
+            journal,
+            writer,
+            checkpoint_covers,
+            ..
+        } = self.opened;
         let checkpoints = self.checkpoints;
-        let writer = writer_thread::spawn(writer, &format!("wal-{}", self.number), move || wake.notify_one())
-            .map_err(|source| StartError::system("start a log's writer", source))?;
+        let writer = writer_thread::spawn(writer, &format!("wal-{}", self.number), move || {
+            wake.notify_one()
+        })
+        .map_err(|source| StartError::system("start a log's writer", source))?;
         let (number, cpu) = (self.number, self.cpu);
         let rest = (
             self.mailbox,
@@ -250,7 +283,17 @@ impl ShardParts {
             self.stopping,
         );
         let run = move || {
-            let (mailbox, words, coordinator, wake, accounts, gauges, metrics, memory_max, stopping) = rest;
+            let (
+                mailbox,
+                words,
+                coordinator,
+                wake,
+                accounts,
+                gauges,
+                metrics,
+                memory_max,
+                stopping,
+            ) = rest;
             pin_to(cpu);
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()
@@ -273,8 +316,10 @@ impl ShardParts {
                     }
                 }
             }
-            let labels =
-                known.keys().filter_map(|name| Some((name.clone(), metrics.account(name)?))).collect();
+            let labels = known
+                .keys()
+                .filter_map(|name| Some((name.clone(), metrics.account(name)?)))
+                .collect();
             let thread = ShardThread {
                 id: ShardId(number),
                 shard,
@@ -358,7 +403,10 @@ fn remembered(settings: &Settings, seed: u64, opened: &[OpenedShard]) -> Remembe
             .min(DedupIndex::COUNT_LIMIT),
     };
     let remembered = Remembered::new(seed, bounds);
-    let entries = opened.iter().flat_map(|shard| shard.event_ids.iter().copied()).collect();
+    let entries = opened
+        .iter()
+        .flat_map(|shard| shard.event_ids.iter().copied())
+        .collect();
     remembered.restore(clock::now().wall.0, entries);
     remembered
 }
@@ -376,7 +424,8 @@ fn spawn_control(
         .enable_all()
         .build()
         .map_err(|source| StartError::system("start the control thread", source))?;
-    http.set_nonblocking(true).map_err(|source| StartError::system("use the HTTP listener", source))?;
+    http.set_nonblocking(true)
+        .map_err(|source| StartError::system("use the HTTP listener", source))?;
     let run = move || {
         runtime.block_on(async move {
             let trade = tokio::spawn(coordinator::run(coordinator, from_shards, links));
@@ -410,7 +459,8 @@ fn spawn_ingest(
     shared: Arc<Shared>,
     metrics: &Metrics,
 ) -> Result<(JoinHandle<()>, StopSignal), StartError> {
-    let (gate, wake) = wake_gate().map_err(|source| StartError::system("make a wake-up socket", source))?;
+    let (gate, wake) =
+        wake_gate().map_err(|source| StartError::system("make a wake-up socket", source))?;
     let stop = StopSignal::new(gate.clone());
     let intake = ThreadIntake::new(shared, 0, gate, metrics.writer());
     let server = Server {
@@ -434,11 +484,14 @@ fn spawn_ingest(
 }
 
 fn listener(name: &str, at: SocketAddr) -> Result<TcpListener, StartError> {
-    TcpListener::bind(at).map_err(|source| StartError::system(format!("listen on {at} ({name})"), source))
+    TcpListener::bind(at)
+        .map_err(|source| StartError::system(format!("listen on {at} ({name})"), source))
 }
 
 fn address(listener: &TcpListener) -> Result<SocketAddr, StartError> {
-    listener.local_addr().map_err(|source| StartError::system("read a listener's address", source))
+    listener
+        .local_addr()
+        .map_err(|source| StartError::system("read a listener's address", source))
 }
 
 fn cores() -> usize {
@@ -467,8 +520,14 @@ fn pin_to(cpu: Option<usize>) {
 /// How long finished operations can be read, for each shard.
 fn retention(settings: &Settings, shards: u16) -> Keep {
     match settings.retention.operations {
-        Retention::For(age) => Keep { age, bytes: u64::MAX },
-        Retention::UpTo(size) => Keep { age: Duration::MAX, bytes: size.0 / u64::from(shards) },
+        Retention::For(age) => Keep {
+            age,
+            bytes: u64::MAX,
+        },
+        Retention::UpTo(size) => Keep {
+            age: Duration::MAX,
+            bytes: size.0 / u64::from(shards),
+        },
     }
 }
 

@@ -9,7 +9,10 @@ use engine::id::{HashKey, VSHARD_COUNT, VShard};
 use engine::journal::Kind;
 use engine::quota::ShardId;
 use engine::shard::{AccountPlan, Recovered, Shard, ShardSettings};
-use wal::{DataDir, Disk, Durability, InstanceId, Log, LogId, LogLimits, LogOptions, Lsn, NewDataDir, OpenMode, VisitError, Writer};
+use wal::{
+    DataDir, Disk, Durability, InstanceId, Log, LogId, LogLimits, LogOptions, Lsn, NewDataDir,
+    OpenMode, VisitError, Writer,
+};
 
 use super::clock;
 use super::journal::{STAGED_BYTES_MAX, ShardLog};
@@ -83,24 +86,50 @@ impl OpenPlan {
 }
 
 /// Opens every shard of the directory, in as many shards as the plan asks for.
-pub(crate) fn shards(dir: &mut DataDir<Disk>, plan: &OpenPlan) -> Result<Vec<OpenedShard>, StartError> {
+pub(crate) fn shards(
+    dir: &mut DataDir<Disk>,
+    plan: &OpenPlan,
+) -> Result<Vec<OpenedShard>, StartError> {
     let Some(layout) = dir.layout() else {
-        let staged = dir.stage_layout(plan.shards).map_err(|error| StartError::log(&error))?;
+        let staged = dir
+            .stage_layout(plan.shards)
+            .map_err(|error| StartError::log(&error))?;
         let generation = 1;
         let opened = (0..plan.shards)
-            .map(|shard| open(dir, plan, LogId { generation, shard }, plan.shards, OpenMode::Create))
+            .map(|shard| {
+                open(
+                    dir,
+                    plan,
+                    LogId { generation, shard },
+                    plan.shards,
+                    OpenMode::Create,
+                )
+            })
             .collect::<Result<Vec<_>, _>>()?;
-        dir.commit_layout(staged).map_err(|error| StartError::log(&error))?;
+        dir.commit_layout(staged)
+            .map_err(|error| StartError::log(&error))?;
         return Ok(opened);
     };
     let generation = layout.generation;
     let opened = (0..layout.shards)
-        .map(|shard| open(dir, plan, LogId { generation, shard }, layout.shards, OpenMode::Existing))
+        .map(|shard| {
+            open(
+                dir,
+                plan,
+                LogId { generation, shard },
+                layout.shards,
+                OpenMode::Existing,
+            )
+        })
         .collect::<Result<Vec<_>, _>>()?;
     if layout.shards == plan.shards {
         return Ok(opened);
     }
-    tracing::info!(from = layout.shards, to = plan.shards, "the number of shards changed; data moves");
+    tracing::info!(
+        from = layout.shards,
+        to = plan.shards,
+        "the number of shards changed; data moves"
+    );
     reshard::move_to_layout(dir, plan, opened)
 }
 
@@ -127,13 +156,16 @@ pub(crate) fn open(
     let mut from = checkpointer::load(&folder, log, instance, &settings, &owned, now)?;
     let mut recovery = from.recovery;
     let mut visit = |at: Lsn, kind: wal::FrameKind, payload: &[u8]| {
-        let kind = Kind::from_byte(kind.0).ok_or_else(|| VisitError::from("a kind of frame that this build does not know"))?;
+        let kind = Kind::from_byte(kind.0)
+            .ok_or_else(|| VisitError::from("a kind of frame that this build does not know"))?;
         from.event_ids.replay(kind, payload, &plan.dedup_keys);
-        recovery.replay(now, at, kind, payload).map_err(|error| VisitError::from(error.to_string()))
+        recovery
+            .replay(now, at, kind, payload)
+            .map_err(|error| VisitError::from(error.to_string()))
     };
     let options = plan.options(dir, log, mode);
-    let (wal_log, writer, report) =
-        Log::open(folder, options, from.replay_from, &mut visit).map_err(|error| StartError::log(&error))?;
+    let (wal_log, writer, report) = Log::open(folder, options, from.replay_from, &mut visit)
+        .map_err(|error| StartError::log(&error))?;
     if let Some(torn) = &report.torn {
         tracing::warn!(log = %log, ?torn, "the log ended inside a block that was never acknowledged; it was cut");
     }

@@ -15,14 +15,24 @@ use net::egress::{self, AddressPolicy, Authorization, Origin};
 
 use super::StartError;
 use super::router::Router;
-use crate::settings::{AuthSettings, LimitKind, LimitSettings, ProviderSettings, Settings, TargetSettings};
+use crate::settings::{
+    AuthSettings, LimitKind, LimitSettings, ProviderSettings, Settings, TargetSettings,
+};
 
 /// The plan of every account.
 pub(crate) fn account_plans(settings: &Settings) -> Result<Vec<Arc<AccountPlan>>, StartError> {
-    settings.providers.iter().map(|(name, provider)| Ok(Arc::new(plan(settings, name, provider)?))).collect()
+    settings
+        .providers
+        .iter()
+        .map(|(name, provider)| Ok(Arc::new(plan(settings, name, provider)?)))
+        .collect()
 }
 
-fn plan(settings: &Settings, name: &str, provider: &ProviderSettings) -> Result<AccountPlan, StartError> {
+fn plan(
+    settings: &Settings,
+    name: &str,
+    provider: &ProviderSettings,
+) -> Result<AccountPlan, StartError> {
     let account = &provider.account;
     let id = &provider.definition;
     let text = engine::provider::shipped(id)
@@ -53,7 +63,8 @@ fn plan(settings: &Settings, name: &str, provider: &ProviderSettings) -> Result<
 }
 
 fn mapping(object: &str, target: &TargetSettings) -> Result<Mapping, StartError> {
-    Mapping::compile(object, &target.mapping(object)).map_err(|error| StartError::config(object, error.to_string()))
+    Mapping::compile(object, &target.mapping(object))
+        .map_err(|error| StartError::config(object, error.to_string()))
 }
 
 /// The limits of every account.
@@ -83,22 +94,34 @@ fn limit(settings: &LimitSettings) -> Limit {
     let limit = count(settings.limit);
     let policy = match &settings.kind {
         LimitKind::Sliding(window) | LimitKind::Rolling(window) | LimitKind::Cost(window) => {
-            Policy::Sliding { limit, window: *window }
+            Policy::Sliding {
+                limit,
+                window: *window,
+            }
         }
-        LimitKind::Fixed { window, timezone } => {
-            Policy::Fixed { limit, window: *window, utc_offset_s: utc_offset_s(timezone) }
-        }
-        LimitKind::TokenBucket { window, burst } => {
-            Policy::TokenBucket { burst: count(*burst), refill: limit, period: *window }
-        }
+        LimitKind::Fixed { window, timezone } => Policy::Fixed {
+            limit,
+            window: *window,
+            utc_offset_s: utc_offset_s(timezone),
+        },
+        LimitKind::TokenBucket { window, burst } => Policy::TokenBucket {
+            burst: count(*burst),
+            refill: limit,
+            period: *window,
+        },
         LimitKind::Concurrency => Policy::Concurrency { limit },
     };
-    Limit { name: settings.name.clone(), policy }
+    Limit {
+        name: settings.name.clone(),
+        policy,
+    }
 }
 
 /// `+02:00` as seconds; the settings have checked its form.
 fn utc_offset_s(timezone: &str) -> i32 {
-    let Some((hours, minutes)) = timezone.split_once(':') else { return 0 };
+    let Some((hours, minutes)) = timezone.split_once(':') else {
+        return 0;
+    };
     let sign = if hours.starts_with('-') { -1 } else { 1 };
     let hours: i32 = hours.trim_start_matches(['+', '-']).parse().unwrap_or(0);
     let minutes: i32 = minutes.parse().unwrap_or(0);
@@ -109,15 +132,20 @@ fn utc_offset_s(timezone: &str) -> i32 {
 pub(crate) fn egress_accounts(
     settings: &Settings,
 ) -> Result<Vec<(Arc<str>, egress::AccountSettings)>, StartError> {
-    let named = |(name, provider): &(String, ProviderSettings)| Ok((name.as_str().into(), egress_account(name, provider)?));
+    let named = |(name, provider): &(String, ProviderSettings)| {
+        Ok((name.as_str().into(), egress_account(name, provider)?))
+    };
     settings.providers.iter().map(named).collect()
 }
 
-fn egress_account(name: &str, provider: &ProviderSettings) -> Result<egress::AccountSettings, StartError> {
+fn egress_account(
+    name: &str,
+    provider: &ProviderSettings,
+) -> Result<egress::AccountSettings, StartError> {
     let account = &provider.account;
     let base_url = account.base_url.as_deref().unwrap_or_default();
-    let origin =
-        Origin::parse(base_url).map_err(|error| StartError::config(name, format!("base_url: {error}")))?;
+    let origin = Origin::parse(base_url)
+        .map_err(|error| StartError::config(name, format!("base_url: {error}")))?;
     Ok(egress::AccountSettings {
         origin,
         // Addresses in the file are the operator's own choice.
@@ -133,9 +161,9 @@ fn authorization(name: &str, auth: &AuthSettings) -> Result<Authorization, Start
     let failed = |error: crate::settings::SecretError| StartError::config(name, error.to_string());
     Ok(match auth {
         AuthSettings::None => Authorization::None,
-        AuthSettings::Bearer { token } => {
-            Authorization::Bearer { token: token.resolve().map_err(failed)?.expose().clone() }
-        }
+        AuthSettings::Bearer { token } => Authorization::Bearer {
+            token: token.resolve().map_err(failed)?.expose().clone(),
+        },
         AuthSettings::ApiKey { header, value } => Authorization::ApiKey {
             header: header.clone(),
             value: value.resolve().map_err(failed)?.expose().clone(),
@@ -144,15 +172,24 @@ fn authorization(name: &str, auth: &AuthSettings) -> Result<Authorization, Start
             username: username.resolve().map_err(failed)?.expose().clone(),
             password: password.resolve().map_err(failed)?.expose().clone(),
         },
-        AuthSettings::ClientCredentials(_) | AuthSettings::Refresh { .. } | AuthSettings::JwtBearer { .. } => {
-            return Err(StartError::config(name, "this kind of auth is not available in this version".into()));
+        AuthSettings::ClientCredentials(_)
+        | AuthSettings::Refresh { .. }
+        | AuthSettings::JwtBearer { .. } => {
+            return Err(StartError::config(
+                name,
+                "this kind of auth is not available in this version".into(),
+            ));
         }
     })
 }
 
 /// What decides where events go.
 pub(crate) fn router(settings: &Settings, hash_key: HashKey, shards: usize, epoch: u64) -> Router {
-    let accounts: Vec<Arc<str>> = settings.providers.iter().map(|(name, _)| name.as_str().into()).collect();
+    let accounts: Vec<Arc<str>> = settings
+        .providers
+        .iter()
+        .map(|(name, _)| name.as_str().into())
+        .collect();
     let mut mapped: BTreeMap<String, Vec<usize>> = BTreeMap::new();
     for (object, wanted) in &settings.objects {
         for (name, _) in &wanted.to {
@@ -161,8 +198,14 @@ pub(crate) fn router(settings: &Settings, hash_key: HashKey, shards: usize, epoc
             }
         }
     }
-    let unmapped = (0..accounts.len()).filter(|at| !mapped.values().any(|takers| takers.contains(at))).collect();
-    let only_mapped = if settings.objects.len() == 1 { Some(settings.objects[0].0.clone()) } else { None };
+    let unmapped = (0..accounts.len())
+        .filter(|at| !mapped.values().any(|takers| takers.contains(at)))
+        .collect();
+    let only_mapped = if settings.objects.len() == 1 {
+        Some(settings.objects[0].0.clone())
+    } else {
+        None
+    };
     let sources = settings
         .objects
         .iter()

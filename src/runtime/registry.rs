@@ -64,8 +64,18 @@ impl Registry {
         if entry.in_flight > 0 {
             return (Admission::Later, fenced);
         }
-        let already = entry.above.iter().flat_map(|(&first, &last)| first..=last).collect();
-        (Admission::Welcome { last: entry.last, already }, fenced)
+        let already = entry
+            .above
+            .iter()
+            .flat_map(|(&first, &last)| first..=last)
+            .collect();
+        (
+            Admission::Welcome {
+                last: entry.last,
+                already,
+            },
+            fenced,
+        )
     }
 
     /// Begins a batch; the base to be logged with its events. `None`: the session was fenced.
@@ -104,7 +114,9 @@ impl Registry {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<u64, Entry>> {
-        self.producers.lock().unwrap_or_else(PoisonError::into_inner)
+        self.producers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -151,17 +163,33 @@ mod tests {
         registry.hello(P, 0, A);
         registry.begin(P, 0, A);
         assert_eq!(registry.hello(P, 1, B), (Admission::Later, Some((0, A))));
-        assert_eq!(registry.begin(P, 0, A), None, "the fenced session stages nothing more");
+        assert_eq!(
+            registry.begin(P, 0, A),
+            None,
+            "the fenced session stages nothing more"
+        );
         registry.end(P, [(1, 4), (6, 6)]);
-        let welcome = Admission::Welcome { last: 4, already: vec![6] };
+        let welcome = Admission::Welcome {
+            last: 4,
+            already: vec![6],
+        };
         assert_eq!(registry.hello(P, 1, B), (welcome, None));
     }
 
     #[test]
     fn what_the_logs_know_is_where_a_producer_goes_on() {
         let registry = Registry::default();
-        registry.restore(P, Seen { base: 3, above: [4, 5, 9].into() });
-        let welcome = Admission::Welcome { last: 5, already: vec![9] };
+        registry.restore(
+            P,
+            Seen {
+                base: 3,
+                above: [4, 5, 9].into(),
+            },
+        );
+        let welcome = Admission::Welcome {
+            last: 5,
+            already: vec![9],
+        };
         assert_eq!(registry.hello(P, 0, A).0, welcome);
     }
 }

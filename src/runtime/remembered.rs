@@ -2,7 +2,9 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use engine::dedup::{Dedup, DedupBounds, DedupEntry, DedupIndex, EventKey, EventKeys, TakenOperation};
+use engine::dedup::{
+    Dedup, DedupBounds, DedupEntry, DedupIndex, EventKey, EventKeys, TakenOperation,
+};
 
 /// Stripes, so that two ingest threads rarely meet; only events with an id come here.
 const STRIPES: u16 = 64;
@@ -17,9 +19,17 @@ pub(crate) struct Remembered {
 impl Remembered {
     /// An empty window.
     pub(crate) fn new(seed: u64, bounds: DedupBounds) -> Self {
-        let each = DedupBounds { count_max: (bounds.count_max / u32::from(STRIPES)).max(1), ..bounds };
-        let stripes = (0..STRIPES).map(|_| Mutex::new(DedupIndex::new(each))).collect();
-        Self { keys: EventKeys::new(seed), stripes }
+        let each = DedupBounds {
+            count_max: (bounds.count_max / u32::from(STRIPES)).max(1),
+            ..bounds
+        };
+        let stripes = (0..STRIPES)
+            .map(|_| Mutex::new(DedupIndex::new(each)))
+            .collect();
+        Self {
+            keys: EventKeys::new(seed),
+            stripes,
+        }
     }
 
     /// The key of an event id within its scope.
@@ -28,8 +38,15 @@ impl Remembered {
     }
 
     /// Looks an event up and takes it down when it is new.
-    pub(crate) fn check_or_insert(&self, now_ms: i64, key: EventKey, body: u64, op: TakenOperation) -> Dedup {
-        self.stripe(key).check_or_insert(now_ms.max(0).unsigned_abs(), key, body as u32, op)
+    pub(crate) fn check_or_insert(
+        &self,
+        now_ms: i64,
+        key: EventKey,
+        body: u64,
+        op: TakenOperation,
+    ) -> Dedup {
+        self.stripe(key)
+            .check_or_insert(now_ms.max(0).unsigned_abs(), key, body as u32, op)
     }
 
     /// The event was not taken after all.

@@ -19,7 +19,9 @@ pub(crate) fn move_to_layout(
     opened: Vec<OpenedShard>,
 ) -> Result<Vec<OpenedShard>, StartError> {
     let generation = dir.layout().map_or(0, |layout| layout.generation) + 1;
-    let staged = dir.stage_layout(plan.shards).map_err(|error| StartError::log(&error))?;
+    let staged = dir
+        .stage_layout(plan.shards)
+        .map_err(|error| StartError::log(&error))?;
     let mut targets = (0..plan.shards)
         .map(|shard| NewLog::create(dir, plan, LogId { generation, shard }))
         .collect::<Result<Vec<_>, _>>()?;
@@ -30,19 +32,39 @@ pub(crate) fn move_to_layout(
         event_ids.append(&mut old.event_ids);
         let owned: Vec<_> = old.shard.owned().collect();
         for vshard in owned {
-            let Some(part) = old.shard.vshard_part(&old.journal, vshard) else { continue };
+            let Some(part) = old.shard.vshard_part(&old.journal, vshard) else {
+                continue;
+            };
             targets[vshard.owner(usize::from(plan.shards))].take(&mut old.journal, &part)?;
         }
     }
     for (number, target) in targets.into_iter().enumerate() {
-        let owner = |record: u64| engine::id::RecordHash(record).vshard().owner(usize::from(plan.shards));
-        let own: Vec<_> = event_ids.iter().copied().filter(|id| owner(id.operation.record) == number).collect();
+        let owner = |record: u64| {
+            engine::id::RecordHash(record)
+                .vshard()
+                .owner(usize::from(plan.shards))
+        };
+        let own: Vec<_> = event_ids
+            .iter()
+            .copied()
+            .filter(|id| owner(id.operation.record) == number)
+            .collect();
         target.finish(&general, &own, number == 0)?;
     }
-    dir.commit_layout(staged).map_err(|error| StartError::log(&error))?;
-    dir.clear_other_layouts().map_err(|error| StartError::log(&error))?;
+    dir.commit_layout(staged)
+        .map_err(|error| StartError::log(&error))?;
+    dir.clear_other_layouts()
+        .map_err(|error| StartError::log(&error))?;
     (0..plan.shards)
-        .map(|shard| open::open(dir, plan, LogId { generation, shard }, plan.shards, OpenMode::Existing))
+        .map(|shard| {
+            open::open(
+                dir,
+                plan,
+                LogId { generation, shard },
+                plan.shards,
+                OpenMode::Existing,
+            )
+        })
         .collect()
 }
 
@@ -61,19 +83,32 @@ impl NewLog {
             .map_err(|error| StartError::log(&error))?;
         let wall_ms = clock::now().wall.0.max(0).unsigned_abs();
         // Replay from the beginning finds every frame seen by its part, and skips it.
-        let checkpoint = CheckpointWriter::create(folder, id, dir.superblock().instance, Lsn::ZERO, wall_ms)
-            .map_err(|error| StartError::log(&error))?;
-        Ok(Self { log, writer, checkpoint })
+        let checkpoint =
+            CheckpointWriter::create(folder, id, dir.superblock().instance, Lsn::ZERO, wall_ms)
+                .map_err(|error| StartError::log(&error))?;
+        Ok(Self {
+            log,
+            writer,
+            checkpoint,
+        })
     }
 
     fn take(&mut self, from: &mut ShardLog<Disk>, part: &CheckpointPart) -> Result<(), StartError> {
-        let mut mover =
-            Mover { from, to: &mut self.log, writer: &mut self.writer, moved: HashMap::new(), payload: Vec::new() };
-        let part = part.carried(&mut mover, |mover| mover.to.end()).map_err(|error| match error {
-            CarryError::Damaged(damaged) => StartError::log(&damaged),
-            CarryError::Frame(error) => error,
-        })?;
-        checkpointer::write_part(&mut self.checkpoint, &part).map_err(|error| StartError::log(&error))
+        let mut mover = Mover {
+            from,
+            to: &mut self.log,
+            writer: &mut self.writer,
+            moved: HashMap::new(),
+            payload: Vec::new(),
+        };
+        let part =
+            part.carried(&mut mover, |mover| mover.to.end())
+                .map_err(|error| match error {
+                    CarryError::Damaged(damaged) => StartError::log(&damaged),
+                    CarryError::Frame(error) => error,
+                })?;
+        checkpointer::write_part(&mut self.checkpoint, &part)
+            .map_err(|error| StartError::log(&error))
     }
 
     fn finish(
@@ -86,7 +121,8 @@ impl NewLog {
         self.log.seal();
         flush(&mut self.log, &mut self.writer)?;
         let failed = |error| StartError::log(&error);
-        checkpointer::write_part(&mut self.checkpoint, &general.part(self.log.end(), first)).map_err(failed)?;
+        checkpointer::write_part(&mut self.checkpoint, &general.part(self.log.end(), first))
+            .map_err(failed)?;
         checkpointer::write_event_ids(&mut self.checkpoint, event_ids).map_err(failed)?;
         self.checkpoint.finish().map_err(failed)?;
         Ok(())
@@ -107,12 +143,19 @@ impl Carry for Mover<'_> {
     type Error = StartError;
 
     fn state(&mut self, at: Lsn) -> Result<Lsn, StartError> {
-        self.from.read(at, &mut self.payload).map_err(|error| StartError::log(&error))?;
-        let mut frame = StateFrame::decode(&self.payload).map_err(|error| StartError::log(&error))?;
+        self.from
+            .read(at, &mut self.payload)
+            .map_err(|error| StartError::log(&error))?;
+        let mut frame =
+            StateFrame::decode(&self.payload).map_err(|error| StartError::log(&error))?;
         // Positions of the old log mean nothing in the new one.
         frame.previous = 0;
         frame.moved = None;
-        for target in frame.records.iter_mut().flat_map(|record| &mut record.targets) {
+        for target in frame
+            .records
+            .iter_mut()
+            .flat_map(|record| &mut record.targets)
+        {
             if let Some(progress) = &mut target.last {
                 progress.event = 0;
             }
@@ -126,7 +169,10 @@ impl Carry for Mover<'_> {
         if let Some(&moved) = self.moved.get(&at) {
             return Ok(moved);
         }
-        let kind = self.from.read(at, &mut self.payload).map_err(|error| StartError::log(&error))?;
+        let kind = self
+            .from
+            .read(at, &mut self.payload)
+            .map_err(|error| StartError::log(&error))?;
         let moved = self.append(kind)?;
         self.moved.insert(at, moved);
         Ok(moved)
@@ -152,7 +198,11 @@ fn flush(log: &mut Log<Disk>, writer: &mut Writer<Disk>) -> Result<(), StartErro
         let answer = writer.commit(block);
         log.on_committed(answer).map_err(|error| failed(&error))?;
         while writer.wants_maintenance() {
-            if !writer.maintain(SPARE_BYTES_AT_ONCE).map_err(|error| failed(&error))?.more {
+            if !writer
+                .maintain(SPARE_BYTES_AT_ONCE)
+                .map_err(|error| failed(&error))?
+                .more
+            {
                 break;
             }
         }

@@ -95,9 +95,17 @@ impl Router {
             rule: 0,
         };
         if let Some(provider) = event.provider.as_deref() {
-            let at = self.accounts.iter().position(|account| **account == *provider).ok_or_else(|| {
-                Refusal::at(Code::UnknownProvider, "/provider", "no account of this name is configured")
-            })?;
+            let at = self
+                .accounts
+                .iter()
+                .position(|account| **account == *provider)
+                .ok_or_else(|| {
+                    Refusal::at(
+                        Code::UnknownProvider,
+                        "/provider",
+                        "no account of this name is configured",
+                    )
+                })?;
             return Ok([target(at)].into_iter().collect());
         }
         let takers = self.mapped.get(&*event.object).unwrap_or(&self.unmapped);

@@ -11,7 +11,9 @@ use std::time::Duration;
 use engine::journal::Journal;
 use engine::provider::{Reply, Request, SendFailure};
 use engine::quota::{FromShard, ShardId, ToShard};
-use engine::shard::{AccountPlan, CallId, Command, CommandReply, Input, Observation, Output, Shard};
+use engine::shard::{
+    AccountPlan, CallId, Command, CommandReply, Input, Observation, Output, Shard,
+};
 use engine::time::{Mono, Now};
 use net::egress::{Account, Egress};
 use net::metrics::{AccountLabel, MetricsWriter};
@@ -109,7 +111,10 @@ impl ShardThread {
         let now = clock::now();
         let mut turn = Turn {
             ended: Rc::default(),
-            egress: Rc::new(std::mem::replace(&mut self.egress, Egress::new(net::egress::EgressSettings::default()))),
+            egress: Rc::new(std::mem::replace(
+                &mut self.egress,
+                Egress::new(net::egress::EgressSettings::default()),
+            )),
             held: None,
             unsaid: VecDeque::new(),
             committing_since: None,
@@ -156,7 +161,13 @@ impl ShardThread {
             match word {
                 Word::Coordinator(word) => self.handle(now, Input::Coordinator(word)),
                 Word::Command(command, reply) => {
-                    self.handle(now, Input::Control { command, ticket: Waiting::Command(reply) });
+                    self.handle(
+                        now,
+                        Input::Control {
+                            command,
+                            ticket: Waiting::Command(reply),
+                        },
+                    );
                 }
                 Word::Query(query) => query.answer(&mut self.shard, &mut self.journal),
             }
@@ -188,7 +199,15 @@ impl ShardThread {
         while self.journal.room(engine::journal::Class::Outcome) > 2 * 1024 * 1024
             && let Some((call, result, ended_at)) = ended.pop_front()
         {
-            self.shard.handle(now, &mut self.journal, Input::Reply { call, result, ended_at });
+            self.shard.handle(
+                now,
+                &mut self.journal,
+                Input::Reply {
+                    call,
+                    result,
+                    ended_at,
+                },
+            );
         }
         any
     }
@@ -204,7 +223,10 @@ impl ShardThread {
             && let Some(parcel) = turn.held.take().or_else(|| self.mailbox.pop())
         {
             let room = self.shard.has_room_for(&self.journal, &parcel.batch);
-            if !room && self.journal.intake_open() && !self.shard.is_fenced() && self.journal.log().staged_bytes() > 0
+            if !room
+                && self.journal.intake_open()
+                && !self.shard.is_fenced()
+                && self.journal.log().staged_bytes() > 0
             {
                 turn.held = Some(parcel);
                 break;
@@ -212,7 +234,13 @@ impl ShardThread {
             taken += 1;
             self.metrics.events_accepted(parcel.batch.len() as u64);
             let ticket = Waiting::Part(parcel.part);
-            self.handle(now, Input::Events { batch: parcel.batch, ticket });
+            self.handle(
+                now,
+                Input::Events {
+                    batch: parcel.batch,
+                    ticket,
+                },
+            );
         }
         taken > 0
     }
@@ -227,22 +255,40 @@ impl ShardThread {
             any = true;
             match output {
                 Output::Accepted(Waiting::Part(part)) => part.durable(),
-                Output::Refused { ticket: Waiting::Part(part), code } => part.refused(code),
-                Output::Done { ticket: Waiting::Command(reply), reply: result } => {
+                Output::Refused {
+                    ticket: Waiting::Part(part),
+                    code,
+                } => part.refused(code),
+                Output::Done {
+                    ticket: Waiting::Command(reply),
+                    reply: result,
+                } => {
                     // Whoever asked may have gone.
                     let _gone = reply.send(result);
                 }
-                Output::Call { call, plan, request } => self.call(turn, call, &plan, request),
+                Output::Call {
+                    call,
+                    plan,
+                    request,
+                } => self.call(turn, call, &plan, request),
                 Output::Coordinator(word) => turn.unsaid.push_back(word),
                 Output::Accepted(Waiting::Command(_))
-                | Output::Refused { ticket: Waiting::Command(_), .. }
-                | Output::Done { ticket: Waiting::Part(_), .. } => {
+                | Output::Refused {
+                    ticket: Waiting::Command(_),
+                    ..
+                }
+                | Output::Done {
+                    ticket: Waiting::Part(_),
+                    ..
+                } => {
                     unreachable!("parts answer batches and commands answer commands")
                 }
             }
         }
         while let Some(word) = turn.unsaid.pop_front() {
-            if let Err(mpsc::error::TrySendError::Full((_, word))) = self.coordinator.try_send((self.id, word)) {
+            if let Err(mpsc::error::TrySendError::Full((_, word))) =
+                self.coordinator.try_send((self.id, word))
+            {
                 turn.unsaid.push_front(word);
                 break;
             }
@@ -254,12 +300,21 @@ impl ShardThread {
     fn observe(&mut self) {
         for observation in self.shard.drain_observations() {
             match observation {
-                Observation::Call { account, class, took } => {
+                Observation::Call {
+                    account,
+                    class,
+                    took,
+                } => {
                     if let Some(&label) = self.labels.get(&account) {
                         self.metrics.call(label, class, took, 1);
                     }
                 }
-                Observation::Ended { account, operation, state, took } => {
+                Observation::Ended {
+                    account,
+                    operation,
+                    state,
+                    took,
+                } => {
                     self.metrics.end_to_end(took);
                     if let Some(&label) = self.labels.get(&account) {
                         self.metrics.operation(label, operation, state);
@@ -277,19 +332,28 @@ impl ShardThread {
         let (ended, wake, egress) = (turn.ended.clone(), self.wake.clone(), turn.egress.clone());
         tokio::task::spawn_local(async move {
             let result = egress.call(&account, &request).await;
-            ended.borrow_mut().push_back((call, result, clock::now().mono));
+            ended
+                .borrow_mut()
+                .push_back((call, result, clock::now().mono));
             wake.notify_one();
         });
     }
 
     fn commit(&mut self, now: Now, turn: &mut Turn) {
         let idle = self.journal.log().is_idle();
-        if idle && turn.sealed_to != self.journal.end() && now.mono.saturating_since(turn.last_commit) >= SEAL_AFTER {
+        if idle
+            && turn.sealed_to != self.journal.end()
+            && now.mono.saturating_since(turn.last_commit) >= SEAL_AFTER
+        {
             self.journal.log().seal();
             // A log that ends with a seal already hands out no other.
             turn.sealed_to = self.journal.end();
         }
-        if let Some(block) = self.journal.log().take_block(now.wall.0.max(0).unsigned_abs()) {
+        if let Some(block) = self
+            .journal
+            .log()
+            .take_block(now.wall.0.max(0).unsigned_abs())
+        {
             if idle {
                 turn.sealed_to = block.end();
             }
@@ -299,20 +363,39 @@ impl ShardThread {
     }
 
     fn checkpoint(&mut self, now: Now, turn: &mut Turn) -> bool {
-        turn.checkpointing.step(now, &mut self.shard, &mut self.journal, &mut self.checkpoints)
+        turn.checkpointing.step(
+            now,
+            &mut self.shard,
+            &mut self.journal,
+            &mut self.checkpoints,
+        )
     }
 
     fn publish(&self) {
         let gauges = &self.gauges;
-        gauges.memory_bytes.store(self.shard.memory_bytes() as u64, Ordering::Relaxed);
-        gauges.turns.store(gauges.turns.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
-        gauges.fenced.store(self.shard.is_fenced(), Ordering::Relaxed);
-        gauges.disk_full.store(!self.journal.intake_open(), Ordering::Relaxed);
-        gauges.durable.store(self.journal.durable().get(), Ordering::Relaxed);
+        gauges
+            .memory_bytes
+            .store(self.shard.memory_bytes() as u64, Ordering::Relaxed);
+        gauges
+            .turns
+            .store(gauges.turns.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+        gauges
+            .fenced
+            .store(self.shard.is_fenced(), Ordering::Relaxed);
+        gauges
+            .disk_full
+            .store(!self.journal.intake_open(), Ordering::Relaxed);
+        gauges
+            .durable
+            .store(self.journal.durable().get(), Ordering::Relaxed);
     }
 
     fn sleep(&self, turn: &Turn) -> Duration {
-        let seal = if turn.sealed_to == self.journal.end() { IDLE_MAX } else { SEAL_AFTER };
+        let seal = if turn.sealed_to == self.journal.end() {
+            IDLE_MAX
+        } else {
+            SEAL_AFTER
+        };
         if turn.stop_since.is_some() {
             return Duration::from_millis(1);
         }

@@ -51,18 +51,29 @@ pub enum StartError {
 
 impl StartError {
     pub(crate) fn config(section: &str, detail: String) -> Self {
-        Self::Config { section: section.to_owned(), detail }
+        Self::Config {
+            section: section.to_owned(),
+            detail,
+        }
     }
 
     pub(crate) fn data_dir(path: &Path, error: &dyn std::error::Error) -> Self {
-        Self::DataDir { path: path.to_owned(), detail: told(error) }
+        Self::DataDir {
+            path: path.to_owned(),
+            detail: told(error),
+        }
     }
 
     pub(crate) fn log(error: &dyn std::error::Error) -> Self {
-        Self::Log { detail: told(error) }
+        Self::Log {
+            detail: told(error),
+        }
     }
 
     pub(crate) fn system(operation: impl Into<String>, source: io::Error) -> Self {
-        Self::System { operation: operation.into(), source }
+        Self::System {
+            operation: operation.into(),
+            source,
+        }
     }
 }

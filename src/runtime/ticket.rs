@@ -54,7 +54,14 @@ impl Ticket {
         if parts.is_empty() {
             ticket.finish();
         }
-        parts.into_iter().map(|seqs| Part { ticket: ticket.clone(), seqs, settled: false }).collect()
+        parts
+            .into_iter()
+            .map(|seqs| Part {
+                ticket: ticket.clone(),
+                seqs,
+                settled: false,
+            })
+            .collect()
     }
 
     fn finish(&self) {
@@ -105,7 +112,9 @@ impl Drop for Part {
 
 /// A panic while one of these short sections ran leaves plain data behind.
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    mutex
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -166,7 +166,7 @@ impl Graph {
             "cargo metadata: {}",
             String::from_utf8_lossy(&output.stderr)
         );
-        let metadata: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let metadata: Value = serde_json::from_slice(&output.stdout).expect("cargo prints JSON");
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         let names: BTreeMap<String, String> = list(&metadata["packages"])
             .map(|package| (text(&package["id"]), text(&package["name"])))

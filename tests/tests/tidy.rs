@@ -146,10 +146,10 @@ struct File {
 }
 
 impl File {
+    /// Whether nothing of it is in the product.
     fn is_test(&self) -> bool {
-        self.path
-            .components()
-            .any(|part| part.as_os_str() == "tests")
+        let mut parts = self.path.components().map(|part| part.as_os_str());
+        parts.any(|part| part == "tests" || part == "examples")
     }
 
     /// How many lines come before the unit tests, which end the file.
@@ -241,8 +241,8 @@ fn files(extension: &str) -> Vec<File> {
     let mut found = Vec::new();
     let mut open = vec![root.clone()];
     while let Some(folder) = open.pop() {
-        for entry in fs::read_dir(folder).unwrap() {
-            let path = entry.unwrap().path();
+        for entry in fs::read_dir(folder).expect("the project can be read") {
+            let path = entry.expect("the project can be read").path();
             let name = path.file_name().unwrap_or_default().to_string_lossy();
             if name.starts_with('.') || name == "target" {
                 continue;
@@ -250,8 +250,8 @@ fn files(extension: &str) -> Vec<File> {
             if path.is_dir() {
                 open.push(path);
             } else if path.extension().is_some_and(|ext| ext == extension) {
-                let text = fs::read_to_string(&path).unwrap();
-                let path = path.strip_prefix(&root).unwrap().to_owned();
+                let text = fs::read_to_string(&path).expect("our files are UTF-8");
+                let path = path.strip_prefix(&root).unwrap_or(&path).to_owned();
                 found.push(File { path, text });
             }
         }

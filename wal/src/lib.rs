@@ -39,7 +39,9 @@ pub use log::{
 };
 pub use log_id::{InstanceId, LogId};
 pub use lsn::Lsn;
-pub use options::{Durability, LimitsError, LogLimits, LogOptions, OpenMode, SEGMENT_BYTES_MIN};
+pub use options::{
+    Durability, LimitsError, LogLimits, LogOptions, OpenMode, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN,
+};
 pub use page::PAGE_BYTES;
 pub use recovery::{Corruption, Damage, OpenError, RecoveryReport, TornTail, VisitError};
 pub use scan::{ScanError, SegmentScan};

@@ -17,7 +17,7 @@ use crate::page::PAGE_BYTES;
 use crate::salt::segment_salt;
 use crate::scan::SegmentScan;
 use crate::segment::{SEGMENT_HEADER_BYTES, SegmentHead};
-use crate::space::{Space, SpareShelf};
+use crate::space::{Space, Spare, SpareShelf};
 use crate::storage::Storage;
 use crate::watermark::Watermark;
 use crate::{Lsn, SegmentNumber};
@@ -287,13 +287,14 @@ impl<S: Storage> Log<S> {
         }
         let mut kind = BlockKind::Frames;
         if self.stage.waiting().is_none() {
-            let seal_due = self.seal_wanted && self.sealed_end != self.next_block;
-            self.seal_wanted = false;
+            self.seal_wanted &= self.sealed_end != self.next_block;
             // Releases travel with a block; without frames, with a seal.
-            if !seal_due && self.releases.is_empty() {
+            if !self.seal_wanted && self.releases.is_empty() {
                 return None;
             }
+            // Without room for a seal it stays due.
             self.open_block(0).ok()?;
+            self.seal_wanted = false;
             kind = BlockKind::Seal;
         }
         let block = *self.stage.waiting()?;
@@ -539,8 +540,7 @@ impl<S: Storage> Log<S> {
 
     /// Whether intake of `bytes` leaves the reserve alone; looks at the shelf when in doubt.
     fn has_room(&mut self, bytes: u64) -> bool {
-        // A block's header and padding come on top.
-        let wanted = self.options.limits.outcome_reserve_bytes + bytes + 2 * PAGE_BYTES as u64;
+        let wanted = self.options.limits.intake_room_bytes(bytes);
         if self.room() >= wanted {
             return true;
         }
@@ -597,9 +597,16 @@ impl<S: Storage> Log<S> {
 
     /// Goes on in the next prepared segment.
     fn rotate(&mut self) -> Result<(), AppendError> {
+        let limit = self.table.last().limit();
         let spare = {
             let mut shelf = self.shelf.lock();
-            let spare = shelf.spares.pop_front();
+            // At the end of the address space the log is full as a disk is.
+            let fits = |spare: &Spare| Lsn::checked(limit + spare.bytes).is_some();
+            let spare = if shelf.spares.front().is_some_and(fits) {
+                shelf.spares.pop_front()
+            } else {
+                None
+            };
             self.spare_room = shelf.room();
             spare
         };

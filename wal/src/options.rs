@@ -11,6 +11,9 @@ use crate::{InstanceId, LogId};
 /// The smallest segment that holds any frame: what is made on a nearly full disk.
 pub const SEGMENT_BYTES_MIN: u64 = 2 * 1024 * 1024;
 
+/// The largest segment: its release frees much at once, its verification takes seconds.
+pub const SEGMENT_BYTES_MAX: u64 = 4 * 1024 * 1024 * 1024;
+
 const _: () = assert!(SEGMENT_BYTES_MIN >= SEGMENT_HEADER_BYTES + BLOCK_BYTES_MAX as u64);
 
 /// What makes a log this one, and how it is to be opened.
@@ -96,8 +99,11 @@ pub enum LimitsError {
     /// The payload bound is above the format's.
     #[error("a payload has at most {FRAME_PAYLOAD_BYTES_MAX} bytes")]
     Payload,
-    /// A segment size is no multiple of the page, or the smallest is above the largest.
-    #[error("segment sizes are multiples of {PAGE_BYTES}, the smallest not above the usual one")]
+    /// A segment size is no multiple of the page or too large, or the smallest is above the
+    /// usual one.
+    #[error(
+        "segments have up to {SEGMENT_BYTES_MAX} bytes in whole pages, the smallest not above the usual"
+    )]
     SegmentSize,
     /// The smallest segment does not hold the largest frame.
     #[error("a segment of {segment_bytes_min} bytes does not hold a frame of {payload_bytes_max}")]
@@ -116,10 +122,31 @@ pub enum LimitsError {
 }
 
 impl LogLimits {
+    /// The usual limits for a segment size that a person chose: rounded to whole pages, not
+    /// below [`SEGMENT_BYTES_MIN`], the reserve not above half of it.
+    #[must_use]
+    pub fn for_segment_bytes(segment_bytes: u64) -> LogLimits {
+        let usual = LogLimits::default();
+        let page = PAGE_BYTES as u64;
+        let segment_bytes =
+            (segment_bytes / page * page).clamp(SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX);
+        LogLimits {
+            segment_bytes,
+            outcome_reserve_bytes: usual.outcome_reserve_bytes.min(segment_bytes / 2),
+            ..usual
+        }
+    }
+
     /// The largest block under these limits.
     pub(crate) fn block_bytes_max(&self) -> usize {
         self.block_bytes
             .max(block_bytes(frame_bytes(self.payload_bytes_max)))
+    }
+
+    /// What must be prepared for intake of `bytes` to leave the reserve alone: a block's header
+    /// and padding come on top.
+    pub(crate) fn intake_room_bytes(&self, bytes: u64) -> u64 {
+        self.outcome_reserve_bytes + bytes + 2 * PAGE_BYTES as u64
     }
 
     pub(crate) fn check(&self) -> Result<(), LimitsError> {
@@ -130,6 +157,7 @@ impl LogLimits {
         if !self.segment_bytes.is_multiple_of(page)
             || !self.segment_bytes_min.is_multiple_of(page)
             || self.segment_bytes_min > self.segment_bytes
+            || self.segment_bytes > SEGMENT_BYTES_MAX
         {
             return Err(LimitsError::SegmentSize);
         }
@@ -158,6 +186,17 @@ mod tests {
     #[test]
     fn the_defaults_work_together() {
         assert_eq!(LogLimits::default().check(), Ok(()));
+    }
+
+    #[test]
+    fn any_segment_size_a_person_may_choose_works() {
+        for bytes in [0, 1, 5_000_000, 64 << 20, u64::MAX] {
+            assert_eq!(
+                LogLimits::for_segment_bytes(bytes).check(),
+                Ok(()),
+                "{bytes}"
+            );
+        }
     }
 
     #[test]

@@ -152,7 +152,10 @@ fn open_watermark<S: Storage>(
     storage.sync_dir().map_err(io("sync the folder of"))?;
     let read = TwoSlots::open(storage, WATERMARK, options.log.get()).map_err(io("read"))?;
     if let Some(found) = read.newer {
-        return Err(OpenError::NewerFormat { path: storage.path(WATERMARK_FILE), found });
+        return Err(OpenError::NewerFormat {
+            path: storage.path(WATERMARK_FILE),
+            found,
+        });
     }
     match read.newest.as_deref().and_then(Watermark::parse) {
         Some(newest) if read.whole => Ok((WatermarkFile::new(read.slots, newest), read.damaged)),
@@ -182,12 +185,12 @@ fn go_on<S: Storage>(
     let fresh_needed = last.as_ref().is_none_or(|last| last.torn.is_some());
     if fresh_needed && spares.is_empty() {
         let mut preparation = SparePreparation::new(next_spare);
-        // A torn tail must not keep the log closed on a disk that is nearly full: what is
-        // otherwise left free may be used here.
-        let limits = crate::LogLimits {
-            free_bytes_min: 0,
-            ..options.limits.clone()
-        };
+        let mut limits = options.limits.clone();
+        if last.is_some() {
+            // A torn tail must not keep the log closed on a disk that is nearly full: what is
+            // otherwise left free may be used here.
+            limits.free_bytes_min = 0;
+        }
         let name = next_spare.preparing_name();
         let spare = preparation
             .prepare_now(&storage, &limits)

@@ -140,10 +140,19 @@ impl<S: Storage> Writer<S> {
         fresh: Option<&SegmentHead>,
         durable: Lsn,
     ) -> Result<(), WriteFailed> {
-        self.guarded(|writer| match fresh {
-            Some(header) => writer.begin_segment(header),
-            None if writer.watermark.now.durable_lsn == durable => Ok(()),
-            None => writer.seal(durable),
+        self.guarded(|writer| {
+            if let Some(header) = fresh {
+                return writer.begin_segment(header);
+            }
+            // A crash may have come between a segment's header and the watermark.
+            let before = writer.watermark.now.clone();
+            writer.watermark.now.last_segment = writer.segment.number;
+            writer.watermark.now.durable_lsn = durable;
+            if writer.watermark.now == before {
+                Ok(())
+            } else {
+                writer.write_watermark()
+            }
         })
     }
 

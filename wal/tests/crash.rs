@@ -286,6 +286,47 @@ fn a_torn_tail_is_cut_reported_and_the_next_segment_tells_where() {
 }
 
 #[test]
+fn a_crash_between_a_segments_header_and_the_watermark_is_made_good() {
+    let storage = sim();
+    let mut driver = Driver::open(storage.clone()).unwrap();
+    driver.fill_segments(1);
+    driver.maintain().unwrap();
+    // Until the next block is the first of segment 2.
+    while driver.log.segments().count() == 1 {
+        let before = storage.snapshot();
+        let entries = driver.entries.clone();
+        driver.append_as(Class::Outcome, &payload(1, 3000)).unwrap();
+        driver.commit_all().unwrap();
+        if driver.log.segments().count() == 2 {
+            // The same again, and the power goes after the header (operation 1).
+            let mut driver = Driver::open(before.clone()).unwrap();
+            assert_eq!(driver.entries, entries);
+            driver.append_as(Class::Outcome, &payload(1, 3000)).unwrap();
+            before.set_faults(SimFaults {
+                crash_at_op: Some(2),
+                ..SimFaults::default()
+            });
+            driver.commit_all().unwrap_err();
+            before.crash(SimLoss::All);
+
+            let mut driver = Driver::open(before.clone()).unwrap();
+            assert_eq!(driver.entries, entries);
+            driver.append_as(Class::Outcome, b"in segment 2").unwrap();
+            driver.commit_all().unwrap();
+            let floor = driver.log.segments().nth(1).unwrap().base;
+            driver.log.release(SegmentNumber(1)).unwrap();
+            driver.settle().unwrap();
+            drop(driver);
+            syncline_wal::Storage::remove(&before, "0000000002.seg").unwrap();
+            let error = Driver::open_with(before, options(), floor).err().unwrap();
+            assert!(matches!(error, OpenError::Corrupt(_)), "{error:?}");
+            return;
+        }
+    }
+    panic!("the first segment never filled");
+}
+
+#[test]
 fn runs_are_the_same_for_the_same_choices() {
     let trace = |at| {
         let (storage, _) = crashed_at(at, &options()).unwrap();

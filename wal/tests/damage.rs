@@ -224,6 +224,52 @@ fn blocks_at_the_place_of_others_are_noticed() {
     }
 }
 
+/// A log of two segments, three commits in the second, neither sealed nor closed.
+fn unsealed() -> (SimStorage, Vec<Entry>) {
+    let storage = sim();
+    let options = || LogOptions {
+        limits: LogLimits {
+            segment_bytes: 8 * PAGE as u64,
+            ..tiny().limits
+        },
+        ..tiny()
+    };
+    let mut driver = Driver::open_with(storage.clone(), options(), Lsn::ZERO).unwrap();
+    for n in 0..10 {
+        driver.maintain().unwrap();
+        driver.append(&payload(n, 900)).unwrap();
+        driver.commit_all().unwrap();
+    }
+    assert_eq!(driver.log.segments().count(), 2);
+    (storage, driver.entries)
+}
+
+#[test]
+fn before_the_seal_only_the_last_commit_can_pass_for_a_torn_one() {
+    let (storage, written) = unsealed();
+    for at in PAGE..8 * PAGE {
+        let damaged = copy(&storage);
+        assert!(damaged.flip("0000000002.seg", at as u64, 1 << (at % 8)));
+        let opened = Driver::open_with(damaged, tiny(), Lsn::ZERO);
+        match at / PAGE {
+            1 | 2 => assert!(opened.err().unwrap().corruption().is_some(), "byte {at}"),
+            3 => {
+                let driver = opened.unwrap();
+                assert!(driver.report.torn.is_some(), "byte {at}");
+                assert_eq!(driver.entries, written[..written.len() - 1]);
+            }
+            _ => assert_eq!(opened.unwrap().entries, written, "byte {at}"),
+        }
+    }
+}
+
+#[test]
+fn a_segment_in_use_that_is_missing_is_noticed_before_any_seal() {
+    let (storage, written) = unsealed();
+    storage.remove("0000000002.seg").unwrap();
+    assert_eq!(open(&storage, &written, "removed"), Met::Refused);
+}
+
 #[test]
 fn damage_is_told_with_file_offset_and_positions() {
     let (storage, _) = sealed();

@@ -217,3 +217,25 @@ fn a_newer_format_is_refused_unchanged() {
     );
     assert_eq!(storage.contents(SUPERBLOCK_FILE), Some(bytes));
 }
+
+#[test]
+fn either_slot_alone_tells_a_layout_just_committed() {
+    for slot in [0, 4096] {
+        let storage = storage();
+        with_layout(&storage);
+        let mut dir = open(&storage);
+        let staged = dir.stage_layout(1).unwrap();
+        dir.commit_layout(staged).unwrap();
+        drop(dir);
+        storage.flip(SUPERBLOCK_FILE, slot, 1);
+        let dir = open(&storage);
+        assert_eq!(dir.layout().unwrap().generation, 2);
+        assert!(
+            storage
+                .list()
+                .unwrap()
+                .contains(&"log-0001-0000".to_owned()),
+            "nothing cleared"
+        );
+    }
+}

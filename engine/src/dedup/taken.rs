@@ -106,7 +106,10 @@ impl PackedEntry {
     };
 
     pub(super) fn new(key: EventKey, body: u32, op: TakenOperation, accepted: u64) -> Self {
-        assert!(op.sequence != u64::MAX, "the one sequence that means forgotten");
+        assert!(
+            op.sequence != u64::MAX,
+            "the one sequence that means forgotten"
+        );
         Self {
             key: key.0,
             record: op.record,
@@ -141,4 +144,3 @@ impl PackedEntry {
         }
     }
 }
-

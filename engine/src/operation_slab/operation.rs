@@ -126,8 +126,15 @@ impl Operation {
     /// # Panics
     /// Unless the operation is dead and out of its lane.
     pub fn set_dead_record(&mut self, record: RecordHash) {
-        assert_eq!(self.state(), OpState::Dead, "only a dead operation's lane links are free");
-        assert!(self.next == 0 && self.next_lane == 0, "still in its lane, or marked before");
+        assert_eq!(
+            self.state(),
+            OpState::Dead,
+            "only a dead operation's lane links are free"
+        );
+        assert!(
+            self.next == 0 && self.next_lane == 0,
+            "still in its lane, or marked before"
+        );
         self.next = record.0 as u32;
         self.next_lane = (record.0 >> 32) as u32;
     }
@@ -137,7 +144,11 @@ impl Operation {
     /// # Panics
     /// Unless the operation is dead.
     pub fn dead_record(&self) -> RecordHash {
-        assert_eq!(self.state(), OpState::Dead, "only a dead operation holds its record's hash");
+        assert_eq!(
+            self.state(),
+            OpState::Dead,
+            "only a dead operation holds its record's hash"
+        );
         RecordHash(u64::from(self.next_lane) << 32 | u64::from(self.next))
     }
 

@@ -40,13 +40,16 @@ impl EventBatch {
     /// When a batch grows to 4 GiB; the ingest side sends one per read.
     pub fn push_with(&mut self, encode: impl FnOnce(&mut Vec<u8>)) {
         encode(&mut self.bytes);
-        self.ends.push(u32::try_from(self.bytes.len()).expect("a batch is bounded by a read"));
+        self.ends
+            .push(u32::try_from(self.bytes.len()).expect("a batch is bounded by a read"));
     }
 
     /// The encoded events.
     pub fn iter(&self) -> impl Iterator<Item = &[u8]> {
         let starts = std::iter::once(0).chain(self.ends.iter().copied());
-        starts.zip(&self.ends).map(|(start, &end)| &self.bytes[start as usize..end as usize])
+        starts
+            .zip(&self.ends)
+            .map(|(start, &end)| &self.bytes[start as usize..end as usize])
     }
 
     /// Number of events.
@@ -83,40 +86,66 @@ impl<T> Shard<T> {
         journal.room(Class::Intake) >= batch.log_bytes()
     }
 
-    pub(super) fn accept(&mut self, now: Now, journal: &mut impl Journal, batch: &EventBatch, ticket: T) {
+    pub(super) fn accept(
+        &mut self,
+        now: Now,
+        journal: &mut impl Journal,
+        batch: &EventBatch,
+        ticket: T,
+    ) {
         match self.log_batch(now, journal, batch) {
             Ok(()) => self.effects.push(journal.end(), Output::Accepted(ticket)),
-            Err(code) => self.effects.push_unconditional(Output::Refused { ticket, code }),
+            Err(code) => self
+                .effects
+                .push_unconditional(Output::Refused { ticket, code }),
         }
     }
 
-    fn log_batch(&mut self, now: Now, journal: &mut impl Journal, batch: &EventBatch) -> Result<(), Code> {
+    fn log_batch(
+        &mut self,
+        now: Now,
+        journal: &mut impl Journal,
+        batch: &EventBatch,
+    ) -> Result<(), Code> {
         if self.fenced {
             return Err(Code::ShardDown);
         }
         if !self.has_room_for(journal, batch) {
-            return Err(if journal.room(Class::Outcome) > 0 && journal.room(Class::Intake) == 0 {
-                Code::DiskFull
-            } else {
-                Code::Overloaded
-            });
+            return Err(
+                if journal.room(Class::Outcome) > 0 && journal.room(Class::Intake) == 0 {
+                    Code::DiskFull
+                } else {
+                    Code::Overloaded
+                },
+            );
         }
         for payload in batch.iter() {
             let event = codec::decode(payload).map_err(|_| Code::Malformed)?;
-            let at = journal.append(Class::Intake, Kind::Event, &[payload]).map_err(refusal)?;
+            let at = journal
+                .append(Class::Intake, Kind::Event, &[payload])
+                .map_err(refusal)?;
             if let Some(from) = event.producer {
-                self.index.producers.settle(from.producer_hash, from.seq, from.acked_base);
+                self.index
+                    .producers
+                    .settle(from.producer_hash, from.seq, from.acked_base);
             }
             self.index.note_object(&event.event.object);
             self.queue_targets(now, at, &event);
         }
         for origin in &batch.consumed {
             self.scratch.entry.clear();
-            let consumed =
-                crate::entry::Consumed { producer: origin.producer, acked_base: origin.base, seqs: vec![origin.seq] };
+            let consumed = crate::entry::Consumed {
+                producer: origin.producer,
+                acked_base: origin.base,
+                seqs: vec![origin.seq],
+            };
             consumed.encode(&mut self.scratch.entry);
-            journal.append(Class::Intake, Kind::Consumed, &[&self.scratch.entry]).map_err(refusal)?;
-            self.index.producers.settle(origin.producer, origin.seq, origin.base);
+            journal
+                .append(Class::Intake, Kind::Consumed, &[&self.scratch.entry])
+                .map_err(refusal)?;
+            self.index
+                .producers
+                .settle(origin.producer, origin.seq, origin.base);
         }
         Ok(())
     }
@@ -136,14 +165,22 @@ impl<T> Shard<T> {
         while self.accounts.len() < self.index.accounts.len() {
             let name = &self.index.accounts[self.accounts.len()].name;
             let mut account = super::Account::new(name, None);
-            account.paused = self.index.holds().iter().any(|scope| scope.whole_account() == Some(name));
+            account.paused = self
+                .index
+                .holds()
+                .iter()
+                .any(|scope| scope.whole_account() == Some(name));
             self.accounts.push(account);
         }
         target
     }
 }
 
-pub(super) fn accepted(now: Now, event: &AcceptedEvent<'_>, target: crate::operation_slab::Target) -> Accepted {
+pub(super) fn accepted(
+    now: Now,
+    event: &AcceptedEvent<'_>,
+    target: crate::operation_slab::Target,
+) -> Accepted {
     Accepted {
         record: RecordHash(event.record_hash),
         seq: OperationSeq(event.operation_seq),

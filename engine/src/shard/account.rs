@@ -60,7 +60,9 @@ pub(super) struct Account {
 impl Account {
     pub(super) fn new(name: &str, plan: Option<Arc<AccountPlan>>) -> Self {
         Self {
-            name: plan.as_ref().map_or_else(|| name.into(), |plan| plan.name.clone()),
+            name: plan
+                .as_ref()
+                .map_or_else(|| name.into(), |plan| plan.name.clone()),
             plan,
             id: None,
             unlimited: false,
@@ -69,7 +71,10 @@ impl Account {
             slots: 0,
             in_use: 0,
             keep: None,
-            gate: Gate::Held { until: Mono(0), reason: crate::quota::HoldReason::Unreachable },
+            gate: Gate::Held {
+                until: Mono(0),
+                reason: crate::quota::HoldReason::Unreachable,
+            },
             probe_sent: false,
             owes_health: false,
             succeeded: false,
@@ -99,7 +104,8 @@ impl Account {
 
     /// Slots that can be given back after a recall.
     pub(super) fn surplus_slots(&self) -> u32 {
-        self.keep.map_or(0, |keep| self.slots.saturating_sub(keep.max(self.in_use)))
+        self.keep
+            .map_or(0, |keep| self.slots.saturating_sub(keep.max(self.in_use)))
     }
 
     pub(super) fn next_deadline(&self) -> Option<Mono> {

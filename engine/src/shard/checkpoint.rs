@@ -6,9 +6,9 @@
 
 use wal::Lsn;
 
+use super::Shard;
 use super::leases::LoggedLease;
 use super::recover::Recovery;
-use super::Shard;
 use crate::codec::{Damaged, Decoder, Encoder};
 use crate::entry::HoldScope;
 use crate::id::{RecordHash, VShard};
@@ -35,7 +35,13 @@ impl<T> Shard<T> {
     #[must_use]
     pub fn general_part(&self, journal: &impl Journal) -> CheckpointPart {
         let index = &self.index;
-        encode_general(journal.end(), index.holds(), &index.producers, index.leases.logged(), index.objects())
+        encode_general(
+            journal.end(),
+            index.holds(),
+            &index.producers,
+            index.leases.logged(),
+            index.objects(),
+        )
     }
 
     /// One virtual shard: its records, their open operations, its dead letters.
@@ -44,14 +50,17 @@ impl<T> Shard<T> {
         let table = self.index.table_of(vshard)?;
         let mut bytes = Vec::new();
         let mut e = Encoder::new(&mut bytes);
-        e.u8(VERSION).u16(vshard.index() as u16).u64(journal.end().get());
+        e.u8(VERSION)
+            .u16(vshard.index() as u16)
+            .u64(journal.end().get());
         e.u16(self.index.accounts.len() as u16);
         for account in &self.index.accounts {
             e.text(&account.name);
         }
         e.u64(table.len() as u64);
         for record in table.iter() {
-            e.u64(record.tag.get()).u64(record.position.map_or(0, Position::offset));
+            e.u64(record.tag.get())
+                .u64(record.position.map_or(0, Position::offset));
             let lanes: Vec<_> = lane::lanes(&self.index.slab, record.lane).collect();
             e.u16(lanes.len() as u16);
             for lane in lanes {
@@ -78,9 +87,12 @@ impl<T> Shard<T> {
 
     fn encode_operation(&self, e: &mut Encoder<'_>, op: OpIndex) {
         let node = &self.index.slab[op];
-        e.u64(node.position().offset()).u16(node.target().0).u32(node.sequence_low());
+        e.u64(node.position().offset())
+            .u16(node.target().0)
+            .u32(node.sequence_low());
         e.u8(node.priority().get()).u8(node.class() as u8);
-        e.u8(u8::from(node.has(OpFlags::INTENT_LOGGED)) | (u8::from(node.has(OpFlags::REDRIVEN)) << 1));
+        e.u8(u8::from(node.has(OpFlags::INTENT_LOGGED))
+            | (u8::from(node.has(OpFlags::REDRIVEN)) << 1));
     }
 }
 
@@ -112,7 +124,9 @@ fn encode_general<'a>(
     e.u32(leases.len() as u32);
     for lease in leases {
         e.text(&lease.account).u64(lease.id).u32(lease.permits);
-        e.u64(lease.usable_until.0).i64(lease.usable_until_wall.0).u64(lease.boot);
+        e.u64(lease.usable_until.0)
+            .i64(lease.usable_until_wall.0)
+            .u64(lease.boot);
     }
     let objects: Vec<&str> = objects.collect();
     e.u32(objects.len() as u32);
@@ -143,7 +157,11 @@ pub(super) fn load<T>(recovery: &mut Recovery<T>, part: &CheckpointPart) -> Resu
         }
         load_vshard(shard, vshard, &mut d)?;
     }
-    if d.is_empty() { Ok(()) } else { Err(d.damaged("end")) }
+    if d.is_empty() {
+        Ok(())
+    } else {
+        Err(d.damaged("end"))
+    }
 }
 
 fn load_general<T>(shard: &mut Shard<T>, d: &mut Decoder<'_>) -> Result<(), Damaged> {
@@ -154,11 +172,16 @@ fn load_general<T>(shard: &mut Shard<T>, d: &mut Decoder<'_>) -> Result<(), Dama
             object: owned(d.optional_text("object")?),
             record_id: owned(d.optional_text("record_id")?),
         };
-        shard.index.apply_hold(&crate::entry::HoldChange { scope, set: true });
+        shard
+            .index
+            .apply_hold(&crate::entry::HoldChange { scope, set: true });
     }
     for _ in 0..d.u32("producers")? {
         let (producer, base) = (d.u64("producer")?, d.u64("base")?);
-        let mut seen = Seen { base, ..Seen::default() };
+        let mut seen = Seen {
+            base,
+            ..Seen::default()
+        };
         for _ in 0..d.u32("above")? {
             seen.above.push_back(d.u64("seq")?);
         }
@@ -180,7 +203,11 @@ fn load_general<T>(shard: &mut Shard<T>, d: &mut Decoder<'_>) -> Result<(), Dama
     Ok(())
 }
 
-fn load_vshard<T>(shard: &mut Shard<T>, vshard: VShard, d: &mut Decoder<'_>) -> Result<(), Damaged> {
+fn load_vshard<T>(
+    shard: &mut Shard<T>,
+    vshard: VShard,
+    d: &mut Decoder<'_>,
+) -> Result<(), Damaged> {
     let mut targets = Vec::new();
     for _ in 0..d.u16("accounts")? {
         targets.push(shard.account(d.text("account")?));
@@ -204,12 +231,19 @@ fn load_vshard<T>(shard: &mut Shard<T>, vshard: VShard, d: &mut Decoder<'_>) -> 
     Ok(())
 }
 
-fn decode_operation(d: &mut Decoder<'_>, targets: &[Target]) -> Result<(NewOperation, OpFlags), Damaged> {
+fn decode_operation(
+    d: &mut Decoder<'_>,
+    targets: &[Target],
+) -> Result<(NewOperation, OpFlags), Damaged> {
     let position = Position::new(d.u64("event")?).ok_or(d.damaged("event"))?;
-    let target = *targets.get(usize::from(d.u16("target")?)).ok_or(d.damaged("target"))?;
+    let target = *targets
+        .get(usize::from(d.u16("target")?))
+        .ok_or(d.damaged("target"))?;
     let sequence_low = d.u32("sequence")?;
     let priority = Priority::new(d.u8("priority")?).ok_or(d.damaged("priority"))?;
-    let class = *OpClass::ALL.get(usize::from(d.u8("class")?)).ok_or(d.damaged("class"))?;
+    let class = *OpClass::ALL
+        .get(usize::from(d.u8("class")?))
+        .ok_or(d.damaged("class"))?;
     let marks = d.u8("flags")?;
     let mut flags = OpFlags::NONE;
     if marks & 1 != 0 {
@@ -218,7 +252,16 @@ fn decode_operation(d: &mut Decoder<'_>, targets: &[Target]) -> Result<(NewOpera
     if marks & 2 != 0 {
         flags = flags.with(OpFlags::REDRIVEN);
     }
-    Ok((NewOperation { position, target, sequence_low, priority, class }, flags))
+    Ok((
+        NewOperation {
+            position,
+            target,
+            sequence_low,
+            priority,
+            class,
+        },
+        flags,
+    ))
 }
 
 /// What a part is about.
@@ -271,7 +314,9 @@ impl CheckpointPart {
         }
         match d.u16("part")? {
             GENERAL => Ok(PartKind::General),
-            number => VShard::new(usize::from(number)).map(PartKind::Records).ok_or(d.damaged("part")),
+            number => VShard::new(usize::from(number))
+                .map(PartKind::Records)
+                .ok_or(d.damaged("part")),
         }
     }
 
@@ -300,7 +345,11 @@ impl CheckpointPart {
         for _ in 0..records {
             e.u64(d.u64("tag")?);
             let state = Lsn::checked(d.u64("position")?).ok_or(d.damaged("position"))?;
-            let state = if state == Lsn::ZERO { state } else { carry.state(state).map_err(CarryError::Frame)? };
+            let state = if state == Lsn::ZERO {
+                state
+            } else {
+                carry.state(state).map_err(CarryError::Frame)?
+            };
             e.u64(state.get());
             let lanes = d.u16("lanes")?;
             e.u16(lanes);
@@ -331,7 +380,11 @@ fn carry_operation<C: Carry>(
 ) -> Result<(), CarryError<C::Error>> {
     let event = Lsn::checked(d.u64("event")?).ok_or(d.damaged("event"))?;
     e.u64(carry.event(event).map_err(CarryError::Frame)?.get());
-    e.u16(d.u16("target")?).u32(d.u32("sequence")?).u8(d.u8("priority")?).u8(d.u8("class")?).u8(d.u8("flags")?);
+    e.u16(d.u16("target")?)
+        .u32(d.u32("sequence")?)
+        .u8(d.u8("priority")?)
+        .u8(d.u8("class")?)
+        .u8(d.u8("flags")?);
     Ok(())
 }
 
@@ -356,14 +409,19 @@ impl GeneralUnion {
             self.producers.restore(producer, seen);
         }
         self.leases.extend(shard.index.leases.logged().cloned());
-        self.objects.extend(shard.index.objects().map(str::to_owned));
+        self.objects
+            .extend(shard.index.objects().map(str::to_owned));
     }
 
     /// The part for one of the new shards. Producers and leases go to one of them only.
     #[must_use]
     pub fn part(&self, seen_to: Lsn, first: bool) -> CheckpointPart {
         let nobody = Producers::default();
-        let (producers, leases) = if first { (&self.producers, &self.leases[..]) } else { (&nobody, &[][..]) };
+        let (producers, leases) = if first {
+            (&self.producers, &self.leases[..])
+        } else {
+            (&nobody, &[][..])
+        };
         let objects = self.objects.iter().map(String::as_str);
         encode_general(seen_to, &self.holds, producers, leases.iter(), objects)
     }

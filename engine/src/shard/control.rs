@@ -53,7 +53,13 @@ pub enum CommandReply {
 }
 
 impl<T> Shard<T> {
-    pub(super) fn control(&mut self, now: Now, journal: &mut impl Journal, command: Command, ticket: T) {
+    pub(super) fn control(
+        &mut self,
+        now: Now,
+        journal: &mut impl Journal,
+        command: Command,
+        ticket: T,
+    ) {
         let reply = if self.fenced {
             CommandReply::Unavailable
         } else {
@@ -61,18 +67,22 @@ impl<T> Shard<T> {
                 Command::Hold(change) => self.hold(journal, &change),
                 Command::Retry(filter) => self.retry(now, journal, &filter),
                 Command::Drop(filter) => self.drop_dead(now, journal, &filter),
-                Command::Count(filter) => {
-                    CommandReply::Done { matched: self.matching_dead(journal, &filter).len() }
-                }
+                Command::Count(filter) => CommandReply::Done {
+                    matched: self.matching_dead(journal, &filter).len(),
+                },
             }
         };
-        self.effects.push(journal.end(), Output::Done { ticket, reply });
+        self.effects
+            .push(journal.end(), Output::Done { ticket, reply });
     }
 
     fn hold(&mut self, journal: &mut impl Journal, change: &HoldChange) -> CommandReply {
         self.scratch.entry.clear();
         change.encode(&mut self.scratch.entry);
-        if journal.append(Class::Outcome, Kind::Hold, &[&self.scratch.entry]).is_err() {
+        if journal
+            .append(Class::Outcome, Kind::Hold, &[&self.scratch.entry])
+            .is_err()
+        {
             return CommandReply::Unavailable;
         }
         self.index.apply_hold(change);
@@ -115,15 +125,26 @@ impl<T> Shard<T> {
             return Some(false);
         }
         let data;
-        let Ok(event) = codec::decode(&bytes) else { return Some(false) };
+        let Ok(event) = codec::decode(&bytes) else {
+            return Some(false);
+        };
         let written_since = self.fields_written_since(journal, &event, &name);
-        data = event.event.data.map(|data| without_members(data, &written_since));
+        data = event
+            .event
+            .data
+            .map(|data| without_members(data, &written_since));
         let mut again = event;
         again.event.data = data.as_deref().and_then(RawObject::new);
-        again.targets = again.targets.iter().filter(|target| *target.name == *name).collect();
+        again.targets = again
+            .targets
+            .iter()
+            .filter(|target| *target.name == *name)
+            .collect();
         self.scratch.entry.clear();
         again.encode_into(&mut self.scratch.entry);
-        let at = journal.append(Class::Outcome, Kind::EventRedriven, &[&self.scratch.entry]).ok()?;
+        let at = journal
+            .append(Class::Outcome, Kind::EventRedriven, &[&self.scratch.entry])
+            .ok()?;
         let accepted = super::accept::accepted(now, &again, target);
         self.index.apply_redrive(at, &accepted);
         Some(true)
@@ -143,7 +164,9 @@ impl<T> Shard<T> {
             if journal.read(position, &mut bytes).is_err() {
                 continue;
             }
-            let Ok(later) = codec::decode(&bytes) else { continue };
+            let Ok(later) = codec::decode(&bytes) else {
+                continue;
+            };
             let newer = later.operation_seq > event.operation_seq && later.record_hash == record.0;
             if let Some(data) = later.event.data.filter(|_| newer) {
                 fields.extend(data.members().map(|member| member.key.name().into_owned()));
@@ -152,7 +175,12 @@ impl<T> Shard<T> {
         fields
     }
 
-    fn end_backoffs(&mut self, journal: &mut impl Journal, filter: &DeadFilter, record_id: &str) -> usize {
+    fn end_backoffs(
+        &mut self,
+        journal: &mut impl Journal,
+        filter: &DeadFilter,
+        record_id: &str,
+    ) -> usize {
         let mut ended = 0;
         let objects = self.objects_of(journal, filter.object.as_deref(), record_id);
         for record in objects {
@@ -172,7 +200,12 @@ impl<T> Shard<T> {
         ended
     }
 
-    fn drop_dead(&mut self, now: Now, journal: &mut impl Journal, filter: &DeadFilter) -> CommandReply {
+    fn drop_dead(
+        &mut self,
+        now: Now,
+        journal: &mut impl Journal,
+        filter: &DeadFilter,
+    ) -> CommandReply {
         let mut matched = 0;
         for op in self.matching_dead(journal, filter) {
             let mut bytes = Vec::new();
@@ -180,18 +213,39 @@ impl<T> Shard<T> {
             if journal.read(position, &mut bytes).is_err() {
                 continue;
             }
-            let Ok(event) = codec::decode(&bytes) else { continue };
+            let Ok(event) = codec::decode(&bytes) else {
+                continue;
+            };
             let record = RecordHash(event.record_hash);
             let record_id = event.event.record_id.as_deref().unwrap_or_default();
-            let name = self.accounts[usize::from(self.index.slab[op].target().0)].name.clone();
-            let Some((states, _)) = self.read_state(journal, record, &event.event.object, record_id) else { continue };
+            let name = self.accounts[usize::from(self.index.slab[op].target().0)]
+                .name
+                .clone();
+            let Some((states, _)) =
+                self.read_state(journal, record, &event.event.object, record_id)
+            else {
+                continue;
+            };
             let seq = OperationSeq(event.operation_seq);
-            let known = states[0].target(&name).and_then(|target| target.progress_of(seq)).cloned();
-            let mut progress = known.unwrap_or_else(|| Progress::new(seq, event.event.operation as u8, position.get()));
+            let known = states[0]
+                .target(&name)
+                .and_then(|target| target.progress_of(seq))
+                .cloned();
+            let mut progress = known
+                .unwrap_or_else(|| Progress::new(seq, event.event.operation as u8, position.get()));
             progress.state = State::Dropped;
             progress.reason = None;
             progress.updated_at_ms = now.wall.0;
-            self.log_progress(now, journal, record, states, &name, progress, &event, String::new());
+            self.log_progress(
+                now,
+                journal,
+                record,
+                states,
+                &name,
+                progress,
+                &event,
+                String::new(),
+            );
             if self.fenced {
                 return CommandReply::Unavailable;
             }
@@ -201,16 +255,34 @@ impl<T> Shard<T> {
     }
 
     /// Dead letters that a filter names.
-    pub(super) fn matching_dead(&mut self, journal: &mut impl Journal, filter: &DeadFilter) -> Vec<OpIndex> {
+    pub(super) fn matching_dead(
+        &mut self,
+        journal: &mut impl Journal,
+        filter: &DeadFilter,
+    ) -> Vec<OpIndex> {
         let named = |shard: &Self, op: OpIndex| {
             let account = &shard.accounts[usize::from(shard.index.slab[op].target().0)].name;
-            filter.provider.as_deref().is_none_or(|provider| provider == &**account)
+            filter
+                .provider
+                .as_deref()
+                .is_none_or(|provider| provider == &**account)
         };
-        let dead: Vec<OpIndex> = self.index.all_dead().filter(|&op| named(self, op)).collect();
-        dead.into_iter().filter(|&op| self.dead_matches(journal, filter, op)).collect()
+        let dead: Vec<OpIndex> = self
+            .index
+            .all_dead()
+            .filter(|&op| named(self, op))
+            .collect();
+        dead.into_iter()
+            .filter(|&op| self.dead_matches(journal, filter, op))
+            .collect()
     }
 
-    fn dead_matches(&mut self, journal: &mut impl Journal, filter: &DeadFilter, op: OpIndex) -> bool {
+    fn dead_matches(
+        &mut self,
+        journal: &mut impl Journal,
+        filter: &DeadFilter,
+        op: OpIndex,
+    ) -> bool {
         if let Some((record, seq)) = filter.operation {
             let node = &self.index.slab[op];
             if node.sequence_low() != seq.low() || node.dead_record() != record {
@@ -221,7 +293,9 @@ impl<T> Shard<T> {
             return true;
         }
         self.dead_letter(journal, op).is_some_and(|letter| {
-            let matches = |wanted: &Option<String>, is: &str| wanted.as_deref().is_none_or(|wanted| wanted == is);
+            let matches = |wanted: &Option<String>, is: &str| {
+                wanted.as_deref().is_none_or(|wanted| wanted == is)
+            };
             matches(&filter.object, &letter.object)
                 && matches(&filter.record_id, &letter.record_id)
                 && matches(&filter.code, letter.code.map_or("", Reason::as_str))
@@ -233,8 +307,13 @@ impl<T> Shard<T> {
 fn without_members(data: RawObject<'_>, names: &[String]) -> String {
     let mut out = Vec::new();
     let mut object = ObjectWriter::open(&mut out);
-    for member in data.members().filter(|member| !names.iter().any(|name| member.key.is(name))) {
-        object.member_escaped(member.key.escaped()).extend_from_slice(member.value.text().as_bytes());
+    for member in data
+        .members()
+        .filter(|member| !names.iter().any(|name| member.key.is(name)))
+    {
+        object
+            .member_escaped(member.key.escaped())
+            .extend_from_slice(member.value.text().as_bytes());
     }
     object.close();
     String::from_utf8(out).expect("written from slices of UTF-8 text")

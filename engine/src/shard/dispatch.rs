@@ -53,7 +53,9 @@ impl<T> Shard<T> {
                 if !self.accounts[at].may_start() || journal.room(Class::Outcome) < CALL_ROOM {
                     break;
                 }
-                let Some(op) = self.index.accounts[at].ready.pop(&mut self.index.slab) else { break };
+                let Some(op) = self.index.accounts[at].ready.pop(&mut self.index.slab) else {
+                    break;
+                };
                 self.index.slab[op].set_state(OpState::Waiting);
                 if !self.start(now, journal, op) {
                     break;
@@ -97,7 +99,12 @@ impl<T> Shard<T> {
         let target = self.index.slab[op].target();
         let at = usize::from(target.0);
         let name = self.accounts[at].name.clone();
-        if self.index.holds().iter().any(|hold| hold.covers(&name, &event.event.object, record_id)) {
+        if self
+            .index
+            .holds()
+            .iter()
+            .any(|hold| hold.covers(&name, &event.event.object, record_id))
+        {
             self.index.make_paused(op);
             return true;
         }
@@ -106,7 +113,9 @@ impl<T> Shard<T> {
             return true;
         }
         let record = RecordHash(event.record_hash);
-        let Some((mut states, state_at)) = self.read_state(journal, record, &event.event.object, record_id) else {
+        let Some((mut states, state_at)) =
+            self.read_state(journal, record, &event.event.object, record_id)
+        else {
             self.index.make_paused(op);
             return true;
         };
@@ -130,20 +139,39 @@ impl<T> Shard<T> {
             progress.resume = Resume::LookUp;
             progress.unknown_since_ms = now.wall.0;
         }
-        let link_to = event.event.remote_id.as_deref().filter(|_| known.is_none_or(|known| known.link.remote_id().is_none()));
+        let link_to = event
+            .event
+            .remote_id
+            .as_deref()
+            .filter(|_| known.is_none_or(|known| known.link.remote_id().is_none()));
         if let Some(remote_id) = link_to {
             states[0].target_mut(&name).link = crate::record::Link::Linked(remote_id.to_owned());
         }
         let changed_at_ms = event.event.changed_at_ms.unwrap_or(event.accepted_at_ms);
-        let ended = match step(event.event.operation, changed_at_ms, states[0].target(&name), progress.resume) {
+        let ended = match step(
+            event.event.operation,
+            changed_at_ms,
+            states[0].target(&name),
+            progress.resume,
+        ) {
             Step::End(state, reason) => (state, reason, String::new()),
-            Step::Call { kind, beneath } => match self.request(event, &name, &states[0], kind, beneath, &mut progress) {
-                Ok(request) => {
-                    let call = Ready { op, target, record, seq, kind, key: progress.key, state_at };
-                    return matches!(self.send(now, journal, call, request), Started::Call);
+            Step::Call { kind, beneath } => {
+                match self.request(event, &name, &states[0], kind, beneath, &mut progress) {
+                    Ok(request) => {
+                        let call = Ready {
+                            op,
+                            target,
+                            record,
+                            seq,
+                            kind,
+                            key: progress.key,
+                            state_at,
+                        };
+                        return matches!(self.send(now, journal, call, request), Started::Call);
+                    }
+                    Err(unsendable) => (State::Failed, Some(unsendable.reason), unsendable.detail),
                 }
-                Err(unsendable) => (State::Failed, Some(unsendable.reason), unsendable.detail),
-            },
+            }
         };
         let (state, reason, detail) = ended;
         progress.state = state;
@@ -163,8 +191,15 @@ impl<T> Shard<T> {
         beneath: bool,
         progress: &mut Progress,
     ) -> Result<Request, Unsendable> {
-        let plan = self.accounts.iter().find(|known| &*known.name == account).and_then(|known| known.plan.as_ref());
-        let plan = plan.ok_or(Unsendable { reason: Reason::NoAccount, detail: String::new() })?;
+        let plan = self
+            .accounts
+            .iter()
+            .find(|known| &*known.name == account)
+            .and_then(|known| known.plan.as_ref());
+        let plan = plan.ok_or(Unsendable {
+            reason: Reason::NoAccount,
+            detail: String::new(),
+        })?;
         let record_id = event.event.record_id.as_deref().unwrap_or_default();
         let target = state.target(account);
         let own = event.event.data.map_or("{}", |data| data.text());
@@ -186,8 +221,15 @@ impl<T> Shard<T> {
             None if kind.writes_fields() => Cow::Owned(unmapped(&data, record_id)?),
             None => data,
         };
-        let members = if kind.writes_fields() { members(&mapped) } else { Vec::new() };
-        let fields: Vec<Field<'_>> = members.iter().map(|(name, value)| Field { name, value }).collect();
+        let members = if kind.writes_fields() {
+            members(&mapped)
+        } else {
+            Vec::new()
+        };
+        let fields: Vec<Field<'_>> = members
+            .iter()
+            .map(|(name, value)| Field { name, value })
+            .collect();
         let subject = Subject {
             object: mapping.map_or(&*event.event.object, |mapping| mapping.remote()),
             record_id,
@@ -197,8 +239,14 @@ impl<T> Shard<T> {
         let mut request = plan
             .definition
             .render(kind, &subject)
-            .map_err(|error| Unsendable { reason: Reason::Mapping, detail: error.to_string() })?;
-        let id = OperationId { record: RecordHash(event.record_hash), seq: OperationSeq(event.operation_seq) };
+            .map_err(|error| Unsendable {
+                reason: Reason::Mapping,
+                detail: error.to_string(),
+            })?;
+        let id = OperationId {
+            record: RecordHash(event.record_hash),
+            seq: OperationSeq(event.operation_seq),
+        };
         request.request_id = id.to_string();
         request.traceparent = event.event.traceparent.as_deref().map(str::to_owned);
         if kind.is_write() {
@@ -208,9 +256,17 @@ impl<T> Shard<T> {
         Ok(request)
     }
 
-    fn send(&mut self, now: Now, journal: &mut impl Journal, call: Ready, request: Request) -> Started {
+    fn send(
+        &mut self,
+        now: Now,
+        journal: &mut impl Journal,
+        call: Ready,
+        request: Request,
+    ) -> Started {
         let account = &mut self.accounts[usize::from(call.target.0)];
-        let Some(plan) = account.plan.clone() else { return Started::NoCall };
+        let Some(plan) = account.plan.clone() else {
+            return Started::NoCall;
+        };
         let lease = if account.unlimited {
             None
         } else {
@@ -229,7 +285,10 @@ impl<T> Shard<T> {
         self.index.slab[call.op].set_state(OpState::InFlight);
         // A frame of this turn is durable only once everything to the log's end is. Nothing of
         // this turn: the call depends on its event, its record's last state and its lease.
-        let needs = if lease.is_some() || call.kind == CallKind::Create || call.state_at >= journal.durable() {
+        let needs = if lease.is_some()
+            || call.kind == CallKind::Create
+            || call.state_at >= journal.durable()
+        {
             journal.end()
         } else if lsn(self.index.slab[call.op].position()) >= journal.durable() {
             journal.end()
@@ -247,7 +306,14 @@ impl<T> Shard<T> {
             probe,
             started: now.mono,
         });
-        self.effects.push(needs, Output::Call { call: id, plan, request });
+        self.effects.push(
+            needs,
+            Output::Call {
+                call: id,
+                plan,
+                request,
+            },
+        );
         Started::Call
     }
 
@@ -283,16 +349,24 @@ struct Ready {
 }
 
 fn mapped(mapping: &Mapping, data: &str, write: Write) -> Result<String, Unsendable> {
-    let failed = |detail| Unsendable { reason: Reason::Mapping, detail };
+    let failed = |detail| Unsendable {
+        reason: Reason::Mapping,
+        detail,
+    };
     let data = object(data.as_bytes()).ok_or_else(|| failed("the data is no object".to_owned()))?;
     let mut out = Vec::new();
-    mapping.apply(data, write, &keep_reference, &mut out).map_err(|failure| failed(failure.to_string()))?;
+    mapping
+        .apply(data, write, &keep_reference, &mut out)
+        .map_err(|failure| failed(failure.to_string()))?;
     String::from_utf8(out).map_err(|_| failed("the mapping wrote no UTF-8".to_owned()))
 }
 
 /// Fields that go as they are.
 fn unmapped(data: &str, record_id: &str) -> Result<String, Unsendable> {
-    let failed = |detail: &str| Unsendable { reason: Reason::Mapping, detail: detail.to_owned() };
+    let failed = |detail: &str| Unsendable {
+        reason: Reason::Mapping,
+        detail: detail.to_owned(),
+    };
     let data = object(data.as_bytes()).ok_or_else(|| failed("the data is no object"))?;
     let mut out = Vec::new();
     write_unmapped(data, record_id, &mut out);
@@ -301,8 +375,12 @@ fn unmapped(data: &str, record_id: &str) -> Result<String, Unsendable> {
 
 /// The members of an object, names unescaped.
 fn members(data: &str) -> Vec<(Cow<'_, str>, &str)> {
-    let Some(data) = object(data.as_bytes()) else { return Vec::new() };
-    data.members().map(|member| (member.key.name(), member.value.text())).collect()
+    let Some(data) = object(data.as_bytes()) else {
+        return Vec::new();
+    };
+    data.members()
+        .map(|member| (member.key.name(), member.value.text()))
+        .collect()
 }
 
 /// The object these bytes are; they were validated when the event was taken.
@@ -312,12 +390,18 @@ fn object(bytes: &[u8]) -> Option<RawObject<'_>> {
 
 /// One patch that does what `beneath` and then `above` would do.
 pub(super) fn composed(beneath: RawObject<'_>, above: Option<RawObject<'_>>) -> String {
-    let Some(above) = above else { return beneath.text().to_owned() };
+    let Some(above) = above else {
+        return beneath.text().to_owned();
+    };
     let mut out = Vec::new();
     compose_patches(beneath, above, &mut out);
     String::from_utf8(out).expect("patches of UTF-8 texts are composed of their slices")
 }
 
 fn idempotency_key(id: OperationId, key: KeyUse) -> String {
-    if key.number <= 1 { id.to_string() } else { format!("{id}.{}", key.number) }
+    if key.number <= 1 {
+        id.to_string()
+    } else {
+        format!("{id}.{}", key.number)
+    }
 }

@@ -18,7 +18,11 @@ pub(super) struct Effects<E> {
 
 impl<E> Effects<E> {
     pub(super) fn new(durable: Lsn) -> Self {
-        Self { waiting: VecDeque::new(), durable, ready: VecDeque::new() }
+        Self {
+            waiting: VecDeque::new(),
+            durable,
+            ready: VecDeque::new(),
+        }
     }
 
     /// Holds `effect` until all that begins before `needs` is durable.
@@ -27,7 +31,10 @@ impl<E> Effects<E> {
             self.ready.push_back(effect);
             return;
         }
-        let needs = self.waiting.back().map_or(needs, |(last, _)| needs.max(*last));
+        let needs = self
+            .waiting
+            .back()
+            .map_or(needs, |(last, _)| needs.max(*last));
         self.waiting.push_back((needs, effect));
     }
 
@@ -40,7 +47,11 @@ impl<E> Effects<E> {
     pub(super) fn on_durable(&mut self, durable: Lsn) {
         assert!(durable >= self.durable, "durability is never taken back");
         self.durable = durable;
-        while self.waiting.front().is_some_and(|(needs, _)| *needs <= durable) {
+        while self
+            .waiting
+            .front()
+            .is_some_and(|(needs, _)| *needs <= durable)
+        {
             let (_, effect) = self.waiting.pop_front().expect("a front was just seen");
             self.ready.push_back(effect);
         }

@@ -49,7 +49,12 @@ impl LeaseBook {
 
     /// A return was logged or replayed. Newest first: returns follow their lease closely.
     pub fn apply_return(&mut self, back: LeaseReturn) {
-        if let Some(lease) = self.logged.iter_mut().rev().find(|lease| lease.id == back.id) {
+        if let Some(lease) = self
+            .logged
+            .iter_mut()
+            .rev()
+            .find(|lease| lease.id == back.id)
+        {
             lease.permits = lease.permits.saturating_sub(back.permits);
         }
     }
@@ -57,7 +62,11 @@ impl LeaseBook {
     /// Forgets what no window can see any more.
     pub fn prune(&mut self, now: WallMs) {
         let horizon_ms = LEASE_HORIZON.as_millis() as i64;
-        while self.logged.front().is_some_and(|lease| lease.usable_until_wall.0.saturating_add(horizon_ms) < now.0) {
+        while self
+            .logged
+            .front()
+            .is_some_and(|lease| lease.usable_until_wall.0.saturating_add(horizon_ms) < now.0)
+        {
             self.logged.pop_front();
         }
     }
@@ -110,7 +119,11 @@ struct UsableLease {
 impl Permits {
     pub(super) fn grant(&mut self, id: u64, permits: u32, until: Mono) {
         self.left += u64::from(permits);
-        self.usable.push_back(UsableLease { id, left: permits, until });
+        self.usable.push_back(UsableLease {
+            id,
+            left: permits,
+            until,
+        });
     }
 
     /// Permits in hand, usable or not.
@@ -120,7 +133,10 @@ impl Permits {
 
     /// Takes one permit that is usable at `now`.
     pub(super) fn spend(&mut self, now: Mono) -> Option<u64> {
-        let lease = self.usable.iter_mut().find(|lease| lease.left > 0 && now <= lease.until)?;
+        let lease = self
+            .usable
+            .iter_mut()
+            .find(|lease| lease.left > 0 && now <= lease.until)?;
         lease.left -= 1;
         self.left -= 1;
         let id = lease.id;
@@ -134,7 +150,10 @@ impl Permits {
         self.usable.retain(|lease| {
             let keep = !all && now <= lease.until;
             if !keep {
-                back.push(LeaseReturn { id: lease.id, permits: lease.left });
+                back.push(LeaseReturn {
+                    id: lease.id,
+                    permits: lease.left,
+                });
             }
             keep
         });
@@ -170,7 +189,10 @@ mod tests {
         book.apply_lease(&lease(2, 5, 1000));
         book.apply_return(LeaseReturn { id: 1, permits: 4 });
         book.apply_return(LeaseReturn { id: 2, permits: 5 });
-        let left: Vec<_> = book.logged().map(|lease| (lease.id, lease.permits)).collect();
+        let left: Vec<_> = book
+            .logged()
+            .map(|lease| (lease.id, lease.permits))
+            .collect();
         assert_eq!(left, [(1, 6)]);
     }
 
@@ -180,8 +202,17 @@ mod tests {
         for id in 0..10_000 {
             book.apply_lease(&lease(id, 1, id as i64 * 100));
         }
-        assert_eq!(book.logged().map(|lease| u64::from(lease.permits)).sum::<u64>(), 10_000);
-        assert!(book.logged().count() < 200, "{} entries", book.logged().count());
+        assert_eq!(
+            book.logged()
+                .map(|lease| u64::from(lease.permits))
+                .sum::<u64>(),
+            10_000
+        );
+        assert!(
+            book.logged().count() < 200,
+            "{} entries",
+            book.logged().count()
+        );
         let mut seen = 0;
         for lease in book.logged() {
             seen += i64::from(lease.permits);
@@ -196,7 +227,10 @@ mod tests {
         permits.grant(2, 1, Mono(200));
         assert_eq!(permits.spend(Mono(100)), Some(1));
         assert_eq!(permits.spend(Mono(101)), Some(2), "the first lease is over");
-        assert_eq!(permits.give_back(Mono(101), false), [LeaseReturn { id: 1, permits: 1 }]);
+        assert_eq!(
+            permits.give_back(Mono(101), false),
+            [LeaseReturn { id: 1, permits: 1 }]
+        );
         assert_eq!(permits.left(), 0);
         assert_eq!(permits.spend(Mono(0)), None);
     }

@@ -23,8 +23,8 @@ mod trade;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use account::AccountPlan;
 pub use accept::{EventBatch, Origin};
+pub use account::AccountPlan;
 pub use checkpoint::{Carry, CarryError, CheckpointPart, GeneralUnion, PartKind};
 pub use control::{Command, CommandReply, DeadFilter};
 pub use leases::{LeaseBook, LoggedLease};
@@ -194,7 +194,11 @@ impl<T> Shard<T> {
     pub fn handle(&mut self, now: Now, journal: &mut impl Journal, input: Input<T>) {
         match input {
             Input::Events { batch, ticket } => self.accept(now, journal, &batch, ticket),
-            Input::Reply { call, result, ended_at } => self.settle(now, journal, call, &result, ended_at),
+            Input::Reply {
+                call,
+                result,
+                ended_at,
+            } => self.settle(now, journal, call, &result, ended_at),
             Input::Coordinator(word) => self.on_coordinator(now, journal, word),
             Input::Log { poisoned: false } => self.effects.on_durable(journal.durable()),
             Input::Log { poisoned: true } => self.fence(),
@@ -224,8 +228,15 @@ impl<T> Shard<T> {
     /// When [`Shard::upkeep`] has something to do even if nothing comes in.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Mono> {
-        let leases = self.accounts.iter().filter_map(Account::next_deadline).min();
-        [self.index.next_timer(), leases].into_iter().flatten().min()
+        let leases = self
+            .accounts
+            .iter()
+            .filter_map(Account::next_deadline)
+            .min();
+        [self.index.next_timer(), leases]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Takes out what was observed since the last time.
@@ -267,7 +278,10 @@ impl<T> Shard<T> {
         let waiting: Vec<Output<T>> = self.effects.abandon().collect();
         for effect in waiting {
             if let Output::Accepted(ticket) = effect {
-                self.effects.push_unconditional(Output::Refused { ticket, code: Code::ShardDown });
+                self.effects.push_unconditional(Output::Refused {
+                    ticket,
+                    code: Code::ShardDown,
+                });
             }
         }
     }

@@ -90,7 +90,12 @@ pub struct OpenCounts {
 
 impl<T> Shard<T> {
     /// A record's standing at each target: its oldest open operation, else its last.
-    pub fn record(&mut self, journal: &mut impl Journal, object: &str, record_id: &str) -> Vec<Standing> {
+    pub fn record(
+        &mut self,
+        journal: &mut impl Journal,
+        object: &str,
+        record_id: &str,
+    ) -> Vec<Standing> {
         let record = self.settings.hash_key.record(object, record_id);
         let mut standings: Vec<Standing> = self
             .fronts_of(record)
@@ -100,9 +105,17 @@ impl<T> Shard<T> {
             .collect();
         if let Some(states) = self.states_of(journal, record, object, record_id) {
             for target in &states.targets {
-                let open = standings.iter().any(|standing| standing.account == target.account);
+                let open = standings
+                    .iter()
+                    .any(|standing| standing.account == target.account);
                 if let Some(progress) = target.last.as_ref().filter(|_| !open) {
-                    standings.push(standing(record, &states, &target.account, &target.link, progress));
+                    standings.push(standing(
+                        record,
+                        &states,
+                        &target.account,
+                        &target.link,
+                        progress,
+                    ));
                 }
             }
         }
@@ -116,16 +129,27 @@ impl<T> Shard<T> {
         for at in 0..self.accounts.len() {
             let target = crate::operation_slab::Target(at as u16);
             let found = self.index.find(id.record, id.seq, target);
-            if let Some(standing) = found.and_then(|op| self.open_standing(journal, op)).filter(|s| s.id == id) {
+            if let Some(standing) = found
+                .and_then(|op| self.open_standing(journal, op))
+                .filter(|s| s.id == id)
+            {
                 standings.push(standing);
             }
         }
         self.walk_history(journal, id.record, |frame, at| {
             let record = &frame.records[0];
             let target = &record.targets[at];
-            let seen = standings.iter().any(|standing| standing.account == target.account);
+            let seen = standings
+                .iter()
+                .any(|standing| standing.account == target.account);
             if let Some(progress) = target.progress_of(id.seq).filter(|_| !seen) {
-                standings.push(standing(id.record, record, &target.account, &target.link, progress));
+                standings.push(standing(
+                    id.record,
+                    record,
+                    &target.account,
+                    &target.link,
+                    progress,
+                ));
             }
             standings.len() < self.accounts.len()
         });
@@ -139,7 +163,10 @@ impl<T> Shard<T> {
     /// Objects under which a record id is known here.
     pub fn objects(&mut self, journal: &mut impl Journal, record_id: &str) -> Vec<String> {
         let names: Vec<String> = self.index.objects().map(str::to_owned).collect();
-        names.into_iter().filter(|object| !self.record(journal, object, record_id).is_empty()).collect()
+        names
+            .into_iter()
+            .filter(|object| !self.record(journal, object, record_id).is_empty())
+            .collect()
     }
 
     /// Dead letters of a filter, oldest first, at most `limit` after skipping `skip`.
@@ -151,7 +178,12 @@ impl<T> Shard<T> {
         limit: usize,
     ) -> Vec<DeadLetter> {
         let matching = self.matching_dead(journal, filter);
-        matching.into_iter().skip(skip).take(limit).filter_map(|op| self.dead_letter(journal, op)).collect()
+        matching
+            .into_iter()
+            .skip(skip)
+            .take(limit)
+            .filter_map(|op| self.dead_letter(journal, op))
+            .collect()
     }
 
     /// Open operations and dead letters, in no stated order, at most `limit`.
@@ -162,24 +194,29 @@ impl<T> Shard<T> {
         limit: usize,
     ) -> Vec<Standing> {
         let ops: Vec<OpIndex> = self.index.slab.iter().map(|(op, _)| op).collect();
-        let standings = ops.into_iter().filter_map(|op| self.open_standing(journal, op));
+        let standings = ops
+            .into_iter()
+            .filter_map(|op| self.open_standing(journal, op));
         standings.filter(keep).take(limit).collect()
     }
 
     /// Counts per account, in the order of accounts.
     pub fn open_counts(&self) -> impl Iterator<Item = (&str, OpenCounts)> {
-        self.accounts.iter().zip(&self.index.accounts).map(|(account, queue)| {
-            let counts = OpenCounts {
-                open: queue.open,
-                ready: queue.ready.len() as u64,
-                in_flight: u64::from(account.in_use),
-                paused: queue.paused.len() as u64,
-                timed: queue.timed,
-                held: account.paused,
-                dead: queue.dead,
-            };
-            (&*account.name, counts)
-        })
+        self.accounts
+            .iter()
+            .zip(&self.index.accounts)
+            .map(|(account, queue)| {
+                let counts = OpenCounts {
+                    open: queue.open,
+                    ready: queue.ready.len() as u64,
+                    in_flight: u64::from(account.in_use),
+                    paused: queue.paused.len() as u64,
+                    timed: queue.timed,
+                    held: account.paused,
+                    dead: queue.dead,
+                };
+                (&*account.name, counts)
+            })
     }
 
     /// The idempotency key an operation used last, from its history.
@@ -193,7 +230,10 @@ impl<T> Shard<T> {
         let mut key = crate::record::KeyUse::default();
         self.walk_history(journal, record, |frame, at| {
             let target = &frame.records[0].targets[at];
-            match target.progress_of(seq).filter(|_| target.account == account) {
+            match target
+                .progress_of(seq)
+                .filter(|_| target.account == account)
+            {
                 Some(progress) => {
                     key = progress.key;
                     false
@@ -207,7 +247,9 @@ impl<T> Shard<T> {
     /// The front operation of each lane of a record.
     pub(super) fn fronts_of(&self, record: RecordHash) -> Vec<OpIndex> {
         let first = self.index.lanes_of(record);
-        lane::lanes(&self.index.slab, first).map(|lane| lane.front(&self.index.slab)).collect()
+        lane::lanes(&self.index.slab, first)
+            .map(|lane| lane.front(&self.index.slab))
+            .collect()
     }
 
     pub(super) fn objects_of(
@@ -219,7 +261,11 @@ impl<T> Shard<T> {
         let key = self.settings.hash_key;
         match object {
             Some(object) => vec![key.record(object, record_id)],
-            None => self.objects(journal, record_id).iter().map(|object| key.record(object, record_id)).collect(),
+            None => self
+                .objects(journal, record_id)
+                .iter()
+                .map(|object| key.record(object, record_id))
+                .collect(),
         }
     }
 
@@ -235,7 +281,10 @@ impl<T> Shard<T> {
         for lane in lane::lanes(&self.index.slab, self.index.lanes_of(record)) {
             let target = usize::from(lane.target(&self.index.slab).0);
             if &*self.accounts[target].name == account {
-                positions.extend(lane.iter(&self.index.slab).map(|op| lsn(self.index.slab[op].position())));
+                positions.extend(
+                    lane.iter(&self.index.slab)
+                        .map(|op| lsn(self.index.slab[op].position())),
+                );
             }
         }
         self.walk_history(journal, record, |frame, at| {
@@ -252,11 +301,19 @@ impl<T> Shard<T> {
         positions
     }
 
-    pub(super) fn dead_letter(&mut self, journal: &mut impl Journal, op: OpIndex) -> Option<DeadLetter> {
+    pub(super) fn dead_letter(
+        &mut self,
+        journal: &mut impl Journal,
+        op: OpIndex,
+    ) -> Option<DeadLetter> {
         let mut bytes = Vec::new();
-        journal.read(lsn(self.index.slab[op].position()), &mut bytes).ok()?;
+        journal
+            .read(lsn(self.index.slab[op].position()), &mut bytes)
+            .ok()?;
         let event = codec::decode(&bytes).ok()?;
-        let account = self.accounts[usize::from(self.index.slab[op].target().0)].name.clone();
+        let account = self.accounts[usize::from(self.index.slab[op].target().0)]
+            .name
+            .clone();
         let record = RecordHash(event.record_hash);
         let seq = OperationSeq(event.operation_seq);
         let mut letter = DeadLetter {
@@ -267,11 +324,18 @@ impl<T> Shard<T> {
             code: None,
             attempts: Vec::new(),
             dead_at_ms: event.accepted_at_ms,
-            data: event.event.data.map(|data| data.text().as_bytes().to_vec()).unwrap_or_default(),
+            data: event
+                .event
+                .data
+                .map(|data| data.text().as_bytes().to_vec())
+                .unwrap_or_default(),
         };
         self.walk_history(journal, record, |frame, at| {
             let target = &frame.records[0].targets[at];
-            match target.progress_of(seq).filter(|_| *target.account == *account) {
+            match target
+                .progress_of(seq)
+                .filter(|_| *target.account == *account)
+            {
                 Some(progress) => {
                     letter.code = progress.reason;
                     letter.attempts.clone_from(&progress.attempts);
@@ -299,7 +363,9 @@ impl<T> Shard<T> {
             if journal.read(at, &mut bytes).is_err() {
                 return;
             }
-            let Ok(frame) = StateFrame::decode(&bytes) else { return };
+            let Ok(frame) = StateFrame::decode(&bytes) else {
+                return;
+            };
             if RecordHash(frame.record).tag() != record.tag() {
                 return;
             }
@@ -339,31 +405,47 @@ impl<T> Shard<T> {
             account: account.to_string(),
             state,
             reason,
-            attempts: progress.map(|progress| progress.attempts.clone()).unwrap_or_default(),
+            attempts: progress
+                .map(|progress| progress.attempts.clone())
+                .unwrap_or_default(),
             burnt: progress.map_or(0, |progress| progress.burnt),
-            remote_id: known.and_then(|known| known.link.remote_id()).map(str::to_owned),
+            remote_id: known
+                .and_then(|known| known.link.remote_id())
+                .map(str::to_owned),
             accepted_at_ms: event.accepted_at_ms,
             updated_at_ms: progress.map_or(event.accepted_at_ms, |progress| progress.updated_at_ms),
             result: Vec::new(),
         })
     }
 
-    fn live_state(&self, account: usize, node: OpState, progress: Option<&Progress>) -> (State, Option<Reason>) {
+    fn live_state(
+        &self,
+        account: usize,
+        node: OpState,
+        progress: Option<&Progress>,
+    ) -> (State, Option<Reason>) {
         let account = &self.accounts[account];
         match node {
             OpState::Waiting => (State::Waiting, Some(Reason::Order)),
             OpState::InFlight => (State::InFlight, None),
-            OpState::Backoff => {
-                (progress.map_or(State::Retrying, |progress| progress.state), Some(Reason::Backoff))
-            }
+            OpState::Backoff => (
+                progress.map_or(State::Retrying, |progress| progress.state),
+                Some(Reason::Backoff),
+            ),
             OpState::Scheduled => (State::Waiting, Some(Reason::Scheduled)),
             OpState::Paused => (State::Waiting, Some(Reason::Paused)),
             OpState::Dead => (State::Failed, progress.and_then(|progress| progress.reason)),
             OpState::Ready if account.paused => (State::Waiting, Some(Reason::Paused)),
             OpState::Ready if account.plan.is_none() => (State::Waiting, Some(Reason::NoAccount)),
             OpState::Ready => match account.gate {
-                Gate::Held { reason: HoldReason::Unauthorized, .. } => (State::Waiting, Some(Reason::Auth)),
-                Gate::Held { reason: HoldReason::Throttled, .. } => (State::Waiting, Some(Reason::Quota)),
+                Gate::Held {
+                    reason: HoldReason::Unauthorized,
+                    ..
+                } => (State::Waiting, Some(Reason::Auth)),
+                Gate::Held {
+                    reason: HoldReason::Throttled,
+                    ..
+                } => (State::Waiting, Some(Reason::Quota)),
                 Gate::Held { .. } | Gate::Probe if account.id.is_some() => {
                     (State::Waiting, Some(Reason::Breaker))
                 }
@@ -381,9 +463,14 @@ impl<T> Shard<T> {
         record_id: &str,
     ) -> Option<crate::record::RecordState> {
         let mut bytes = Vec::new();
-        journal.read(self.index.state_position(record)?, &mut bytes).ok()?;
+        journal
+            .read(self.index.state_position(record)?, &mut bytes)
+            .ok()?;
         let frame = StateFrame::decode(&bytes).ok()?;
-        frame.records.into_iter().find(|state| state.object == object && state.record_id == record_id)
+        frame
+            .records
+            .into_iter()
+            .find(|state| state.object == object && state.record_id == record_id)
     }
 
     /// Adds what only the event knows, while the log keeps it.
@@ -420,10 +507,15 @@ fn standing(
     progress: &Progress,
 ) -> Standing {
     Standing {
-        id: OperationId { record, seq: progress.seq },
+        id: OperationId {
+            record,
+            seq: progress.seq,
+        },
         object: state.object.clone(),
         record_id: state.record_id.clone(),
-        operation: Operation::ALL.get(usize::from(progress.operation)).map_or("UNKNOWN", |operation| operation.as_str()),
+        operation: Operation::ALL
+            .get(usize::from(progress.operation))
+            .map_or("UNKNOWN", |operation| operation.as_str()),
         account: account.to_owned(),
         state: progress.state,
         reason: progress.reason,

@@ -45,7 +45,11 @@ pub struct Recovered {
 impl<T> Recovery<T> {
     /// Begins with nothing known.
     #[must_use]
-    pub fn new(settings: ShardSettings, owned: impl IntoIterator<Item = VShard>, base: Mono) -> Self {
+    pub fn new(
+        settings: ShardSettings,
+        owned: impl IntoIterator<Item = VShard>,
+        base: Mono,
+    ) -> Self {
         let mut index = Index::new(owned, base);
         let accounts = settings
             .accounts
@@ -70,7 +74,12 @@ impl<T> Recovery<T> {
             fenced: false,
             draining: false,
         };
-        Self { shard, seen: vec![Lsn::ZERO; VSHARD_COUNT], seen_general: Lsn::ZERO, replayed: 0 }
+        Self {
+            shard,
+            seen: vec![Lsn::ZERO; VSHARD_COUNT],
+            seen_general: Lsn::ZERO,
+            replayed: 0,
+        }
     }
 
     /// Takes one part of a checkpoint.
@@ -92,9 +101,15 @@ impl<T> Recovery<T> {
         let shard = &mut self.shard;
         match kind {
             Kind::Event => {
-                let event = codec::decode(payload).map_err(|_| Damaged { what: "event", offset: 0 })?;
+                let event = codec::decode(payload).map_err(|_| Damaged {
+                    what: "event",
+                    offset: 0,
+                })?;
                 if let Some(from) = event.producer.filter(|_| general) {
-                    shard.index.producers.settle(from.producer_hash, from.seq, from.acked_base);
+                    shard
+                        .index
+                        .producers
+                        .settle(from.producer_hash, from.seq, from.acked_base);
                 }
                 if self.seen[RecordHash(event.record_hash).vshard().index()] <= at {
                     shard.index.note_object(&event.event.object);
@@ -102,7 +117,10 @@ impl<T> Recovery<T> {
                 }
             }
             Kind::EventMoved | Kind::EventRedriven => {
-                let event = codec::decode(payload).map_err(|_| Damaged { what: "event", offset: 0 })?;
+                let event = codec::decode(payload).map_err(|_| Damaged {
+                    what: "event",
+                    offset: 0,
+                })?;
                 let record = RecordHash(event.record_hash);
                 if self.seen[record.vshard().index()] <= at {
                     for account in event.targets.iter().map(|target| target.name) {
@@ -135,12 +153,18 @@ impl<T> Recovery<T> {
                 }
             }
             Kind::Lease if general => shard.index.leases.apply_lease(&Lease::decode(payload)?),
-            Kind::LeaseReturn if general => shard.index.leases.apply_return(LeaseReturn::decode(payload)?),
+            Kind::LeaseReturn if general => shard
+                .index
+                .leases
+                .apply_return(LeaseReturn::decode(payload)?),
             Kind::Hold if general => shard.index.apply_hold(&HoldChange::decode(payload)?),
             Kind::Consumed if general => {
                 let consumed = Consumed::decode(payload)?;
                 for &seq in &consumed.seqs {
-                    shard.index.producers.settle(consumed.producer, seq, consumed.acked_base);
+                    shard
+                        .index
+                        .producers
+                        .settle(consumed.producer, seq, consumed.acked_base);
                 }
             }
             Kind::Lease | Kind::LeaseReturn | Kind::Hold | Kind::Consumed => {}
@@ -159,7 +183,13 @@ impl<T> Recovery<T> {
         shard.connect();
         let recovered = Recovered {
             leases: shard.index.leases.logged().cloned().collect(),
-            producers: shard.index.producers.sorted().into_iter().map(|(id, seen)| (id, seen.clone())).collect(),
+            producers: shard
+                .index
+                .producers
+                .sorted()
+                .into_iter()
+                .map(|(id, seen)| (id, seen.clone()))
+                .collect(),
             replayed: self.replayed,
         };
         (self.shard, recovered)

@@ -38,7 +38,12 @@ impl<T> Shard<T> {
         if self.relocation.is_some() {
             return false;
         }
-        self.relocation = Some(Relocation { cut, vshard: 0, next: None, incomplete: false });
+        self.relocation = Some(Relocation {
+            cut,
+            vshard: 0,
+            next: None,
+            incomplete: false,
+        });
         true
     }
 
@@ -55,7 +60,9 @@ impl<T> Shard<T> {
     }
 
     pub(super) fn relocate_some(&mut self, now: Now, journal: &mut impl Journal) {
-        let Some(mut sweep) = self.relocation.take() else { return };
+        let Some(mut sweep) = self.relocation.take() else {
+            return;
+        };
         let mut bytes = 0;
         let mut records = 0;
         while bytes < BYTES_PER_TURN && records < RECORDS_PER_TURN {
@@ -68,7 +75,8 @@ impl<T> Shard<T> {
             if journal.room(Class::Outcome) < 4 * 1024 * 1024 {
                 break;
             }
-            let vshard = VShard::new(sweep.vshard).expect("the sweep ends at the last virtual shard");
+            let vshard =
+                VShard::new(sweep.vshard).expect("the sweep ends at the last virtual shard");
             match self.next_record(vshard, sweep.next) {
                 Some(record) => {
                     bytes += self.relocate_record(now, journal, &mut sweep, record);
@@ -91,7 +99,9 @@ impl<T> Shard<T> {
 
     fn next_record(&self, vshard: VShard, from: Option<RecordTag>) -> Option<Record> {
         let table = self.index.table_of(vshard)?;
-        table.iter_from(from.unwrap_or(RecordTag::from_hash(0))).next()
+        table
+            .iter_from(from.unwrap_or(RecordTag::from_hash(0)))
+            .next()
     }
 
     fn relocate_record(
@@ -135,19 +145,35 @@ impl<T> Shard<T> {
         copied
     }
 
-    fn relocate_dead(&mut self, journal: &mut impl Journal, sweep: &mut Relocation, vshard: VShard) -> usize {
+    fn relocate_dead(
+        &mut self,
+        journal: &mut impl Journal,
+        sweep: &mut Relocation,
+        vshard: VShard,
+    ) -> usize {
         let cut = sweep.cut;
         if self.index.table_of(vshard).is_none() {
             return 0;
         }
         let slab = &self.index.slab;
-        let old: Vec<OpIndex> =
-            self.index.dead_of(vshard).iter(slab).filter(|&op| lsn(slab[op].position()) < cut).collect();
-        old.into_iter().map(|op| sweep.count(self.relocate_event(journal, op, cut))).sum()
+        let old: Vec<OpIndex> = self
+            .index
+            .dead_of(vshard)
+            .iter(slab)
+            .filter(|&op| lsn(slab[op].position()) < cut)
+            .collect();
+        old.into_iter()
+            .map(|op| sweep.count(self.relocate_event(journal, op, cut)))
+            .sum()
     }
 
     /// Copies an event once for all of its targets that still point below the cut.
-    fn relocate_event(&mut self, journal: &mut impl Journal, op: OpIndex, cut: Lsn) -> Option<usize> {
+    fn relocate_event(
+        &mut self,
+        journal: &mut impl Journal,
+        op: OpIndex,
+        cut: Lsn,
+    ) -> Option<usize> {
         let at = lsn(self.index.slab[op].position());
         if at >= cut {
             return Some(0);
@@ -161,7 +187,8 @@ impl<T> Shard<T> {
             let seq = crate::id::OperationSeq(event.operation_seq);
             for account in event.targets.iter().map(|target| target.name) {
                 let target = self.index.account(account);
-                self.index.apply_event_moved(to, RecordHash(event.record_hash), seq, target);
+                self.index
+                    .apply_event_moved(to, RecordHash(event.record_hash), seq, target);
             }
             debug_assert_eq!(self.index.slab[op].position(), position(to));
             copied = Some(payload.len());

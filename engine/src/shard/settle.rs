@@ -13,8 +13,8 @@ use crate::event::codec::{self, AcceptedEvent};
 use crate::id::RecordHash;
 use crate::index::lsn;
 use crate::journal::{Class, Journal, Kind};
-use crate::provider::{CallKind, Reply, RetryAfter, SendFailure, Verdict};
 use crate::json::RawObject;
+use crate::provider::{CallKind, Reply, RetryAfter, SendFailure, Verdict};
 use crate::quota::{Ended, FromShard, Gate, Trouble};
 use crate::record::{Attempt, DETAIL_MAX, Progress, RecordState, StateFrame};
 use crate::state::State;
@@ -29,9 +29,13 @@ impl<T> Shard<T> {
         result: &Result<Reply, SendFailure>,
         ended_at: Mono,
     ) {
-        let Some(call) = self.calls.remove(call) else { return };
+        let Some(call) = self.calls.remove(call) else {
+            return;
+        };
         let account = &self.accounts[usize::from(call.target.0)];
-        let Some(plan) = account.plan.clone() else { return };
+        let Some(plan) = account.plan.clone() else {
+            return;
+        };
         let mut event_bytes = std::mem::take(&mut self.scratch.event);
         let read = journal.read(lsn(self.index.slab[call.op].position()), &mut event_bytes);
         match codec::decode(&event_bytes).ok().filter(|_| read.is_ok()) {
@@ -41,7 +45,10 @@ impl<T> Shard<T> {
         self.scratch.event = event_bytes;
     }
 
-    #[expect(clippy::too_many_arguments, reason = "one outcome, taken apart by its only caller")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "one outcome, taken apart by its only caller"
+    )]
     fn settle_event(
         &mut self,
         now: Now,
@@ -55,7 +62,9 @@ impl<T> Shard<T> {
         let name = &plan.name;
         let record_id = event.event.record_id.as_deref().unwrap_or_default();
         let verdict = match result {
-            Ok(reply) => plan.definition.classify(call.kind, record_id, reply, timestamp(now)),
+            Ok(reply) => plan
+                .definition
+                .classify(call.kind, record_id, reply, timestamp(now)),
             Err(failure) => failure.verdict(),
         };
         self.observe(Observation::Call {
@@ -64,12 +73,19 @@ impl<T> Shard<T> {
             took: ended_at.saturating_since(call.started),
         });
         self.report(call, &verdict, result, now, ended_at);
-        let Some((mut states, _)) = self.read_state(journal, call.record, &event.event.object, record_id) else {
+        let Some((mut states, _)) =
+            self.read_state(journal, call.record, &event.event.object, record_id)
+        else {
             self.index.make_paused(call.op);
             return;
         };
         let target = states[0].target_mut(name);
-        if let Some(remote_id) = event.event.remote_id.as_deref().filter(|_| target.link.remote_id().is_none()) {
+        if let Some(remote_id) = event
+            .event
+            .remote_id
+            .as_deref()
+            .filter(|_| target.link.remote_id().is_none())
+        {
             target.link = crate::record::Link::Linked(remote_id.to_owned());
         }
         let position = self.index.slab[call.op].position();
@@ -77,7 +93,9 @@ impl<T> Shard<T> {
             .progress_of(call.seq)
             .filter(|progress| !progress.state.is_final())
             .cloned()
-            .unwrap_or_else(|| Progress::new(call.seq, event.event.operation as u8, lsn(position).get()));
+            .unwrap_or_else(|| {
+                Progress::new(call.seq, event.event.operation as u8, lsn(position).get())
+            });
         progress.key = call.key;
         if call.kind == CallKind::Lookup && progress.resume == crate::record::Resume::Normal {
             self.note_interrupted(call, &mut progress, now, event.event.operation);
@@ -94,7 +112,10 @@ impl<T> Shard<T> {
         };
         conclude(&outcome, &mut target.link, &mut progress, &mut self.dice);
         if event.event.operation == Operation::Read && progress.state == State::Synced {
-            progress.result = result.as_ref().map(|reply| reply.body.to_vec()).unwrap_or_default();
+            progress.result = result
+                .as_ref()
+                .map(|reply| reply.body.to_vec())
+                .unwrap_or_default();
         }
         let (status, detail) = words(&verdict, result);
         progress.push_attempt(Attempt {
@@ -103,12 +124,27 @@ impl<T> Shard<T> {
             class: class_of(&verdict),
             detail: clipped(detail),
         });
-        self.log_progress(now, journal, call.record, states, name, progress, event, String::new());
+        self.log_progress(
+            now,
+            journal,
+            call.record,
+            states,
+            name,
+            progress,
+            event,
+            String::new(),
+        );
     }
 
     /// A create that was under way when the engine stopped is looked up; the log has only its
     /// intent, so the progress is told here.
-    fn note_interrupted(&self, call: &OpenCall, progress: &mut Progress, now: Now, operation: Operation) {
+    fn note_interrupted(
+        &self,
+        call: &OpenCall,
+        progress: &mut Progress,
+        now: Now,
+        operation: Operation,
+    ) {
         let intent = self.index.slab[call.op].has(crate::operation_slab::OpFlags::INTENT_LOGGED);
         if intent && operation == Operation::Create {
             progress.resume = crate::record::Resume::LookUp;
@@ -117,7 +153,10 @@ impl<T> Shard<T> {
     }
 
     /// Writes a record's new state and applies it.
-    #[expect(clippy::too_many_arguments, reason = "the parts of one frame, gathered by both callers")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the parts of one frame, gathered by both callers"
+    )]
     pub(super) fn log_progress(
         &mut self,
         now: Now,
@@ -147,7 +186,10 @@ impl<T> Shard<T> {
         }
         let ended = progress.state.is_final().then_some(progress.state);
         target.last = Some(progress);
-        let moved = states[0].targets.iter().position(|target| target.account == account);
+        let moved = states[0]
+            .targets
+            .iter()
+            .position(|target| target.account == account);
         let frame = StateFrame {
             record: record.0,
             previous: self.index.state_position(record).map_or(0, |at| at.get()),
@@ -163,7 +205,13 @@ impl<T> Shard<T> {
             Err(_) => return self.fence(),
         }
         if let Some(state) = ended {
-            let taken = Duration::from_millis(now.wall.0.saturating_sub(event.accepted_at_ms).max(0).unsigned_abs());
+            let taken = Duration::from_millis(
+                now.wall
+                    .0
+                    .saturating_sub(event.accepted_at_ms)
+                    .max(0)
+                    .unsigned_abs(),
+            );
             self.observe(Observation::Ended {
                 account: account.into(),
                 operation: event.event.operation,
@@ -187,7 +235,10 @@ impl<T> Shard<T> {
         };
         journal.read(at, &mut self.scratch.state).ok()?;
         let mut states = StateFrame::decode(&self.scratch.state).ok()?.records;
-        match states.iter().position(|state| state.object == object && state.record_id == record_id) {
+        match states
+            .iter()
+            .position(|state| state.object == object && state.record_id == record_id)
+        {
             Some(own) => states.swap(0, own),
             None => states.insert(0, RecordState::new(object, record_id)),
         }
@@ -209,26 +260,48 @@ impl<T> Shard<T> {
         let mut words = Vec::new();
         if let Some(lease) = call.lease {
             let answered = result.is_ok() || matches!(result, Err(SendFailure::BeforeSent { .. }));
-            let ended = if answered { Ended::Answered } else { Ended::Unanswered };
-            words.push(FromShard::Completed { account: id, lease, count: 1, completed_at: ended_at, ended });
+            let ended = if answered {
+                Ended::Answered
+            } else {
+                Ended::Unanswered
+            };
+            words.push(FromShard::Completed {
+                account: id,
+                lease,
+                count: 1,
+                completed_at: ended_at,
+                ended,
+            });
         }
         match trouble(verdict, now) {
             Some(trouble) => {
                 let after_success = std::mem::take(&mut account.succeeded);
-                words.push(FromShard::Trouble { account: id, trouble, probe: call.probe, after_success });
+                words.push(FromShard::Trouble {
+                    account: id,
+                    trouble,
+                    probe: call.probe,
+                    after_success,
+                });
             }
             None if call.probe || account.owes_health => {
                 account.succeeded = true;
                 account.owes_health = false;
-                words.push(FromShard::Healthy { account: id, probe: call.probe });
+                words.push(FromShard::Healthy {
+                    account: id,
+                    probe: call.probe,
+                });
             }
             None => account.succeeded = true,
         }
         if call.probe {
-            account.gate = Gate::Held { until: now.mono, reason: crate::quota::HoldReason::Failing };
+            account.gate = Gate::Held {
+                until: now.mono,
+                reason: crate::quota::HoldReason::Failing,
+            };
         }
         for word in words {
-            self.effects.push_unconditional(super::Output::Coordinator(word));
+            self.effects
+                .push_unconditional(super::Output::Coordinator(word));
         }
     }
 }
@@ -258,7 +331,9 @@ fn trouble(verdict: &Verdict, now: Now) -> Option<Trouble> {
 
 /// Fields that failed, over those that had failed before.
 fn undelivered(before: &[u8], event: &AcceptedEvent<'_>) -> Vec<u8> {
-    let Some(fields) = event.event.data else { return before.to_vec() };
+    let Some(fields) = event.event.data else {
+        return before.to_vec();
+    };
     let before = std::str::from_utf8(before).ok().and_then(RawObject::new);
     match before {
         Some(before) => composed(before, Some(fields)).into_bytes(),
@@ -273,12 +348,24 @@ fn timestamp(now: Now) -> jiff::Timestamp {
 fn words(verdict: &Verdict, result: &Result<Reply, SendFailure>) -> (u16, String) {
     let status = result.as_ref().map_or(0, |reply| reply.status);
     let detail = verdict.detail().map(str::to_owned);
-    (status, detail.unwrap_or_else(|| result.as_ref().err().map(ToString::to_string).unwrap_or_default()))
+    (
+        status,
+        detail.unwrap_or_else(|| {
+            result
+                .as_ref()
+                .err()
+                .map(ToString::to_string)
+                .unwrap_or_default()
+        }),
+    )
 }
 
 fn clipped(mut detail: String) -> String {
     if detail.len() > DETAIL_MAX {
-        let end = (0..=DETAIL_MAX).rev().find(|&at| detail.is_char_boundary(at)).unwrap_or(0);
+        let end = (0..=DETAIL_MAX)
+            .rev()
+            .find(|&at| detail.is_char_boundary(at))
+            .unwrap_or(0);
         detail.truncate(end);
     }
     detail

@@ -12,12 +12,18 @@ const SLOTS_WANTED_MAX: u32 = 4096;
 impl<T> Shard<T> {
     /// What a shard says first.
     pub fn connect(&mut self) {
-        self.effects.push_unconditional(Output::Coordinator(FromShard::Connected));
+        self.effects
+            .push_unconditional(Output::Coordinator(FromShard::Connected));
     }
 
     pub(super) fn on_coordinator(&mut self, now: Now, journal: &mut impl Journal, word: ToShard) {
         match word {
-            ToShard::Account { account, name, unlimited, .. } => {
+            ToShard::Account {
+                account,
+                name,
+                unlimited,
+                ..
+            } => {
                 let target = self.account(&name);
                 let known = &mut self.accounts[usize::from(target.0)];
                 known.id = Some(account);
@@ -31,7 +37,12 @@ impl<T> Shard<T> {
                     known.keep = Some(0);
                 }
             }
-            ToShard::Grant { account, lease, permits, usable_until } => {
+            ToShard::Grant {
+                account,
+                lease,
+                permits,
+                usable_until,
+            } => {
                 self.take_lease(now, journal, account, lease, permits, usable_until);
             }
             ToShard::GrantSlots { account, slots } => {
@@ -77,7 +88,9 @@ impl<T> Shard<T> {
         permits: u32,
         usable_until: Mono,
     ) {
-        let Some(at) = self.by_id(account) else { return };
+        let Some(at) = self.by_id(account) else {
+            return;
+        };
         let name = self.accounts[at].name.clone();
         let ahead_ms = usable_until.saturating_since(now.mono).as_millis() as i64;
         let lease = Lease {
@@ -98,17 +111,27 @@ impl<T> Shard<T> {
             }
             // What cannot be logged is not spent.
             Err(_) => {
-                let word = FromShard::Unspent { account, lease: id, count: permits };
+                let word = FromShard::Unspent {
+                    account,
+                    lease: id,
+                    count: permits,
+                };
                 self.effects.push_unconditional(Output::Coordinator(word));
             }
         }
     }
 
     fn return_permits(&mut self, now: Now, journal: &mut impl Journal, at: usize, all: bool) {
-        let Some(account) = self.accounts[at].id else { return };
+        let Some(account) = self.accounts[at].id else {
+            return;
+        };
         for back in self.accounts[at].permits.give_back(now.mono, all) {
             self.log_return(journal, back);
-            let word = FromShard::Unspent { account, lease: LeaseId(back.id), count: back.permits };
+            let word = FromShard::Unspent {
+                account,
+                lease: LeaseId(back.id),
+                count: back.permits,
+            };
             self.effects.push_unconditional(Output::Coordinator(word));
         }
     }
@@ -117,7 +140,10 @@ impl<T> Shard<T> {
     fn log_return(&mut self, journal: &mut impl Journal, back: LeaseReturn) {
         self.scratch.entry.clear();
         back.encode(&mut self.scratch.entry);
-        if journal.append(Class::Outcome, Kind::LeaseReturn, &[&self.scratch.entry]).is_ok() {
+        if journal
+            .append(Class::Outcome, Kind::LeaseReturn, &[&self.scratch.entry])
+            .is_ok()
+        {
             self.index.leases.apply_return(back);
         }
     }
@@ -128,7 +154,10 @@ impl<T> Shard<T> {
         if let Some(account) = known.id.filter(|_| surplus > 0) {
             known.slots -= surplus;
             self.effects
-                .push_unconditional(Output::Coordinator(FromShard::ReturnSlots { account, slots: surplus }));
+                .push_unconditional(Output::Coordinator(FromShard::ReturnSlots {
+                    account,
+                    slots: surplus,
+                }));
         }
     }
 
@@ -136,10 +165,18 @@ impl<T> Shard<T> {
         let ready = u32::try_from(self.index.accounts[at].ready.len()).unwrap_or(u32::MAX);
         let known = &mut self.accounts[at];
         let Some(account) = known.id else { return };
-        let sendable = if known.paused || known.plan.is_none() { 0 } else { ready };
+        let sendable = if known.paused || known.plan.is_none() {
+            0
+        } else {
+            ready
+        };
         let wanted_slots = sendable.saturating_add(known.in_use).min(SLOTS_WANTED_MAX);
         // Rounded up so that a queue that breathes does not talk every turn.
-        let slots = if wanted_slots == 0 { 0 } else { wanted_slots.next_power_of_two() };
+        let slots = if wanted_slots == 0 {
+            0
+        } else {
+            wanted_slots.next_power_of_two()
+        };
         let permits = if known.unlimited {
             0
         } else {
@@ -148,8 +185,13 @@ impl<T> Shard<T> {
         };
         if known.told != (slots, permits) {
             known.told = (slots, permits);
-            let word =
-                FromShard::Want { account, permits, records: permits, slots, seen: known.newest_lease };
+            let word = FromShard::Want {
+                account,
+                permits,
+                records: permits,
+                slots,
+                seen: known.newest_lease,
+            };
             self.effects.push_unconditional(Output::Coordinator(word));
         }
     }
@@ -161,12 +203,18 @@ impl<T> Shard<T> {
             && !known.probe_sent
             && (known.paused || self.index.accounts[at].ready.is_empty());
         if let Some(account) = known.id.filter(|_| unused) {
-            known.gate = Gate::Held { until: Mono(0), reason: crate::quota::HoldReason::Failing };
-            self.effects.push_unconditional(Output::Coordinator(FromShard::ProbeUnused { account }));
+            known.gate = Gate::Held {
+                until: Mono(0),
+                reason: crate::quota::HoldReason::Failing,
+            };
+            self.effects
+                .push_unconditional(Output::Coordinator(FromShard::ProbeUnused { account }));
         }
     }
 
     fn by_id(&self, account: AccountId) -> Option<usize> {
-        self.accounts.iter().position(|known| known.id == Some(account))
+        self.accounts
+            .iter()
+            .position(|known| known.id == Some(account))
     }
 }

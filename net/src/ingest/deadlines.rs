@@ -134,3 +134,110 @@ impl Deadlines {
         (quiet && over(self.last_read, limits.idle)).then_some(Expired::Idle)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{
+        BatchId, Busy, Code, Greeting, Intake, Producer, Refusal, SessionId, SessionLimits,
+        Settled, Welcome,
+    };
+    use super::*;
+
+    /// Takes everything and settles nothing; full on demand.
+    struct Ring {
+        full: bool,
+    }
+
+    impl Intake for Ring {
+        fn hello(&mut self, _: SessionId, _: Option<&str>, _: Option<&str>) -> Greeting {
+            Greeting::Welcome(Welcome::default())
+        }
+
+        fn stage(&mut self, _: SessionId, _: &Producer, _: u64, _: &[u8]) -> Result<(), Refusal> {
+            Ok(())
+        }
+
+        fn dispatch(&mut self, _: SessionId, _: u64, _: &[(u64, Code)]) -> Result<BatchId, Busy> {
+            if self.full { Err(Busy) } else { Ok(BatchId(1)) }
+        }
+
+        fn poll_settled(&mut self) -> Option<Settled> {
+            None
+        }
+
+        fn poll_fenced(&mut self) -> Option<SessionId> {
+            None
+        }
+
+        fn closed(&mut self, _: SessionId) {}
+    }
+
+    /// A connection whose client sends something each second and reads every answer.
+    fn check_each_second(
+        ring_full: bool,
+        sent: impl Fn(u64) -> &'static str,
+    ) -> Option<(u64, Expired)> {
+        let mut ring = Ring { full: ring_full };
+        let limits = TimeLimits::default();
+        let start = Instant::now();
+        let mut session = Session::new(SessionId(1), SessionLimits::default());
+        let mut deadlines = Deadlines::new(start);
+        let mut answers = Vec::new();
+        for second in 0..2_000 {
+            let now = start + Duration::from_secs(second);
+            let bytes = sent(second);
+            if !bytes.is_empty() && session.wants_read() {
+                deadlines.on_read(now);
+                session.handle_bytes(&mut ring, bytes.as_bytes());
+            }
+            while session.take_output(&mut answers) {
+                session.handle_written();
+            }
+            if let Some(expired) = deadlines.check(now, &session, &limits) {
+                return Some((second, expired));
+            }
+        }
+        None
+    }
+
+    #[test]
+    fn silence_ends_at_the_hello_and_a_trickle_at_the_message() {
+        assert_eq!(check_each_second(false, |_| ""), Some((10, Expired::Hello)));
+        let trickle = |second| if second == 0 { "\n{}\n" } else { " " };
+        assert_eq!(
+            check_each_second(false, trickle),
+            Some((31, Expired::Message))
+        );
+    }
+
+    #[test]
+    fn a_stream_that_is_always_in_the_middle_of_some_line_goes_on() {
+        assert_eq!(check_each_second(false, |_| "1}\n{\"a\":"), None);
+    }
+
+    #[test]
+    fn blank_lines_keep_a_quiet_connection() {
+        let hello = "{\"hello\":{\"producer\":\"p\"}}\n";
+        let silent = |second| if second == 0 { hello } else { "" };
+        assert_eq!(check_each_second(false, silent), Some((600, Expired::Idle)));
+        let blank = |second| match second {
+            0 => hello,
+            _ if second % 500 == 0 => "\n",
+            _ => "",
+        };
+        assert_eq!(check_each_second(false, blank), None);
+    }
+
+    #[test]
+    fn blank_lines_are_no_hello() {
+        assert_eq!(
+            check_each_second(false, |_| "\n"),
+            Some((10, Expired::Hello))
+        );
+    }
+
+    #[test]
+    fn the_clients_time_stands_still_while_the_server_does_not_read() {
+        assert_eq!(check_each_second(true, |_| "{}\n{"), None);
+    }
+}

@@ -12,10 +12,11 @@ use engine::refusal::{Code, Refusal};
 pub trait Intake {
     /// A client names its producer (`Some`), or sends its first event without having done so.
     ///
-    /// A welcome fences the producer's older session, on whichever thread it lives; that thread
-    /// learns it from [`Intake::poll_fenced`]. [`Greeting::Later`] holds this session back until
-    /// the numbers are known, for instance while batches of the fenced session are on their way
-    /// to the disk: the session asks again after each wake-up.
+    /// A hello that is not refused fences the producer's older session, on whichever thread it
+    /// lives; that thread learns it from [`Intake::poll_fenced`]. [`Greeting::Later`] holds this
+    /// session back until the numbers are known, for instance while batches of the fenced session
+    /// are on their way to the disk: the session asks again, with the same arguments, after each
+    /// wake-up and within milliseconds. It must not be the answer to an anonymous session.
     fn hello(&mut self, session: SessionId, producer: Option<&str>, key: Option<&str>) -> Greeting;
 
     /// Looks at one event and stages it for its shard, or refuses it.

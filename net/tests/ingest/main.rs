@@ -6,6 +6,7 @@ mod client;
 mod drivers;
 mod engine;
 mod golden;
+mod python_client;
 mod session_frames;
 mod session_lines;
 mod talk;

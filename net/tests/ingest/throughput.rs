@@ -1,20 +1,26 @@
-//! What the session layer carries on one core, without sockets and without an engine. Ignored by
-//! default: `cargo test --release -p syncline-net --test ingest throughput -- --ignored --nocapture`.
+//! What the session layer carries on one core, without an engine; then with a driver and a client
+//! over loopback. Ignored by default: `cargo test --release -p syncline-net --test ingest throughput -- --ignored --nocapture`.
 
+use std::collections::VecDeque;
+use std::net::TcpListener;
 use std::time::Instant;
 
+use syncline_net::client::{Client, Encoding, Options};
+use syncline_net::gate::{WakeGate, wake_gate};
 use syncline_net::ingest::frame::{EventsBuilder, Kind, write_frame};
 use syncline_net::ingest::{
-    BatchId, Busy, Code, Greeting, Intake, Producer, Refusal, Session, SessionId, SessionLimits,
-    Settled, Welcome,
+    BatchId, Busy, Code, Driver, Greeting, Intake, Limits, Producer, Refusal, Server, Session,
+    SessionId, SessionLimits, Settled, StopSignal, Welcome,
 };
 
-/// Takes everything at no cost.
+/// Takes everything at no cost, and settles it at once where there is a gate.
 #[derive(Default)]
 struct Sink {
     events: u64,
     bytes: u64,
     batches: u64,
+    settled: VecDeque<Settled>,
+    gate: Option<WakeGate>,
 }
 
 impl Intake for Sink {
@@ -28,13 +34,18 @@ impl Intake for Sink {
         Ok(())
     }
 
-    fn dispatch(&mut self, _: SessionId, _: u64, _: &[(u64, Code)]) -> Result<BatchId, Busy> {
+    fn dispatch(&mut self, session: SessionId, _: u64, _: &[(u64, Code)]) -> Result<BatchId, Busy> {
         self.batches += 1;
-        Ok(BatchId(self.batches))
+        let batch = BatchId(self.batches);
+        if let Some(gate) = &self.gate {
+            self.settled.push_back(settled(session, batch));
+            gate.wake();
+        }
+        Ok(batch)
     }
 
     fn poll_settled(&mut self) -> Option<Settled> {
-        None
+        self.settled.pop_front()
     }
 
     fn poll_fenced(&mut self) -> Option<SessionId> {
@@ -42,6 +53,15 @@ impl Intake for Sink {
     }
 
     fn closed(&mut self, _: SessionId) {}
+}
+
+fn settled(session: SessionId, batch: BatchId) -> Settled {
+    Settled {
+        session,
+        batch,
+        refusals: Vec::new(),
+        retry: None,
+    }
 }
 
 const READ_BYTES: usize = 256 << 10;
@@ -60,22 +80,17 @@ fn run(name: &str, hello: &[u8], mut next: impl FnMut(u64) -> Vec<u8>) {
     session.handle_bytes(&mut sink, hello);
     let mut out = Vec::new();
     let mut spent = std::time::Duration::ZERO;
-    let mut settled = 0;
+    let mut done = 0;
     while sink.events < EVENTS {
         let stream = next(sink.events + 1);
         let begun = Instant::now();
         for read in stream.chunks(READ_BYTES) {
             assert!(session.wants_read());
             session.handle_bytes(&mut sink, read);
-            for batch in settled + 1..=sink.batches {
-                session.handle_settled(Settled {
-                    session: SessionId(1),
-                    batch: BatchId(batch),
-                    refusals: Vec::new(),
-                    retry: None,
-                });
+            for batch in done + 1..=sink.batches {
+                session.handle_settled(settled(SessionId(1), BatchId(batch)));
             }
-            settled = sink.batches;
+            done = sink.batches;
             if session.take_output(&mut out) {
                 session.handle_written();
             }
@@ -134,4 +149,53 @@ fn frames() {
         builder.finish(seq, &mut stream);
         stream
     });
+}
+
+#[test]
+#[ignore = "a measurement"]
+fn over_loopback() {
+    for driver in Driver::ALL {
+        for encoding in [Encoding::Frames, Encoding::Lines] {
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            let addr = listener.local_addr().unwrap().to_string();
+            let (gate, wake) = wake_gate().unwrap();
+            let stop = StopSignal::new(gate.clone());
+            let signal = stop.clone();
+            let thread = std::thread::spawn(move || {
+                let server = Server {
+                    listener,
+                    intake: Sink {
+                        gate: Some(gate),
+                        ..Sink::default()
+                    },
+                    wake,
+                    stop: signal,
+                    limits: Limits::default(),
+                    first_session: SessionId(1),
+                };
+                driver.run(server).unwrap();
+            });
+            let mut client = Client::connect(Options {
+                encoding,
+                ..Options::new(addr, "load")
+            })
+            .unwrap();
+            let event = event();
+            let begun = Instant::now();
+            for _ in 0..EVENTS {
+                client.send(event.as_bytes()).unwrap();
+                while client.next_notice().is_some() {}
+            }
+            client.flush().unwrap();
+            let rate = EVENTS as f64 / begun.elapsed().as_secs_f64();
+            println!(
+                "{} {encoding:?}: {:.2} M events/s",
+                driver.as_str(),
+                rate / 1e6
+            );
+            drop(client);
+            stop.stop();
+            thread.join().unwrap();
+        }
+    }
 }

@@ -54,10 +54,12 @@ impl<F: File> SparePreparation<F> {
         }
     }
 
-    /// One spare is kept ready, or as many as hold the reserve when they are small.
+    /// One spare is kept ready, or, when they are small, as many as let intake go on when the
+    /// segment in use is full: the reserve and a block.
     pub(crate) fn is_wanted(&self, limits: &LogLimits, shelf: &SpareShelf) -> bool {
         let shelf = shelf.lock();
-        shelf.spares.is_empty() || shelf.room() < limits.outcome_reserve_bytes
+        shelf.spares.is_empty()
+            || shelf.room() < limits.intake_room_bytes(limits.block_bytes_max() as u64)
     }
 
     /// Writes at most `bytes_max` zeros of the next spare.
