@@ -16,7 +16,7 @@ use zerocopy::little_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use crate::{InstanceId, LogId, Lsn};
-pub use reader::{CheckpointVisit, Loaded, load_newest, verify};
+pub use reader::{CheckpointVisit, Loaded, load_newest, set_aside, verify};
 pub use writer::{CheckpointWriter, Finished};
 
 /// The newest checkpoint format this build writes and reads.

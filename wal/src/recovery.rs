@@ -152,7 +152,10 @@ fn open_watermark<S: Storage>(
     storage.sync_dir().map_err(io("sync the folder of"))?;
     let read = TwoSlots::open(storage, WATERMARK, options.log.get()).map_err(io("read"))?;
     if let Some(found) = read.newer {
-        return Err(OpenError::NewerFormat { path: storage.path(WATERMARK_FILE), found });
+        return Err(OpenError::NewerFormat {
+            path: storage.path(WATERMARK_FILE),
+            found,
+        });
     }
     match read.newest.as_deref().and_then(Watermark::parse) {
         Some(newest) if read.whole => Ok((WatermarkFile::new(read.slots, newest), read.damaged)),

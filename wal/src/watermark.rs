@@ -74,8 +74,14 @@ impl Watermark {
 
     /// Notes `number` as released.
     pub(crate) fn release(&mut self, number: SegmentNumber) {
-        assert!(self.can_release(number), "the bitmap has a place for the segment");
-        assert!(number < self.last_segment, "the newest segment is never released");
+        assert!(
+            self.can_release(number),
+            "the bitmap has a place for the segment"
+        );
+        assert!(
+            number < self.last_segment,
+            "the newest segment is never released"
+        );
         if number >= self.first_live {
             self.released.insert(number);
         }
