@@ -146,6 +146,18 @@ fn commit_rate(
     );
     handle.stop();
     drop(log);
+    let start = Instant::now();
+    let (_, _, report) = Log::open(
+        storage.clone(),
+        options(Durability::Fsync),
+        Lsn::ZERO,
+        |_, _, _| Ok(()),
+    )?;
+    let rate = report.bytes_verified as f64 / start.elapsed().as_secs_f64() / 1e6;
+    println!(
+        "    opened again: {} MB at {rate:.0} MB/s",
+        report.bytes_verified / 1_000_000
+    );
     for name in storage.list()? {
         storage.remove(&name)?;
     }

@@ -15,8 +15,9 @@ use thiserror::Error;
 use zerocopy::little_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
+use crate::segment::SEQ_MAX;
 use crate::{InstanceId, LogId, Lsn};
-pub use reader::{CheckpointVisit, Loaded, load_newest, verify};
+pub use reader::{CheckpointVisit, Loaded, load_newest, set_aside, verify};
 pub use writer::{CheckpointWriter, Finished};
 
 /// The newest checkpoint format this build writes and reads.
@@ -204,7 +205,7 @@ fn file_name(number: u64) -> String {
 /// The checkpoint's number, for the name of a finished one.
 fn parse_file_name(name: &str) -> Option<u64> {
     let number = name.strip_suffix(CHECKPOINT_SUFFIX)?.parse().ok()?;
-    (file_name(number) == name).then_some(number)
+    (file_name(number) == name && number <= SEQ_MAX).then_some(number)
 }
 
 fn section_crc(number: u64, offset: u64, kind: u16, parts: &[&[u8]]) -> u32 {

@@ -110,7 +110,7 @@ impl<S: Storage> DataDir<S> {
                 _ => failed(&storage, "lock", LOCK_FILE)(source),
             })?;
         let (slots, mut superblock, opened) = read_or_create(&storage, new)?;
-        superblock.run_epoch += 1;
+        superblock.run_epoch = superblock.run_epoch.saturating_add(1);
         superblock.clean = false;
         let mut dir = DataDir {
             storage,

@@ -6,6 +6,7 @@ use zerocopy::little_endian::{U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use crate::page::{PAGE_BYTES, Pages};
+use crate::segment::SEQ_MAX;
 use crate::storage::{Access, File, Storage};
 
 /// The whole file.
@@ -167,7 +168,7 @@ fn parse(page: &[u8], format: SlotFormat, owner: u32) -> Result<(u64, &[u8]), Sl
     if envelope.version.get() != format.version {
         return Err(SlotFault::Version(envelope.version.get()));
     }
-    if envelope.owner.get() != owner {
+    if envelope.owner.get() != owner || envelope.seq.get() > SEQ_MAX {
         return Err(SlotFault::Damaged);
     }
     Ok((envelope.seq.get(), &page[BODY_AT..CRC_AT]))

@@ -6,6 +6,7 @@ use std::io;
 use zerocopy::little_endian::U64;
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout, Unaligned};
 
+use crate::segment::SEQ_MAX;
 use crate::storage::{File, Storage};
 use crate::two_slots::{SLOT_BODY_BYTES, SlotFormat, TwoSlots};
 use crate::{LogId, Lsn, SegmentNumber};
@@ -108,7 +109,7 @@ impl Watermark {
     pub(crate) fn parse(bytes: &[u8]) -> Option<Watermark> {
         let (body, _) = Body::read_from_prefix(bytes).ok()?;
         let first_live = body.first_live.get();
-        if first_live == 0 || first_live > u64::MAX / 2 {
+        if first_live == 0 || first_live > SEQ_MAX {
             return None;
         }
         let released = (0..RELEASED_AHEAD_MAX)
@@ -150,6 +151,8 @@ impl<F: File> WatermarkFile<F> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn watermark() -> Watermark {
@@ -172,6 +175,18 @@ mod tests {
         expected.resize(40 + 2048, 0);
         assert_eq!(bytes.as_ref(), expected);
         assert_eq!(Watermark::parse(bytes.as_ref()), Some(watermark()));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn any_body_is_read_without_a_panic_and_written_the_same(bytes in prop::collection::vec(any::<u8>(), 0..2200)) {
+            if let Some(watermark) = Watermark::parse(&bytes) {
+                let again = watermark.encode();
+                prop_assert_eq!(Watermark::parse(again.as_ref()), Some(watermark));
+            }
+        }
     }
 
     #[test]

@@ -5,8 +5,8 @@ mod support;
 
 use support::*;
 use syncline_wal::checkpoint::{
-    CheckpointError, CheckpointHead, CheckpointVisit, CheckpointWriter, Finished, Loaded,
-    SECTION_BYTES_MAX, load_newest, verify,
+    CheckpointError, CheckpointVisit, CheckpointWriter, Finished, Loaded, SECTION_BYTES_MAX,
+    load_newest, set_aside, verify,
 };
 use syncline_wal::sim::{SimFaults, SimLoss, SimStorage};
 use syncline_wal::{CommitMethod, Disk, Lsn, Storage, VisitError};
@@ -190,6 +190,24 @@ fn a_refused_section_falls_back_and_without_another_it_is_an_error() {
     let loaded = load(&storage).unwrap();
     assert_eq!(loaded.damaged.len(), 1);
     assert_eq!(loaded.checkpoint.unwrap().0.covers, Lsn::new(16));
+}
+
+#[test]
+fn a_damaged_checkpoint_set_aside_does_not_push_out_the_one_that_was_used() {
+    let storage = storage();
+    write(&storage, 8, &[(1, b"good")]).unwrap();
+    write(&storage, 16, &[(1, b"damaged")]).unwrap();
+    storage.flip("0000000002.ckpt", 80, 1);
+    let loaded = load(&storage).unwrap();
+    set_aside(&storage, &loaded.damaged).unwrap();
+    assert_eq!(
+        storage.list().unwrap(),
+        ["0000000001.ckpt", "0000000002.ckpt.damaged"]
+    );
+    let finished = write(&storage, 24, &[(1, b"next")]).unwrap();
+    assert_eq!(finished.keep_from, Lsn::new(8));
+    storage.flip("0000000002.ckpt", 80, 1);
+    assert_eq!(covers(&storage), Some(8));
 }
 
 #[test]

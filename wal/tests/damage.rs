@@ -5,6 +5,7 @@ mod support;
 
 use std::collections::BTreeMap;
 
+use proptest::prelude::*;
 use support::*;
 use syncline_wal::sim::{SimFaults, SimStorage};
 use syncline_wal::{Damage, LogLimits, LogOptions, Lsn, OpenError, Storage};
@@ -281,6 +282,119 @@ fn damage_is_told_with_file_offset_and_positions() {
     assert_eq!(corruption.from, Lsn::new(6 * PAGE as u64));
     assert!(corruption.to > corruption.from);
     assert!(matches!(corruption.damage, Damage::Block(_)));
+}
+
+/// One change to a file of the log.
+#[derive(Clone, Debug)]
+enum Harm {
+    Byte {
+        file: prop::sample::Index,
+        at: prop::sample::Index,
+        to: u8,
+    },
+    Page {
+        file: prop::sample::Index,
+        page: usize,
+        from: prop::sample::Index,
+        from_page: usize,
+    },
+    Zero {
+        file: prop::sample::Index,
+        sector: usize,
+    },
+    Cut {
+        file: prop::sample::Index,
+        at: prop::sample::Index,
+    },
+    /// A field of a block header, the checksum made right again.
+    Forged {
+        file: prop::sample::Index,
+        page: usize,
+        at: usize,
+        to: u8,
+    },
+}
+
+fn harm() -> impl Strategy<Value = Harm> {
+    let file = any::<prop::sample::Index>;
+    prop_oneof![
+        (file(), file(), any::<u8>()).prop_map(|(file, at, to)| Harm::Byte { file, at, to }),
+        (file(), 0usize..4, file(), 0usize..4).prop_map(|(file, page, from, from_page)| {
+            Harm::Page {
+                file,
+                page,
+                from,
+                from_page,
+            }
+        }),
+        (file(), 0usize..32).prop_map(|(file, sector)| Harm::Zero { file, sector }),
+        (file(), file()).prop_map(|(file, at)| Harm::Cut { file, at }),
+        (file(), 1usize..4, 4usize..60, any::<u8>())
+            .prop_map(|(file, page, at, to)| Harm::Forged { file, page, at, to }),
+    ]
+}
+
+fn apply(storage: &SimStorage, harm: &Harm) {
+    let files = files(storage);
+    let names: Vec<_> = files.keys().collect();
+    let put = |file: &prop::sample::Index, change: &dyn Fn(&mut Vec<u8>)| {
+        let name = names[file.index(names.len())];
+        let mut bytes = files[name].clone();
+        change(&mut bytes);
+        storage.overwrite(name, bytes);
+    };
+    let range = |page: usize, bytes: usize| page * PAGE..((page + 1) * PAGE).min(bytes);
+    match harm {
+        Harm::Byte { file, at, to } => put(file, &|bytes| {
+            if !bytes.is_empty() {
+                let at = at.index(bytes.len());
+                bytes[at] = *to;
+            }
+        }),
+        Harm::Page {
+            file,
+            page,
+            from,
+            from_page,
+        } => put(file, &|bytes| {
+            let source = &files[names[from.index(names.len())]];
+            let (to, from) = (range(*page, bytes.len()), range(*from_page, source.len()));
+            if to.start < to.end && from.start < from.end && to.len() == from.len() {
+                bytes[to].copy_from_slice(&source[from]);
+            }
+        }),
+        Harm::Zero { file, sector } => put(file, &|bytes| {
+            if let Some(sector) = bytes.get_mut(sector * 512..(sector + 1) * 512) {
+                sector.fill(0);
+            }
+        }),
+        Harm::Cut { file, at } => put(file, &|bytes| bytes.truncate(at.index(bytes.len() + 1))),
+        Harm::Forged { file, page, at, to } => put(file, &|bytes| {
+            if let Some(header) = bytes.get_mut(page * PAGE..page * PAGE + 64) {
+                header[*at] = *to;
+                let crc = crc32c::crc32c(&header[..60]).to_le_bytes();
+                header[60..].copy_from_slice(&crc);
+            }
+        }),
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_harm_leads_to_no_panic_and_no_other_content(
+        harms in prop::collection::vec(harm(), 1..6),
+        seal: bool,
+    ) {
+        let (storage, written) = if seal { sealed() } else { unsealed() };
+        for harm in &harms {
+            apply(&storage, harm);
+        }
+        if let Ok(driver) = Driver::open_with(storage, tiny(), Lsn::ZERO) {
+            prop_assert!(written.starts_with(&driver.entries), "{} frames", driver.entries.len());
+        }
+    }
 }
 
 #[test]

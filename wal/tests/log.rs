@@ -27,6 +27,17 @@ impl Place for Simulated {
     }
 }
 
+struct Buffered(tempfile::TempDir);
+
+impl Place for Buffered {
+    type Storage = Disk;
+    fn storage(&self) -> Disk {
+        Disk::new(self.0.path(), CommitMethod::Pwritev2)
+            .buffered()
+            .sub("log-0001-0000")
+    }
+}
+
 struct Real(tempfile::TempDir, CommitMethod);
 
 impl Place for Real {
@@ -49,6 +60,11 @@ macro_rules! on_every_storage {
                 if syncline_wal::Disk::probe(dir.path()).method() == super::CommitMethod::Uring {
                     super::$name(&super::Real(dir, super::CommitMethod::Uring));
                 }
+            })*
+        }
+        mod buffered {
+            $(#[test] fn $name() {
+                super::$name(&super::Buffered(tempfile::tempdir().unwrap()));
             })*
         }
         mod pwritev2 {

@@ -76,6 +76,33 @@ pub fn load_newest<S: Storage, T: CheckpointVisit>(
     Err(CheckpointError::NoneValid { path, fault })
 }
 
+/// Gives the damaged checkpoints that a load passed over another name, for a person to look at.
+/// Until then each takes the place of one that verifies when the next is written.
+///
+/// # Errors
+/// When the disk refuses; what has not got its other name is passed over again.
+pub fn set_aside<S: Storage>(
+    storage: &S,
+    damaged: &[(PathBuf, CheckpointFault)],
+) -> Result<(), CheckpointError> {
+    for (path, _) in damaged {
+        let failed = |source| CheckpointError::Io {
+            operation: "rename",
+            path: path.clone(),
+            source,
+        };
+        let name = path
+            .file_name()
+            .and_then(|name| name.to_str())
+            .unwrap_or_default();
+        storage
+            .rename(name, &format!("{name}.damaged"))
+            .map_err(failed)?;
+        storage.sync_dir().map_err(failed)?;
+    }
+    Ok(())
+}
+
 /// Verifies every checkpoint in the folder, newest first.
 ///
 /// # Errors

@@ -26,6 +26,8 @@ pub enum CommitMethod {
 pub struct Disk {
     root: Arc<PathBuf>,
     method: CommitMethod,
+    /// Ask for `O_DIRECT` at all.
+    direct: bool,
 }
 
 impl Disk {
@@ -35,6 +37,17 @@ impl Disk {
         Disk {
             root: Arc::new(root.to_owned()),
             method,
+            direct: true,
+        }
+    }
+
+    /// The same folder, all reads and writes through the page cache: what happens anyway where
+    /// the file system refuses `O_DIRECT`.
+    #[must_use]
+    pub fn buffered(self) -> Disk {
+        Disk {
+            direct: false,
+            ..self
         }
     }
 
@@ -71,6 +84,9 @@ impl Disk {
         path: &Path,
         options: &mut fs::OpenOptions,
     ) -> io::Result<(fs::File, bool)> {
+        if !self.direct {
+            return Ok((options.open(path)?, false));
+        }
         match options.custom_flags(libc::O_DIRECT).open(path) {
             Ok(inner) => Ok((inner, true)),
             Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
@@ -90,7 +106,7 @@ impl Storage for Disk {
     fn sub(&self, name: &str) -> Disk {
         Disk {
             root: Arc::new(self.root.join(name)),
-            method: self.method,
+            ..*self
         }
     }
 
@@ -107,7 +123,11 @@ impl Storage for Disk {
             .parent()
             .filter(|parent| !parent.as_os_str().is_empty())
         {
-            Disk::new(parent, self.method).create_dir()?;
+            Disk {
+                root: Arc::new(parent.to_owned()),
+                ..*self
+            }
+            .create_dir()?;
         }
         match fs::create_dir(&*self.root) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
@@ -298,5 +318,67 @@ fn sync_parent(dir: &Path) -> io::Result<()> {
         Some(parent) if parent.as_os_str().is_empty() => fs::File::open(".")?.sync_all(),
         Some(parent) => fs::File::open(parent)?.sync_all(),
         None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(disk: &Disk) {
+        let mut file = disk.create("f", true).unwrap();
+        let pages = crate::page::Pages::zeroed(2 * PAGE_BYTES);
+        file.write(0, pages.as_bytes()).unwrap();
+        let mut page = crate::page::Pages::zeroed(PAGE_BYTES);
+        page.as_bytes_mut().fill(7);
+        file.write_durable(PAGE_BYTES as u64, page.as_bytes())
+            .unwrap();
+        file.settle().unwrap();
+        let mut read = crate::page::Pages::zeroed(3 * PAGE_BYTES);
+        assert_eq!(file.read(0, read.as_bytes_mut()).unwrap(), 2 * PAGE_BYTES);
+        assert!(read.as_bytes()[..PAGE_BYTES].iter().all(|byte| *byte == 0));
+        assert!(
+            read.as_bytes()[PAGE_BYTES..2 * PAGE_BYTES]
+                .iter()
+                .all(|byte| *byte == 7)
+        );
+        let exists = disk.create("f", true).err().unwrap();
+        assert_eq!(exists.kind(), io::ErrorKind::AlreadyExists);
+        disk.remove("f").unwrap();
+    }
+
+    #[test]
+    fn files_are_the_same_direct_and_through_the_cache() {
+        for method in [CommitMethod::Uring, CommitMethod::Pwritev2] {
+            if method == CommitMethod::Uring && !sys::ring_permitted() {
+                continue;
+            }
+            let folder = tempfile::tempdir().unwrap();
+            check(&Disk::new(folder.path(), method));
+            check(&Disk::new(folder.path(), method).buffered());
+        }
+    }
+
+    #[test]
+    fn without_the_flag_a_write_and_a_sync_do() {
+        let folder = tempfile::tempdir().unwrap();
+        let disk = Disk::new(folder.path(), CommitMethod::Pwritev2);
+        let mut file = disk.create("f", false).unwrap();
+        file.dsync_refused = true;
+        file.write_durable(10, b"bytes").unwrap();
+        assert_eq!(fs::read(folder.path().join("f")).unwrap()[10..], *b"bytes");
+    }
+
+    #[test]
+    fn a_file_cut_inside_a_page_is_read_to_its_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let disk = Disk::new(folder.path(), CommitMethod::Pwritev2);
+        disk.create("f", false)
+            .unwrap()
+            .write(0, &[1; 5000])
+            .unwrap();
+        let file = disk.open("f", Access::Read).unwrap();
+        let mut pages = crate::page::Pages::zeroed(4 * PAGE_BYTES);
+        assert_eq!(file.read(0, pages.as_bytes_mut()).unwrap(), 5000);
     }
 }
