@@ -211,8 +211,10 @@ fn unknown(outcome: &Outcome<'_>, progress: &mut Progress, dice: &mut Dice) {
 fn gone(outcome: &Outcome<'_>, link: &mut Link, progress: &mut Progress) {
     match outcome.kind {
         CallKind::Delete => done(outcome, None, link, progress),
-        CallKind::Upsert if link.remote_id().is_some() => {
+        CallKind::Upsert if link.remote_id().is_some() && progress.resume != Resume::Upsert => {
+            // Once: a target that calls the upsert itself gone would be asked for ever.
             *link = Link::Unlinked;
+            progress.resume = Resume::Upsert;
             go_on(progress, 0);
         }
         CallKind::Read => end(progress, State::Failed, Reason::NotFound),

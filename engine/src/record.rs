@@ -78,6 +78,14 @@ impl TargetState {
         }
     }
 
+    /// The producer says under which id the record is there. A record that was deleted since
+    /// stays deleted, and a link that is known stays.
+    pub fn adopt(&mut self, remote_id: &str) {
+        if self.link == Link::Unlinked {
+            self.link = Link::Linked(remote_id.to_owned());
+        }
+    }
+
     /// The progress of operation `seq`, if it is the last one here.
     #[must_use]
     pub fn progress_of(&self, seq: OperationSeq) -> Option<&Progress> {

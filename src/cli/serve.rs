@@ -66,9 +66,11 @@ fn wait(engine: &Engine) -> bool {
         return true;
     };
     runtime.block_on(async {
-        let (Ok(mut terminate), Ok(mut interrupt)) =
-            (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
-        else {
+        let (Ok(mut terminate), Ok(mut interrupt), Ok(mut hang_up)) = (
+            signal(SignalKind::terminate()),
+            signal(SignalKind::interrupt()),
+            signal(SignalKind::hangup()),
+        ) else {
             tracing::error!("signals cannot be received");
             return true;
         };
@@ -76,6 +78,9 @@ fn wait(engine: &Engine) -> bool {
             tokio::select! {
                 _ = terminate.recv() => return false,
                 _ = interrupt.recv() => return false,
+                _ = hang_up.recv() => {
+                    tracing::warn!("SIGHUP: this version reads its config at a start only; nothing changed");
+                }
                 () = tokio::time::sleep(WATCH_PERIOD) => {
                     if engine.is_broken() {
                         tracing::error!("a shard gave up; the process ends so that a restart recovers");
@@ -115,9 +120,11 @@ fn log_to(settings: &Settings) {
     let lines = tracing_subscriber::fmt()
         .with_max_level(level)
         .with_writer(std::io::stderr);
-    // A second subscriber in one process (tests) is refused; the first stays.
-    let _ = match settings.log.format {
+    let set = match settings.log.format {
         LogFormat::Json => lines.json().try_init(),
         LogFormat::Text => lines.try_init(),
     };
+    if let Err(error) = set {
+        eprintln!("syncline: log lines go elsewhere: {error}");
+    }
 }

@@ -354,7 +354,10 @@ impl Worker {
                 Err(error) => {
                     // The checkpoints before it still count; the log is kept until one succeeds.
                     tracing::error!(shard, error = %chain(&error), "a checkpoint could not be written");
-                    self.open[shard] = None;
+                    // A shard that has asked for the end hears of it at once, any other when it asks.
+                    if self.open[shard].take().is_none() {
+                        self.tell(shard, None);
+                    }
                 }
             }
         }

@@ -9,13 +9,16 @@ use tokio::sync::oneshot;
 
 use super::intake::{Completion, CompletionQueue};
 
+/// The numbers of a batch that were not taken, by the reason.
+pub(crate) type Refused = Vec<(Vec<u64>, Code)>;
+
 /// A batch that waits for its shards.
 #[derive(Debug)]
 pub(crate) struct Ticket {
     /// Parts not settled yet.
     open: AtomicU32,
     /// Numbers that a shard could not take, and why.
-    refused: Mutex<Vec<(Vec<u64>, Code)>>,
+    refused: Mutex<Refused>,
     waiter: Mutex<Option<Waiter>>,
 }
 
@@ -30,7 +33,7 @@ pub(crate) enum Waiter {
         queue: CompletionQueue,
     },
     /// A request of the HTTP API: told which of its events were not taken.
-    Request(oneshot::Sender<Vec<(Vec<u64>, Code)>>),
+    Request(oneshot::Sender<Refused>),
 }
 
 /// One shard's part of a batch. Settled exactly once; one that is dropped unsettled counts as
@@ -121,7 +124,7 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 mod tests {
     use super::*;
 
-    fn request(parts: &[&[u64]]) -> (Vec<Part>, oneshot::Receiver<Vec<(Vec<u64>, Code)>>) {
+    fn request(parts: &[&[u64]]) -> (Vec<Part>, oneshot::Receiver<Refused>) {
         let (reply, answer) = oneshot::channel();
         let parts = parts.iter().map(|part| part.to_vec()).collect();
         (Ticket::split(Waiter::Request(reply), parts), answer)

@@ -124,7 +124,10 @@ impl<T> Shard<T> {
         if journal.read(position, &mut bytes).is_err() {
             return Some(false);
         }
-        #[expect(clippy::needless_late_init, reason = "it has to outlive the event that borrows it")]
+        #[expect(
+            clippy::needless_late_init,
+            reason = "it has to outlive the event that borrows it"
+        )]
         let data;
         let Ok(event) = codec::decode(&bytes) else {
             return Some(false);

@@ -139,13 +139,13 @@ impl<T> Shard<T> {
             progress.resume = Resume::LookUp;
             progress.unknown_since_ms = now.wall.0;
         }
-        let link_to = event
+        if let Some(remote_id) = event
             .event
             .remote_id
             .as_deref()
-            .filter(|_| known.is_none_or(|known| known.link.remote_id().is_none()));
-        if let Some(remote_id) = link_to {
-            states[0].target_mut(&name).link = crate::record::Link::Linked(remote_id.to_owned());
+            .filter(|_| progress.resume == Resume::Normal)
+        {
+            states[0].target_mut(&name).adopt(remote_id);
         }
         let changed_at_ms = event.event.changed_at_ms.unwrap_or(event.accepted_at_ms);
         let ended = match step(
@@ -289,7 +289,11 @@ impl<T> Shard<T> {
             || call.kind == CallKind::Create
             || call.state_at >= journal.durable()
             || lsn(self.index.slab[call.op].position()) >= journal.durable();
-        let needs = if fresh { journal.end() } else { journal.durable() };
+        let needs = if fresh {
+            journal.end()
+        } else {
+            journal.durable()
+        };
         let id = self.calls.insert(OpenCall {
             op: call.op,
             target: call.target,

@@ -80,14 +80,6 @@ impl<T> Shard<T> {
             return;
         };
         let target = states[0].target_mut(name);
-        if let Some(remote_id) = event
-            .event
-            .remote_id
-            .as_deref()
-            .filter(|_| target.link.remote_id().is_none())
-        {
-            target.link = crate::record::Link::Linked(remote_id.to_owned());
-        }
         let position = self.index.slab[call.op].position();
         let mut progress = target
             .progress_of(call.seq)
@@ -96,6 +88,14 @@ impl<T> Shard<T> {
             .unwrap_or_else(|| {
                 Progress::new(call.seq, event.event.operation as u8, lsn(position).get())
             });
+        if let Some(remote_id) = event
+            .event
+            .remote_id
+            .as_deref()
+            .filter(|_| progress.resume == crate::record::Resume::Normal)
+        {
+            target.adopt(remote_id);
+        }
         progress.key = call.key;
         if call.kind == CallKind::Lookup && progress.resume == crate::record::Resume::Normal {
             self.note_interrupted(call, &mut progress, now, event.event.operation);

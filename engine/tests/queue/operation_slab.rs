@@ -6,7 +6,7 @@ use syncline_engine::operation_slab::{
     NewOperation, OPERATION_BYTES, OpClass, OpFlags, OpIndex, OpState, OperationSlab, Position,
     Priority, Target,
 };
-use syncline_engine::record_table::RecordTag;
+use syncline_engine::id::RecordHash;
 
 use crate::{cases, operation};
 
@@ -70,13 +70,12 @@ proptest! {
             node.set_state(state);
             prop_assert_eq!(node.state(), state);
         }
-        node.set_dead_record(RecordTag::MAX);
-        prop_assert_eq!(node.dead_record(), RecordTag::MAX);
+        node.set_dead_record(RecordHash(u64::MAX));
+        prop_assert_eq!(node.dead_record(), RecordHash(u64::MAX));
         node.set_position(Position::new(Position::LIMIT - 8).unwrap());
         prop_assert_eq!(node.position().offset(), Position::LIMIT - 8);
         node.set_position(new.position);
 
-        prop_assert_eq!(node.take_dead_record(), RecordTag::MAX);
         prop_assert!(node.has(OpFlags::REDRIVEN) && !node.has(OpFlags::INTENT_LOGGED));
         prop_assert_eq!(u16::from(node.attempts()), attempts.min(255));
         let read = NewOperation {

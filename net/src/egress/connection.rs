@@ -369,7 +369,7 @@ async fn connect_any(
             Ok(connected) => connected,
             Err(_) => Err(io::ErrorKind::TimedOut.into()),
         };
-        match connected.and_then(|stream| stream.set_nodelay(true).map(|()| stream)) {
+        match connected.and_then(|stream| prepare(stream, account.timeout())) {
             Ok(stream) => {
                 if index > 0 {
                     account.resolver().prefer(*address);
@@ -412,3 +412,14 @@ const READ_BUFFER_BYTES_MAX: usize = 64 * 1024;
 const PROBE_AFTER: Duration = Duration::from_millis(1);
 
 const _: () = assert!(READ_BUFFER_BYTES_MAX >= HEAD_BYTES_MAX);
+
+/// What the quota's proof needs of a socket: a request whose call has ended is not counted by
+/// the provider much later. Closing resets the connection, so that unsent bytes are dropped, and
+/// the kernel stops sending them again once the call's time is over.
+fn prepare(stream: TcpStream, timeout: Duration) -> io::Result<TcpStream> {
+    stream.set_nodelay(true)?;
+    rustix::net::sockopt::set_socket_linger(&stream, Some(Duration::ZERO))?;
+    let timeout_ms = u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX);
+    rustix::net::sockopt::set_tcp_user_timeout(&stream, timeout_ms)?;
+    Ok(stream)
+}
