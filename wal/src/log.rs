@@ -1,17 +1,14 @@
 //! A shard's log: appends, what to commit next, what is durable, reads.
 
+mod error;
+mod handoff;
 mod read_cache;
 mod ring;
 mod stage;
 mod table;
 
-use std::io;
-use std::path::PathBuf;
-
-use thiserror::Error;
-
 use crate::block::{BlockHead, BlockKind, block_bytes};
-use crate::frame::{FrameFault, FrameKind, frame_bytes};
+use crate::frame::{FrameKind, frame_bytes};
 use crate::options::LogOptions;
 use crate::page::PAGE_BYTES;
 use crate::salt::segment_salt;
@@ -21,8 +18,9 @@ use crate::space::{Space, Spare, SpareShelf};
 use crate::storage::Storage;
 use crate::watermark::Watermark;
 use crate::{Lsn, SegmentNumber};
+pub use error::{AppendError, LogPoisoned, ReadError, ReleaseError, WriteFailed};
+pub use handoff::{Block, Committed};
 use read_cache::{CacheError, ReadCache};
-pub(crate) use ring::Lent;
 use stage::Stage;
 pub use table::SegmentStat;
 pub(crate) use table::{SegmentEntry, SegmentTable};
@@ -77,136 +75,6 @@ pub enum Class {
     Intake,
     /// Outcomes and compaction; may use the reserve.
     Outcome,
-}
-
-/// Why a frame was not appended. Nothing changed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-pub enum AppendError {
-    /// Too much waits for the disk; room comes with the next commits.
-    #[error("the log's buffer is full")]
-    Full,
-    /// The disk is full; room comes when space does.
-    #[error("the disk is full")]
-    DiskFull,
-    /// The payload is above the bound.
-    #[error("a payload of {payload_bytes} bytes is above the bound")]
-    TooLarge {
-        /// Its length.
-        payload_bytes: usize,
-    },
-    /// A write failed earlier; the log must be opened anew.
-    #[error("the log is poisoned by a failed write")]
-    Poisoned,
-}
-
-/// Why a frame was not read.
-#[derive(Debug, Error)]
-pub enum ReadError {
-    /// The position is in no live segment, or nothing was written there.
-    #[error("no frame at LSN {lsn}")]
-    NoFrame {
-        /// The position.
-        lsn: Lsn,
-    },
-    /// What is there does not verify: damage, or not the position of a frame.
-    #[error("no valid frame at LSN {lsn} ({path} at {offset})")]
-    Damaged {
-        /// The position.
-        lsn: Lsn,
-        /// The segment file.
-        path: PathBuf,
-        /// The place in it.
-        offset: u64,
-        /// What does not verify.
-        #[source]
-        fault: FrameFault,
-    },
-    /// The disk refused.
-    #[error("cannot read {path}")]
-    Io {
-        /// The segment file.
-        path: PathBuf,
-        /// What the disk said.
-        #[source]
-        source: io::Error,
-    },
-}
-
-/// Why a segment was not released. Nothing changed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-pub enum ReleaseError {
-    /// There is no such live segment.
-    #[error("there is no live segment {0}")]
-    Unknown(SegmentNumber),
-    /// The segment still takes blocks.
-    #[error("segment {0} is not sealed")]
-    NotSealed(SegmentNumber),
-    /// Too far ahead of the first live segment: release that one first.
-    #[error("segment {0} is too far ahead of the first live one")]
-    TooFarAhead(SegmentNumber),
-}
-
-/// A write failed; nothing of this log is acknowledged any more.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-#[error("the log is poisoned by a failed write")]
-pub struct LogPoisoned;
-
-/// Frames to commit, in the memory of the log; goes to the writer and comes back.
-#[derive(Debug)]
-pub struct Block {
-    pub(crate) bytes: Lent,
-    pub(crate) segment: SegmentNumber,
-    /// Where it goes in the file.
-    pub(crate) offset: u64,
-    pub(crate) end: Lsn,
-    pub(crate) seal: bool,
-    /// The block is the first of its segment: the header to write before it.
-    pub(crate) header: Option<SegmentHead>,
-    pub(crate) releases: Vec<SegmentNumber>,
-}
-
-impl Block {
-    /// The block's length, padding counted.
-    #[must_use]
-    pub fn bytes(&self) -> usize {
-        self.bytes.len()
-    }
-
-    /// The address behind it.
-    #[must_use]
-    pub fn end(&self) -> Lsn {
-        self.end
-    }
-}
-
-/// A block that is durable.
-#[derive(Debug)]
-pub struct Committed {
-    pub(crate) block: Block,
-    /// What the medium has now.
-    pub(crate) synced: Lsn,
-}
-
-/// A write or sync failed. What of it is on disk is unknown; the log is at its end.
-#[derive(Debug, Error)]
-pub enum WriteFailed {
-    /// The disk refused.
-    #[error("cannot {operation} {path}")]
-    Io {
-        /// What was tried.
-        operation: &'static str,
-        /// The file.
-        path: PathBuf,
-        /// What the disk said.
-        #[source]
-        source: io::Error,
-    },
-    /// An earlier write failed.
-    #[error("the log is poisoned by an earlier failed write")]
-    Poisoned,
-    /// The writer's thread is gone.
-    #[error("the log's writer is gone")]
-    WriterGone,
 }
 
 /// Where recovery left off.

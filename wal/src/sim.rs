@@ -5,6 +5,9 @@
 //! second and leaves the third as it is, like the kernel does. [`SimStorage::crash`] is a power
 //! cut: any part of the unsynced sectors and directory entries survives.
 
+mod dir;
+mod faults;
+mod file;
 mod inode;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,49 +15,13 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::storage::{Access, File, Storage};
+use crate::storage::{Access, Storage};
+use dir::SimDir;
+use faults::Coin;
+pub use faults::{SimCounts, SimFaults, SimLoss};
+pub use file::SimFile;
 use inode::Inode;
 pub use inode::SIM_SECTOR_BYTES;
-
-/// Faults to come. Counters start at 1 and count from [`SimStorage::set_faults`].
-#[derive(Clone, Debug, Default)]
-pub struct SimFaults {
-    /// The power goes during this changing operation: it counts as unsynced, all later
-    /// operations fail until [`SimStorage::crash`].
-    pub crash_at_op: Option<u64>,
-    /// This write fails with the error number; nothing of it reaches the medium, or, when it
-    /// was to be durable, its first sector does.
-    pub fail_write_at: Option<(u64, i32)>,
-    /// This sync (of a file or a folder) fails with the error number.
-    pub fail_sync_at: Option<(u64, i32)>,
-    /// This read fails with the error number.
-    pub fail_read_at: Option<(u64, i32)>,
-    /// This write goes to the offset given instead, and is reported as done.
-    pub misdirect_write_at: Option<(u64, u64)>,
-    /// This write is reported as done and is lost.
-    pub lose_write_at: Option<u64>,
-    /// The disk's size; writes that need more fail with `ENOSPC`. No bound when absent.
-    pub capacity_bytes: Option<u64>,
-}
-
-/// Which of the unsynced survives a power cut.
-#[derive(Clone, Copy, Debug)]
-pub enum SimLoss {
-    /// Nothing.
-    All,
-    /// Everything: as if only the process had died.
-    Nothing,
-    /// Bit i set: the i-th unsynced sector or directory change survives, in the order in which
-    /// they were made; those behind the 64th do not.
-    Keep(u64),
-    /// Each survives with the given chance in 256.
-    Random {
-        /// Where the dice come from.
-        seed: u64,
-        /// The chance in 256.
-        keep: u8,
-    },
-}
 
 /// A folder on a simulated disk; clones share the disk.
 #[derive(Clone)]
@@ -75,33 +42,6 @@ struct SimDisk {
     crashed: bool,
     /// Told apart from handles opened before a crash.
     boot: u64,
-}
-
-#[derive(Clone, Default)]
-struct SimDir {
-    shown: BTreeMap<String, u64>,
-    durable: BTreeMap<String, u64>,
-    pending: Vec<DirChange>,
-}
-
-/// One unsynced change of a folder; a rename is both halves at once.
-#[derive(Clone)]
-struct DirChange {
-    removes: Option<String>,
-    adds: Option<(String, u64)>,
-}
-
-/// How often the simulated disk was asked, since the faults were last set.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct SimCounts {
-    /// Operations that change something, syncs among them.
-    pub ops: u64,
-    /// Writes, durable or not.
-    pub writes: u64,
-    /// Syncs of files and folders.
-    pub syncs: u64,
-    /// Reads.
-    pub reads: u64,
 }
 
 impl SimStorage {
@@ -150,7 +90,7 @@ impl SimStorage {
     pub fn unsynced(&self) -> usize {
         let disk = self.lock_disk();
         let sectors: usize = disk.inodes.values().map(Inode::unsynced).sum();
-        let names: usize = disk.dirs.values().map(|dir| dir.pending.len()).sum();
+        let names: usize = disk.dirs.values().map(SimDir::unsynced).sum();
         sectors + names
     }
 
@@ -213,42 +153,6 @@ impl SimStorage {
 impl Default for SimStorage {
     fn default() -> SimStorage {
         SimStorage::new()
-    }
-}
-
-impl SimDir {
-    fn change(&mut self, removes: Option<&str>, adds: Option<(&str, u64)>) {
-        let change = DirChange {
-            removes: removes.map(str::to_owned),
-            adds: adds.map(|(name, inode)| (name.to_owned(), inode)),
-        };
-        change.apply(&mut self.shown);
-        self.pending.push(change);
-    }
-
-    fn sync(&mut self) {
-        self.pending.clear();
-        self.durable.clone_from(&self.shown);
-    }
-
-    fn crash(&mut self, mut keeps: impl FnMut() -> bool) {
-        for change in std::mem::take(&mut self.pending) {
-            if keeps() {
-                change.apply(&mut self.durable);
-            }
-        }
-        self.shown.clone_from(&self.durable);
-    }
-}
-
-impl DirChange {
-    fn apply(&self, names: &mut BTreeMap<String, u64>) {
-        if let Some(name) = &self.removes {
-            names.remove(name);
-        }
-        if let Some((name, inode)) = &self.adds {
-            names.insert(name.clone(), *inode);
-        }
     }
 }
 
@@ -502,183 +406,6 @@ impl Drop for SimLock {
     }
 }
 
-/// An open file on a simulated disk.
-pub struct SimFile {
-    disk: Arc<Mutex<SimDisk>>,
-    inode: u64,
-    boot: u64,
-    writable: bool,
-}
-
-impl SimFile {
-    fn alive(&self) -> io::Result<MutexGuard<'_, SimDisk>> {
-        let disk = self.disk.lock().unwrap_or_else(PoisonError::into_inner);
-        disk.alive()?;
-        if disk.boot != self.boot {
-            return Err(os_error(libc::EBADF));
-        }
-        Ok(disk)
-    }
-
-    fn put(&self, offset: u64, bytes: &[u8], durable: bool) -> io::Result<()> {
-        let mut disk = self.alive()?;
-        if !self.writable {
-            return Err(os_error(libc::EBADF));
-        }
-        let verdict = disk.changing()?;
-        disk.counts.writes += 1;
-        let nth = disk.counts.writes;
-        if let Some(capacity) = disk.faults.capacity_bytes {
-            let held = disk
-                .inodes
-                .get(&self.inode)
-                .map_or(0, |inode| inode.shown().len() as u64);
-            let grows = (offset + bytes.len() as u64).saturating_sub(held);
-            if grows > 0 && disk.used_bytes() + grows > capacity {
-                return Err(os_error(libc::ENOSPC));
-            }
-        }
-        let faults = disk.faults.clone();
-        let Some(inode) = disk.inodes.get_mut(&self.inode) else {
-            return Err(os_error(libc::EBADF));
-        };
-        if let Some((_, errno)) = faults.fail_write_at.filter(|(at, _)| *at == nth) {
-            if durable {
-                inode.write(offset, &bytes[..bytes.len().min(SIM_SECTOR_BYTES)]);
-                inode.sync();
-            }
-            return Err(os_error(errno));
-        }
-        if faults.lose_write_at == Some(nth) {
-            return Ok(());
-        }
-        let misdirected = faults.misdirect_write_at.filter(|(at, _)| *at == nth);
-        inode.write(
-            misdirected.map_or(offset, |(_, elsewhere)| elsewhere),
-            bytes,
-        );
-        if durable && matches!(verdict, Verdict::Do) {
-            inode.sync_last();
-        }
-        disk.outcome(&verdict)
-    }
-}
-
-impl File for SimFile {
-    fn write(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        self.put(offset, bytes, false)
-    }
-
-    fn write_durable(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        self.put(offset, bytes, true)
-    }
-
-    fn read(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
-        let mut disk = self.alive()?;
-        disk.counts.reads += 1;
-        if let Some((_, errno)) = disk
-            .faults
-            .fail_read_at
-            .filter(|(at, _)| *at == disk.counts.reads)
-        {
-            return Err(os_error(errno));
-        }
-        let Some(inode) = disk.inodes.get(&self.inode) else {
-            return Err(os_error(libc::EBADF));
-        };
-        let shown = inode.shown();
-        let start = usize::try_from(offset)
-            .unwrap_or(usize::MAX)
-            .min(shown.len());
-        let bytes = &shown[start..(start + buf.len()).min(shown.len())];
-        buf[..bytes.len()].copy_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn sync(&self) -> io::Result<()> {
-        let mut disk = self.alive()?;
-        match disk.syncing() {
-            Ok(verdict) => {
-                disk.outcome(&verdict)?;
-                if let Some(inode) = disk.inodes.get_mut(&self.inode) {
-                    inode.sync();
-                }
-                Ok(())
-            }
-            Err(error) => {
-                if !disk.crashed
-                    && let Some(inode) = disk.inodes.get_mut(&self.inode)
-                {
-                    inode.fail_sync();
-                }
-                Err(error)
-            }
-        }
-    }
-
-    fn settle(&self) -> io::Result<()> {
-        self.sync()?;
-        let mut disk = self.alive()?;
-        if let Some(inode) = disk.inodes.get_mut(&self.inode) {
-            inode.forget_cache();
-        }
-        Ok(())
-    }
-
-    fn set_len(&self, bytes: u64) -> io::Result<()> {
-        let mut disk = self.alive()?;
-        let verdict = disk.changing()?;
-        if let Some(inode) = disk.inodes.get_mut(&self.inode) {
-            inode.set_len(bytes as usize);
-        }
-        disk.outcome(&verdict)
-    }
-
-    fn len(&self) -> io::Result<u64> {
-        let disk = self.alive()?;
-        Ok(disk
-            .inodes
-            .get(&self.inode)
-            .map_or(0, |inode| inode.shown().len() as u64))
-    }
-}
-
 fn os_error(errno: i32) -> io::Error {
     io::Error::from_raw_os_error(errno)
-}
-
-/// Decides about each unsynced piece.
-struct Coin {
-    loss: SimLoss,
-    asked: u32,
-    state: u64,
-}
-
-impl Coin {
-    fn new(loss: SimLoss) -> Coin {
-        let state = if let SimLoss::Random { seed, .. } = loss {
-            seed
-        } else {
-            0
-        };
-        Coin {
-            loss,
-            asked: 0,
-            state,
-        }
-    }
-
-    fn keeps(&mut self) -> bool {
-        let nth = self.asked;
-        self.asked += 1;
-        match self.loss {
-            SimLoss::All => false,
-            SimLoss::Nothing => true,
-            SimLoss::Keep(mask) => nth < 64 && mask & (1 << nth) != 0,
-            SimLoss::Random { keep, .. } => {
-                self.state = crate::salt::split_mix(self.state);
-                (self.state >> 56) < u64::from(keep)
-            }
-        }
-    }
 }
