@@ -1,0 +1,144 @@
+//! What a run has seen happen: a fault that never strikes tests nothing.
+
+use std::collections::BTreeMap;
+
+/// Things that must happen sometimes, over enough seeds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Mark {
+    /// The process died.
+    Killed,
+    /// The power went.
+    PowerCut,
+    /// The power went in the middle of a disk operation.
+    CutInWrite,
+    /// A torn tail was cut.
+    TornTail,
+    /// The log began another segment.
+    Rotated,
+    /// A write failed and its log was poisoned.
+    Poisoned,
+    /// Recovery itself was interrupted.
+    CrashInRecovery,
+    /// Damage at rest was detected.
+    DamageDetected,
+    /// Recovery began at a checkpoint.
+    CheckpointUsed,
+    /// The newest checkpoint was lost, and the one before it used.
+    CheckpointFallback,
+    /// A segment was released.
+    Released,
+    /// An event was moved by compaction.
+    EventMoved,
+    /// A create's outcome was unknown, and the record was found.
+    UnknownFound,
+    /// A create's outcome was unknown, and the record was absent.
+    UnknownAbsent,
+    /// A create's intent had no outcome at a restart.
+    IntentOpen,
+    /// A lease ran out unused.
+    LeaseUnspent,
+    /// An account was held by its breaker.
+    BreakerOpened,
+    /// A probe was sent.
+    Probed,
+    /// An injected 429 was seen.
+    Throttled,
+    /// A call timed out.
+    TimedOut,
+    /// Dead letters were redriven.
+    Redriven,
+    /// Dead letters were dropped.
+    Dropped,
+    /// An operation failed.
+    Failed,
+    /// An operation was superseded.
+    Superseded,
+    /// The disk was full and intake was refused.
+    DiskFull,
+    /// Intake was taken again on a disk that had been full.
+    DiskHealed,
+    /// A hold was set.
+    Held,
+    /// A scheduled operation waited.
+    Scheduled,
+    /// Numbers above a producer's base were in some log at a restart.
+    Islands,
+    /// The wall clock stepped.
+    ClockStepped,
+    /// A shard stood still.
+    Stalled,
+    /// A log entry could not be read.
+    ReadFailed,
+    /// The number of shards changed.
+    Resharded,
+}
+
+impl Mark {
+    /// All of them.
+    pub const ALL: [Self; 33] = [
+        Self::Killed,
+        Self::PowerCut,
+        Self::CutInWrite,
+        Self::TornTail,
+        Self::Rotated,
+        Self::Poisoned,
+        Self::CrashInRecovery,
+        Self::DamageDetected,
+        Self::CheckpointUsed,
+        Self::CheckpointFallback,
+        Self::Released,
+        Self::EventMoved,
+        Self::UnknownFound,
+        Self::UnknownAbsent,
+        Self::IntentOpen,
+        Self::LeaseUnspent,
+        Self::BreakerOpened,
+        Self::Probed,
+        Self::Throttled,
+        Self::TimedOut,
+        Self::Redriven,
+        Self::Dropped,
+        Self::Failed,
+        Self::Superseded,
+        Self::DiskFull,
+        Self::DiskHealed,
+        Self::Held,
+        Self::Scheduled,
+        Self::Islands,
+        Self::ClockStepped,
+        Self::Stalled,
+        Self::ReadFailed,
+        Self::Resharded,
+    ];
+}
+
+/// How often each was hit.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Marks {
+    hits: BTreeMap<Mark, u64>,
+}
+
+impl Marks {
+    /// It happened.
+    pub fn hit(&mut self, mark: Mark) {
+        *self.hits.entry(mark).or_default() += 1;
+    }
+
+    /// Adds what another run saw.
+    pub fn join(&mut self, other: &Self) {
+        for (&mark, hits) in &other.hits {
+            *self.hits.entry(mark).or_default() += hits;
+        }
+    }
+
+    /// How often it happened.
+    #[must_use]
+    pub fn count(&self, mark: Mark) -> u64 {
+        self.hits.get(&mark).copied().unwrap_or(0)
+    }
+
+    /// What never happened.
+    pub fn missed(&self) -> impl Iterator<Item = Mark> + '_ {
+        Mark::ALL.into_iter().filter(|&mark| self.count(mark) == 0)
+    }
+}

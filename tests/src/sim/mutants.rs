@@ -1,0 +1,98 @@
+//! Bugs planted on purpose, to prove that the checkers see them.
+//!
+//! Each is a part of the simulated surroundings (disk, log port, driver, ingest) that behaves as
+//! the real one would with the bug; the product's code is not touched.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// One planted bug.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mutant {
+    /// Batches are acknowledged when they are handed to their shards.
+    AckBeforeDurable,
+    /// The log calls durable what it only staged.
+    EffectsBeforeDurable,
+    /// Writes that should be durable are left in the cache.
+    UnsyncedWrite,
+    /// A failed sync is tried again, and the second success is believed.
+    RetriedSync,
+    /// Folders are not synced.
+    NoFolderSync,
+    /// A damaged log is taken for an empty one.
+    DamageTakenForEnd,
+    /// The coordinator starts with full budgets after a restart.
+    FullBudgetAtRestart,
+    /// Intents are not replayed, so an interrupted create is made again.
+    ForgottenIntents,
+    /// A create without an answer is taken for one that was never sent.
+    BlindCreateRetry,
+    /// A call is given up early, while it is still open at the provider.
+    OverlappingRetry,
+    /// Calls are reported as ended when they were sent.
+    EarlyCompletion,
+    /// Grants are delivered twice.
+    DoubledGrants,
+    /// After a restart a producer goes on behind its base; what lies above it is forgotten.
+    LostIslands,
+    /// After a restart a producer goes on behind the highest number seen.
+    SkippedGaps,
+    /// Final outcomes are not replayed.
+    ForgottenOutcomes,
+    /// A refused batch is acknowledged.
+    AckedRefusal,
+    /// A checkpoint counts before the log is durable up to where it has seen it.
+    EarlyCheckpoint,
+    /// Segments are released without looking for what still lives in them.
+    CarelessRelease,
+    /// Replies of two open calls of a shard change places.
+    SwappedReplies,
+    /// Redriven dead letters carry all of their old fields.
+    StaleRedrive,
+}
+
+impl Mutant {
+    /// All of them.
+    pub const ALL: [Self; 20] = [
+        Self::AckBeforeDurable,
+        Self::EffectsBeforeDurable,
+        Self::UnsyncedWrite,
+        Self::RetriedSync,
+        Self::NoFolderSync,
+        Self::DamageTakenForEnd,
+        Self::FullBudgetAtRestart,
+        Self::ForgottenIntents,
+        Self::BlindCreateRetry,
+        Self::OverlappingRetry,
+        Self::EarlyCompletion,
+        Self::DoubledGrants,
+        Self::LostIslands,
+        Self::SkippedGaps,
+        Self::ForgottenOutcomes,
+        Self::AckedRefusal,
+        Self::EarlyCheckpoint,
+        Self::CarelessRelease,
+        Self::SwappedReplies,
+        Self::StaleRedrive,
+    ];
+
+    /// Its name on the command line.
+    #[must_use]
+    pub fn name(self) -> String {
+        format!("{self:?}")
+    }
+}
+
+impl fmt::Display for Mutant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name())
+    }
+}
+
+impl FromStr for Mutant {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        Self::ALL.into_iter().find(|mutant| mutant.name() == text).ok_or_else(|| format!("no mutant {text:?}"))
+    }
+}

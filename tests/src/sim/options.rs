@@ -1,0 +1,240 @@
+//! What a seed makes of the world: sizes, limits, and which faults may strike.
+
+use std::time::Duration;
+
+use super::dice::Dice;
+use super::mutants::Mutant;
+
+/// Everything that is decided before the first event, all of it from the seed.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The seed itself.
+    pub seed: u64,
+    /// A bug planted on purpose.
+    pub mutant: Option<Mutant>,
+    /// Shards of the first run.
+    pub shards: u16,
+    /// Provider accounts.
+    pub accounts: Vec<AccountOptions>,
+    /// Clients that stream events.
+    pub producers: usize,
+    /// Events each of them sends.
+    pub events: u64,
+    /// Record ids in use: few, so that records are busy.
+    pub records: u64,
+    /// Time over which the clients send, and faults strike.
+    pub busy: Duration,
+    /// Percentage of events that go to every account.
+    pub fan_out: u32,
+    /// Commands an operator gives.
+    pub commands: u32,
+    /// Checkpoints taken.
+    pub checkpoints: u32,
+    /// Compactions begun.
+    pub relocations: u32,
+    /// Bytes of a segment.
+    pub segment_bytes: u64,
+    /// What goes wrong.
+    pub faults: Faults,
+}
+
+/// One simulated account.
+#[derive(Debug, Clone)]
+pub struct AccountOptions {
+    /// Its name.
+    pub name: String,
+    /// `n` calls in any window of so many ms.
+    pub limits: Vec<(u32, u64)>,
+    /// Calls open at a time.
+    pub max_in_flight: u32,
+    /// Time-out of a call.
+    pub timeout: Duration,
+    /// Latency of every answer, ms, and its jitter.
+    pub latency_ms: (u64, u64),
+    /// Attempts before an operation fails.
+    pub max_attempts: u16,
+    /// Its clock against ours, in millionths.
+    pub skew_ppm: i32,
+}
+
+/// Chances are per thousand, counts are of the whole run; 0 is off.
+#[derive(Debug, Clone, Default)]
+pub struct Faults {
+    /// The process dies; the cache of the disk stays.
+    pub kills: u32,
+    /// The power goes.
+    pub power_cuts: u32,
+    /// Of all crashes, those in the middle of a disk operation.
+    pub cut_in_write: u32,
+    /// Crashes while recovering.
+    pub crash_in_recovery: u32,
+    /// Failed writes and syncs.
+    pub failed_writes: u32,
+    /// Times at which the disk is full for a while.
+    pub disk_full: u32,
+    /// Reads of the log that fail.
+    pub failed_reads: u32,
+    /// Bits flipped at rest; the run ends when the damage is detected.
+    pub bit_flips: u32,
+    /// The newest checkpoint is gone at a restart.
+    pub lost_checkpoints: u32,
+    /// Steps of the wall clock.
+    pub clock_steps: u32,
+    /// A shard stands still for up to ten seconds.
+    pub stalls: u32,
+    /// A commit takes up to three seconds.
+    pub slow_commits: u32,
+    /// The number of shards changes at a restart.
+    pub reshards: u32,
+    /// Windows of trouble at a provider.
+    pub outages: u32,
+    /// Refused connections.
+    pub refused: u32,
+    /// Requests that never arrive.
+    pub lost_requests: u32,
+    /// Answers that never arrive.
+    pub lost_answers: u32,
+    /// Resets before the call is applied.
+    pub reset_before: u32,
+    /// Resets after it.
+    pub reset_after: u32,
+    /// 5xx, nothing applied.
+    pub server_error: u32,
+    /// 5xx after the call was applied.
+    pub server_error_after: u32,
+    /// 429 without cause.
+    pub throttled: u32,
+    /// 401.
+    pub unauthorized: u32,
+    /// A page of HTML.
+    pub garbage: u32,
+    /// Answers that take seconds.
+    pub slow: u32,
+    /// Look-ups do not see records for so many ms.
+    pub stale_ms: u64,
+    /// Times at which one record is refused.
+    pub poisons: u32,
+    /// Acknowledgements that a client never gets.
+    pub lost_acks: u32,
+    /// Events that are no events.
+    pub bad_events: u32,
+}
+
+impl Options {
+    /// What this seed stands for.
+    #[must_use]
+    pub fn of_seed(seed: u64) -> Self {
+        let mut dice = Dice::stream(seed, "options");
+        let accounts = dice.between(1, 3);
+        let busy = Duration::from_millis(dice.between(3_000, 40_000));
+        let faults = Faults::of_dice(&mut dice);
+        // Half the runs give up early, so that failed operations are common there.
+        let patient = dice.chance(500);
+        Self {
+            seed,
+            mutant: None,
+            shards: dice.between(1, 4) as u16,
+            accounts: (0..accounts).map(|at| AccountOptions::of_dice(at, patient, &mut dice)).collect(),
+            producers: dice.between(1, 3) as usize,
+            events: dice.between(20, 120),
+            records: dice.between(1, 24),
+            busy,
+            fan_out: *dice.pick(&[0, 30, 100]),
+            commands: if dice.chance(500) { dice.between(1, 12) as u32 } else { 0 },
+            checkpoints: if dice.chance(600) { dice.between(1, 8) as u32 } else { 0 },
+            relocations: if dice.chance(500) { dice.between(1, 4) as u32 } else { 0 },
+            segment_bytes: *dice.pick(&[128 << 10, 256 << 10, 1 << 20]),
+            faults,
+        }
+    }
+}
+
+impl AccountOptions {
+    fn of_dice(at: u64, patient: bool, dice: &mut Dice) -> Self {
+        let mut limits = Vec::new();
+        if dice.chance(600) {
+            limits.push((dice.between(1, 40) as u32, dice.between(200, 3_000)));
+        }
+        if dice.chance(300) {
+            limits.push((dice.between(20, 120) as u32, dice.between(5_000, 20_000)));
+        }
+        Self {
+            name: ["alpha", "beta", "gamma"][at as usize].to_owned(),
+            limits,
+            max_in_flight: dice.between(1, 16) as u32,
+            timeout: Duration::from_millis(dice.between(500, 5_000)),
+            latency_ms: (dice.between(1, 60), dice.between(0, 100)),
+            max_attempts: if patient { 40 } else { dice.between(2, 5) as u16 },
+            skew_ppm: dice.between(0, 800) as i32 - 400,
+        }
+    }
+}
+
+impl Faults {
+    /// Swarm: every seed goes without a random half of the faults, so that no fault hides
+    /// behind another.
+    fn of_dice(dice: &mut Dice) -> Self {
+        let mut faults = Self::default();
+        let count = |most: u64, dice: &mut Dice| -> u32 {
+            let value = dice.between(1, most) as u32;
+            if dice.chance(500) { value } else { 0 }
+        };
+        if dice.chance(100) {
+            return faults;
+        }
+        faults.kills = count(3, dice);
+        faults.power_cuts = count(3, dice);
+        faults.cut_in_write = count(1000, dice);
+        faults.crash_in_recovery = count(300, dice);
+        faults.failed_writes = count(2, dice);
+        faults.disk_full = count(2, dice);
+        faults.failed_reads = count(3, dice);
+        faults.bit_flips = if dice.chance(100) { 1 } else { 0 };
+        faults.lost_checkpoints = count(500, dice);
+        faults.clock_steps = count(4, dice);
+        faults.stalls = count(4, dice);
+        faults.slow_commits = count(30, dice);
+        faults.reshards = count(500, dice);
+        faults.outages = count(3, dice);
+        faults.refused = count(60, dice);
+        faults.lost_requests = count(40, dice);
+        faults.lost_answers = count(60, dice);
+        faults.reset_before = count(60, dice);
+        faults.reset_after = count(80, dice);
+        faults.server_error = count(100, dice);
+        faults.server_error_after = count(60, dice);
+        faults.throttled = count(60, dice);
+        faults.unauthorized = count(10, dice);
+        faults.garbage = count(40, dice);
+        faults.slow = count(40, dice);
+        faults.stale_ms = u64::from(count(4_000, dice));
+        faults.poisons = count(3, dice);
+        faults.lost_acks = count(100, dice);
+        faults.bad_events = count(60, dice);
+        faults
+    }
+
+    /// The faults of a provider as its model spells them.
+    #[must_use]
+    pub fn provider_spec(&self, account: &AccountOptions) -> String {
+        let mut spec = format!("latency={}ms,jitter={}ms", account.latency_ms.0, account.latency_ms.1);
+        for (name, per_mille) in [
+            ("reset_before", self.reset_before),
+            ("reset_after", self.reset_after),
+            ("5xx", self.server_error),
+            ("5xx_after", self.server_error_after),
+            ("429", self.throttled),
+            ("401", self.unauthorized),
+            ("garbage", self.garbage),
+            ("slow", self.slow),
+        ] {
+            if per_mille > 0 {
+                spec.push_str(&format!(",{name}={}", f64::from(per_mille) / 1000.0));
+            }
+        }
+        if self.stale_ms > 0 {
+            spec.push_str(&format!(",stale={}ms", self.stale_ms));
+        }
+        spec
+    }
+}

@@ -1,0 +1,307 @@
+//! What was promised, checked from the outside: the logs' frames, what clients were told, what
+//! the providers saw.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use engine::id::OperationId;
+use engine::journal::Kind;
+use engine::provider::{CallKind, Request};
+use wal::Lsn;
+
+use super::fold::{Broken, Expected, Fold, LaneKey};
+use super::index_dump::IndexDump;
+use super::marks::{Mark, Marks};
+use super::merge::same;
+use super::node::Opened;
+use super::provider::Provider;
+use super::spied_log::Written;
+
+/// Every frame ever appended, by shard, and what follows from it.
+#[derive(Default)]
+pub(super) struct Oracle {
+    /// Frames in the order of their places; after a crash only those that survived.
+    pub(super) traces: Vec<Vec<Written>>,
+    pub(super) fold: Fold,
+    /// What each shard's log has promised to keep.
+    promised: Vec<Lsn>,
+    /// Records with a call out, at which account.
+    calls: BTreeMap<LaneKey, OperationId>,
+    /// The first broken promise.
+    pub(super) broken: Option<Broken>,
+}
+
+impl Oracle {
+    /// Notes the outcome of a check; the first that fails stays.
+    pub(super) fn note(&mut self, checked: Result<(), Broken>) {
+        if let (Err(broken), None) = (checked, &self.broken) {
+            self.broken = Some(broken);
+        }
+    }
+
+    /// A shard appended these.
+    pub(super) fn appended(&mut self, shard: usize, frames: Vec<Written>, marks: &mut Marks) {
+        for frame in frames {
+            let applied = self.fold.apply(shard, &frame, marks);
+            self.note(applied.map_err(|broken| format!("shard {shard} at {}: {broken}", frame.at.get())));
+            self.traces[shard].push(frame);
+        }
+    }
+
+    /// A shard's log says that it is durable up to here.
+    pub(super) fn durable(&mut self, shard: usize, durable: Lsn) {
+        if durable < self.promised[shard] {
+            self.note(Err(format!("shard {shard}: durability went back to {durable:?}")));
+        }
+        self.promised[shard] = durable;
+    }
+
+    /// A client is told that every number up to `last` is settled.
+    pub(super) fn acknowledged(&mut self, producer: u64, from: u64, last: u64) {
+        for seq in from + 1..=last {
+            let durable =
+                self.fold.place_of(producer, seq).is_some_and(|(shard, at)| at < self.promised[shard]);
+            if !durable {
+                let place = self.fold.place_of(producer, seq);
+                self.note(Err(format!("I1 number {seq} was acknowledged and is not durable: {place:?}")));
+            }
+        }
+    }
+
+    /// A client is told that these numbers were not taken.
+    pub(super) fn refused(&mut self, producer: u64, seqs: &[u64]) {
+        for &seq in seqs {
+            if let Some(place) = self.fold.taken.get(&(producer, seq)) {
+                self.note(Err(format!("I13 number {seq} was refused and is in the log at {place:?}")));
+            }
+        }
+    }
+
+    /// A call leaves a shard.
+    pub(super) fn call_leaves(&mut self, shard: usize, account: &str, request: &Request) {
+        let checked = self.check_call(shard, account, request);
+        self.note(checked);
+    }
+
+    fn check_call(&mut self, shard: usize, account: &str, request: &Request) -> Result<(), Broken> {
+        let id: OperationId = request.request_id.parse().map_err(|_| "a call without an operation".to_owned())?;
+        let durable = self.promised[shard];
+        let what = format!("{} of {id} at {account}", request.kind);
+        let op = self.fold.ops.get(&(id, account.to_owned())).ok_or(format!("I3 {what}: no such operation"))?;
+        let lane_key = (id.record, account.to_owned());
+        if op.event_at >= durable {
+            return Err(format!("I1 {what}: left before its event was durable"));
+        }
+        if op.ended.is_some() {
+            return Err(format!("I2 {what}: it has ended"));
+        }
+        let front = self.fold.lanes.get(&lane_key).and_then(|lane| lane.front());
+        if front != Some(&id) {
+            return Err(format!("I4 {what}: {front:?} comes first"));
+        }
+        if self.fold.last_final.get(&lane_key).is_some_and(|&at| at >= durable) {
+            return Err(format!("I4 {what}: the outcome before it is not durable"));
+        }
+        if request.kind == CallKind::Create && op.intent_at.is_none_or(|at| at >= durable) {
+            return Err(format!("I11 {what}: no durable intent"));
+        }
+        if let Some(open) = self.calls.insert(lane_key, id) {
+            return Err(format!("I4 {what}: a call of {open} is open"));
+        }
+        Ok(())
+    }
+
+    /// The engine was told how a call ended.
+    pub(super) fn call_ends(&mut self, account: &str, request: &Request) {
+        if let Ok(id) = request.request_id.parse::<OperationId>() {
+            self.calls.remove(&(id.record, account.to_owned()));
+        }
+    }
+
+    /// The engine died: what no log kept never was.
+    pub(super) fn died(&mut self) {
+        self.calls.clear();
+    }
+
+    /// A log was opened: what it holds must be what was written, without a gap, up to all that
+    /// was promised.
+    pub(super) fn recovered(&mut self, shard: usize, opened: &Opened) {
+        let checked = self.check_recovered(shard, opened);
+        self.note(checked);
+    }
+
+    fn check_recovered(&mut self, shard: usize, opened: &Opened) -> Result<(), Broken> {
+        if self.traces.len() <= shard {
+            self.traces.resize_with(shard + 1, Vec::new);
+            self.promised.resize(shard + 1, Lsn::ZERO);
+        }
+        let trace = &mut self.traces[shard];
+        let before = trace.iter().take_while(|frame| frame.at < opened.replay_from).count();
+        for (at, pair) in trace[before..].iter().zip(&opened.frames).enumerate() {
+            if pair.0 != pair.1 {
+                return Err(format!("I18 shard {shard}: frame {at} reads {:?}, was {:?}", pair.1, pair.0));
+            }
+        }
+        let written = trace.len() - before;
+        if opened.frames.len() > written {
+            return Err(format!("I20 shard {shard}: {} frames recovered of {written}", opened.frames.len()));
+        }
+        let lost = trace.split_off(before + opened.frames.len());
+        if let Some(first) = lost.first().filter(|first| first.at < self.promised[shard]) {
+            return Err(format!("I1 shard {shard} lost what was durable, from {:?} on: {:?}", first.at, first.kind));
+        }
+        let end = opened.report.end;
+        self.promised[shard] = end;
+        if let Some(difference) = opened.other_dump.as_ref().and_then(|other| opened.dump.difference(other)) {
+            return Err(format!("I19 shard {shard}: a checkpoint and the log before it differ: {difference}"));
+        }
+        Ok(())
+    }
+
+    /// Folds the logs anew after recovery and compares them with the recovered indexes.
+    pub(super) fn refold(&mut self, dumps: &[&IndexDump]) {
+        let mut fold = Fold::default();
+        let mut unseen = Marks::default();
+        for (shard, trace) in self.traces.iter().enumerate() {
+            for frame in trace {
+                if let Err(broken) = fold.apply(shard, frame, &mut unseen) {
+                    self.note(Err(format!("after recovery, shard {shard} at {}: {broken}", frame.at.get())));
+                    return;
+                }
+            }
+        }
+        self.fold = fold;
+        let compared = compare_lanes(&self.fold, dumps);
+        self.note(compared);
+    }
+
+    /// Whatever was acknowledged before is in some log.
+    pub(super) fn still_there(&mut self, producer: u64, acked: u64) {
+        for seq in 1..=acked {
+            if self.fold.place_of(producer, seq).is_none() {
+                self.note(Err(format!("I1 number {seq} of {acked} acknowledged ones is lost")));
+                return;
+            }
+        }
+    }
+
+    /// Accepted = ended + open, shard by shard and account by account.
+    pub(super) fn conserved(&mut self, open: &BTreeMap<String, u64>, dead: u64) {
+        let mine = self.fold.open_by_account();
+        let differs = open.iter().find_map(|(account, &count)| {
+            let expected = mine.get(account.as_str()).copied().unwrap_or(0);
+            (expected != count).then(|| format!("I29 {account}: {count} operations are open, the logs say {expected}"))
+        });
+        self.note(differs.map_or(Ok(()), Err));
+        if dead != self.fold.dead.len() as u64 {
+            self.note(Err(format!("I29 {dead} dead letters, the logs say {}", self.fold.dead.len())));
+        }
+    }
+
+    /// Every frame is durable, everything has ended, and the providers hold what follows.
+    pub(super) fn converged(&mut self, providers: &[Provider]) {
+        if let Some((lane, open)) = self.fold.lanes.iter().next() {
+            let op = open.front().and_then(|id| self.fold.ops.get(&(*id, lane.1.clone())));
+            self.note(Err(format!("I24 {} lanes are not empty: {lane:?} {open:?} {op:?}", self.fold.lanes.len())));
+            return;
+        }
+        for provider in providers {
+            let checked = check_records(&self.fold, provider).and_then(|()| provider.check_windows());
+            self.note(checked);
+        }
+        let checked = check_effects(&self.fold, providers);
+        self.note(checked);
+    }
+
+    /// Intents without an outcome, for the marks.
+    pub(super) fn note_open_intents(&self, marks: &mut Marks) {
+        let open = self.fold.lanes.iter().any(|(lane, ops)| {
+            let front = ops.front().and_then(|id| self.fold.ops.get(&(*id, lane.1.clone())));
+            front.is_some_and(|op| {
+                op.intent_at.is_some_and(|at| self.fold.last_final.get(lane).is_none_or(|last| *last < at))
+            })
+        });
+        if open {
+            marks.hit(Mark::IntentOpen);
+        }
+        debug_assert!(self.traces.iter().flatten().all(|frame| frame.kind as u8 >= Kind::Event as u8));
+    }
+}
+
+/// Open operations and dead letters as the logs say against what the indexes hold.
+fn compare_lanes(fold: &Fold, dumps: &[&IndexDump]) -> Result<(), Broken> {
+    let mut open = BTreeMap::new();
+    let mut dead = BTreeSet::new();
+    for dump in dumps {
+        for (&(vshard, tag), (_, lanes)) in &dump.records {
+            for (account, ops) in lanes {
+                let numbers: Vec<u32> = ops.iter().map(|op| op.1).collect();
+                open.insert((vshard, tag, account.as_str()), numbers);
+            }
+        }
+        dead.extend(dump.dead.iter().map(|(record, account, op)| (*record, account.as_str(), op.1)));
+    }
+    for ((record, account), lane) in &fold.lanes {
+        let key = (record.vshard().index() as u16, record.tag(), account.as_str());
+        let numbers: Vec<u32> = lane.iter().map(|id| id.seq.low()).collect();
+        let held = open.remove(&key);
+        if held.as_ref() != Some(&numbers) {
+            return Err(format!("I19 record {record:?} at {account}: {numbers:?} are open, the index holds {held:?}"));
+        }
+    }
+    if let Some((key, ops)) = open.first_key_value() {
+        return Err(format!("I19 the index holds {ops:?} of {key:?}, which are not open"));
+    }
+    let expected: BTreeSet<_> =
+        fold.dead.iter().map(|(id, account)| (id.record.0, account.as_str(), id.seq.low())).collect();
+    if dead != expected {
+        return Err(format!("I19 dead letters: the index holds {dead:?}, the logs say {expected:?}"));
+    }
+    Ok(())
+}
+
+/// The provider's records are those that follow from what was delivered.
+fn check_records(fold: &Fold, provider: &Provider) -> Result<(), Broken> {
+    let name = &provider.options.name;
+    let mut held = BTreeMap::new();
+    for (object, id, record) in provider.account.records() {
+        let external_id = record.external_id.clone().unwrap_or_default();
+        if let Some(other) = held.insert((object.to_owned(), external_id.clone()), (id, &record.fields)) {
+            return Err(format!("I11 {name} holds {object} {external_id} twice: {id} and {}", other.0));
+        }
+    }
+    let mine = fold.expected.iter().filter(|((_, account), _)| account == name);
+    for (_, Expected { object, record_id, fields, in_doubt, .. }) in mine {
+        let found = held.remove(&(object.clone(), record_id.clone()));
+        if *in_doubt {
+            continue;
+        }
+        let equal = match (fields, &found) {
+            (None, None) => true,
+            (Some(fields), Some((_, found))) => same(fields, found),
+            _ => false,
+        };
+        if !equal {
+            return Err(format!("I14 {name} holds {object} {record_id} as {found:?}, delivered was {fields:?}"));
+        }
+    }
+    match held.first_key_value() {
+        Some((key, _)) => Err(format!("I3 {name} holds {key:?}, which nobody sent")),
+        None => Ok(()),
+    }
+}
+
+/// What is called synced had an effect at its provider.
+fn check_effects(fold: &Fold, providers: &[Provider]) -> Result<(), Broken> {
+    for ((id, account), op) in &fold.ops {
+        let synced = matches!(op.ended, Some((engine::state::State::Synced, _)));
+        if !synced || !op.operation.writes_fields() {
+            continue;
+        }
+        let applied =
+            providers.iter().any(|p| p.options.name == *account && p.applied.contains(&id.to_string()));
+        if !applied {
+            return Err(format!("I2 {id} is called synced at {account}, which saw no write of it"));
+        }
+    }
+    Ok(())
+}

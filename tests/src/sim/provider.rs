@@ -1,0 +1,116 @@
+//! The simulated accounts, what they were asked, and what they must never have been asked.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use mock::{Account, AccountConfig, Answer, FaultSpec};
+
+use super::fold::Broken;
+use super::options::{AccountOptions, Options};
+
+/// One account with its own clock.
+pub(super) struct Provider {
+    pub(super) options: AccountOptions,
+    pub(super) account: Account,
+    /// Arrivals, on its own clock.
+    arrivals: Vec<Duration>,
+    /// Operations of which some write took effect.
+    pub(super) applied: BTreeSet<String>,
+    pub(super) calls: u64,
+    pub(super) answered_well: u64,
+}
+
+impl Provider {
+    pub(super) fn new(options: &Options, at: usize) -> Self {
+        let account = options.accounts[at].clone();
+        let mut provider = Self {
+            account: Account::new(AccountConfig {
+                seed: options.seed ^ (at as u64 + 1),
+                limits: account
+                    .limits
+                    .iter()
+                    .map(|(count, window_ms)| format!("{count}/{window_ms}ms").parse().expect("a limit as typed"))
+                    .collect(),
+                ..AccountConfig::default()
+            }),
+            options: account,
+            arrivals: Vec::new(),
+            applied: BTreeSet::new(),
+            calls: 0,
+            answered_well: 0,
+        };
+        let spec = options.faults.provider_spec(&provider.options);
+        provider.account.replace_faults(&faults(&spec));
+        provider
+    }
+
+    /// A request is there.
+    pub(super) fn arrive(&mut self, now: Duration, request: &engine::provider::Request) -> mock::Arrival {
+        self.arrivals.push(now);
+        self.calls += 1;
+        let method = request.method.as_str().parse().expect("a method of HTTP");
+        let asked = mock::Request {
+            method,
+            target: &request.path_and_query,
+            idempotency_key: request.idempotency_key.as_deref(),
+            body: request.body.clone(),
+        };
+        let arrival = self.account.arrive(now, &asked);
+        let applied = self.account.journal().get(arrival.call.seq()).is_some_and(|call| call.applied);
+        if applied && request.kind.is_write() {
+            self.applied.insert(request.request_id.clone());
+        }
+        arrival
+    }
+
+    /// The answer leaves.
+    pub(super) fn finish(&mut self, now: Duration, call: mock::CallId) -> Answer {
+        let answer = self.account.finish(now, call);
+        if matches!(&answer, Answer::Reply(reply) if reply.status < 300) {
+            self.answered_well += 1;
+        }
+        answer
+    }
+
+    /// Puts other standing faults in place.
+    pub(super) fn set_faults(&mut self, spec: &str) {
+        self.account.replace_faults(&faults(spec));
+    }
+
+    /// What it holds against its callers.
+    pub(super) fn check(&self) -> Result<(), Broken> {
+        let found = self.account.violations();
+        let name = &self.options.name;
+        if found.total > 0 {
+            return Err(format!("I6 {name} counted calls over its limits: {:?}", found.by_limit));
+        }
+        if found.duplicate_creates > 0 {
+            return Err(format!("I11 {name} holds a duplicate: {} creates too many", found.duplicate_creates));
+        }
+        if found.overlaps > 0 {
+            return Err(format!("I4 {name} saw {} writes begin while another of the record was open", found.overlaps));
+        }
+        Ok(())
+    }
+
+    /// The limits again, by brute force over all arrivals, windows closed at one end.
+    pub(super) fn check_windows(&self) -> Result<(), Broken> {
+        for &(count, window_ms) in &self.options.limits {
+            let window = Duration::from_millis(window_ms);
+            for (at, first) in self.arrivals.iter().enumerate() {
+                let over = self.arrivals.get(at + count as usize).filter(|next| **next < *first + window);
+                if let Some(next) = over {
+                    return Err(format!(
+                        "I6 {}: more than {count} calls in {window:?}, from {first:?} to {next:?}",
+                        self.options.name
+                    ));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+pub(super) fn faults(spec: &str) -> FaultSpec {
+    spec.parse().expect("the simulator spells faults as the mock does")
+}

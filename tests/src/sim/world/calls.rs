@@ -1,0 +1,217 @@
+//! Calls on the network: there, back, or lost.
+
+use engine::provider::{BodyEnd, CallKind, NoReply, NotSent, Reply, Request, SendFailure};
+use engine::shard::CallId;
+use engine::time::Mono;
+use mock::Answer;
+
+use super::{Due, MS, US, World};
+use crate::sim::marks::Mark;
+use crate::sim::mutants::Mutant;
+use crate::sim::node::Letter;
+
+/// One call between the shard and its end.
+#[derive(Debug)]
+pub(super) struct Call {
+    life: u64,
+    shard: usize,
+    id: CallId,
+    provider: usize,
+    request: Request,
+    started: Mono,
+    /// Open at the provider.
+    open: Option<mock::CallId>,
+    arrived: bool,
+    lost: bool,
+    ended: bool,
+}
+
+impl Call {
+    pub(super) fn has_ended(&self) -> bool {
+        self.ended
+    }
+}
+
+/// How a call ends for the engine.
+#[derive(Debug)]
+pub(super) enum CallEnd {
+    Reply(Reply),
+    Refused,
+    Reset,
+    TimedOut,
+}
+
+impl World {
+    /// A shard lets a call out.
+    pub(super) fn call_leaves(&mut self, shard: usize, id: CallId, account: &str, request: Request) {
+        self.oracle.call_leaves(shard, account, &request);
+        if self.print {
+            let text = format!("call {} {} {}", request.kind, request.path_and_query, request.request_id);
+            self.say(&text);
+        }
+        let provider = self.providers.iter().position(|provider| provider.options.name == account);
+        let provider = provider.expect("every plan has its provider");
+        let faults = if self.healed { crate::sim::options::Faults::default() } else { self.options.faults.clone() };
+        let started = self.clock.now().mono;
+        let call = self.calls.len();
+        let lost = self.net_dice.chance(faults.lost_requests);
+        self.calls.push(Call {
+            life: self.life,
+            shard,
+            id,
+            provider,
+            request,
+            started,
+            open: None,
+            arrived: false,
+            lost,
+            ended: false,
+        });
+        let mut timeout = self.providers[provider].options.timeout.as_nanos() as u64;
+        if self.options.mutant == Some(Mutant::OverlappingRetry) {
+            timeout /= 20;
+        }
+        if self.net_dice.chance(faults.refused) {
+            self.calls[call].lost = true;
+            let delay = self.net_dice.between(100 * US, 20 * MS);
+            self.after(delay, Due::CallEnds { call, end: CallEnd::Refused });
+            return;
+        }
+        self.after(timeout, Due::CallEnds { call, end: CallEnd::TimedOut });
+        if !lost {
+            let delay = self.net_dice.skewed(50 * US, 5 * MS);
+            self.after(delay, Due::CallArrives { call });
+        }
+    }
+
+    pub(super) fn call_arrives(&mut self, at: usize) {
+        let call = &mut self.calls[at];
+        if call.lost || call.arrived {
+            return;
+        }
+        call.arrived = true;
+        let provider = &mut self.providers[call.provider];
+        let now = self.clock.of_provider(provider.options.skew_ppm);
+        let arrival = provider.arrive(now, &call.request);
+        let checked = provider.check();
+        call.open = Some(arrival.call);
+        if call.ended && self.options.mutant != Some(Mutant::OverlappingRetry) {
+            provider.account.abandon(now, arrival.call);
+            call.open = None;
+        }
+        let delay = arrival.answer_at.saturating_sub(now).as_nanos() as u64;
+        self.oracle.note(checked);
+        self.after(delay, Due::CallAnswered { call: at });
+    }
+
+    pub(super) fn call_answered(&mut self, at: usize) {
+        let call = &mut self.calls[at];
+        let Some(open) = call.open.take() else { return };
+        let provider = &mut self.providers[call.provider];
+        let now = self.clock.of_provider(provider.options.skew_ppm);
+        let answer = provider.finish(now, open);
+        if call.ended || (self.net_dice.chance(self.options.faults.lost_answers) && !self.healed) {
+            return;
+        }
+        let end = match answer {
+            Answer::Reset => CallEnd::Reset,
+            Answer::Reply(reply) => CallEnd::Reply(Reply {
+                status: reply.status,
+                retry_after: reply.retry_after_s.map(|seconds| seconds.to_string()),
+                date: None,
+                body: reply.body,
+                body_end: BodyEnd::Complete,
+            }),
+        };
+        let delay = self.net_dice.skewed(50 * US, 5 * MS);
+        self.after(delay, Due::CallEnds { call: at, end });
+    }
+
+    pub(super) fn call_ends(&mut self, at: usize, end: CallEnd) {
+        let call = &mut self.calls[at];
+        if call.ended {
+            return;
+        }
+        call.ended = true;
+        let provider = &mut self.providers[call.provider];
+        if let Some(open) = call.open
+            && self.options.mutant != Some(Mutant::OverlappingRetry)
+        {
+            call.open = None;
+            let now = self.clock.of_provider(provider.options.skew_ppm);
+            provider.account.abandon(now, open);
+        }
+        let after_sent = |cause| Err(SendFailure::AfterSent { cause, detail: "simulated".to_owned() });
+        let before_sent = || Err(SendFailure::BeforeSent { cause: NotSent::Connect, detail: "simulated".to_owned() });
+        let mut result = match end {
+            CallEnd::Reply(reply) => {
+                if reply.status == 429 {
+                    self.marks.hit(Mark::Throttled);
+                }
+                Ok(reply)
+            }
+            CallEnd::Refused => before_sent(),
+            CallEnd::Reset => after_sent(NoReply::Closed),
+            CallEnd::TimedOut => {
+                self.marks.hit(Mark::TimedOut);
+                after_sent(NoReply::Deadline)
+            }
+        };
+        if self.options.mutant == Some(Mutant::BlindCreateRetry)
+            && call.request.kind == CallKind::Create
+            && result.as_ref().map_or(true, |reply| reply.status >= 500)
+        {
+            result = before_sent();
+        }
+        let ended_at =
+            if self.options.mutant == Some(Mutant::EarlyCompletion) { call.started } else { self.clock.now().mono };
+        let (life, shard, mut id) = (call.life, call.shard, call.id);
+        if self.options.mutant == Some(Mutant::SwappedReplies) {
+            id = self.swapped(at, id);
+        }
+        if self.print {
+            let text = format!("ends {id:?} {}", match &result {
+                Ok(reply) => reply.status.to_string(),
+                Err(failure) => failure.to_string(),
+            });
+            self.say(&text);
+        }
+        let delay = self.net_dice.between(US, 100 * US);
+        self.after(delay, Due::Deliver { life, shard, letter: Letter::Reply { call: id, result, ended_at } });
+    }
+
+    /// Another open call of the same shard; the two change places.
+    fn swapped(&mut self, at: usize, id: CallId) -> CallId {
+        let (life, shard) = (self.calls[at].life, self.calls[at].shard);
+        let other = self.calls.iter_mut().find(|call| call.life == life && call.shard == shard && !call.ended);
+        match other {
+            Some(other) => std::mem::replace(&mut other.id, id),
+            None => id,
+        }
+    }
+
+    /// The request that the engine's word about an ended call belongs to.
+    pub(super) fn request_of(&self, shard: usize, id: CallId) -> Option<(usize, &Request)> {
+        let call = self.calls.iter().rev().find(|call| call.life == self.life && call.shard == shard && call.id == id)?;
+        Some((call.provider, &call.request))
+    }
+
+    /// The engine died: what is on the wire arrives now or never, and nobody waits for answers.
+    pub(super) fn calls_die(&mut self) {
+        for call in &mut self.calls {
+            let provider = &mut self.providers[call.provider];
+            let now = self.clock.of_provider(provider.options.skew_ppm);
+            if !call.ended && !call.arrived && !call.lost {
+                call.arrived = true;
+                if self.net_dice.chance(500) {
+                    let arrival = provider.arrive(now, &call.request);
+                    provider.account.abandon(now, arrival.call);
+                }
+            }
+            call.ended = true;
+            if let Some(open) = call.open.take() {
+                provider.account.abandon(now, open);
+            }
+        }
+    }
+}
