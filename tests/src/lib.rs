@@ -1,1 +1,3 @@
 //! syncline tests
+
+pub mod process;
