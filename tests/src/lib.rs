@@ -1,3 +1,3 @@
-//! What no single crate can be tested for: the whole engine under faults, in virtual time.
+//! syncline tests
 
-pub mod sim;
+pub mod process;
