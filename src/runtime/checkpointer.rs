@@ -117,6 +117,8 @@ pub(crate) struct Loaded {
     pub(crate) recovery: Recovery<Waiting>,
     pub(crate) replay_from: Lsn,
     pub(crate) event_ids: EventIds,
+    /// Newer checkpoints that do not verify.
+    pub(crate) damaged: Vec<(std::path::PathBuf, wal::checkpoint::CheckpointFault)>,
 }
 
 struct Loading {
@@ -174,6 +176,7 @@ pub(crate) fn load(
         recovery: loading.recovery,
         replay_from,
         event_ids: loading.event_ids,
+        damaged: loaded.damaged,
     })
 }
 

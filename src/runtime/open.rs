@@ -9,6 +9,7 @@ use engine::id::{HashKey, VSHARD_COUNT, VShard};
 use engine::journal::Kind;
 use engine::quota::ShardId;
 use engine::shard::{AccountPlan, Recovered, Shard, ShardSettings};
+use wal::checkpoint;
 use wal::{
     DataDir, Disk, Durability, InstanceId, Log, LogId, LogLimits, LogOptions, Lsn, NewDataDir,
     OpenMode, VisitError, Writer,
@@ -76,9 +77,8 @@ impl OpenPlan {
             mode,
             durability: self.durability,
             limits: LogLimits {
-                segment_bytes: self.segment_bytes,
                 staged_bytes_max: STAGED_BYTES_MAX * 3 / 2,
-                ..LogLimits::default()
+                ..LogLimits::for_segment_bytes(self.segment_bytes)
             },
             salt_seed: clock::random(),
         }
@@ -164,8 +164,9 @@ pub(crate) fn open(
             .map_err(|error| VisitError::from(error.to_string()))
     };
     let options = plan.options(dir, log, mode);
-    let (wal_log, writer, report) = Log::open(folder, options, from.replay_from, &mut visit)
+    let (wal_log, writer, report) = Log::open(folder.clone(), options, from.replay_from, &mut visit)
         .map_err(|error| StartError::log(&error))?;
+    checkpoint::set_aside(&folder, &from.damaged).map_err(|error| StartError::log(&error))?;
     if let Some(torn) = &report.torn {
         tracing::warn!(log = %log, ?torn, "the log ended inside a block that was never acknowledged; it was cut");
     }
