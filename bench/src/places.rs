@@ -14,7 +14,13 @@ pub(crate) fn project() -> &'static Path {
 /// The folder that this binary was built into, such as `target/release`.
 pub(crate) fn built_into() -> io::Result<PathBuf> {
     let exe = env::current_exe()?;
-    Ok(exe.parent().unwrap_or(Path::new(".")).to_owned())
+    let folder = exe.parent().unwrap_or(Path::new("."));
+    // Tests of this crate are built one level below.
+    let folder = match folder.file_name() {
+        Some(name) if name == "deps" => folder.parent().unwrap_or(folder),
+        _ => folder,
+    };
+    Ok(folder.to_owned())
 }
 
 /// The `target` folder.
