@@ -29,9 +29,17 @@ fn nothing_acknowledged_is_lost_or_reordered_or_created_twice_by_kills() {
     let cycles = number("SYNCLINE_KILL_CYCLES").unwrap_or(CYCLES);
     let seed = number("SYNCLINE_KILL_SEED").unwrap_or_else(|| u64::from(std::process::id()));
     println!("SYNCLINE_KILL_SEED={seed} SYNCLINE_KILL_CYCLES={cycles}");
-    let faults = "5xx=0.03,5xx_after=0.02,reset_before=0.02,reset_after=0.03,latency=2ms,jitter=6ms";
+    let faults =
+        "5xx=0.03,5xx_after=0.02,reset_before=0.02,reset_after=0.03,latency=2ms,jitter=6ms";
     let provider_seed = seed.to_string();
-    let provider = Provider::start(&["--limit", "400/1s", "--fault", faults, "--seed", &provider_seed]);
+    let provider = Provider::start(&[
+        "--limit",
+        "400/1s",
+        "--fault",
+        faults,
+        "--seed",
+        &provider_seed,
+    ]);
     let limits = "[[providers.crm.limits]]\nname = \"burst\"\nkind = \"sliding\"\nlimit = 400\nwindow = \"1s\"\n";
     let config = Config::new()
         .shards(2)
@@ -42,10 +50,14 @@ fn nothing_acknowledged_is_lost_or_reordered_or_created_twice_by_kills() {
     let mut dice = Dice::seeded(seed);
     let mut submitted = Submitted::default();
 
-    let streams: Vec<Stream> = (0..PRODUCERS).map(|number| Stream { seed, number }).collect();
+    let streams: Vec<Stream> = (0..PRODUCERS)
+        .map(|number| Stream { seed, number })
+        .collect();
     let sent: Vec<u64> = thread::scope(|scope| {
-        let producers: Vec<_> =
-            streams.iter().map(|stream| scope.spawn(|| stream.run(&whereabouts))).collect();
+        let producers: Vec<_> = streams
+            .iter()
+            .map(|stream| scope.spawn(|| stream.run(&whereabouts)))
+            .collect();
         for cycle in 0..cycles {
             submitted.submit(&node, cycle);
             wait(Duration::from_millis(dice.below(KILL_WITHIN_MS)));
@@ -62,25 +74,42 @@ fn nothing_acknowledged_is_lost_or_reordered_or_created_twice_by_kills() {
             whereabouts.here(node.tcp());
         }
         whereabouts.stop();
-        producers.into_iter().map(|producer| producer.join().expect("a producer holds its promise")).collect()
+        producers
+            .into_iter()
+            .map(|producer| producer.join().expect("a producer holds its promise"))
+            .collect()
     });
 
     let dead = node.drain();
-    assert!(dead.is_empty(), "{} dead letters, first {}", dead.len(), dead[0]);
+    assert!(
+        dead.is_empty(),
+        "{} dead letters, first {}",
+        dead.len(),
+        dead[0]
+    );
     let mut model = Model::default();
     for (stream, sent) in streams.iter().zip(&sent) {
         assert!(*sent > 0, "the stream moved");
         (1..=*sent).for_each(|seq| model.apply(&stream.event(seq)));
     }
-    submitted.events.iter().for_each(|(event, _)| model.apply(event));
+    submitted
+        .events
+        .iter()
+        .for_each(|(event, _)| model.apply(event));
     submitted.check(&node);
     let calls = provider.journal();
     let mut newest: HashMap<&str, u64> = HashMap::new();
     for call in calls.iter().filter(|call| call.is_write()) {
         // A DELETE has no body, and no number.
-        let Some(n) = call.body["n"].as_u64() else { continue };
+        let Some(n) = call.body["n"].as_u64() else {
+            continue;
+        };
         let before = newest.entry(&call.record).or_default();
-        assert!(*before <= n, "{}: {n} was written after {before}", call.record);
+        assert!(
+            *before <= n,
+            "{}: {n} was written after {before}",
+            call.record
+        );
         *before = n;
     }
     model.assert_equals(&provider.records());
@@ -95,7 +124,9 @@ fn nothing_acknowledged_is_lost_or_reordered_or_created_twice_by_kills() {
 }
 
 fn number(variable: &str) -> Option<u64> {
-    std::env::var(variable).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{variable}={text}")))
+    std::env::var(variable)
+        .ok()
+        .map(|text| text.parse().unwrap_or_else(|_| panic!("{variable}={text}")))
 }
 
 /// A producer's events, each a function of its number: what was not acknowledged is made again.
@@ -139,7 +170,11 @@ impl Stream {
         loop {
             let (at, generation, stopping) = whereabouts.wait(seen);
             seen = generation;
-            let goal = if stopping { given } else { given + 1 + dice.below(EVENTS_PER_CYCLE) };
+            let goal = if stopping {
+                given
+            } else {
+                given + 1 + dice.below(EVENTS_PER_CYCLE)
+            };
             match self.talk(at, goal, &mut acked, &mut given, &mut dice) {
                 Ok(()) if stopping => return acked,
                 // What is left of the cycle it only listens for its end.
@@ -158,7 +193,11 @@ impl Stream {
         given: &mut u64,
         dice: &mut Dice,
     ) -> Result<(), ClientError> {
-        let encoding = if dice.below(2) == 0 { Encoding::Lines } else { Encoding::Frames };
+        let encoding = if dice.below(2) == 0 {
+            Encoding::Lines
+        } else {
+            Encoding::Frames
+        };
         let mut client = Client::connect(Options {
             encoding,
             // The node may just have been killed.
@@ -166,8 +205,16 @@ impl Stream {
             ..Options::new(at.to_string(), format!("producer-{}", self.number))
         })?;
         let last = client.last_seq();
-        assert!(last >= *acked, "producer {}: {acked} were acknowledged, the node knows {last}", self.number);
-        assert!(last <= *given, "producer {}: {given} were sent, the node knows {last}", self.number);
+        assert!(
+            last >= *acked,
+            "producer {}: {acked} were acknowledged, the node knows {last}",
+            self.number
+        );
+        assert!(
+            last <= *given,
+            "producer {}: {given} were sent, the node knows {last}",
+            self.number
+        );
         *acked = last;
         for seq in last + 1..=goal {
             // Before it is sent: the node may know it even when this side breaks.
@@ -214,7 +261,10 @@ struct Whereabouts {
 
 impl Whereabouts {
     fn new(at: SocketAddr) -> Whereabouts {
-        Whereabouts { state: Mutex::new((Some(at), 1, false)), changed: Condvar::new() }
+        Whereabouts {
+            state: Mutex::new((Some(at), 1, false)),
+            changed: Condvar::new(),
+        }
     }
 
     fn gone(&self) {
@@ -236,8 +286,12 @@ impl Whereabouts {
     /// The address of a run after that of number `seen`, its number, and whether it is the last.
     fn wait(&self, seen: u64) -> (SocketAddr, u64, bool) {
         let state = self.state.lock().unwrap();
-        let moved = |state: &mut (Option<SocketAddr>, u64, bool)| state.0.is_none() || state.1 == seen;
-        let (state, waited) = self.changed.wait_timeout_while(state, PATIENCE, moved).unwrap();
+        let moved =
+            |state: &mut (Option<SocketAddr>, u64, bool)| state.0.is_none() || state.1 == seen;
+        let (state, waited) = self
+            .changed
+            .wait_timeout_while(state, PATIENCE, moved)
+            .unwrap();
         assert!(!waited.timed_out(), "the node does not come back");
         (state.0.expect("waited for"), state.1, state.2)
     }
@@ -257,7 +311,10 @@ impl Submitted {
         });
         let answer = node.post("/v1/sync", event.to_string());
         assert_eq!(answer.status, 202, "{}", answer.json());
-        let id = answer.json()["operation_id"].as_str().expect("an id").to_owned();
+        let id = answer.json()["operation_id"]
+            .as_str()
+            .expect("an id")
+            .to_owned();
         self.events.push((event, id));
     }
 
@@ -268,7 +325,11 @@ impl Submitted {
             assert_eq!(known.status, 200, "{id} was acknowledged: {}", known.json());
             assert_eq!(known.json()["record_id"], event["record_id"]);
             let again = node.post("/v1/sync", event.to_string()).json();
-            assert_eq!((&again["operation_id"], &again["duplicate"]), (&json!(id), &json!(true)), "{again}");
+            assert_eq!(
+                (&again["operation_id"], &again["duplicate"]),
+                (&json!(id), &json!(true)),
+                "{again}"
+            );
         }
     }
 }

@@ -21,9 +21,15 @@ impl Lines {
     #[must_use]
     pub fn connect(at: SocketAddr) -> Lines {
         let stream = TcpStream::connect(at).expect("the node listens");
-        stream.set_read_timeout(Some(PATIENCE)).expect("a time-out can be set");
-        stream.set_nodelay(true).expect("a connection can be hurried");
-        Lines { stream: BufReader::new(stream) }
+        stream
+            .set_read_timeout(Some(PATIENCE))
+            .expect("a time-out can be set");
+        stream
+            .set_nodelay(true)
+            .expect("a connection can be hurried");
+        Lines {
+            stream: BufReader::new(stream),
+        }
     }
 
     /// Writes; a connection the node has closed takes nothing, and reading tells why.
@@ -46,7 +52,9 @@ impl Lines {
         let mut line = String::new();
         match self.stream.read_line(&mut line) {
             Ok(0) => None,
-            Ok(_) => Some(serde_json::from_str(&line).unwrap_or_else(|error| panic!("{line:?}: {error}"))),
+            Ok(_) => Some(
+                serde_json::from_str(&line).unwrap_or_else(|error| panic!("{line:?}: {error}")),
+            ),
             Err(error) if error.kind() == ErrorKind::ConnectionReset => None,
             Err(error) => panic!("nothing to read: {error}"),
         }

@@ -16,7 +16,11 @@ impl Model {
     /// # Panics
     /// When the event is not one that every test would send.
     pub fn apply(&mut self, event: &Value) {
-        let text = |name: &str| event[name].as_str().unwrap_or_else(|| panic!("{name} in {event}"));
+        let text = |name: &str| {
+            event[name]
+                .as_str()
+                .unwrap_or_else(|| panic!("{name} in {event}"))
+        };
         let record = format!("{}/{}", text("object"), text("record_id"));
         if text("operation") == "DELETE" {
             self.records.remove(&record);
@@ -41,13 +45,26 @@ impl Model {
         for (name, fields) in &self.records {
             let held = provider.get(name);
             if held.and_then(Value::as_object) != Some(fields) {
-                differ.push(format!("{name}: expected {}, held {held:?}", Value::Object(fields.clone())));
+                differ.push(format!(
+                    "{name}: expected {}, held {held:?}",
+                    Value::Object(fields.clone())
+                ));
             }
         }
-        differ.extend(provider.keys().filter(|name| !self.records.contains_key(*name)).map(|name| format!("{name}: should not be there")));
+        differ.extend(
+            provider
+                .keys()
+                .filter(|name| !self.records.contains_key(*name))
+                .map(|name| format!("{name}: should not be there")),
+        );
         let count = differ.len();
         differ.truncate(5);
-        assert!(count == 0, "{count} of {} records differ:\n{}", self.records.len(), differ.join("\n"));
+        assert!(
+            count == 0,
+            "{count} of {} records differ:\n{}",
+            self.records.len(),
+            differ.join("\n")
+        );
     }
 
     /// How many records there are.

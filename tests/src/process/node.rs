@@ -80,7 +80,13 @@ impl Node {
     #[must_use]
     pub fn start(config: Config) -> Node {
         let folder = tempfile::tempdir().expect("a folder for the node");
-        let mut node = Node { folder, config, running: None, tcp: None, http: None };
+        let mut node = Node {
+            folder,
+            config,
+            running: None,
+            tcp: None,
+            http: None,
+        };
         node.restart();
         node
     }
@@ -94,7 +100,9 @@ impl Node {
         let line = running.next_line();
         let address = |name: &str| {
             let found = line.split(' ').find_map(|part| part.strip_prefix(name));
-            found.and_then(|at| at.parse().ok()).unwrap_or_else(|| panic!("no {name} in {line:?}"))
+            found
+                .and_then(|at| at.parse().ok())
+                .unwrap_or_else(|| panic!("no {name} in {line:?}"))
         };
         assert!(line.starts_with("listening "), "{line:?}");
         self.tcp = Some(address("tcp="));
@@ -109,7 +117,12 @@ impl Node {
     pub fn launch(&mut self) -> Running {
         self.kill();
         fs::write(self.config_file(), self.config_text()).expect("the folder is ours");
-        Running::start(Command::new(program()).arg("serve").arg("--config").arg(self.config_file()))
+        Running::start(
+            Command::new(program())
+                .arg("serve")
+                .arg("--config")
+                .arg(self.config_file()),
+        )
     }
 
     /// Another config from the next start on.
@@ -159,7 +172,10 @@ impl Node {
     /// Where it keeps its data.
     #[must_use]
     pub fn data_dir(&self) -> PathBuf {
-        self.config.data_dir.clone().unwrap_or_else(|| self.folder.path().join("data"))
+        self.config
+            .data_dir
+            .clone()
+            .unwrap_or_else(|| self.folder.path().join("data"))
     }
 
     /// Its config file.
@@ -183,7 +199,8 @@ impl Node {
     /// When nobody answers.
     #[must_use]
     pub fn post(&self, path: &str, body: impl AsRef<[u8]>) -> Answer {
-        request(self.http(), "POST", path, body.as_ref()).unwrap_or_else(|| panic!("POST {path}: no answer"))
+        request(self.http(), "POST", path, body.as_ref())
+            .unwrap_or_else(|| panic!("POST {path}: no answer"))
     }
 
     /// Waits until no operation is open, and tells the dead letters.
@@ -200,7 +217,10 @@ impl Node {
                 same_since = std::time::Instant::now();
                 last.clone_from(&open);
             }
-            assert!(same_since.elapsed() < super::PATIENCE, "operations stay open: {open}");
+            assert!(
+                same_since.elapsed() < super::PATIENCE,
+                "operations stay open: {open}"
+            );
             let counts = open.as_object().expect("counts by state");
             counts.values().all(|count| count.as_u64() == Some(0))
         });

@@ -20,7 +20,10 @@ pub fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
         if let Some(seen) = look() {
             return seen;
         }
-        assert!(Instant::now() < end, "{what} did not happen within {PATIENCE:?}");
+        assert!(
+            Instant::now() < end,
+            "{what} did not happen within {PATIENCE:?}"
+        );
         thread::park_timeout(PAUSE);
     }
 }
@@ -28,7 +31,10 @@ pub fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
 /// Lets `time` pass: for instants that dice chose, never in place of [`until`].
 pub fn wait(time: Duration) {
     let end = Instant::now() + time;
-    while let Some(left) = end.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) {
+    while let Some(left) = end
+        .checked_duration_since(Instant::now())
+        .filter(|left| !left.is_zero())
+    {
         thread::park_timeout(left);
     }
 }

@@ -18,12 +18,19 @@ pub fn program() -> &'static Path {
     PROGRAM.get_or_init(|| {
         // target/PROFILE/deps/TEST-HASH
         let test = std::env::current_exe().expect("a test knows its own path");
-        let folder = test.ancestors().nth(2).expect("a test lies in a profile's folder");
+        let folder = test
+            .ancestors()
+            .nth(2)
+            .expect("a test lies in a profile's folder");
         if let Some(cargo) = std::env::var_os("CARGO") {
             build(&cargo, folder);
         }
         let program = folder.join("syncline");
-        assert!(program.is_file(), "{} is not there; build it first", program.display());
+        assert!(
+            program.is_file(),
+            "{} is not there; build it first",
+            program.display()
+        );
         program
     })
 }
@@ -35,11 +42,27 @@ fn build(cargo: &std::ffi::OsStr, folder: &Path) {
     };
     // All members at once, so that features of dependencies are those of the tests' own build.
     let output = Command::new(cargo)
-        .args(["build", "--quiet", "--workspace", "--bin", "syncline", "--profile", profile])
+        .args([
+            "build",
+            "--quiet",
+            "--workspace",
+            "--bin",
+            "syncline",
+            "--profile",
+            profile,
+        ])
         .arg("--target-dir")
-        .arg(folder.parent().expect("a profile's folder lies in the target folder"))
+        .arg(
+            folder
+                .parent()
+                .expect("a profile's folder lies in the target folder"),
+        )
         .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
         .output()
         .expect("Cargo runs");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
 }

@@ -63,12 +63,19 @@ impl Provider {
     #[must_use]
     pub fn start(options: &[&str]) -> Provider {
         let mut command = Command::new(program());
-        command.args(["mock", "rest", "--listen", "127.0.0.1:0"]).args(options);
+        command
+            .args(["mock", "rest", "--listen", "127.0.0.1:0"])
+            .args(options);
         let mut running = Running::start(&mut command);
         let line = running.next_line();
-        let addr = line.strip_prefix("listening http://").and_then(|addr| addr.parse().ok());
+        let addr = line
+            .strip_prefix("listening http://")
+            .and_then(|addr| addr.parse().ok());
         let addr = addr.unwrap_or_else(|| panic!("{line:?} names no address"));
-        Provider { _running: running, addr }
+        Provider {
+            _running: running,
+            addr,
+        }
     }
 
     /// For `base_url`.
@@ -113,7 +120,9 @@ impl Provider {
         for record in shown["records"].as_array().expect("a list") {
             let text = |name: &str| record[name].as_str().unwrap_or_default().to_owned();
             let name = format!("{}/{}", text("object"), text("external_id"));
-            records.entry(name).or_insert_with(|| record["fields"].clone());
+            records
+                .entry(name)
+                .or_insert_with(|| record["fields"].clone());
         }
         records
     }

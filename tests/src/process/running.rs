@@ -51,7 +51,12 @@ impl Running {
         let errors = Arc::default();
         let kept = Arc::clone(&errors);
         thread::spawn(move || keep(stderr, &kept));
-        Running { name, child, lines, errors }
+        Running {
+            name,
+            child,
+            lines,
+            errors,
+        }
     }
 
     /// The next line on standard output.
@@ -64,7 +69,11 @@ impl Running {
             Err(RecvTimeoutError::Timeout) => panic!("{} says nothing", self.name),
             Err(RecvTimeoutError::Disconnected) => {
                 let status = self.wait();
-                panic!("{} ended with {status} before it said anything:\n{}", self.name, self.errors())
+                panic!(
+                    "{} ended with {status} before it said anything:\n{}",
+                    self.name,
+                    self.errors()
+                )
             }
         }
     }
@@ -95,7 +104,12 @@ impl Running {
             if let Some(status) = self.ended() {
                 return status;
             }
-            assert!(Instant::now() < end, "{} does not end:\n{}", self.name, self.errors());
+            assert!(
+                Instant::now() < end,
+                "{} does not end:\n{}",
+                self.name,
+                self.errors()
+            );
             thread::park_timeout(Duration::from_millis(2));
         }
     }
@@ -108,7 +122,10 @@ impl Running {
     /// The end of what it wrote on standard error so far.
     #[must_use]
     pub fn errors(&self) -> String {
-        self.errors.lock().expect("its reader does not panic").clone()
+        self.errors
+            .lock()
+            .expect("its reader does not panic")
+            .clone()
     }
 
     /// Memory that is resident, in bytes.
@@ -119,8 +136,15 @@ impl Running {
     pub fn resident_bytes(&self) -> u64 {
         let path = format!("/proc/{}/status", self.child.id());
         let status = std::fs::read_to_string(path).expect("the child runs");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("see proc(5)");
-        let kibibytes: u64 = line.trim().trim_end_matches(" kB").parse().expect("a number");
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmRSS:"))
+            .expect("see proc(5)");
+        let kibibytes: u64 = line
+            .trim()
+            .trim_end_matches(" kB")
+            .parse()
+            .expect("a number");
         kibibytes * 1024
     }
 
@@ -135,7 +159,9 @@ impl Drop for Running {
         if thread::panicking() {
             let errors = self.errors();
             let tail = errors.len().saturating_sub(4000);
-            let tail = (tail..=errors.len()).find_map(|at| errors.get(at..)).unwrap_or_default();
+            let tail = (tail..=errors.len())
+                .find_map(|at| errors.get(at..))
+                .unwrap_or_default();
             eprintln!("--- {}\n{tail}", self.name);
         }
     }
@@ -148,7 +174,9 @@ fn keep(mut from: impl Read, kept: &Mutex<String>) {
         kept.push_str(&String::from_utf8_lossy(&piece[..count]));
         if kept.len() > ERRORS_BYTES_MAX {
             let half = kept.len() / 2;
-            let cut = (half..).find(|&at| kept.is_char_boundary(at)).expect("the end is one");
+            let cut = (half..)
+                .find(|&at| kept.is_char_boundary(at))
+                .expect("the end is one");
             kept.drain(..cut);
         }
     }
