@@ -237,7 +237,13 @@ fn a_request_goes_out_with_the_accounts_headers_and_its_own() {
 
 #[test]
 fn a_reply_is_status_body_and_the_headers_that_matter() {
-    type Row = (&'static str, u16, Option<&'static str>, Option<&'static str>, &'static str);
+    type Row = (
+        &'static str,
+        u16,
+        Option<&'static str>,
+        Option<&'static str>,
+        &'static str,
+    );
     let rows: [Row; 5] = [
         (OK, 200, None, None, "{\"id\":1}"),
         ("HTTP/1.1 204 No Content\r\n\r\n", 204, None, None, ""),

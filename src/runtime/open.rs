@@ -164,8 +164,9 @@ pub(crate) fn open(
             .map_err(|error| VisitError::from(error.to_string()))
     };
     let options = plan.options(dir, log, mode);
-    let (wal_log, writer, report) = Log::open(folder.clone(), options, from.replay_from, &mut visit)
-        .map_err(|error| StartError::log(&error))?;
+    let (wal_log, writer, report) =
+        Log::open(folder.clone(), options, from.replay_from, &mut visit)
+            .map_err(|error| StartError::log(&error))?;
     checkpoint::set_aside(&folder, &from.damaged).map_err(|error| StartError::log(&error))?;
     if let Some(torn) = &report.torn {
         tracing::warn!(log = %log, ?torn, "the log ended inside a block that was never acknowledged; it was cut");

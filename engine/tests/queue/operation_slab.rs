@@ -2,11 +2,11 @@ use std::collections::{BTreeMap, VecDeque};
 
 use proptest::prelude::*;
 use proptest::test_runner::Config;
+use syncline_engine::id::RecordHash;
 use syncline_engine::operation_slab::{
     NewOperation, OPERATION_BYTES, OpClass, OpFlags, OpIndex, OpState, OperationSlab, Position,
     Priority, Target,
 };
-use syncline_engine::id::RecordHash;
 
 use crate::{cases, operation};
 
