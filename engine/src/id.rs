@@ -100,9 +100,14 @@ impl OperationSeq {
     pub const COUNTER_BITS: u32 = 40;
 
     /// The first sequence of run number `epoch` (counted in the data directory).
+    ///
+    /// The counter does not begin at the same place in every run: a lane tells its operations
+    /// apart by the low half, and may hold some of several runs. Steps of the golden ratio keep
+    /// the beginnings of n runs about 2^32 / n apart.
     #[must_use]
     pub fn first_of_run(epoch: u64) -> Self {
-        Self((epoch << Self::COUNTER_BITS) | 1)
+        let first = (epoch as u32).wrapping_mul(0x9e37_79b1) | 1;
+        Self((epoch << Self::COUNTER_BITS) | u64::from(first))
     }
 
     /// The low half, kept in the index.

@@ -203,6 +203,28 @@ impl Index {
         }
     }
 
+    /// Whether the operation `seq` of a record at an account, open or dead, has its event at `at`.
+    pub(crate) fn points_at(
+        &self,
+        at: Lsn,
+        record: RecordHash,
+        seq: OperationSeq,
+        account: &str,
+    ) -> bool {
+        let Some(number) = self
+            .accounts
+            .iter()
+            .position(|known| &*known.name == account)
+        else {
+            return false;
+        };
+        let target = Target(number as u16);
+        let op = self
+            .find(record, seq, target)
+            .or_else(|| self.find_dead(record, seq, target));
+        op.is_some_and(|op| self.slab[op].position() == position(at))
+    }
+
     /// A hold set or lifted. Lifting one frees what it alone held.
     pub(crate) fn apply_hold(&mut self, change: &HoldChange) {
         if change.set {
@@ -394,6 +416,10 @@ impl Index {
         {
             let account = usize::from(self.slab[op].target().0);
             self.accounts[account].timed -= 1;
+            if self.slab[op].state() == OpState::Backoff {
+                // It waited by the monotonic clock; the wall clock may have stepped back since.
+                self.slab[op].set_flags(OpFlags::HURRIED);
+            }
             self.slab[op].set_state(OpState::Waiting);
             self.make_ready(op);
         }

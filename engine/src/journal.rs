@@ -120,7 +120,7 @@ pub trait Journal {
     /// Every frame that begins before this position survives a crash.
     fn durable(&self) -> Lsn;
 
-    /// Where the next frame would begin.
+    /// Every frame appended so far begins below, every later one at or above.
     fn end(&self) -> Lsn;
 
     /// Bytes that can be staged at once for this class; 0 when closed.

@@ -74,7 +74,7 @@ impl<S: Storage> Journal for ShardLog<S> {
     }
 
     fn end(&self) -> Lsn {
-        self.log.end()
+        self.log.next_frame()
     }
 
     fn room(&self, class: Class) -> usize {

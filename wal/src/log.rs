@@ -352,6 +352,14 @@ impl<S: Storage> Log<S> {
         Lsn::new(self.tail())
     }
 
+    /// Every frame appended so far lies below, every later one at or above. Unlike
+    /// [`Log::end`], which counts the padding of a block that still takes frames.
+    #[must_use]
+    pub fn next_frame(&self) -> Lsn {
+        let open = self.stage.open_block();
+        Lsn::new(open.map_or(self.next_block, stage::StagedBlock::next_frame))
+    }
+
     /// Whether something waits for a commit or is being committed.
     #[must_use]
     pub fn is_idle(&self) -> bool {

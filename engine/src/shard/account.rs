@@ -53,8 +53,8 @@ pub(super) struct Account {
     pub(super) succeeded: bool,
     /// Held whole by an operator.
     pub(super) paused: bool,
-    /// The demand told last.
-    pub(super) told: (u32, u32),
+    /// The demand told last, and the newest lease it knew of.
+    pub(super) told: (u32, u32, LeaseId),
 }
 
 impl Account {
@@ -79,7 +79,7 @@ impl Account {
             owes_health: false,
             succeeded: false,
             paused: false,
-            told: (0, 0),
+            told: (0, 0, LeaseId::default()),
         }
     }
 

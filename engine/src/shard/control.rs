@@ -72,8 +72,13 @@ impl<T> Shard<T> {
                 },
             }
         };
-        self.effects
-            .push(journal.end(), Output::Done { ticket, reply });
+        let done = Output::Done { ticket, reply };
+        if reply == CommandReply::Unavailable {
+            // Shows nothing of the log, which may never be durable any further.
+            self.effects.push_unconditional(done);
+        } else {
+            self.effects.push(journal.end(), done);
+        }
     }
 
     fn hold(&mut self, journal: &mut impl Journal, change: &HoldChange) -> CommandReply {

@@ -50,7 +50,10 @@ impl<T> Shard<T> {
         let share = (CALLS_PER_TURN / accounts).max(1);
         for at in 0..accounts {
             for _ in 0..share {
-                if !self.accounts[at].may_start() || journal.room(Class::Outcome) < CALL_ROOM {
+                if self.fenced
+                    || !self.accounts[at].may_start()
+                    || journal.room(Class::Outcome) < CALL_ROOM
+                {
                     break;
                 }
                 let Some(op) = self.index.accounts[at].ready.pop(&mut self.index.slab) else {
@@ -281,6 +284,9 @@ impl<T> Shard<T> {
         account.in_use += 1;
         if call.kind == CallKind::Create {
             self.log_intent(now, journal, &call);
+            if self.fenced {
+                return Started::NoCall;
+            }
         }
         self.index.slab[call.op].set_state(OpState::InFlight);
         // A frame of this turn is durable only once everything to the log's end is. Nothing of

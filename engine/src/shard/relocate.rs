@@ -8,7 +8,7 @@ use wal::Lsn;
 
 use super::Shard;
 use crate::event::codec;
-use crate::id::{RecordHash, VSHARD_COUNT, VShard};
+use crate::id::{OperationSeq, RecordHash, VSHARD_COUNT, VShard};
 use crate::index::{lsn, position};
 use crate::journal::{Class, Journal, Kind};
 use crate::lane;
@@ -167,7 +167,8 @@ impl<T> Shard<T> {
             .sum()
     }
 
-    /// Copies an event once for all of its targets that still point below the cut.
+    /// Copies an event once for all of its targets that still point at it. The others have
+    /// ended, or were redriven from a copy of their own, and stay where they are.
     fn relocate_event(
         &mut self,
         journal: &mut impl Journal,
@@ -179,21 +180,33 @@ impl<T> Shard<T> {
             return Some(0);
         }
         let mut payload = std::mem::take(&mut self.scratch.event);
+        let mut moved = std::mem::take(&mut self.scratch.entry);
         let mut copied = None;
         if journal.read(at, &mut payload).is_ok()
-            && let Ok(event) = codec::decode(&payload)
-            && let Ok(to) = journal.append(Class::Outcome, Kind::EventMoved, &[&payload])
+            && let Ok(mut event) = codec::decode(&payload)
         {
-            let seq = crate::id::OperationSeq(event.operation_seq);
-            for account in event.targets.iter().map(|target| target.name) {
-                let target = self.index.account(account);
-                self.index
-                    .apply_event_moved(to, RecordHash(event.record_hash), seq, target);
+            let (record, seq) = (
+                RecordHash(event.record_hash),
+                OperationSeq(event.operation_seq),
+            );
+            event.targets = event
+                .targets
+                .iter()
+                .filter(|target| self.index.points_at(at, record, seq, target.name))
+                .collect();
+            moved.clear();
+            event.encode_into(&mut moved);
+            if let Ok(to) = journal.append(Class::Outcome, Kind::EventMoved, &[&moved]) {
+                for account in event.targets.iter().map(|target| target.name) {
+                    let target = self.index.account(account);
+                    self.index.apply_event_moved(to, record, seq, target);
+                }
+                debug_assert_eq!(self.index.slab[op].position(), position(to));
+                copied = Some(moved.len());
             }
-            debug_assert_eq!(self.index.slab[op].position(), position(to));
-            copied = Some(payload.len());
         }
         self.scratch.event = payload;
+        self.scratch.entry = moved;
         copied
     }
 }

@@ -32,8 +32,11 @@ impl<T> Shard<T> {
         let Some(call) = self.calls.remove(call) else {
             return;
         };
+        self.give_back(&call, result, ended_at);
         let account = &self.accounts[usize::from(call.target.0)];
         let Some(plan) = account.plan.clone() else {
+            // Its account was removed meanwhile; with the account it comes back.
+            self.index.make_paused(call.op);
             return;
         };
         let mut event_bytes = std::mem::take(&mut self.scratch.event);
@@ -72,7 +75,7 @@ impl<T> Shard<T> {
             class: class_of(&verdict),
             took: ended_at.saturating_since(call.started),
         });
-        self.report(call, &verdict, result, now, ended_at);
+        self.report(call, &verdict, now);
         let Some((mut states, _)) =
             self.read_state(journal, call.record, &event.event.object, record_id)
         else {
@@ -245,34 +248,34 @@ impl<T> Shard<T> {
         Some((states, at))
     }
 
-    /// Gives the slot and the permit back and says what the call told of its account.
-    fn report(
-        &mut self,
-        call: &OpenCall,
-        verdict: &Verdict,
-        result: &Result<Reply, SendFailure>,
-        now: Now,
-        ended_at: Mono,
-    ) {
+    /// Gives the slot and the permit of an ended call back, whatever becomes of its operation.
+    fn give_back(&mut self, call: &OpenCall, result: &Result<Reply, SendFailure>, ended_at: Mono) {
         let account = &mut self.accounts[usize::from(call.target.0)];
         account.in_use -= 1;
-        let Some(id) = account.id else { return };
-        let mut words = Vec::new();
-        if let Some(lease) = call.lease {
+        if let (Some(id), Some(lease)) = (account.id, call.lease) {
             let answered = result.is_ok() || matches!(result, Err(SendFailure::BeforeSent { .. }));
             let ended = if answered {
                 Ended::Answered
             } else {
                 Ended::Unanswered
             };
-            words.push(FromShard::Completed {
+            let word = FromShard::Completed {
                 account: id,
                 lease,
                 count: 1,
                 completed_at: ended_at,
                 ended,
-            });
+            };
+            self.effects
+                .push_unconditional(super::Output::Coordinator(word));
         }
+    }
+
+    /// Says what the call told of its account.
+    fn report(&mut self, call: &OpenCall, verdict: &Verdict, now: Now) {
+        let account = &mut self.accounts[usize::from(call.target.0)];
+        let Some(id) = account.id else { return };
+        let mut words = Vec::new();
         match trouble(verdict, now) {
             Some(trouble) => {
                 let after_success = std::mem::take(&mut account.succeeded);

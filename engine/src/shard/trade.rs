@@ -183,8 +183,15 @@ impl<T> Shard<T> {
             let carried = sendable.min(known.slots.max(1).saturating_mul(2));
             carried.saturating_sub(u32::try_from(known.permits.left()).unwrap_or(u32::MAX))
         };
-        if known.told != (slots, permits) {
-            known.told = (slots, permits);
+        // The coordinator takes grants off what it was told before them: the same wish after a
+        // lease is a new one, also when the lease was spent or given back within the turn.
+        let seen = if permits > 0 {
+            known.newest_lease
+        } else {
+            known.told.2
+        };
+        if known.told != (slots, permits, seen) {
+            known.told = (slots, permits, seen);
             let word = FromShard::Want {
                 account,
                 permits,

@@ -44,6 +44,11 @@ impl StagedBlock {
         self.used
     }
 
+    /// Where its next frame would begin.
+    pub(crate) fn next_frame(&self) -> u64 {
+        self.lsn.get() + (BLOCK_HEADER_BYTES + self.used) as u64
+    }
+
     /// The address behind the block.
     pub(crate) fn end(&self) -> u64 {
         self.lsn.get() + self.bytes() as u64
