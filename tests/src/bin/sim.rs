@@ -15,9 +15,31 @@ fn main() {
             _ => {}
         }
     }
+    let mut broken = 0;
     for seed in from..from + count {
         let options = Options::of_seed(seed);
-        let outcome = run(&options, print);
-        println!("{seed}: {:?} {} ops {} calls {:?}", outcome.virtual_time, outcome.operations, outcome.calls, outcome.broken);
+        let outcome = std::panic::catch_unwind(|| run(&options, print));
+        let (what, secs, ops, calls) = match &outcome {
+            Ok(o) => (
+                o.broken.clone(),
+                o.virtual_time.as_secs(),
+                o.operations,
+                o.calls,
+            ),
+            Err(p) => (
+                Some(format!("panic {:?}", p.downcast_ref::<String>())),
+                0,
+                0,
+                0,
+            ),
+        };
+        if let Some(what) = what {
+            broken += 1;
+            println!(
+                "{seed}: {secs} s {ops} ops {calls} calls {}",
+                what.chars().take(330).collect::<String>()
+            );
+        }
     }
+    println!("{broken} of {count} broken");
 }

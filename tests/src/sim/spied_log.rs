@@ -97,7 +97,7 @@ impl Journal for SpiedLog {
     }
 
     fn end(&self) -> Lsn {
-        self.log.end()
+        self.log.next_frame()
     }
 
     fn room(&self, class: Class) -> usize {

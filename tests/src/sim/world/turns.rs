@@ -175,7 +175,10 @@ impl World {
                     if code == engine::refusal::Code::DiskFull {
                         self.marks.hit(Mark::DiskFull);
                     }
-                    if let Some((producer, seqs)) = node.ingest.part(batch, shard) {
+                    // A log that broke under a batch may still have kept it: that refusal says
+                    // only that nobody knows, and the number tells after the restart.
+                    let unknown = code == engine::refusal::Code::ShardDown;
+                    if let Some((producer, seqs)) = node.ingest.part(batch, shard).filter(|_| !unknown) {
                         self.oracle.refused(producer, seqs);
                     }
                     if let Some(ended) = node.ingest.answered(batch, shard, Some(code)) {
