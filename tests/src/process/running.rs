@@ -119,7 +119,12 @@ impl Running {
 
     /// How it ended, if it did.
     pub fn ended(&mut self) -> Option<ExitStatus> {
-        self.child.try_wait().expect("a child can be waited for")
+        let status = self.child.try_wait().expect("a child can be waited for")?;
+        // So that its last words are there for whoever asks how it ended.
+        if let Some(reader) = self.reader.take() {
+            reader.join().expect("it only reads");
+        }
+        Some(status)
     }
 
     /// The end of what it wrote on standard error so far.
