@@ -43,7 +43,7 @@ fn nothing_acknowledged_is_lost_or_reordered_or_created_twice_by_kills() {
     let limits = "[[providers.crm.limits]]\nname = \"burst\"\nkind = \"sliding\"\nlimit = 400\nwindow = \"1s\"\n";
     let config = Config::new()
         .shards(2)
-        .with("[wal]\nsegment_bytes = \"1MiB\"")
+        .with("[wal]\nsegment_bytes = \"2MiB\"")
         .account("crm", &provider.url(), limits);
     let mut node = Node::start(config);
     let whereabouts = Whereabouts::new(node.tcp());

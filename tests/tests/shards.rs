@@ -47,7 +47,12 @@ fn queued_events_and_statuses_survive_2_4_2_and_1_shards() {
         node.restart();
         for (at, id) in operations.iter().enumerate() {
             let known = node.get(&format!("/v1/operations/{id}"));
-            assert_eq!(known.status, 200, "{shards} shards, {id}: {}", known.json());
+            assert_eq!(
+                known.status,
+                200,
+                "{shards} shards, operation {at} {id}: {}",
+                known.json()
+            );
             let state = known.json()["state"].clone();
             let expected: &[&str] = if at < RECORDS {
                 &["synced"]

@@ -164,9 +164,8 @@ fn files(folder: &Path) -> Vec<PathBuf> {
     found
 }
 
-fn contents(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
-    files(folder)
-        .into_iter()
-        .map(|path| (path.clone(), fs::read(&path).expect("a file")))
-        .collect()
+/// Every file with its bytes; one that goes away while we look counts as none.
+fn contents(folder: &Path) -> Vec<(PathBuf, Option<Vec<u8>>)> {
+    let read = |path: PathBuf| (path.clone(), fs::read(path).ok());
+    files(folder).into_iter().map(read).collect()
 }

@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::sync::{Arc, Mutex};
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -23,6 +23,8 @@ pub struct Running {
     child: Child,
     lines: Receiver<String>,
     errors: Arc<Mutex<String>>,
+    /// Ends with the child's standard error.
+    reader: Option<JoinHandle<()>>,
 }
 
 impl Running {
@@ -50,12 +52,13 @@ impl Running {
         });
         let errors = Arc::default();
         let kept = Arc::clone(&errors);
-        thread::spawn(move || keep(stderr, &kept));
+        let reader = Some(thread::spawn(move || keep(stderr, &kept)));
         Running {
             name,
             child,
             lines,
             errors,
+            reader,
         }
     }
 
@@ -116,7 +119,12 @@ impl Running {
 
     /// How it ended, if it did.
     pub fn ended(&mut self) -> Option<ExitStatus> {
-        self.child.try_wait().expect("a child can be waited for")
+        let status = self.child.try_wait().expect("a child can be waited for")?;
+        // So that its last words are there for whoever asks how it ended.
+        if let Some(reader) = self.reader.take() {
+            reader.join().expect("it only reads");
+        }
+        Some(status)
     }
 
     /// The end of what it wrote on standard error so far.

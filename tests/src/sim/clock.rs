@@ -24,7 +24,12 @@ pub struct Clock {
 
 impl Default for Clock {
     fn default() -> Self {
-        Self { true_ns: 0, uptime_offset_ns: i128::from(FIRST_UPTIME_NS), wall_offset_ms: WALL_START_MS, boot: 1 }
+        Self {
+            true_ns: 0,
+            uptime_offset_ns: i128::from(FIRST_UPTIME_NS),
+            wall_offset_ms: WALL_START_MS,
+            boot: 1,
+        }
     }
 }
 

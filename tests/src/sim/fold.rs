@@ -79,7 +79,12 @@ pub(super) struct Fold {
 
 impl Fold {
     /// Takes the next frame of a shard's log.
-    pub(super) fn apply(&mut self, shard: usize, frame: &Written, marks: &mut Marks) -> Result<(), Broken> {
+    pub(super) fn apply(
+        &mut self,
+        shard: usize,
+        frame: &Written,
+        marks: &mut Marks,
+    ) -> Result<(), Broken> {
         let damaged = |error: Damaged| format!("a frame does not decode: {error}");
         match frame.kind {
             Kind::Event => self.event(shard, frame),
@@ -93,8 +98,17 @@ impl Fold {
             }
             Kind::Intent => {
                 let intent = Intent::decode(&frame.payload).map_err(damaged)?;
-                let key = (OperationId { record: intent.record, seq: intent.seq }, intent.account.to_owned());
-                let op = self.ops.get_mut(&key).ok_or(format!("an intent of an unknown operation {key:?}"))?;
+                let key = (
+                    OperationId {
+                        record: intent.record,
+                        seq: intent.seq,
+                    },
+                    intent.account.to_owned(),
+                );
+                let op = self
+                    .ops
+                    .get_mut(&key)
+                    .ok_or(format!("an intent of an unknown operation {key:?}"))?;
                 op.intent_at = Some(frame.at);
                 Ok(())
             }
@@ -102,7 +116,8 @@ impl Fold {
             Kind::Consumed => {
                 let consumed = Consumed::decode(&frame.payload).map_err(damaged)?;
                 for seq in consumed.seqs {
-                    self.consumed.insert((consumed.producer, seq), (shard, frame.at));
+                    self.consumed
+                        .insert((consumed.producer, seq), (shard, frame.at));
                 }
                 Ok(())
             }
@@ -126,24 +141,42 @@ impl Fold {
 
     /// Where a number of a producer lies, if it is in some log.
     pub(super) fn place_of(&self, producer: u64, seq: u64) -> Option<(usize, Lsn)> {
-        self.taken.get(&(producer, seq)).or_else(|| self.consumed.get(&(producer, seq))).copied()
+        self.taken
+            .get(&(producer, seq))
+            .or_else(|| self.consumed.get(&(producer, seq)))
+            .copied()
     }
 
     fn event(&mut self, shard: usize, frame: &Written) -> Result<(), Broken> {
-        let event = codec::decode(&frame.payload).map_err(|error| format!("an event does not decode: {error}"))?;
+        let event = codec::decode(&frame.payload)
+            .map_err(|error| format!("an event does not decode: {error}"))?;
         if let Some(from) = event.producer {
             let number = (from.producer_hash, from.seq);
             if let Some(before) = self.taken.insert(number, (shard, frame.at)) {
-                return Err(format!("I12 number {number:?} was taken twice: {before:?} and {:?}", frame.at));
+                return Err(format!(
+                    "I12 number {number:?} was taken twice: {before:?} and {:?}",
+                    frame.at
+                ));
             }
         }
-        let id = OperationId { record: RecordHash(event.record_hash), seq: OperationSeq(event.operation_seq) };
-        let data = event.event.data.and_then(|data| serde_json::from_str(data.text()).ok());
+        let id = OperationId {
+            record: RecordHash(event.record_hash),
+            seq: OperationSeq(event.operation_seq),
+        };
+        let data = event
+            .event
+            .data
+            .and_then(|data| serde_json::from_str(data.text()).ok());
         for account in event.targets.iter().map(|target| target.name) {
             let op = Op {
                 operation: event.event.operation,
                 object: event.event.object.to_string(),
-                record_id: event.event.record_id.as_deref().unwrap_or_default().to_owned(),
+                record_id: event
+                    .event
+                    .record_id
+                    .as_deref()
+                    .unwrap_or_default()
+                    .to_owned(),
                 data: data.clone(),
                 event_at: frame.at,
                 intent_at: None,
@@ -159,7 +192,10 @@ impl Fold {
         let lane = (id.record, account.to_owned());
         self.lanes.entry(lane.clone()).or_default().push_back(id);
         let fields = op.data.iter().flat_map(Map::keys).cloned().collect();
-        self.accepted.entry(lane.clone()).or_default().push((id, fields));
+        self.accepted
+            .entry(lane.clone())
+            .or_default()
+            .push((id, fields));
         self.expected.entry(lane).or_insert_with(|| Expected {
             object: op.object.clone(),
             record_id: op.record_id.clone(),
@@ -172,24 +208,44 @@ impl Fold {
     }
 
     fn redriven(&mut self, frame: &Written) -> Result<(), Broken> {
-        let event = codec::decode(&frame.payload).map_err(|error| format!("an event does not decode: {error}"))?;
-        let id = OperationId { record: RecordHash(event.record_hash), seq: OperationSeq(event.operation_seq) };
+        let event = codec::decode(&frame.payload)
+            .map_err(|error| format!("an event does not decode: {error}"))?;
+        let id = OperationId {
+            record: RecordHash(event.record_hash),
+            seq: OperationSeq(event.operation_seq),
+        };
         for account in event.targets.iter().map(|target| target.name) {
             let key = (id, account.to_owned());
             if !self.dead.remove(&key) {
-                return Err(format!("{id} at {account} was redriven and is no dead letter"));
+                return Err(format!(
+                    "{id} at {account} was redriven and is no dead letter"
+                ));
             }
             let lane = (id.record, account.to_owned());
             let accepted = self.accepted.entry(lane.clone()).or_default();
-            let place = accepted.iter().rposition(|(other, _)| *other == id).unwrap_or(0);
-            let since: BTreeSet<String> =
-                accepted[place + 1..].iter().flat_map(|(_, fields)| fields).cloned().collect();
-            let op = self.ops.get_mut(&key).ok_or("a dead letter is an operation")?;
+            let place = accepted
+                .iter()
+                .rposition(|(other, _)| *other == id)
+                .unwrap_or(0);
+            let since: BTreeSet<String> = accepted[place + 1..]
+                .iter()
+                .flat_map(|(_, fields)| fields)
+                .cloned()
+                .collect();
+            let op = self
+                .ops
+                .get_mut(&key)
+                .ok_or("a dead letter is an operation")?;
             let expected = op.data.as_ref().map(|data| {
-                data.iter().filter(|(name, _)| !since.contains(*name)).map(|(n, v)| (n.clone(), v.clone())).collect()
+                data.iter()
+                    .filter(|(name, _)| !since.contains(*name))
+                    .map(|(n, v)| (n.clone(), v.clone()))
+                    .collect()
             });
-            let given: Option<Map<String, Value>> =
-                event.event.data.and_then(|data| serde_json::from_str(data.text()).ok());
+            let given: Option<Map<String, Value>> = event
+                .event
+                .data
+                .and_then(|data| serde_json::from_str(data.text()).ok());
             if given != expected {
                 return Err(format!(
                     "redrive of {id} at {account} carries {given:?}, without fields written since it is {expected:?}"
@@ -205,17 +261,30 @@ impl Fold {
     }
 
     fn state(&mut self, frame: &Written, marks: &mut Marks) -> Result<(), Broken> {
-        let states = StateFrame::decode(&frame.payload).map_err(|error| format!("a state does not decode: {error}"))?;
-        let Some(moved) = states.moved else { return Ok(()) };
+        let states = StateFrame::decode(&frame.payload)
+            .map_err(|error| format!("a state does not decode: {error}"))?;
+        let Some(moved) = states.moved else {
+            return Ok(());
+        };
         let target = &states.records[0].targets[usize::from(moved)];
-        let Some(progress) = &target.last else { return Err("a moved target has no progress".to_owned()) };
-        let id = OperationId { record: RecordHash(states.record), seq: progress.seq };
+        let Some(progress) = &target.last else {
+            return Err("a moved target has no progress".to_owned());
+        };
+        let id = OperationId {
+            record: RecordHash(states.record),
+            seq: progress.seq,
+        };
         let key = (id, target.account.clone());
-        let Some(op) = self.ops.get_mut(&key) else { return Err(format!("the state of an unknown operation {key:?}")) };
+        let Some(op) = self.ops.get_mut(&key) else {
+            return Err(format!("the state of an unknown operation {key:?}"));
+        };
         note_unknown(op, progress, marks);
         if self.dead.contains(&key) {
             if progress.state != State::Dropped {
-                return Err(format!("I2 dead letter {id} at {} became {:?}", key.1, progress.state));
+                return Err(format!(
+                    "I2 dead letter {id} at {} became {:?}",
+                    key.1, progress.state
+                ));
             }
             marks.hit(Mark::Dropped);
             self.dead.remove(&key);
@@ -223,12 +292,20 @@ impl Fold {
             return Ok(());
         }
         if let Some(ended) = op.ended {
-            return Err(format!("I2 {id} at {} ended as {ended:?}, then {:?}", key.1, progress.state));
+            return Err(format!(
+                "I2 {id} at {} ended as {ended:?}, then {:?}",
+                key.1, progress.state
+            ));
         }
         let lane_key = (id.record, key.1.clone());
         let lane = self.lanes.entry(lane_key.clone()).or_default();
         if lane.front() != Some(&id) {
-            return Err(format!("I4 {id} at {} moved to {:?} before {:?}", key.1, progress.state, lane.front()));
+            return Err(format!(
+                "I4 {id} at {} moved to {:?} before {:?}",
+                key.1,
+                progress.state,
+                lane.front()
+            ));
         }
         if !progress.state.is_final() {
             return Ok(());
@@ -259,7 +336,11 @@ fn note_unknown(op: &mut Op, progress: &Progress, marks: &mut Marks) {
         op.unknown = true;
     } else if op.unknown {
         op.unknown = false;
-        marks.hit(if progress.resume == Resume::Upsert { Mark::UnknownAbsent } else { Mark::UnknownFound });
+        marks.hit(if progress.resume == Resume::Upsert {
+            Mark::UnknownAbsent
+        } else {
+            Mark::UnknownFound
+        });
     }
 }
 

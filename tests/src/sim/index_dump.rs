@@ -25,14 +25,20 @@ pub(super) struct IndexDump {
 
 impl IndexDump {
     /// Reads every part.
-    pub(super) fn read<'a>(parts: impl IntoIterator<Item = &'a CheckpointPart>) -> Result<Self, Damaged> {
+    pub(super) fn read<'a>(
+        parts: impl IntoIterator<Item = &'a CheckpointPart>,
+    ) -> Result<Self, Damaged> {
         let mut dump = Self::default();
         for part in parts {
             let mut d = Decoder::new(&part.bytes);
             d.u8("version")?;
             let number = d.u16("part")?;
             d.u64("seen to")?;
-            if number == GENERAL { dump.general(&mut d)? } else { dump.vshard(number, &mut d)? }
+            if number == GENERAL {
+                dump.general(&mut d)?
+            } else {
+                dump.vshard(number, &mut d)?
+            }
         }
         Ok(dump)
     }
@@ -42,7 +48,8 @@ impl IndexDump {
         for _ in 0..d.u32("holds")? {
             let provider = owned(d.optional_text("provider")?);
             let object = owned(d.optional_text("object")?);
-            self.holds.insert((provider, object, owned(d.optional_text("record")?)));
+            self.holds
+                .insert((provider, object, owned(d.optional_text("record")?)));
         }
         for _ in 0..d.u32("producers")? {
             let (producer, base) = (d.u64("producer")?, d.u64("base")?);
@@ -97,19 +104,30 @@ impl IndexDump {
                 theirs => return Some(format!("record {record:x?}: {mine:?} against {theirs:?}")),
             }
         }
-        if let Some(record) = other.records.keys().find(|record| !self.records.contains_key(*record)) {
+        if let Some(record) = other
+            .records
+            .keys()
+            .find(|record| !self.records.contains_key(*record))
+        {
             return Some(format!("record {record:x?} is in the second only"));
         }
         if self.dead != other.dead {
-            return Some(format!("dead letters: {:?} against {:?}", self.dead, other.dead));
+            return Some(format!(
+                "dead letters: {:?} against {:?}",
+                self.dead, other.dead
+            ));
         }
         if self.holds != other.holds {
             return Some(format!("holds: {:?} against {:?}", self.holds, other.holds));
         }
         if self.producers != other.producers {
-            return Some(format!("producers: {:?} against {:?}", self.producers, other.producers));
+            return Some(format!(
+                "producers: {:?} against {:?}",
+                self.producers, other.producers
+            ));
         }
-        (self.leased != other.leased).then(|| format!("leases: {:?} against {:?}", self.leased, other.leased))
+        (self.leased != other.leased)
+            .then(|| format!("leases: {:?} against {:?}", self.leased, other.leased))
     }
 }
 
@@ -117,5 +135,14 @@ fn operation(d: &mut Decoder<'_>) -> Result<(u16, OpDump), Damaged> {
     let place = d.u64("event")?;
     let account = d.u16("target")?;
     let number = d.u32("sequence")?;
-    Ok((account, (place, number, d.u8("priority")?, d.u8("class")?, d.u8("flags")?)))
+    Ok((
+        account,
+        (
+            place,
+            number,
+            d.u8("priority")?,
+            d.u8("class")?,
+            d.u8("flags")?,
+        ),
+    ))
 }

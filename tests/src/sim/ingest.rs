@@ -95,7 +95,14 @@ impl Ingest {
                 }
                 _ => {}
             }
-            producers.insert(producer, Settled { last, above: above.into_iter().collect(), in_flight: 0 });
+            producers.insert(
+                producer,
+                Settled {
+                    last,
+                    above: above.into_iter().collect(),
+                    in_flight: 0,
+                },
+            );
         }
         Self {
             shards,
@@ -119,7 +126,9 @@ impl Ingest {
 
     /// Whether some number above the base is settled.
     pub(super) fn has_islands(&self) -> bool {
-        self.producers.values().any(|settled| !settled.above.is_empty())
+        self.producers
+            .values()
+            .any(|settled| !settled.above.is_empty())
     }
 
     /// Takes lines of a client; the parts go to their shards. The batch may have ended already.
@@ -142,25 +151,47 @@ impl Ingest {
             if seq <= base || above.contains(&seq) {
                 continue;
             }
-            match parse(line, &mut self.scratch, &Defaults::default(), Surface::Stream) {
+            match parse(
+                line,
+                &mut self.scratch,
+                &Defaults::default(),
+                Surface::Stream,
+            ) {
                 Err(_) => {
-                    let (batch, part) = staged.entry((producer % self.shards as u64) as usize).or_default();
-                    batch.consumed.push(Origin { producer, seq, base });
+                    let (batch, part) = staged
+                        .entry((producer % self.shards as u64) as usize)
+                        .or_default();
+                    batch.consumed.push(Origin {
+                        producer,
+                        seq,
+                        base,
+                    });
                     part.push(seq);
                 }
                 Ok(event) => {
                     let record_id = event.record_id.as_deref().unwrap_or_default();
                     let record = self.hash_key.record(&event.object, record_id);
                     let only = event.provider.clone();
-                    let names = self.accounts.iter().filter(|name| only.as_deref().is_none_or(|only| only == *name));
-                    let target = |name| Target { name, action: TargetAction::Sync, rule: 0 };
+                    let names = self
+                        .accounts
+                        .iter()
+                        .filter(|name| only.as_deref().is_none_or(|only| only == *name));
+                    let target = |name| Target {
+                        name,
+                        action: TargetAction::Sync,
+                        rule: 0,
+                    };
                     let operation_seq = self.next_operation;
                     self.next_operation += 1;
                     let accepted = AcceptedEvent {
                         operation_seq,
                         record_hash: record.0,
                         accepted_at_ms: now_ms,
-                        producer: Some(ProducerPosition { producer_hash: producer, seq, acked_base: base }),
+                        producer: Some(ProducerPosition {
+                            producer_hash: producer,
+                            seq,
+                            acked_base: base,
+                        }),
                         dedup: None,
                         targets: names.map(|name| target(name)).collect(),
                         rules_version: 0,
@@ -180,9 +211,19 @@ impl Ingest {
         let mut parts = BTreeMap::new();
         for (shard, (events, part)) in staged {
             parts.insert(shard, part);
-            parcels.push(Parcel { shard, events, ticket: Ticket::Part { batch, shard } });
+            parcels.push(Parcel {
+                shard,
+                events,
+                ticket: Ticket::Part { batch, shard },
+            });
         }
-        let all = Batch { client, producer, seqs, parts, refused: Vec::new() };
+        let all = Batch {
+            client,
+            producer,
+            seqs,
+            parts,
+            refused: Vec::new(),
+        };
         let done = all.parts.is_empty() || self.mutant == Some(Mutant::AckBeforeDurable);
         self.batches.insert(batch, all);
         let ended = if done { self.end(batch) } else { None };
@@ -190,13 +231,22 @@ impl Ingest {
     }
 
     /// A shard has answered for its part.
-    pub(super) fn answered(&mut self, batch: u64, shard: usize, refusal: Option<Code>) -> Option<Ended> {
+    pub(super) fn answered(
+        &mut self,
+        batch: u64,
+        shard: usize,
+        refusal: Option<Code>,
+    ) -> Option<Ended> {
         let under_way = self.batches.get_mut(&batch)?;
         let part = under_way.parts.remove(&shard).unwrap_or_default();
         if refusal.is_some() && self.mutant != Some(Mutant::AckedRefusal) {
             under_way.refused.extend(part);
         }
-        if under_way.parts.is_empty() { self.end(batch) } else { None }
+        if under_way.parts.is_empty() {
+            self.end(batch)
+        } else {
+            None
+        }
     }
 
     /// The numbers of a part, while its shard has not answered.
@@ -209,12 +259,18 @@ impl Ingest {
         let batch = self.batches.remove(&batch)?;
         let settled = self.producers.entry(batch.producer).or_default();
         settled.in_flight -= 1;
-        settled.above.extend(batch.seqs.iter().filter(|seq| !batch.refused.contains(seq)));
+        settled
+            .above
+            .extend(batch.seqs.iter().filter(|seq| !batch.refused.contains(seq)));
         while settled.above.remove(&(settled.last + 1)) {
             settled.last += 1;
         }
         let last = settled.last;
         settled.above.retain(|&seq| seq > last);
-        Some(Ended { client: batch.client, last, refused: !batch.refused.is_empty() })
+        Some(Ended {
+            client: batch.client,
+            last,
+            refused: !batch.refused.is_empty(),
+        })
     }
 }

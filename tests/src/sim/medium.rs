@@ -30,7 +30,10 @@ impl Medium {
     }
 
     fn file(&self, file: SimFile) -> MediumFile {
-        MediumFile { file, mutant: self.mutant }
+        MediumFile {
+            file,
+            mutant: self.mutant,
+        }
     }
 }
 
@@ -39,7 +42,10 @@ impl Storage for Medium {
     type Lock = SimLock;
 
     fn sub(&self, name: &str) -> Self {
-        Self { disk: self.disk.sub(name), mutant: self.mutant }
+        Self {
+            disk: self.disk.sub(name),
+            mutant: self.mutant,
+        }
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -75,7 +81,11 @@ impl Storage for Medium {
     }
 
     fn sync_dir(&self) -> io::Result<()> {
-        if self.mutant == Some(Mutant::NoFolderSync) { Ok(()) } else { self.disk.sync_dir() }
+        if self.mutant == Some(Mutant::NoFolderSync) {
+            Ok(())
+        } else {
+            self.disk.sync_dir()
+        }
     }
 
     fn lock(&self, name: &str) -> io::Result<SimLock> {

@@ -26,7 +26,9 @@ pub fn merge_patch(target: &mut Map<String, Value>, patch: &Map<String, Value>) 
 /// Whether two objects have the same members, in whatever order.
 #[must_use]
 pub fn same(a: &Map<String, Value>, b: &Map<String, Value>) -> bool {
-    a.len() == b.len() && a.iter().all(|(name, value)| b.get(name).is_some_and(|other| same_value(value, other)))
+    a.len() == b.len()
+        && a.iter()
+            .all(|(name, value)| b.get(name).is_some_and(|other| same_value(value, other)))
 }
 
 fn same_value(a: &Value, b: &Value) -> bool {
@@ -46,12 +48,30 @@ mod tests {
     fn the_examples_of_the_rfc_hold() {
         for (target, patch, result) in [
             (json!({"a": "b"}), json!({"a": "c"}), json!({"a": "c"})),
-            (json!({"a": "b", "b": "c"}), json!({"a": null}), json!({"b": "c"})),
-            (json!({"a": {"b": "c"}}), json!({"a": {"b": "d", "c": null}}), json!({"a": {"b": "d"}})),
-            (json!({"e": null}), json!({"a": 1}), json!({"e": null, "a": 1})),
-            (json!({}), json!({"a": {"bb": {"ccc": null}}}), json!({"a": {"bb": {}}})),
+            (
+                json!({"a": "b", "b": "c"}),
+                json!({"a": null}),
+                json!({"b": "c"}),
+            ),
+            (
+                json!({"a": {"b": "c"}}),
+                json!({"a": {"b": "d", "c": null}}),
+                json!({"a": {"b": "d"}}),
+            ),
+            (
+                json!({"e": null}),
+                json!({"a": 1}),
+                json!({"e": null, "a": 1}),
+            ),
+            (
+                json!({}),
+                json!({"a": {"bb": {"ccc": null}}}),
+                json!({"a": {"bb": {}}}),
+            ),
         ] {
-            let (Value::Object(mut target), Value::Object(patch)) = (target, patch) else { continue };
+            let (Value::Object(mut target), Value::Object(patch)) = (target, patch) else {
+                continue;
+            };
             merge_patch(&mut target, &patch);
             assert_eq!(Value::Object(target), result);
         }

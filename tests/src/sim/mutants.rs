@@ -93,6 +93,9 @@ impl FromStr for Mutant {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        Self::ALL.into_iter().find(|mutant| mutant.name() == text).ok_or_else(|| format!("no mutant {text:?}"))
+        Self::ALL
+            .into_iter()
+            .find(|mutant| mutant.name() == text)
+            .ok_or_else(|| format!("no mutant {text:?}"))
     }
 }

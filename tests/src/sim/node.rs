@@ -9,14 +9,17 @@ use engine::id::{HashKey, VSHARD_COUNT, VShard};
 use engine::journal::Kind;
 use engine::producers::Producers;
 use engine::provider::{Definition, Reply, SendFailure, shipped};
-use engine::quota::{AccountLimits, Coordinator, HoldSettings, LeaseId, Limit, Policy, RecoveredLease, ShardId, Start, ToShard};
+use engine::quota::{
+    AccountLimits, Coordinator, HoldSettings, LeaseId, Limit, Policy, RecoveredLease, ShardId,
+    Start, ToShard,
+};
 use engine::record::StateFrame;
 use engine::retry::RetryPolicy;
 use engine::shard::{AccountPlan, CallId, CheckpointPart, Command, Recovery, Shard, ShardSettings};
 use engine::time::Mono;
 use wal::{
-    Committed, DataDir, DataDirError, Durability, InstanceId, Log, LogId, LogLimits, LogOptions, Lsn, NewDataDir,
-    OpenError, OpenMode, RecoveryReport, Storage, VisitError, WriteFailed, Writer,
+    Committed, DataDir, DataDirError, Durability, InstanceId, Log, LogId, LogLimits, LogOptions,
+    Lsn, NewDataDir, OpenError, OpenMode, RecoveryReport, Storage, VisitError, WriteFailed, Writer,
 };
 
 use super::clock::Clock;
@@ -33,8 +36,15 @@ use super::spied_log::{STAGED_BYTES_MAX, SpiedLog, Written};
 pub(super) enum Letter {
     Word(ToShard),
     Parcel(Parcel),
-    Reply { call: CallId, result: Result<Reply, SendFailure>, ended_at: Mono },
-    Command { command: Command, ticket: Ticket },
+    Reply {
+        call: CallId,
+        result: Result<Reply, SendFailure>,
+        ended_at: Mono,
+    },
+    Command {
+        command: Command,
+        ticket: Ticket,
+    },
 }
 
 /// One shard with its log.
@@ -117,12 +127,18 @@ pub(super) struct OpenPlan<'a> {
 impl Node {
     /// Opens the data directory and recovers every shard.
     pub(super) fn open(mut plan: OpenPlan<'_>) -> Result<(Self, Vec<Opened>), OpenFailure> {
-        let new = NewDataDir { instance: InstanceId([7; 16]), hash_key: [9; 16] };
-        let mut dir = DataDir::open(plan.medium.clone(), &new).map_err(|error| plan.dir_failure(&error))?;
+        let new = NewDataDir {
+            instance: InstanceId([7; 16]),
+            hash_key: [9; 16],
+        };
+        let mut dir =
+            DataDir::open(plan.medium.clone(), &new).map_err(|error| plan.dir_failure(&error))?;
         let (layout, mode, staged) = match dir.layout() {
             Some(layout) => (layout, OpenMode::Existing, None),
             None => {
-                let staged = dir.stage_layout(plan.options.shards).map_err(|error| plan.dir_failure(&error))?;
+                let staged = dir
+                    .stage_layout(plan.options.shards)
+                    .map_err(|error| plan.dir_failure(&error))?;
                 (staged.layout(), OpenMode::Create, Some(staged))
             }
         };
@@ -131,7 +147,8 @@ impl Node {
         let mut leases = Vec::new();
         let mut joined = Producers::default();
         for shard in 0..layout.shards {
-            let (node, found, recovered) = plan.open_shard(&dir, layout.log(shard), layout.shards, mode)?;
+            let (node, found, recovered) =
+                plan.open_shard(&dir, layout.log(shard), layout.shards, mode)?;
             for (producer, seen) in &recovered.producers {
                 joined.restore(*producer, seen);
             }
@@ -140,14 +157,19 @@ impl Node {
             opened.push(found);
         }
         if let Some(staged) = staged {
-            dir.commit_layout(staged).map_err(|error| plan.dir_failure(&error))?;
+            dir.commit_layout(staged)
+                .map_err(|error| plan.dir_failure(&error))?;
         }
         let now = plan.clock.now();
         let boot = plan.clock.boot;
         let start = Start {
             now,
             shards: layout.shards,
-            last_lease: leases.iter().map(|lease| LeaseId(lease.id)).max().unwrap_or_default(),
+            last_lease: leases
+                .iter()
+                .map(|lease| LeaseId(lease.id))
+                .max()
+                .unwrap_or_default(),
             seed: plan.dice.roll(),
         };
         let limits = plan.options.accounts.iter().map(|account| AccountLimits {
@@ -157,7 +179,10 @@ impl Node {
                 .iter()
                 .map(|&(limit, window_ms)| Limit {
                     name: format!("{limit}/{window_ms}ms"),
-                    policy: Policy::Sliding { limit, window: Duration::from_millis(window_ms) },
+                    policy: Policy::Sliding {
+                        limit,
+                        window: Duration::from_millis(window_ms),
+                    },
                 })
                 .collect(),
             max_in_flight: account.max_in_flight,
@@ -168,7 +193,8 @@ impl Node {
                 ..HoldSettings::default()
             },
         });
-        let mut coordinator = Coordinator::new(start, limits.collect()).expect("the options' limits are in range");
+        let mut coordinator =
+            Coordinator::new(start, limits.collect()).expect("the options' limits are in range");
         let leases: Vec<RecoveredLease> = leases
             .iter()
             .map(|lease| RecoveredLease {
@@ -185,12 +211,24 @@ impl Node {
         let ingest = Ingest::new(
             usize::from(layout.shards),
             HashKey(dir.superblock().hash_key),
-            plan.options.accounts.iter().map(|account| account.name.clone()).collect(),
+            plan.options
+                .accounts
+                .iter()
+                .map(|account| account.name.clone())
+                .collect(),
             dir.superblock().run_epoch,
             &joined,
             plan.options.mutant,
         );
-        Ok((Self { dir, shards, coordinator, ingest }, opened))
+        Ok((
+            Self {
+                dir,
+                shards,
+                coordinator,
+                ingest,
+            },
+            opened,
+        ))
     }
 }
 
@@ -221,7 +259,11 @@ impl OpenPlan<'_> {
         let none = Vec::new();
         let saved = self.checkpoints.get(&log).unwrap_or(&none);
         let newest_lost = saved.len() > 1 && self.dice.chance(self.options.faults.lost_checkpoints);
-        let chosen = if newest_lost { saved.first() } else { saved.last() };
+        let chosen = if newest_lost {
+            saved.first()
+        } else {
+            saved.last()
+        };
         let mut main = Replaying::new(self, &settings, shards, chosen)?;
         // Whatever a checkpoint stands for, the whole log says the same, while it is whole.
         let from_start = !self.released.contains(&log);
@@ -232,41 +274,62 @@ impl OpenPlan<'_> {
             }
             _ => None,
         };
-        let replay_from = other.as_ref().map_or(main.from, |other| other.from.min(main.from));
+        let replay_from = other
+            .as_ref()
+            .map_or(main.from, |other| other.from.min(main.from));
         let now = self.clock.now();
         let mutant = self.options.mutant;
         let mut frames = Vec::new();
         let visit = |at: Lsn, kind: wal::FrameKind, payload: &[u8]| -> Result<(), VisitError> {
             let kind = Kind::from_byte(kind.0).ok_or("a kind of frame that was never written")?;
-            frames.push(Written { at, kind, payload: payload.to_vec() });
+            frames.push(Written {
+                at,
+                kind,
+                payload: payload.to_vec(),
+            });
             if forgets(mutant, at, kind, payload) {
                 return Ok(());
             }
             for replaying in [Some(&mut main), other.as_mut()].into_iter().flatten() {
                 if at >= replaying.from {
-                    replaying.recovery.replay(now, at, kind, payload).map_err(|error| error.to_string())?;
+                    replaying
+                        .recovery
+                        .replay(now, at, kind, payload)
+                        .map_err(|error| error.to_string())?;
                 }
             }
             Ok(())
         };
-        let (wal_log, writer, report) = match Log::open(folder.clone(), options.clone(), replay_from, visit) {
-            Err(OpenError::Corrupt(_)) if mutant == Some(Mutant::DamageTakenForEnd) => {
-                for name in folder.list().unwrap_or_default() {
-                    folder.remove(&name).map_err(|_| OpenFailure::Crashed)?;
+        let (wal_log, writer, report) =
+            match Log::open(folder.clone(), options.clone(), replay_from, visit) {
+                Err(OpenError::Corrupt(_)) if mutant == Some(Mutant::DamageTakenForEnd) => {
+                    for name in folder.list().unwrap_or_default() {
+                        folder.remove(&name).map_err(|_| OpenFailure::Crashed)?;
+                    }
+                    frames.clear();
+                    main = Replaying::new(self, &settings, shards, None)?;
+                    other = None;
+                    let fresh = LogOptions {
+                        mode: OpenMode::Create,
+                        ..options
+                    };
+                    Log::open(folder, fresh, Lsn::ZERO, |_, _, _| Ok(()))
+                        .map_err(|error| self.failure(&error))?
                 }
-                frames.clear();
-                main = Replaying::new(self, &settings, shards, None)?;
-                other = None;
-                let fresh = LogOptions { mode: OpenMode::Create, ..options };
-                Log::open(folder, fresh, Lsn::ZERO, |_, _, _| Ok(())).map_err(|error| self.failure(&error))?
-            }
-            opened => opened.map_err(|error| self.failure(&error))?,
-        };
+                opened => opened.map_err(|error| self.failure(&error))?,
+            };
         let (shard, recovered) = main.recovery.finish(now, report.end);
         let journal = SpiedLog::new(wal_log, mutant);
         let dump = dump(&shard, &journal);
-        let other_dump = other.map(|other| dump_of(other.recovery.finish(now, report.end).0, &journal));
-        let opened = Opened { frames, replay_from, dump, other_dump, report };
+        let other_dump =
+            other.map(|other| dump_of(other.recovery.finish(now, report.end).0, &journal));
+        let opened = Opened {
+            frames,
+            replay_from,
+            dump,
+            other_dump,
+            report,
+        };
         let node = ShardNode {
             shard,
             sealed_to: Lsn::ZERO,
@@ -318,9 +381,14 @@ impl Replaying {
             .filter(|vshard| vshard.owner(usize::from(shards)) == usize::from(settings.id.0));
         let mut recovery = Recovery::new(settings.clone(), owned, plan.clock.now().mono);
         for part in saved.iter().flat_map(|saved| &saved.parts) {
-            recovery.load(part).map_err(|error| OpenFailure::Broken(format!("a checkpoint part: {error}")))?;
+            recovery
+                .load(part)
+                .map_err(|error| OpenFailure::Broken(format!("a checkpoint part: {error}")))?;
         }
-        Ok(Self { recovery, from: saved.map_or(Lsn::ZERO, |saved| saved.replay_from) })
+        Ok(Self {
+            recovery,
+            from: saved.map_or(Lsn::ZERO, |saved| saved.replay_from),
+        })
     }
 }
 
@@ -331,7 +399,9 @@ fn forgets(mutant: Option<Mutant>, at: Lsn, kind: Kind, payload: &[u8]) -> bool 
         (Some(Mutant::ForgottenOutcomes), Kind::State) => {
             let frame = StateFrame::decode(payload).ok();
             let last = frame.as_ref().and_then(|frame| {
-                frame.records[0].targets[usize::from(frame.moved?)].last.as_ref()
+                frame.records[0].targets[usize::from(frame.moved?)]
+                    .last
+                    .as_ref()
             });
             last.is_some_and(|last| last.state.is_final()) && at.get().is_multiple_of(3)
         }
@@ -342,7 +412,11 @@ fn forgets(mutant: Option<Mutant>, at: Lsn, kind: Kind, payload: &[u8]) -> bool 
 /// A shard's index in canonical form.
 pub(super) fn dump(shard: &Shard<Ticket>, journal: &SpiedLog) -> IndexDump {
     let parts: Vec<CheckpointPart> = std::iter::once(shard.general_part(journal))
-        .chain(shard.owned().filter_map(|vshard| shard.vshard_part(journal, vshard)))
+        .chain(
+            shard
+                .owned()
+                .filter_map(|vshard| shard.vshard_part(journal, vshard)),
+        )
         .collect();
     IndexDump::read(&parts).expect("parts just written are read")
 }
@@ -367,7 +441,8 @@ fn limits(segment_bytes: u64) -> LogLimits {
 
 /// The plan of every account.
 pub(super) fn plans(options: &Options) -> Vec<Arc<AccountPlan>> {
-    let definition = Definition::parse(shipped("rest").expect("rest is shipped")).expect("and parses");
+    let definition =
+        Definition::parse(shipped("rest").expect("rest is shipped")).expect("and parses");
     let plan = |account: &super::options::AccountOptions| {
         Arc::new(AccountPlan {
             name: account.name.as_str().into(),

@@ -134,15 +134,29 @@ impl Options {
             seed,
             mutant: None,
             shards: dice.between(1, 4) as u16,
-            accounts: (0..accounts).map(|at| AccountOptions::of_dice(at, patient, &mut dice)).collect(),
+            accounts: (0..accounts)
+                .map(|at| AccountOptions::of_dice(at, patient, &mut dice))
+                .collect(),
             producers: dice.between(1, 3) as usize,
             events: dice.between(20, 120),
             records: dice.between(1, 24),
             busy,
             fan_out: *dice.pick(&[0, 30, 100]),
-            commands: if dice.chance(500) { dice.between(1, 12) as u32 } else { 0 },
-            checkpoints: if dice.chance(600) { dice.between(1, 8) as u32 } else { 0 },
-            relocations: if dice.chance(500) { dice.between(1, 4) as u32 } else { 0 },
+            commands: if dice.chance(500) {
+                dice.between(1, 12) as u32
+            } else {
+                0
+            },
+            checkpoints: if dice.chance(600) {
+                dice.between(1, 8) as u32
+            } else {
+                0
+            },
+            relocations: if dice.chance(500) {
+                dice.between(1, 4) as u32
+            } else {
+                0
+            },
             segment_bytes: *dice.pick(&[128 << 10, 256 << 10, 1 << 20]),
             faults,
         }
@@ -164,7 +178,11 @@ impl AccountOptions {
             max_in_flight: dice.between(1, 16) as u32,
             timeout: Duration::from_millis(dice.between(500, 5_000)),
             latency_ms: (dice.between(1, 60), dice.between(0, 100)),
-            max_attempts: if patient { 40 } else { dice.between(2, 5) as u16 },
+            max_attempts: if patient {
+                40
+            } else {
+                dice.between(2, 5) as u16
+            },
             skew_ppm: dice.between(0, 800) as i32 - 400,
         }
     }
@@ -217,7 +235,10 @@ impl Faults {
     /// The faults of a provider as its model spells them.
     #[must_use]
     pub fn provider_spec(&self, account: &AccountOptions) -> String {
-        let mut spec = format!("latency={}ms,jitter={}ms", account.latency_ms.0, account.latency_ms.1);
+        let mut spec = format!(
+            "latency={}ms,jitter={}ms",
+            account.latency_ms.0, account.latency_ms.1
+        );
         for (name, per_mille) in [
             ("reset_before", self.reset_before),
             ("reset_after", self.reset_after),

@@ -42,7 +42,9 @@ impl Oracle {
     pub(super) fn appended(&mut self, shard: usize, frames: Vec<Written>, marks: &mut Marks) {
         for frame in frames {
             let applied = self.fold.apply(shard, &frame, marks);
-            self.note(applied.map_err(|broken| format!("shard {shard} at {}: {broken}", frame.at.get())));
+            self.note(
+                applied.map_err(|broken| format!("shard {shard} at {}: {broken}", frame.at.get())),
+            );
             self.traces[shard].push(frame);
         }
     }
@@ -50,7 +52,9 @@ impl Oracle {
     /// A shard's log says that it is durable up to here.
     pub(super) fn durable(&mut self, shard: usize, durable: Lsn) {
         if durable < self.promised[shard] {
-            self.note(Err(format!("shard {shard}: durability went back to {durable:?}")));
+            self.note(Err(format!(
+                "shard {shard}: durability went back to {durable:?}"
+            )));
         }
         self.promised[shard] = durable;
     }
@@ -58,11 +62,15 @@ impl Oracle {
     /// A client is told that every number up to `last` is settled.
     pub(super) fn acknowledged(&mut self, producer: u64, from: u64, last: u64) {
         for seq in from + 1..=last {
-            let durable =
-                self.fold.place_of(producer, seq).is_some_and(|(shard, at)| at < self.promised[shard]);
+            let durable = self
+                .fold
+                .place_of(producer, seq)
+                .is_some_and(|(shard, at)| at < self.promised[shard]);
             if !durable {
                 let place = self.fold.place_of(producer, seq);
-                self.note(Err(format!("I1 number {seq} was acknowledged and is not durable: {place:?}")));
+                self.note(Err(format!(
+                    "I1 number {seq} was acknowledged and is not durable: {place:?}"
+                )));
             }
         }
     }
@@ -71,7 +79,9 @@ impl Oracle {
     pub(super) fn refused(&mut self, producer: u64, seqs: &[u64]) {
         for &seq in seqs {
             if let Some(place) = self.fold.taken.get(&(producer, seq)) {
-                self.note(Err(format!("I13 number {seq} was refused and is in the log at {place:?}")));
+                self.note(Err(format!(
+                    "I13 number {seq} was refused and is in the log at {place:?}"
+                )));
             }
         }
     }
@@ -83,10 +93,17 @@ impl Oracle {
     }
 
     fn check_call(&mut self, shard: usize, account: &str, request: &Request) -> Result<(), Broken> {
-        let id: OperationId = request.request_id.parse().map_err(|_| "a call without an operation".to_owned())?;
+        let id: OperationId = request
+            .request_id
+            .parse()
+            .map_err(|_| "a call without an operation".to_owned())?;
         let durable = self.promised[shard];
         let what = format!("{} of {id} at {account}", request.kind);
-        let op = self.fold.ops.get(&(id, account.to_owned())).ok_or(format!("I3 {what}: no such operation"))?;
+        let op = self
+            .fold
+            .ops
+            .get(&(id, account.to_owned()))
+            .ok_or(format!("I3 {what}: no such operation"))?;
         let lane_key = (id.record, account.to_owned());
         if op.event_at >= durable {
             return Err(format!("I1 {what}: left before its event was durable"));
@@ -98,7 +115,12 @@ impl Oracle {
         if front != Some(&id) {
             return Err(format!("I4 {what}: {front:?} comes first"));
         }
-        if self.fold.last_final.get(&lane_key).is_some_and(|&at| at >= durable) {
+        if self
+            .fold
+            .last_final
+            .get(&lane_key)
+            .is_some_and(|&at| at >= durable)
+        {
             return Err(format!("I4 {what}: the outcome before it is not durable"));
         }
         if request.kind == CallKind::Create && op.intent_at.is_none_or(|at| at >= durable) {
@@ -135,24 +157,42 @@ impl Oracle {
             self.promised.resize(shard + 1, Lsn::ZERO);
         }
         let trace = &mut self.traces[shard];
-        let before = trace.iter().take_while(|frame| frame.at < opened.replay_from).count();
+        let before = trace
+            .iter()
+            .take_while(|frame| frame.at < opened.replay_from)
+            .count();
         for (at, pair) in trace[before..].iter().zip(&opened.frames).enumerate() {
             if pair.0 != pair.1 {
-                return Err(format!("I18 shard {shard}: frame {at} reads {:?}, was {:?}", pair.1, pair.0));
+                return Err(format!(
+                    "I18 shard {shard}: frame {at} reads {:?}, was {:?}",
+                    pair.1, pair.0
+                ));
             }
         }
         let written = trace.len() - before;
         if opened.frames.len() > written {
-            return Err(format!("I20 shard {shard}: {} frames recovered of {written}", opened.frames.len()));
+            return Err(format!(
+                "I20 shard {shard}: {} frames recovered of {written}",
+                opened.frames.len()
+            ));
         }
         let lost = trace.split_off(before + opened.frames.len());
         if let Some(first) = lost.first().filter(|first| first.at < self.promised[shard]) {
-            return Err(format!("I1 shard {shard} lost what was durable, from {:?} on: {:?}", first.at, first.kind));
+            return Err(format!(
+                "I1 shard {shard} lost what was durable, from {:?} on: {:?}",
+                first.at, first.kind
+            ));
         }
         let end = opened.report.end;
         self.promised[shard] = end;
-        if let Some(difference) = opened.other_dump.as_ref().and_then(|other| opened.dump.difference(other)) {
-            return Err(format!("I19 shard {shard}: a checkpoint and the log before it differ: {difference}"));
+        if let Some(difference) = opened
+            .other_dump
+            .as_ref()
+            .and_then(|other| opened.dump.difference(other))
+        {
+            return Err(format!(
+                "I19 shard {shard}: a checkpoint and the log before it differ: {difference}"
+            ));
         }
         Ok(())
     }
@@ -164,7 +204,10 @@ impl Oracle {
         for (shard, trace) in self.traces.iter().enumerate() {
             for frame in trace {
                 if let Err(broken) = fold.apply(shard, frame, &mut unseen) {
-                    self.note(Err(format!("after recovery, shard {shard} at {}: {broken}", frame.at.get())));
+                    self.note(Err(format!(
+                        "after recovery, shard {shard} at {}: {broken}",
+                        frame.at.get()
+                    )));
                     return;
                 }
             }
@@ -178,7 +221,9 @@ impl Oracle {
     pub(super) fn still_there(&mut self, producer: u64, acked: u64) {
         for seq in 1..=acked {
             if self.fold.place_of(producer, seq).is_none() {
-                self.note(Err(format!("I1 number {seq} of {acked} acknowledged ones is lost")));
+                self.note(Err(format!(
+                    "I1 number {seq} of {acked} acknowledged ones is lost"
+                )));
                 return;
             }
         }
@@ -189,23 +234,34 @@ impl Oracle {
         let mine = self.fold.open_by_account();
         let differs = open.iter().find_map(|(account, &count)| {
             let expected = mine.get(account.as_str()).copied().unwrap_or(0);
-            (expected != count).then(|| format!("I29 {account}: {count} operations are open, the logs say {expected}"))
+            (expected != count).then(|| {
+                format!("I29 {account}: {count} operations are open, the logs say {expected}")
+            })
         });
         self.note(differs.map_or(Ok(()), Err));
         if dead != self.fold.dead.len() as u64 {
-            self.note(Err(format!("I29 {dead} dead letters, the logs say {}", self.fold.dead.len())));
+            self.note(Err(format!(
+                "I29 {dead} dead letters, the logs say {}",
+                self.fold.dead.len()
+            )));
         }
     }
 
     /// Every frame is durable, everything has ended, and the providers hold what follows.
     pub(super) fn converged(&mut self, providers: &[Provider]) {
         if let Some((lane, open)) = self.fold.lanes.iter().next() {
-            let op = open.front().and_then(|id| self.fold.ops.get(&(*id, lane.1.clone())));
-            self.note(Err(format!("I24 {} lanes are not empty: {lane:?} {open:?} {op:?}", self.fold.lanes.len())));
+            let op = open
+                .front()
+                .and_then(|id| self.fold.ops.get(&(*id, lane.1.clone())));
+            self.note(Err(format!(
+                "I24 {} lanes are not empty: {lane:?} {open:?} {op:?}",
+                self.fold.lanes.len()
+            )));
             return;
         }
         for provider in providers {
-            let checked = check_records(&self.fold, provider).and_then(|()| provider.check_windows());
+            let checked =
+                check_records(&self.fold, provider).and_then(|()| provider.check_windows());
             self.note(checked);
         }
         let checked = check_effects(&self.fold, providers);
@@ -215,15 +271,23 @@ impl Oracle {
     /// Intents without an outcome, for the marks.
     pub(super) fn note_open_intents(&self, marks: &mut Marks) {
         let open = self.fold.lanes.iter().any(|(lane, ops)| {
-            let front = ops.front().and_then(|id| self.fold.ops.get(&(*id, lane.1.clone())));
+            let front = ops
+                .front()
+                .and_then(|id| self.fold.ops.get(&(*id, lane.1.clone())));
             front.is_some_and(|op| {
-                op.intent_at.is_some_and(|at| self.fold.last_final.get(lane).is_none_or(|last| *last < at))
+                op.intent_at
+                    .is_some_and(|at| self.fold.last_final.get(lane).is_none_or(|last| *last < at))
             })
         });
         if open {
             marks.hit(Mark::IntentOpen);
         }
-        debug_assert!(self.traces.iter().flatten().all(|frame| frame.kind as u8 >= Kind::Event as u8));
+        debug_assert!(
+            self.traces
+                .iter()
+                .flatten()
+                .all(|frame| frame.kind as u8 >= Kind::Event as u8)
+        );
     }
 }
 
@@ -238,23 +302,40 @@ fn compare_lanes(fold: &Fold, dumps: &[&IndexDump]) -> Result<(), Broken> {
                 open.insert((vshard, tag, account.as_str()), numbers);
             }
         }
-        dead.extend(dump.dead.iter().map(|(record, account, op)| (*record, account.as_str(), op.1)));
+        dead.extend(
+            dump.dead
+                .iter()
+                .map(|(record, account, op)| (*record, account.as_str(), op.1)),
+        );
     }
     for ((record, account), lane) in &fold.lanes {
-        let key = (record.vshard().index() as u16, record.tag(), account.as_str());
+        let key = (
+            record.vshard().index() as u16,
+            record.tag(),
+            account.as_str(),
+        );
         let numbers: Vec<u32> = lane.iter().map(|id| id.seq.low()).collect();
         let held = open.remove(&key);
         if held.as_ref() != Some(&numbers) {
-            return Err(format!("I19 record {record:?} at {account}: {numbers:?} are open, the index holds {held:?}"));
+            return Err(format!(
+                "I19 record {record:?} at {account}: {numbers:?} are open, the index holds {held:?}"
+            ));
         }
     }
     if let Some((key, ops)) = open.first_key_value() {
-        return Err(format!("I19 the index holds {ops:?} of {key:?}, which are not open"));
+        return Err(format!(
+            "I19 the index holds {ops:?} of {key:?}, which are not open"
+        ));
     }
-    let expected: BTreeSet<_> =
-        fold.dead.iter().map(|(id, account)| (id.record.0, account.as_str(), id.seq.low())).collect();
+    let expected: BTreeSet<_> = fold
+        .dead
+        .iter()
+        .map(|(id, account)| (id.record.0, account.as_str(), id.seq.low()))
+        .collect();
     if dead != expected {
-        return Err(format!("I19 dead letters: the index holds {dead:?}, the logs say {expected:?}"));
+        return Err(format!(
+            "I19 dead letters: the index holds {dead:?}, the logs say {expected:?}"
+        ));
     }
     Ok(())
 }
@@ -265,12 +346,31 @@ fn check_records(fold: &Fold, provider: &Provider) -> Result<(), Broken> {
     let mut held = BTreeMap::new();
     for (object, id, record) in provider.account.records() {
         let external_id = record.external_id.clone().unwrap_or_default();
-        if let Some(other) = held.insert((object.to_owned(), external_id.clone()), (id, &record.fields)) {
-            return Err(format!("I11 {name} holds {object} {external_id} twice: {id} and {}", other.0));
+        if let Some(other) = held.insert(
+            (object.to_owned(), external_id.clone()),
+            (id, &record.fields),
+        ) {
+            return Err(format!(
+                "I11 {name} holds {object} {external_id} twice: {id} and {}",
+                other.0
+            ));
         }
     }
-    let mine = fold.expected.iter().filter(|((_, account), _)| account == name);
-    for (_, Expected { object, record_id, fields, in_doubt, .. }) in mine {
+    let mine = fold
+        .expected
+        .iter()
+        .filter(|((_, account), _)| account == name);
+    for (
+        _,
+        Expected {
+            object,
+            record_id,
+            fields,
+            in_doubt,
+            ..
+        },
+    ) in mine
+    {
         let found = held.remove(&(object.clone(), record_id.clone()));
         if *in_doubt {
             continue;
@@ -281,7 +381,9 @@ fn check_records(fold: &Fold, provider: &Provider) -> Result<(), Broken> {
             _ => false,
         };
         if !equal {
-            return Err(format!("I14 {name} holds {object} {record_id} as {found:?}, delivered was {fields:?}"));
+            return Err(format!(
+                "I14 {name} holds {object} {record_id} as {found:?}, delivered was {fields:?}"
+            ));
         }
     }
     match held.first_key_value() {
@@ -297,10 +399,13 @@ fn check_effects(fold: &Fold, providers: &[Provider]) -> Result<(), Broken> {
         if !synced || !op.operation.writes_fields() {
             continue;
         }
-        let applied =
-            providers.iter().any(|p| p.options.name == *account && p.applied.contains(&id.to_string()));
+        let applied = providers
+            .iter()
+            .any(|p| p.options.name == *account && p.applied.contains(&id.to_string()));
         if !applied {
-            return Err(format!("I2 {id} is called synced at {account}, which saw no write of it"));
+            return Err(format!(
+                "I2 {id} is called synced at {account}, which saw no write of it"
+            ));
         }
     }
     Ok(())

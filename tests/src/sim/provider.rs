@@ -29,7 +29,11 @@ impl Provider {
                 limits: account
                     .limits
                     .iter()
-                    .map(|(count, window_ms)| format!("{count}/{window_ms}ms").parse().expect("a limit as typed"))
+                    .map(|(count, window_ms)| {
+                        format!("{count}/{window_ms}ms")
+                            .parse()
+                            .expect("a limit as typed")
+                    })
                     .collect(),
                 ..AccountConfig::default()
             }),
@@ -45,7 +49,11 @@ impl Provider {
     }
 
     /// A request is there.
-    pub(super) fn arrive(&mut self, now: Duration, request: &engine::provider::Request) -> mock::Arrival {
+    pub(super) fn arrive(
+        &mut self,
+        now: Duration,
+        request: &engine::provider::Request,
+    ) -> mock::Arrival {
         self.arrivals.push(now);
         self.calls += 1;
         let method = request.method.as_str().parse().expect("a method of HTTP");
@@ -56,7 +64,11 @@ impl Provider {
             body: request.body.clone(),
         };
         let arrival = self.account.arrive(now, &asked);
-        let applied = self.account.journal().get(arrival.call.seq()).is_some_and(|call| call.applied);
+        let applied = self
+            .account
+            .journal()
+            .get(arrival.call.seq())
+            .is_some_and(|call| call.applied);
         if applied && request.kind.is_write() {
             self.applied.insert(request.request_id.clone());
         }
@@ -82,13 +94,22 @@ impl Provider {
         let found = self.account.violations();
         let name = &self.options.name;
         if found.total > 0 {
-            return Err(format!("I6 {name} counted calls over its limits: {:?}", found.by_limit));
+            return Err(format!(
+                "I6 {name} counted calls over its limits: {:?}",
+                found.by_limit
+            ));
         }
         if found.duplicate_creates > 0 {
-            return Err(format!("I11 {name} holds a duplicate: {} creates too many", found.duplicate_creates));
+            return Err(format!(
+                "I11 {name} holds a duplicate: {} creates too many",
+                found.duplicate_creates
+            ));
         }
         if found.overlaps > 0 {
-            return Err(format!("I4 {name} saw {} writes begin while another of the record was open", found.overlaps));
+            return Err(format!(
+                "I4 {name} saw {} writes begin while another of the record was open",
+                found.overlaps
+            ));
         }
         Ok(())
     }
@@ -98,7 +119,10 @@ impl Provider {
         for &(count, window_ms) in &self.options.limits {
             let window = Duration::from_millis(window_ms);
             for (at, first) in self.arrivals.iter().enumerate() {
-                let over = self.arrivals.get(at + count as usize).filter(|next| **next < *first + window);
+                let over = self
+                    .arrivals
+                    .get(at + count as usize)
+                    .filter(|next| **next < *first + window);
                 if let Some(next) = over {
                     return Err(format!(
                         "I6 {}: more than {count} calls in {window:?}, from {first:?} to {next:?}",
@@ -112,5 +136,6 @@ impl Provider {
 }
 
 pub(super) fn faults(spec: &str) -> FaultSpec {
-    spec.parse().expect("the simulator spells faults as the mock does")
+    spec.parse()
+        .expect("the simulator spells faults as the mock does")
 }

@@ -33,7 +33,13 @@ pub(super) struct SpiedLog {
 
 impl SpiedLog {
     pub(super) fn new(log: Log<Medium>, mutant: Option<Mutant>) -> Self {
-        Self { log, intake_open: true, fresh: Vec::new(), mutant, fail_reads: 0 }
+        Self {
+            log,
+            intake_open: true,
+            fresh: Vec::new(),
+            mutant,
+            fail_reads: 0,
+        }
     }
 
     pub(super) fn log(&mut self) -> &mut Log<Medium> {
@@ -65,19 +71,26 @@ impl Journal for SpiedLog {
             Class::Intake => wal::Class::Intake,
             Class::Outcome => wal::Class::Outcome,
         };
-        let appended = self.log.append(class, FrameKind(kind as u8), parts).map_err(|error| {
-            if error == wal::AppendError::DiskFull {
-                self.intake_open = false;
-            }
-            match error {
-                wal::AppendError::Full => AppendError::Full,
-                wal::AppendError::DiskFull => AppendError::DiskFull,
-                wal::AppendError::TooLarge { .. } => AppendError::TooLarge,
-                wal::AppendError::Poisoned => AppendError::Poisoned,
-            }
-        });
+        let appended = self
+            .log
+            .append(class, FrameKind(kind as u8), parts)
+            .map_err(|error| {
+                if error == wal::AppendError::DiskFull {
+                    self.intake_open = false;
+                }
+                match error {
+                    wal::AppendError::Full => AppendError::Full,
+                    wal::AppendError::DiskFull => AppendError::DiskFull,
+                    wal::AppendError::TooLarge { .. } => AppendError::TooLarge,
+                    wal::AppendError::Poisoned => AppendError::Poisoned,
+                }
+            });
         if let Ok(at) = appended {
-            self.fresh.push(Written { at, kind, payload: parts.concat() });
+            self.fresh.push(Written {
+                at,
+                kind,
+                payload: parts.concat(),
+            });
         }
         appended
     }
@@ -86,14 +99,27 @@ impl Journal for SpiedLog {
         if self.fail_reads > 0 {
             self.fail_reads -= 1;
             payload.clear();
-            return Err(ReadError { lsn, detail: "injected".to_owned() });
+            return Err(ReadError {
+                lsn,
+                detail: "injected".to_owned(),
+            });
         }
-        let kind = self.log.read(lsn, payload).map_err(|error| ReadError { lsn, detail: error.to_string() })?;
-        Kind::from_byte(kind.0).ok_or_else(|| ReadError { lsn, detail: format!("kind {} is not known", kind.0) })
+        let kind = self.log.read(lsn, payload).map_err(|error| ReadError {
+            lsn,
+            detail: error.to_string(),
+        })?;
+        Kind::from_byte(kind.0).ok_or_else(|| ReadError {
+            lsn,
+            detail: format!("kind {} is not known", kind.0),
+        })
     }
 
     fn durable(&self) -> Lsn {
-        if self.mutant == Some(Mutant::EffectsBeforeDurable) { self.log.end() } else { self.log.durable() }
+        if self.mutant == Some(Mutant::EffectsBeforeDurable) {
+            self.log.end()
+        } else {
+            self.log.durable()
+        }
     }
 
     fn end(&self) -> Lsn {

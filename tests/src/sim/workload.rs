@@ -27,7 +27,11 @@ impl Workload {
             records: options.records,
             fan_out: options.fan_out,
             bad: options.faults.bad_events,
-            accounts: options.accounts.iter().map(|account| account.name.clone()).collect(),
+            accounts: options
+                .accounts
+                .iter()
+                .map(|account| account.name.clone())
+                .collect(),
         }
     }
 
@@ -44,7 +48,10 @@ impl Workload {
         let mut event = Map::new();
         event.insert("operation".into(), operation.into());
         event.insert("object".into(), (*dice.pick(&OBJECTS)).into());
-        event.insert("record_id".into(), format!("r{}", dice.below(self.records)).into());
+        event.insert(
+            "record_id".into(),
+            format!("r{}", dice.below(self.records)).into(),
+        );
         if !dice.chance(self.fan_out * 10) {
             let account = dice.pick(&self.accounts).clone();
             event.insert("provider".into(), account.into());
@@ -56,10 +63,16 @@ impl Workload {
             event.insert("priority".into(), dice.between(1, 10).into());
         }
         if dice.chance(60) {
-            event.insert("scheduled_at".into(), (wall_ms + dice.below(8_000) as i64).into());
+            event.insert(
+                "scheduled_at".into(),
+                (wall_ms + dice.below(8_000) as i64).into(),
+            );
         }
         if dice.chance(100) {
-            event.insert("changed_at".into(), (wall_ms - dice.below(20_000) as i64).into());
+            event.insert(
+                "changed_at".into(),
+                (wall_ms - dice.below(20_000) as i64).into(),
+            );
         }
         if dice.chance(self.bad) {
             event.insert("priority".into(), 99.into());
@@ -81,7 +94,10 @@ fn data(dice: &mut Dice) -> Map<String, Value> {
         fields.insert(name.into(), value);
     }
     if dice.chance(20) {
-        fields.insert("blob".into(), "x".repeat(dice.between(1_000, 30_000) as usize).into());
+        fields.insert(
+            "blob".into(),
+            "x".repeat(dice.between(1_000, 30_000) as usize).into(),
+        );
     }
     fields
 }

@@ -59,16 +59,45 @@ pub struct Outcome {
 /// Something that happens at a time.
 #[derive(Debug)]
 enum Due {
-    Turn { life: u64, shard: usize },
-    Committed { life: u64, shard: usize },
-    Deliver { life: u64, shard: usize, letter: Letter },
-    ToCoordinator { life: u64, shard: usize, word: FromShard },
-    Coordinator { life: u64 },
-    Send { client: usize },
-    Ack { client: usize, session: u64, last: u64 },
-    CallArrives { call: usize },
-    CallAnswered { call: usize },
-    CallEnds { call: usize, end: CallEnd },
+    Turn {
+        life: u64,
+        shard: usize,
+    },
+    Committed {
+        life: u64,
+        shard: usize,
+    },
+    Deliver {
+        life: u64,
+        shard: usize,
+        letter: Letter,
+    },
+    ToCoordinator {
+        life: u64,
+        shard: usize,
+        word: FromShard,
+    },
+    Coordinator {
+        life: u64,
+    },
+    Send {
+        client: usize,
+    },
+    Ack {
+        client: usize,
+        session: u64,
+        last: u64,
+    },
+    CallArrives {
+        call: usize,
+    },
+    CallAnswered {
+        call: usize,
+    },
+    CallEnds {
+        call: usize,
+        end: CallEnd,
+    },
     Mishap(Mishap),
     Restart,
     Heal,
@@ -149,7 +178,9 @@ pub fn run(options: &Options, print: bool) -> Outcome {
     let mut steps = 0;
     while world.oracle.broken.is_none() && !world.is_over() {
         let Some(Reverse(next)) = world.agenda.pop() else {
-            world.oracle.note(Err("I24 nothing happens any more".to_owned()));
+            world
+                .oracle
+                .note(Err("I24 nothing happens any more".to_owned()));
             break;
         };
         world.clock.true_ns = world.clock.true_ns.max(next.at);
@@ -179,9 +210,13 @@ impl World {
             life: 0,
             channels: BTreeMap::new(),
             coordinator_at: None,
-            clients: (0..options.producers).map(|at| Client::new(&options, at)).collect(),
+            clients: (0..options.producers)
+                .map(|at| Client::new(&options, at))
+                .collect(),
             calls: Vec::new(),
-            providers: (0..options.accounts.len()).map(|at| Provider::new(&options, at)).collect(),
+            providers: (0..options.accounts.len())
+                .map(|at| Provider::new(&options, at))
+                .collect(),
             checkpoints: BTreeMap::new(),
             released: BTreeSet::new(),
             commands: BTreeSet::new(),
@@ -216,8 +251,14 @@ impl World {
         match due {
             Due::Turn { life, shard } if life == self.life => self.due_turn(shard),
             Due::Committed { life, shard } if life == self.life => self.committed(shard),
-            Due::Deliver { life, shard, letter } if life == self.life => self.deliver(shard, letter),
-            Due::ToCoordinator { life, shard, word } if life == self.life => self.coordinate(Some((shard, word))),
+            Due::Deliver {
+                life,
+                shard,
+                letter,
+            } if life == self.life => self.deliver(shard, letter),
+            Due::ToCoordinator { life, shard, word } if life == self.life => {
+                self.coordinate(Some((shard, word)))
+            }
             Due::Coordinator { life } if life == self.life => self.coordinate(None),
             Due::Turn { .. }
             | Due::Committed { .. }
@@ -225,7 +266,11 @@ impl World {
             | Due::ToCoordinator { .. }
             | Due::Coordinator { .. } => {}
             Due::Send { client } => self.client_sends(client),
-            Due::Ack { client, session, last } => self.client_hears(client, session, last),
+            Due::Ack {
+                client,
+                session,
+                last,
+            } => self.client_hears(client, session, last),
             Due::CallArrives { call } => self.call_arrives(call),
             Due::CallAnswered { call } => self.call_answered(call),
             Due::CallEnds { call, end } => self.call_ends(call, end),
@@ -245,7 +290,11 @@ impl World {
 
     fn at(&mut self, at: u64, due: Due) {
         self.order += 1;
-        self.agenda.push(Reverse(Scheduled { at, order: self.order, due }));
+        self.agenda.push(Reverse(Scheduled {
+            at,
+            order: self.order,
+            due,
+        }));
     }
 
     fn after(&mut self, delay_ns: u64, due: Due) {
@@ -283,7 +332,9 @@ impl World {
     fn is_over(&self) -> bool {
         self.detected
             || (self.healed && self.node.is_some() && self.clients.iter().all(Client::is_done) && {
-                self.oracle.fold.lanes.is_empty() && self.commands.is_empty() && self.calls.iter().all(Call::has_ended)
+                self.oracle.fold.lanes.is_empty()
+                    && self.commands.is_empty()
+                    && self.calls.iter().all(Call::has_ended)
             })
     }
 
@@ -293,7 +344,9 @@ impl World {
             self.oracle.converged(&providers);
             let clients: Vec<String> = self.clients.iter().map(Client::standing).collect();
             let commands = self.commands.len();
-            self.oracle.note(Err(format!("I24 not over: clients {clients:?}, {commands} commands")));
+            self.oracle.note(Err(format!(
+                "I24 not over: clients {clients:?}, {commands} commands"
+            )));
             return;
         }
         self.after(1_000 * MS, Due::Inspect);

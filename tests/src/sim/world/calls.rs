@@ -43,15 +43,31 @@ pub(super) enum CallEnd {
 
 impl World {
     /// A shard lets a call out.
-    pub(super) fn call_leaves(&mut self, shard: usize, id: CallId, account: &str, request: Request) {
+    pub(super) fn call_leaves(
+        &mut self,
+        shard: usize,
+        id: CallId,
+        account: &str,
+        request: Request,
+    ) {
         self.oracle.call_leaves(shard, account, &request);
         if self.print {
-            let text = format!("call {} {} {}", request.kind, request.path_and_query, request.request_id);
+            let text = format!(
+                "call {} {} {}",
+                request.kind, request.path_and_query, request.request_id
+            );
             self.say(&text);
         }
-        let provider = self.providers.iter().position(|provider| provider.options.name == account);
+        let provider = self
+            .providers
+            .iter()
+            .position(|provider| provider.options.name == account);
         let provider = provider.expect("every plan has its provider");
-        let faults = if self.healed { crate::sim::options::Faults::default() } else { self.options.faults.clone() };
+        let faults = if self.healed {
+            crate::sim::options::Faults::default()
+        } else {
+            self.options.faults.clone()
+        };
         let started = self.clock.now().mono;
         let call = self.calls.len();
         let lost = self.net_dice.chance(faults.lost_requests);
@@ -74,10 +90,22 @@ impl World {
         if self.net_dice.chance(faults.refused) {
             self.calls[call].lost = true;
             let delay = self.net_dice.between(100 * US, 20 * MS);
-            self.after(delay, Due::CallEnds { call, end: CallEnd::Refused });
+            self.after(
+                delay,
+                Due::CallEnds {
+                    call,
+                    end: CallEnd::Refused,
+                },
+            );
             return;
         }
-        self.after(timeout, Due::CallEnds { call, end: CallEnd::TimedOut });
+        self.after(
+            timeout,
+            Due::CallEnds {
+                call,
+                end: CallEnd::TimedOut,
+            },
+        );
         if !lost {
             let delay = self.net_dice.skewed(50 * US, 5 * MS);
             self.after(delay, Due::CallArrives { call });
@@ -141,8 +169,18 @@ impl World {
             let now = self.clock.of_provider(provider.options.skew_ppm);
             provider.account.abandon(now, open);
         }
-        let after_sent = |cause| Err(SendFailure::AfterSent { cause, detail: "simulated".to_owned() });
-        let before_sent = || Err(SendFailure::BeforeSent { cause: NotSent::Connect, detail: "simulated".to_owned() });
+        let after_sent = |cause| {
+            Err(SendFailure::AfterSent {
+                cause,
+                detail: "simulated".to_owned(),
+            })
+        };
+        let before_sent = || {
+            Err(SendFailure::BeforeSent {
+                cause: NotSent::Connect,
+                detail: "simulated".to_owned(),
+            })
+        };
         let mut result = match end {
             CallEnd::Reply(reply) => {
                 if reply.status == 429 {
@@ -163,27 +201,47 @@ impl World {
         {
             result = before_sent();
         }
-        let ended_at =
-            if self.options.mutant == Some(Mutant::EarlyCompletion) { call.started } else { self.clock.now().mono };
+        let ended_at = if self.options.mutant == Some(Mutant::EarlyCompletion) {
+            call.started
+        } else {
+            self.clock.now().mono
+        };
         let (life, shard, mut id) = (call.life, call.shard, call.id);
         if self.options.mutant == Some(Mutant::SwappedReplies) {
             id = self.swapped(at, id);
         }
         if self.print {
-            let text = format!("ends {id:?} {}", match &result {
-                Ok(reply) => reply.status.to_string(),
-                Err(failure) => failure.to_string(),
-            });
+            let text = format!(
+                "ends {id:?} {}",
+                match &result {
+                    Ok(reply) => reply.status.to_string(),
+                    Err(failure) => failure.to_string(),
+                }
+            );
             self.say(&text);
         }
         let delay = self.net_dice.between(US, 100 * US);
-        self.after(delay, Due::Deliver { life, shard, letter: Letter::Reply { call: id, result, ended_at } });
+        self.after(
+            delay,
+            Due::Deliver {
+                life,
+                shard,
+                letter: Letter::Reply {
+                    call: id,
+                    result,
+                    ended_at,
+                },
+            },
+        );
     }
 
     /// Another open call of the same shard; the two change places.
     fn swapped(&mut self, at: usize, id: CallId) -> CallId {
         let (life, shard) = (self.calls[at].life, self.calls[at].shard);
-        let other = self.calls.iter_mut().find(|call| call.life == life && call.shard == shard && !call.ended);
+        let other = self
+            .calls
+            .iter_mut()
+            .find(|call| call.life == life && call.shard == shard && !call.ended);
         match other {
             Some(other) => std::mem::replace(&mut other.id, id),
             None => id,
@@ -192,7 +250,11 @@ impl World {
 
     /// The request that the engine's word about an ended call belongs to.
     pub(super) fn request_of(&self, shard: usize, id: CallId) -> Option<(usize, &Request)> {
-        let call = self.calls.iter().rev().find(|call| call.life == self.life && call.shard == shard && call.id == id)?;
+        let call = self
+            .calls
+            .iter()
+            .rev()
+            .find(|call| call.life == self.life && call.shard == shard && call.id == id)?;
         Some((call.provider, &call.request))
     }
 

@@ -54,7 +54,10 @@ impl Client {
     }
 
     pub(super) fn standing(&self) -> String {
-        format!("{} of {} acknowledged, {} sent", self.acked, self.total, self.cursor)
+        format!(
+            "{} of {} acknowledged, {} sent",
+            self.acked, self.total, self.cursor
+        )
     }
 }
 
@@ -77,7 +80,9 @@ impl World {
             };
             if last < client.told {
                 let (told, producer) = (client.told, client.producer);
-                self.oracle.note(Err(format!("I1 producer {producer} is welcomed at {last}, was told {told}")));
+                self.oracle.note(Err(format!(
+                    "I1 producer {producer} is welcomed at {last}, was told {told}"
+                )));
                 return;
             }
             client.connected = true;
@@ -86,7 +91,11 @@ impl World {
             client.acked = client.acked.max(last);
         }
         let room = WINDOW.saturating_sub(client.cursor - client.acked.min(client.cursor));
-        let count = client.dice.between(1, 8).min(room).min(client.total - client.cursor);
+        let count = client
+            .dice
+            .between(1, 8)
+            .min(room)
+            .min(client.total - client.cursor);
         if count > 0 {
             let first = client.cursor + 1;
             let wall_ms = self.clock.now().wall.0;
@@ -101,7 +110,14 @@ impl World {
                 let delay = self.net_dice.between(US, 300 * US);
                 let deliver_at = self.in_order((2, parcel.shard), delay);
                 let (life, shard) = (self.life, parcel.shard);
-                self.at(deliver_at, Due::Deliver { life, shard, letter: Letter::Parcel(parcel) });
+                self.at(
+                    deliver_at,
+                    Due::Deliver {
+                        life,
+                        shard,
+                        letter: Letter::Parcel(parcel),
+                    },
+                );
             }
             if let Some(ended) = ended {
                 self.batch_ended(ended);
@@ -125,7 +141,14 @@ impl World {
         self.oracle.acknowledged(producer, told, ended.last);
         if !self.net_dice.chance(self.options.faults.lost_acks) || self.healed {
             let delay = self.net_dice.between(100 * US, 3 * MS);
-            self.after(delay, Due::Ack { client: ended.client, session, last: ended.last });
+            self.after(
+                delay,
+                Due::Ack {
+                    client: ended.client,
+                    session,
+                    last: ended.last,
+                },
+            );
         }
     }
 

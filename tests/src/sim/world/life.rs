@@ -16,11 +16,17 @@ const BYTES_EACH: usize = 32;
 
 impl World {
     fn faults(&self) -> SimFaults {
-        SimFaults { capacity_bytes: self.capacity, ..SimFaults::default() }
+        SimFaults {
+            capacity_bytes: self.capacity,
+            ..SimFaults::default()
+        }
     }
 
     pub(super) fn set_disk_faults(&mut self, faults: SimFaults) {
-        self.disk.set_faults(SimFaults { capacity_bytes: self.capacity, ..faults });
+        self.disk.set_faults(SimFaults {
+            capacity_bytes: self.capacity,
+            ..faults
+        });
     }
 
     /// Opens the engine on whatever the disk holds.
@@ -29,9 +35,15 @@ impl World {
             return;
         }
         self.disk.set_faults(self.faults());
-        if !self.healed && self.life > 1 && self.disk_dice.chance(self.options.faults.crash_in_recovery) {
+        if !self.healed
+            && self.life > 1
+            && self.disk_dice.chance(self.options.faults.crash_in_recovery)
+        {
             let crash_at_op = Some(self.disk_dice.between(1, 12));
-            self.set_disk_faults(SimFaults { crash_at_op, ..SimFaults::default() });
+            self.set_disk_faults(SimFaults {
+                crash_at_op,
+                ..SimFaults::default()
+            });
         }
         match self.open() {
             Ok((node, opened)) => {
@@ -42,7 +54,9 @@ impl World {
                 self.marks.hit(Mark::CrashInRecovery);
                 self.cut(Mark::PowerCut);
             }
-            Err(failure) => self.oracle.note(Err(format!("I18 the engine does not open: {failure:?}"))),
+            Err(failure) => self
+                .oracle
+                .note(Err(format!("I18 the engine does not open: {failure:?}"))),
         }
     }
 
@@ -114,7 +128,11 @@ impl World {
         self.die();
         let keep = *self.disk_dice.pick(&[0, 40, 128, 220, 255]);
         let seed = self.disk_dice.roll();
-        let loss = if self.disk_dice.chance(100) { SimLoss::All } else { SimLoss::Random { seed, keep } };
+        let loss = if self.disk_dice.chance(100) {
+            SimLoss::All
+        } else {
+            SimLoss::Random { seed, keep }
+        };
         self.disk.crash(loss);
         self.disk.set_faults(self.faults());
         self.clock.reboot();
@@ -138,7 +156,10 @@ impl World {
     /// A shard is fenced: whoever watches the engine starts it anew.
     pub(super) fn restart_soon(&mut self) {
         let pause = self.mishap_dice.between(100 * MS, 4_000 * MS);
-        self.after(pause, Due::Mishap(super::Mishap::KillFenced { life: self.life }));
+        self.after(
+            pause,
+            Due::Mishap(super::Mishap::KillFenced { life: self.life }),
+        );
     }
 
     /// Counts of the engine against those of the logs.
@@ -159,11 +180,19 @@ impl World {
     pub(super) fn check_memory(&mut self, shard: usize) {
         let Some(node) = &self.node else { return };
         let bytes = node.shards[shard].shard.memory_bytes();
-        let operations = self.oracle.fold.lanes.values().map(std::collections::VecDeque::len).sum::<usize>()
+        let operations = self
+            .oracle
+            .fold
+            .lanes
+            .values()
+            .map(std::collections::VecDeque::len)
+            .sum::<usize>()
             + self.oracle.fold.dead.len();
         let bound = BYTES_EACH * (operations + self.oracle.fold.expected.len()) + MEMORY_SLACK;
         if bytes > bound {
-            self.oracle.note(Err(format!("I22 shard {shard} holds {bytes} bytes for {operations} operations")));
+            self.oracle.note(Err(format!(
+                "I22 shard {shard} holds {bytes} bytes for {operations} operations"
+            )));
         }
     }
 
@@ -186,7 +215,9 @@ impl World {
                 }
                 let idle = own.journal.log().is_idle();
                 own.journal.log().seal();
-                let Some(block) = own.journal.log().take_block(1) else { break };
+                let Some(block) = own.journal.log().take_block(1) else {
+                    break;
+                };
                 if idle {
                     own.sealed_to = block.end();
                 }
@@ -204,12 +235,16 @@ impl World {
                 for (shard, (opened, before)) in opened.iter().zip(&before).enumerate() {
                     self.oracle.recovered(shard, opened);
                     if let Some(difference) = before.difference(&opened.dump) {
-                        self.oracle.note(Err(format!("I19 shard {shard}: live and replayed differ: {difference}")));
+                        self.oracle.note(Err(format!(
+                            "I19 shard {shard}: live and replayed differ: {difference}"
+                        )));
                     }
                 }
                 drop(node);
             }
-            Err(failure) => self.oracle.note(Err(format!("I18 after a clean stop: {failure:?}"))),
+            Err(failure) => self
+                .oracle
+                .note(Err(format!("I18 after a clean stop: {failure:?}"))),
         }
         if self.options.faults.bit_flips > 0 && self.oracle.broken.is_none() {
             self.flip_and_open();
@@ -221,8 +256,11 @@ impl World {
         let whole = self.disk.snapshot();
         for _ in 0..8 {
             let disk: SimStorage = whole.snapshot();
-            let folders: Vec<String> =
-                wal::Storage::list(&disk).unwrap_or_default().into_iter().filter(|name| name.starts_with("log-")).collect();
+            let folders: Vec<String> = wal::Storage::list(&disk)
+                .unwrap_or_default()
+                .into_iter()
+                .filter(|name| name.starts_with("log-"))
+                .collect();
             let folder = wal::Storage::sub(&disk, self.disk_dice.pick::<String>(&folders));
             let names = wal::Storage::list(&folder).unwrap_or_default();
             let name = self.disk_dice.pick::<String>(&names).clone();
@@ -235,7 +273,9 @@ impl World {
             self.medium = Medium::new(disk, self.options.mutant);
             match self.open() {
                 Err(OpenFailure::Damaged(_)) => self.marks.hit(Mark::DamageDetected),
-                Err(failure) => self.oracle.note(Err(format!("I18 {name} flipped at {offset}: {failure:?}"))),
+                Err(failure) => self
+                    .oracle
+                    .note(Err(format!("I18 {name} flipped at {offset}: {failure:?}"))),
                 Ok((_, opened)) => {
                     for (shard, opened) in opened.iter().enumerate() {
                         self.oracle.recovered(shard, opened);

@@ -22,7 +22,9 @@ const ENOSPC: i32 = 28;
 pub(super) enum Mishap {
     Kill,
     /// A watcher restarts an engine whose shard is fenced.
-    KillFenced { life: u64 },
+    KillFenced {
+        life: u64,
+    },
     PowerCut,
     FailedWrite,
     DiskFull,
@@ -83,7 +85,10 @@ impl World {
                 if self.mishap_dice.chance(self.options.faults.cut_in_write) {
                     // In the middle of one of the next operations of the disk.
                     let crash_at_op = Some(self.mishap_dice.between(1, 6));
-                    self.set_disk_faults(SimFaults { crash_at_op, ..SimFaults::default() });
+                    self.set_disk_faults(SimFaults {
+                        crash_at_op,
+                        ..SimFaults::default()
+                    });
                 } else {
                     self.power_cut();
                 }
@@ -92,14 +97,21 @@ impl World {
                 let errno = *self.mishap_dice.pick(&[EIO, ENOSPC]);
                 let at = Some((self.mishap_dice.between(1, 4), errno));
                 let faults = if self.mishap_dice.chance(500) {
-                    SimFaults { fail_write_at: at, ..SimFaults::default() }
+                    SimFaults {
+                        fail_write_at: at,
+                        ..SimFaults::default()
+                    }
                 } else {
-                    SimFaults { fail_sync_at: at, ..SimFaults::default() }
+                    SimFaults {
+                        fail_sync_at: at,
+                        ..SimFaults::default()
+                    }
                 };
                 self.set_disk_faults(faults);
             }
             Mishap::DiskFull => {
-                let used = (u64::MAX / 2).saturating_sub(self.disk.free_space().unwrap_or(u64::MAX / 2));
+                let used =
+                    (u64::MAX / 2).saturating_sub(self.disk.free_space().unwrap_or(u64::MAX / 2));
                 if self.capacity.is_none() {
                     self.capacity = Some(used + self.mishap_dice.below(500 * 1024));
                     self.set_disk_faults(SimFaults::default());
@@ -128,7 +140,13 @@ impl World {
                 }
             }
             Mishap::Outage => {
-                let spec = *self.mishap_dice.pick(&["5xx=1", "reset_before=1", "429=0.7", "reset_after=0.7", "5xx_after=0.8"]);
+                let spec = *self.mishap_dice.pick(&[
+                    "5xx=1",
+                    "reset_before=1",
+                    "429=0.7",
+                    "reset_after=0.7",
+                    "5xx_after=0.8",
+                ]);
                 self.trouble(spec, 4_000);
             }
             Mishap::Poison => {
@@ -139,7 +157,9 @@ impl World {
             Mishap::Checkpoint => {
                 let shard = self.any_shard();
                 if let Some(node) = &mut self.node {
-                    node.shards[shard].checkpoint.get_or_insert_with(Taking::default);
+                    node.shards[shard]
+                        .checkpoint
+                        .get_or_insert_with(Taking::default);
                 }
                 self.wake(shard, self.now_ns());
             }
@@ -147,7 +167,12 @@ impl World {
                 let shard = self.any_shard();
                 let Some(node) = &mut self.node else { return };
                 let own = &mut node.shards[shard];
-                let cut = own.journal.log().segments().rfind(|segment| segment.sealed).map(|segment| segment.end);
+                let cut = own
+                    .journal
+                    .log()
+                    .segments()
+                    .rfind(|segment| segment.sealed)
+                    .map(|segment| segment.end);
                 if let Some(cut) = cut.filter(|_| own.relocation.is_none())
                     && own.shard.relocate(cut)
                 {
@@ -183,7 +208,10 @@ impl World {
     }
 
     pub(super) fn lift_holds(&mut self) {
-        self.give(Command::Hold(HoldChange { scope: HoldScope::default(), set: false }));
+        self.give(Command::Hold(HoldChange {
+            scope: HoldScope::default(),
+            set: false,
+        }));
     }
 
     fn trouble(&mut self, spec: &str, longest_ms: u64) {
@@ -197,11 +225,24 @@ impl World {
 
     fn command(&mut self) {
         let dice = &mut self.mishap_dice;
-        let provider = dice.chance(500).then(|| dice.pick(&self.options.accounts).name.clone());
+        let provider = dice
+            .chance(500)
+            .then(|| dice.pick(&self.options.accounts).name.clone());
         let object = dice.chance(300).then(|| "contact".to_owned());
-        let record_id = dice.chance(400).then(|| format!("r{}", dice.below(self.options.records)));
-        let scope = HoldScope { provider: provider.clone(), object: object.clone(), record_id: record_id.clone() };
-        let filter = DeadFilter { provider, object, record_id, ..DeadFilter::default() };
+        let record_id = dice
+            .chance(400)
+            .then(|| format!("r{}", dice.below(self.options.records)));
+        let scope = HoldScope {
+            provider: provider.clone(),
+            object: object.clone(),
+            record_id: record_id.clone(),
+        };
+        let filter = DeadFilter {
+            provider,
+            object,
+            record_id,
+            ..DeadFilter::default()
+        };
         let command = match dice.below(10) {
             0..2 => {
                 self.marks.hit(Mark::Held);
@@ -223,8 +264,18 @@ impl World {
         for shard in 0..shards {
             self.commands.insert((number, shard));
             let ticket = Ticket::Command(number);
-            let letter = Letter::Command { command: command.clone(), ticket };
-            self.after(MS, Due::Deliver { life, shard, letter });
+            let letter = Letter::Command {
+                command: command.clone(),
+                ticket,
+            };
+            self.after(
+                MS,
+                Due::Deliver {
+                    life,
+                    shard,
+                    letter,
+                },
+            );
         }
     }
 

@@ -21,7 +21,9 @@ impl World {
     pub(super) fn wake(&mut self, shard: usize, at: u64) {
         let life = self.life;
         let Some(node) = &mut self.node else { return };
-        let at = at.max(self.clock.true_ns).max(node.shards[shard].stalled_until);
+        let at = at
+            .max(self.clock.true_ns)
+            .max(node.shards[shard].stalled_until);
         if node.shards[shard].next_turn.is_none_or(|next| at < next) {
             node.shards[shard].next_turn = Some(at);
             self.at(at, Due::Turn { life, shard });
@@ -41,10 +43,13 @@ impl World {
         let at = self.now_ns();
         let Some(node) = &mut self.node else { return };
         let own = &mut node.shards[shard];
-        let Some(answer) = own.answer.take() else { return };
+        let Some(answer) = own.answer.take() else {
+            return;
+        };
         let poisoned = own.journal.log().on_committed(answer).is_err();
         own.last_commit_ns = at;
-        own.shard.handle(now, &mut own.journal, Input::Log { poisoned });
+        own.shard
+            .handle(now, &mut own.journal, Input::Log { poisoned });
         if poisoned {
             self.marks.hit(Mark::Poisoned);
             self.restart_soon();
@@ -91,7 +96,10 @@ impl World {
         }
         let Some(node) = &mut self.node else { return };
         let own = &node.shards[shard];
-        let mut next = own.shard.next_deadline().map(|mono| self.clock.true_ns_of(mono));
+        let mut next = own
+            .shard
+            .next_deadline()
+            .map(|mono| self.clock.true_ns_of(mono));
         if own.shard.has_work() || own.checkpoint.is_some() {
             next = Some(self.clock.true_ns + 200 * US);
         }
@@ -123,24 +131,48 @@ impl World {
                         && own.journal.intake_open()
                         && !own.shard.is_fenced()
                         && own.journal.log().staged_bytes() > 0;
-                    if full || held.iter().any(|letter| matches!(letter, Letter::Parcel(_))) {
+                    if full
+                        || held
+                            .iter()
+                            .any(|letter| matches!(letter, Letter::Parcel(_)))
+                    {
                         held.push_back(Letter::Parcel(parcel));
                         continue;
                     }
-                    Input::Events { batch: parcel.events, ticket: parcel.ticket }
+                    Input::Events {
+                        batch: parcel.events,
+                        ticket: parcel.ticket,
+                    }
                 }
-                Letter::Reply { call, result, ended_at } => {
+                Letter::Reply {
+                    call,
+                    result,
+                    ended_at,
+                } => {
                     if own.journal.room(Class::Outcome) <= REPLY_ROOM && !own.shard.is_fenced() {
-                        held.push_back(Letter::Reply { call, result, ended_at });
+                        held.push_back(Letter::Reply {
+                            call,
+                            result,
+                            ended_at,
+                        });
                         continue;
                     }
                     ended.push(call);
-                    Input::Reply { call, result, ended_at }
+                    Input::Reply {
+                        call,
+                        result,
+                        ended_at,
+                    }
                 }
                 Letter::Word(word) => {
                     match &word {
-                        ToShard::Gate { gate: Gate::Held { .. }, .. } => self.marks.hit(Mark::BreakerOpened),
-                        ToShard::Gate { gate: Gate::Probe, .. } => self.marks.hit(Mark::Probed),
+                        ToShard::Gate {
+                            gate: Gate::Held { .. },
+                            ..
+                        } => self.marks.hit(Mark::BreakerOpened),
+                        ToShard::Gate {
+                            gate: Gate::Probe, ..
+                        } => self.marks.hit(Mark::Probed),
                         _ => {}
                     }
                     Input::Coordinator(word)
@@ -152,7 +184,10 @@ impl World {
         own.mailbox = held;
         for id in ended {
             if let Some((provider, request)) = self.request_of(shard, id) {
-                let (account, request) = (self.providers[provider].options.name.clone(), request.clone());
+                let (account, request) = (
+                    self.providers[provider].options.name.clone(),
+                    request.clone(),
+                );
                 self.oracle.call_ends(&account, &request);
             }
         }
@@ -161,7 +196,9 @@ impl World {
     fn let_out(&mut self, shard: usize) {
         loop {
             let Some(node) = &mut self.node else { return };
-            let Some(output) = node.shards[shard].shard.poll() else { return };
+            let Some(output) = node.shards[shard].shard.poll() else {
+                return;
+            };
             match output {
                 Output::Accepted(Ticket::Part { batch, shard }) => {
                     if self.marks.count(Mark::DiskFull) > 0 && self.capacity.is_none() {
@@ -171,24 +208,36 @@ impl World {
                         self.batch_ended(ended);
                     }
                 }
-                Output::Refused { ticket: Ticket::Part { batch, shard }, code } => {
+                Output::Refused {
+                    ticket: Ticket::Part { batch, shard },
+                    code,
+                } => {
                     if code == engine::refusal::Code::DiskFull {
                         self.marks.hit(Mark::DiskFull);
                     }
                     // A log that broke under a batch may still have kept it: that refusal says
                     // only that nobody knows, and the number tells after the restart.
                     let unknown = code == engine::refusal::Code::ShardDown;
-                    if let Some((producer, seqs)) = node.ingest.part(batch, shard).filter(|_| !unknown) {
+                    if let Some((producer, seqs)) =
+                        node.ingest.part(batch, shard).filter(|_| !unknown)
+                    {
                         self.oracle.refused(producer, seqs);
                     }
                     if let Some(ended) = node.ingest.answered(batch, shard, Some(code)) {
                         self.batch_ended(ended);
                     }
                 }
-                Output::Done { ticket: Ticket::Command(number), .. } => {
+                Output::Done {
+                    ticket: Ticket::Command(number),
+                    ..
+                } => {
                     self.commands.remove(&(number, shard));
                 }
-                Output::Call { call, plan, request } => {
+                Output::Call {
+                    call,
+                    plan,
+                    request,
+                } => {
                     let account = plan.name.to_string();
                     self.call_leaves(shard, call, &account, request);
                 }
@@ -201,7 +250,9 @@ impl World {
                     let life = self.life;
                     self.at(at, Due::ToCoordinator { life, shard, word });
                 }
-                other => self.oracle.note(Err(format!("an effect for the wrong ticket: {other:?}"))),
+                other => self
+                    .oracle
+                    .note(Err(format!("an effect for the wrong ticket: {other:?}"))),
             }
         }
     }
@@ -211,7 +262,11 @@ impl World {
         let life = self.life;
         let now_ns = self.now_ns();
         let wall_ms = self.clock.now().wall.0.max(0).unsigned_abs();
-        let slow = if self.healed { 0 } else { self.options.faults.slow_commits };
+        let slow = if self.healed {
+            0
+        } else {
+            self.options.faults.slow_commits
+        };
         let Some(node) = &mut self.node else { return };
         let own = &mut node.shards[shard];
         if own.answer.is_some() {
@@ -272,7 +327,9 @@ impl World {
         let Some(node) = &mut self.node else { return };
         let layout = node.dir.layout().expect("a running node has a layout");
         let own = &mut node.shards[shard];
-        let Some(mut taking) = own.checkpoint.take() else { return };
+        let Some(mut taking) = own.checkpoint.take() else {
+            return;
+        };
         let seen = own.journal.end();
         if taking.replay_from.is_none() {
             taking.parts.push(own.shard.general_part(&own.journal));
@@ -282,12 +339,19 @@ impl World {
         }
         let slice = taking.left.len().saturating_sub(PARTS_PER_TURN);
         for vshard in taking.left.split_off(slice) {
-            taking.parts.extend(own.shard.vshard_part(&own.journal, vshard));
+            taking
+                .parts
+                .extend(own.shard.vshard_part(&own.journal, vshard));
             taking.seen_to = seen;
         }
         let durable = own.journal.truly_durable() >= taking.seen_to;
-        if taking.left.is_empty() && (durable || self.options.mutant == Some(Mutant::EarlyCheckpoint)) {
-            let saved = self.checkpoints.entry(layout.log(shard as u16)).or_default();
+        if taking.left.is_empty()
+            && (durable || self.options.mutant == Some(Mutant::EarlyCheckpoint))
+        {
+            let saved = self
+                .checkpoints
+                .entry(layout.log(shard as u16))
+                .or_default();
             saved.push(crate::sim::node::Saved {
                 parts: taking.parts,
                 replay_from: taking.replay_from.expect("set with the first part"),
@@ -304,9 +368,15 @@ impl World {
     /// it, the segments below go.
     fn compact(&mut self, shard: usize) {
         let Some(node) = &mut self.node else { return };
-        let log_id = node.dir.layout().expect("a running node has a layout").log(shard as u16);
+        let log_id = node
+            .dir
+            .layout()
+            .expect("a running node has a layout")
+            .log(shard as u16);
         let own = &mut node.shards[shard];
-        let Some((cut, copied_to)) = own.relocation else { return };
+        let Some((cut, copied_to)) = own.relocation else {
+            return;
+        };
         let careless = self.options.mutant == Some(Mutant::CarelessRelease);
         match copied_to {
             None if own.shard.relocated_below() >= cut || careless => {
@@ -315,7 +385,11 @@ impl World {
             Some(copied_to) if own.journal.truly_durable() >= copied_to => {
                 let saved = self.checkpoints.get(&log_id);
                 let covered = saved.filter(|saved| saved.len() == 2).map(|saved| {
-                    saved.iter().map(|saved| saved.replay_from).min().unwrap_or_default()
+                    saved
+                        .iter()
+                        .map(|saved| saved.replay_from)
+                        .min()
+                        .unwrap_or_default()
                 });
                 match covered {
                     Some(from) if from >= copied_to => {
@@ -360,13 +434,32 @@ impl World {
             let delay = self.shard_dice.between(US, 300 * US);
             let deliver_at = self.in_order((1, shard), delay);
             let life = self.life;
-            if self.options.mutant == Some(Mutant::DoubledGrants) && matches!(word, ToShard::Grant { .. }) {
-                self.at(deliver_at, Due::Deliver { life, shard, letter: Letter::Word(word.clone()) });
+            if self.options.mutant == Some(Mutant::DoubledGrants)
+                && matches!(word, ToShard::Grant { .. })
+            {
+                self.at(
+                    deliver_at,
+                    Due::Deliver {
+                        life,
+                        shard,
+                        letter: Letter::Word(word.clone()),
+                    },
+                );
             }
-            self.at(deliver_at, Due::Deliver { life, shard, letter: Letter::Word(word) });
+            self.at(
+                deliver_at,
+                Due::Deliver {
+                    life,
+                    shard,
+                    letter: Letter::Word(word),
+                },
+            );
         }
         if let Some(deadline) = deadline {
-            let at = self.clock.true_ns_of(deadline).max(self.clock.true_ns + 20 * US);
+            let at = self
+                .clock
+                .true_ns_of(deadline)
+                .max(self.clock.true_ns + 20 * US);
             if self.coordinator_at.is_none_or(|next| at < next) {
                 self.coordinator_at = Some(at);
                 let life = self.life;
