@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::leases::Permits;
+use super::told::Told;
 use crate::mapping::Mapping;
 use crate::provider::Definition;
 use crate::quota::{AccountId, Gate, LeaseId};
@@ -53,8 +54,8 @@ pub(super) struct Account {
     pub(super) succeeded: bool,
     /// Held whole by an operator.
     pub(super) paused: bool,
-    /// The demand told last.
-    pub(super) told: (u32, u32),
+    /// The demand as the coordinator knows it.
+    pub(super) told: Told,
 }
 
 impl Account {
@@ -79,7 +80,7 @@ impl Account {
             owes_health: false,
             succeeded: false,
             paused: false,
-            told: (0, 0),
+            told: Told::default(),
         }
     }
 

@@ -104,6 +104,7 @@ impl<T> Shard<T> {
         self.scratch.entry.clear();
         lease.encode(&mut self.scratch.entry);
         self.accounts[at].newest_lease = id;
+        self.accounts[at].told.on_grant(permits);
         match journal.append(Class::Outcome, Kind::Lease, &[&self.scratch.entry]) {
             Ok(_) => {
                 self.index.leases.apply_lease(&lease);
@@ -183,8 +184,7 @@ impl<T> Shard<T> {
             let carried = sendable.min(known.slots.max(1).saturating_mul(2));
             carried.saturating_sub(u32::try_from(known.permits.left()).unwrap_or(u32::MAX))
         };
-        if known.told != (slots, permits) {
-            known.told = (slots, permits);
+        if known.told.update(slots, permits) {
             let word = FromShard::Want {
                 account,
                 permits,
