@@ -2,6 +2,7 @@
 
 mod check;
 mod client;
+mod demo;
 mod dlq;
 mod exit;
 mod hold;
@@ -12,6 +13,7 @@ mod send;
 mod serve;
 mod status;
 mod table;
+mod wal;
 
 use std::process::ExitCode;
 
@@ -29,6 +31,7 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Demo(demo::Arguments),
     Serve(serve::Arguments),
     Send(send::Arguments),
     Check(check::Arguments),
@@ -38,6 +41,7 @@ enum Command {
     Pause(hold::PauseArguments),
     Resume(hold::ResumeArguments),
     Mock(mock::MockArgs),
+    Wal(wal::Arguments),
 }
 
 /// Runs the command that the process's arguments name.
@@ -48,6 +52,7 @@ pub(crate) fn run() -> ExitCode {
     };
     let exit = match arguments.command {
         Command::Mock(arguments) => return mock::run(arguments),
+        Command::Demo(arguments) => demo::run(&arguments),
         Command::Serve(arguments) => serve::run(&arguments),
         Command::Send(arguments) => send::run(&arguments),
         Command::Check(arguments) => check::run(&arguments),
@@ -56,6 +61,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Providers(arguments) => providers::run(&arguments),
         Command::Pause(arguments) => hold::pause(&arguments),
         Command::Resume(arguments) => hold::resume(&arguments),
+        Command::Wal(arguments) => wal::run(&arguments),
     };
     exit.into()
 }

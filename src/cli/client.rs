@@ -76,7 +76,7 @@ impl ApiArguments {
 }
 
 impl Api {
-    fn parse(url: &str) -> Result<Api, ApiError> {
+    pub(crate) fn parse(url: &str) -> Result<Api, ApiError> {
         let wrong = || ApiError::Address(url.to_owned());
         let uri: http::Uri = url.parse().map_err(|_| wrong())?;
         if uri.scheme_str() != Some("http") || uri.query().is_some() {

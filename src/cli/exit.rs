@@ -11,6 +11,8 @@ pub(crate) enum Exit {
     Usage = 64,
     /// `EX_DATAERR`: what was given is refused.
     Data = 65,
+    /// `EX_NOINPUT`: what was named is not there.
+    NoInput = 66,
     /// `EX_UNAVAILABLE`: the node cannot be reached, or what was asked for is not there.
     Unavailable = 69,
     /// `EX_OSERR`: the system would not give what was needed.

@@ -18,6 +18,7 @@ mod query;
 mod recover;
 mod relocate;
 mod settle;
+mod told;
 mod trade;
 
 use std::sync::Arc;
