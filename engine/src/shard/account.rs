@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::leases::Permits;
-use super::told::Told;
 use crate::mapping::Mapping;
 use crate::provider::Definition;
 use crate::quota::{AccountId, Gate, LeaseId};

@@ -18,7 +18,6 @@ mod query;
 mod recover;
 mod relocate;
 mod settle;
-mod told;
 mod trade;
 
 use std::sync::Arc;

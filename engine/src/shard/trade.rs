@@ -104,7 +104,6 @@ impl<T> Shard<T> {
         self.scratch.entry.clear();
         lease.encode(&mut self.scratch.entry);
         self.accounts[at].newest_lease = id;
-        self.accounts[at].told.on_grant(permits);
         match journal.append(Class::Outcome, Kind::Lease, &[&self.scratch.entry]) {
             Ok(_) => {
                 self.index.leases.apply_lease(&lease);
