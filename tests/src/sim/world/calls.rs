@@ -46,7 +46,8 @@ impl World {
     pub(super) fn call_leaves(&mut self, shard: usize, id: CallId, account: &str, request: Request) {
         self.oracle.call_leaves(shard, account, &request);
         if self.print {
-            let text = format!("call {} {} {}", request.kind, request.path_and_query, request.request_id);
+            let body = String::from_utf8_lossy(&request.body);
+            let text = format!("call {} {} {} {body}", request.kind, request.path_and_query, request.request_id);
             self.say(&text);
         }
         let provider = self.providers.iter().position(|provider| provider.options.name == account);
