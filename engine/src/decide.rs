@@ -63,14 +63,15 @@ pub fn step(
         (Operation::Create, Link::Unlinked | Link::Deleted { .. }) => call(CallKind::Create),
         (Operation::Create | Operation::Update, Link::Linked(_)) => call(CallKind::Update),
         (Operation::Upsert, _) => call(CallKind::Upsert),
-        (Operation::Update, Link::Unlinked) => Step::Call {
+        (Operation::Update, Link::Unlinked | Link::Doubtful) => Step::Call {
             kind: CallKind::Upsert,
             beneath: true,
         },
         (Operation::Update, Link::Deleted { .. }) => {
             Step::End(State::Failed, Some(Reason::RecordDeleted))
         }
-        (Operation::Delete, Link::Unlinked) | (Operation::Read, Link::Unlinked) => {
+        (Operation::Create, Link::Doubtful)
+        | (Operation::Delete | Operation::Read, Link::Unlinked | Link::Doubtful) => {
             call(CallKind::Lookup)
         }
         (Operation::Delete, Link::Linked(_)) => call(CallKind::Delete),
@@ -112,6 +113,9 @@ pub fn conclude(outcome: &Outcome<'_>, link: &mut Link, progress: &mut Progress,
     if progress.first_attempt_ms == 0 {
         progress.first_attempt_ms = outcome.now_ms;
     }
+    if leaves_doubt(outcome, progress) && link.remote_id().is_none() {
+        *link = Link::Doubtful;
+    }
     match outcome.verdict {
         Verdict::Done { remote_id, .. } => done(outcome, remote_id.as_deref(), link, progress),
         Verdict::Found { remote_id } => found(outcome, remote_id, link, progress),
@@ -133,6 +137,17 @@ pub fn conclude(outcome: &Outcome<'_>, link: &mut Link, progress: &mut Progress,
         Verdict::Conflict { .. } => end(progress, State::Failed, Reason::Conflict),
         Verdict::Permanent { .. } => end(progress, State::Failed, Reason::Permanent),
     }
+}
+
+/// Whether the record may have come into being without our knowing. Should the operation end
+/// without an answer to that, the next one of the record must not create it blindly.
+fn leaves_doubt(outcome: &Outcome<'_>, progress: &Progress) -> bool {
+    let unclear = matches!(
+        outcome.verdict,
+        Verdict::Transient { .. } | Verdict::Unknown { .. }
+    );
+    let creates = matches!(outcome.kind, CallKind::Create | CallKind::Upsert);
+    (unclear && creates) || progress.resume == Resume::LookUp
 }
 
 fn done(outcome: &Outcome<'_>, remote_id: Option<&str>, link: &mut Link, progress: &mut Progress) {
@@ -186,6 +201,14 @@ fn absent(outcome: &Outcome<'_>, link: &mut Link, progress: &mut Progress) {
                 changed_at_ms: outcome.changed_at_ms,
             };
             end(progress, State::Synced, Reason::Absent);
+        }
+        (Resume::Normal, Operation::Create) if *link == Link::Doubtful => {
+            progress.resume = Resume::LookUp;
+            progress.unknown_since_ms = outcome.now_ms;
+            progress.state = State::Unknown;
+            progress.due_ms = outcome
+                .now_ms
+                .saturating_add(outcome.settle.as_millis() as i64);
         }
         (
             Resume::Normal | Resume::Upsert,

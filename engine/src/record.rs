@@ -81,7 +81,7 @@ impl TargetState {
     /// The producer says under which id the record is there. A record that was deleted since
     /// stays deleted, and a link that is known stays.
     pub fn adopt(&mut self, remote_id: &str) {
-        if self.link == Link::Unlinked {
+        if matches!(self.link, Link::Unlinked | Link::Doubtful) {
             self.link = Link::Linked(remote_id.to_owned());
         }
     }
@@ -101,6 +101,9 @@ pub enum Link {
     Unlinked,
     /// Exists under this remote id.
     Linked(String),
+    /// May exist: an attempt to create it ended without a clear answer. It is looked up before
+    /// another create, since that could make a second one.
+    Doubtful,
     /// Deleted by us; `changed_at_ms` is when System A deleted it.
     Deleted {
         /// System A's time of the delete, ms since the epoch.
@@ -114,7 +117,7 @@ impl Link {
     pub fn remote_id(&self) -> Option<&str> {
         match self {
             Self::Linked(id) => Some(id),
-            Self::Unlinked | Self::Deleted { .. } => None,
+            Self::Unlinked | Self::Doubtful | Self::Deleted { .. } => None,
         }
     }
 }
@@ -327,6 +330,7 @@ fn encode_target(e: &mut Encoder<'_>, target: &TargetState) {
         Link::Unlinked => e.u8(0),
         Link::Linked(id) => e.u8(1).text(id),
         Link::Deleted { changed_at_ms } => e.u8(2).i64(*changed_at_ms),
+        Link::Doubtful => e.u8(3),
     };
     e.bytes(&target.undelivered);
     let Some(last) = &target.last else {
@@ -360,6 +364,7 @@ fn decode_target(d: &mut Decoder<'_>) -> Result<TargetState, Damaged> {
         2 => Link::Deleted {
             changed_at_ms: d.i64("deleted at")?,
         },
+        3 => Link::Doubtful,
         _ => return Err(d.damaged("link")),
     };
     let undelivered = d.bytes("undelivered")?.to_vec();

@@ -12,8 +12,8 @@ use engine::event::Operation;
 use engine::event::codec;
 use engine::id::{OperationId, OperationSeq, RecordHash};
 use engine::journal::Kind;
-use engine::record::{Progress, Resume, StateFrame};
-use engine::state::{Reason, State};
+use engine::record::{Attempt, Progress, Resume, StateFrame};
+use engine::state::{CallClass, Reason, State};
 use serde_json::{Map, Value};
 use wal::Lsn;
 
@@ -41,6 +41,8 @@ pub(super) struct Op {
     pub(super) ended: Option<(State, Option<Reason>)>,
     /// Its outcome was unknown at some time.
     unknown: bool,
+    /// Some attempt may have arrived without our knowing.
+    unclear: bool,
 }
 
 /// What a provider should hold of a record.
@@ -182,6 +184,7 @@ impl Fold {
                 intent_at: None,
                 ended: None,
                 unknown: false,
+                unclear: false,
             };
             self.accept(id, account, op)?;
         }
@@ -332,6 +335,8 @@ impl Fold {
 }
 
 fn note_unknown(op: &mut Op, progress: &Progress, marks: &mut Marks) {
+    let unclear = |attempt: &Attempt| matches!(attempt.class, CallClass::Transient | CallClass::Unknown);
+    op.unclear |= progress.attempts.iter().any(unclear);
     if progress.resume == Resume::LookUp {
         op.unknown = true;
     } else if op.unknown {
@@ -369,7 +374,7 @@ impl Expected {
             reason,
             Some(Reason::Permanent | Reason::RecordDeleted | Reason::NotFound | Reason::Mapping)
         );
-        self.in_doubt |= !refused && op.operation != Operation::Read;
+        self.in_doubt |= (!refused || op.unclear) && op.operation != Operation::Read;
         if op.operation != Operation::Delete
             && let Some(data) = &op.data
         {

@@ -1,6 +1,11 @@
 //! A shard's log as the core's port, with a witness that writes down every frame.
 
+use std::fmt;
+
+use engine::event::codec;
+use engine::id::{OperationId, OperationSeq, RecordHash};
 use engine::journal::{AppendError, Class, Journal, Kind, ReadError};
+use engine::record::StateFrame;
 use wal::{FrameKind, Log, Lsn, Space};
 
 use super::medium::Medium;
@@ -18,6 +23,25 @@ pub struct Written {
     pub kind: Kind,
     /// With what content.
     pub payload: Vec<u8>,
+}
+
+impl fmt::Display for Written {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} at {}", self.kind.as_str(), self.at.get())?;
+        if let (Kind::State, Ok(frame)) = (self.kind, StateFrame::decode(&self.payload)) {
+            let target = frame.moved.and_then(|at| frame.records[0].targets.get(usize::from(at)));
+            if let Some((target, last)) = target.and_then(|target| Some((target, target.last.as_ref()?))) {
+                let id = OperationId { record: RecordHash(frame.record), seq: last.seq };
+                write!(f, ": {id} {} {:?} {:?} {:?}", target.account, last.state, last.reason, target.link)?;
+            }
+        }
+        if let (Kind::Event | Kind::EventRedriven | Kind::EventMoved, Ok(event)) = (self.kind, codec::decode(&self.payload)) {
+            let id = OperationId { record: RecordHash(event.record_hash), seq: OperationSeq(event.operation_seq) };
+            let (what, record_id) = (event.event.operation.as_str(), event.event.record_id.as_deref().unwrap_or_default());
+            write!(f, ": {id} {what} {} {record_id} {:?}", event.event.object, event.event.data.map(|data| data.text()))?;
+        }
+        Ok(())
+    }
 }
 
 /// [`Journal`] over a [`Log`]; what the real runtime has, and the witness.

@@ -82,10 +82,17 @@ impl World {
         let own = &mut node.shards[shard];
         own.shard.upkeep(now, &mut own.journal);
         let fresh = own.journal.take_fresh();
+        if self.print {
+            fresh.iter().for_each(|frame| println!("{:>14}   shard {shard} {frame}", now.mono.0 / 1000));
+        }
         let durable = own.journal.truly_durable();
         own.shard.drain_observations().for_each(drop);
+        let fenced_itself = own.shard.is_fenced() && !own.journal.log().is_poisoned();
         self.oracle.appended(shard, fresh, &mut self.marks);
         self.oracle.durable(shard, durable);
+        if fenced_itself {
+            self.oracle.note(Err(format!("I24 shard {shard} is fenced, and no write has failed")));
+        }
         self.checkpoint(shard);
         self.compact(shard);
         self.let_out(shard);
