@@ -137,7 +137,9 @@ fn refuse(failure: &Failure) -> Exit {
         Failure::Interrupted => Exit::TryLater,
         Failure::Records(_) => Exit::NoInput,
         Failure::Stream(_) | Failure::Api(_) | Failure::Log(_) | Failure::Stuck(_) => Exit::Data,
-        Failure::Folder(_) | Failure::NoPorts | Failure::Account(_) | Failure::Engine(_) => Exit::Os,
+        Failure::Folder(_) | Failure::NoPorts | Failure::Account(_) | Failure::Engine(_) => {
+            Exit::Os
+        }
     }
 }
 
@@ -166,7 +168,8 @@ fn play(arguments: &Arguments, folder: &Folder, display: &mut Display) -> Result
         None => Workload::generated(arguments.seed),
     };
     let duration = match workload.left() {
-        Some(events) => Duration::from_secs_f64(events as f64 / f64::from(arguments.rate)).max(Duration::from_secs(5)),
+        Some(events) => Duration::from_secs_f64(events as f64 / f64::from(arguments.rate))
+            .max(Duration::from_secs(5)),
         None => Duration::from_secs(arguments.duration),
     };
     display.say(format!(
@@ -200,15 +203,30 @@ impl<'a> Stage<'a> {
         std::fs::write(&path, config).map_err(Failure::Folder)?;
         let engine = EngineProcess::start(&path, &folder.path().join("engine.log"), tcp)?;
         let api = Api::parse(&format!("http://{http}"))?;
-        display.say(format!("  engine    process {}, events at tcp://{}", engine.pid(), engine.tcp()));
+        display.say(format!(
+            "  engine    process {}, events at tcp://{}",
+            engine.pid(),
+            engine.tcp()
+        ));
         // The console answers with a page, which is not the JSON that the API speaks.
         let console = matches!(api.get("/"), Ok(_) | Err(ApiError::Protocol(_)));
         let what = if console { "console and API" } else { "API" };
-        display.say(format!("  {what:<9} http://{http} (metrics at /metrics, health at /health)"));
+        display.say(format!(
+            "  {what:<9} http://{http} (metrics at /metrics, health at /health)"
+        ));
         for side in &sides {
-            let limits: Vec<String> =
-                side.plan.limits.iter().map(|(limit, ms)| format!("{limit} calls in {} s", ms / 1_000)).collect();
-            let objects: Vec<&str> = side.plan.objects.iter().map(|object| object.local).collect();
+            let limits: Vec<String> = side
+                .plan
+                .limits
+                .iter()
+                .map(|(limit, ms)| format!("{limit} calls in {} s", ms / 1_000))
+                .collect();
+            let objects: Vec<&str> = side
+                .plan
+                .objects
+                .iter()
+                .map(|object| object.local)
+                .collect();
             display.say(format!(
                 "  account   {} at {}, enforces {}, takes {}",
                 side.plan.name,
@@ -219,11 +237,24 @@ impl<'a> Stage<'a> {
         }
         display.say(format!("  folder    {}", folder.path().display()));
         let backlog = Backlog::default();
-        Ok(Stage { engine, sides, api, display, interrupt, backlog, asked_at: None })
+        Ok(Stage {
+            engine,
+            sides,
+            api,
+            display,
+            interrupt,
+            backlog,
+            asked_at: None,
+        })
     }
 
     /// Streams the events while faults and kills come as the script says.
-    fn stream(&mut self, arguments: &Arguments, workload: Workload, duration: Duration) -> Result<Sent, Failure> {
+    fn stream(
+        &mut self,
+        arguments: &Arguments,
+        workload: Workload,
+        duration: Duration,
+    ) -> Result<Sent, Failure> {
         let mut scenes: VecDeque<_> = scenes(arguments.seed, duration).into();
         let sender = Sender::start(self.engine.tcp(), workload, arguments.rate, duration);
         let begun = Instant::now();
@@ -238,7 +269,10 @@ impl<'a> Stage<'a> {
             }
             self.ask();
             let (sent, acked, refused) = (sender.sent(), sender.acked(), sender.refused());
-            let line = format!("{sent} sent, {acked} acknowledged, {refused} refused; {}", self.account_line());
+            let line = format!(
+                "{sent} sent, {acked} acknowledged, {refused} refused; {}",
+                self.account_line()
+            );
             self.display.progress(line);
             std::thread::sleep(TICK);
         }
@@ -256,10 +290,19 @@ impl<'a> Stage<'a> {
                     took.as_millis()
                 ));
             }
-            Act::Faults { account, length, faults, told } => {
+            Act::Faults {
+                account,
+                length,
+                faults,
+                told,
+            } => {
                 let side = &self.sides[*account];
                 side.add_faults(*length, faults);
-                self.display.tell(format!("{}: {told}, for {:.1} s", side.plan.name, length.as_secs_f64()));
+                self.display.tell(format!(
+                    "{}: {told}, for {:.1} s",
+                    side.plan.name,
+                    length.as_secs_f64()
+                ));
             }
         }
         Ok(())
@@ -280,9 +323,15 @@ impl<'a> Stage<'a> {
             return;
         }
         self.asked_at = Some(Instant::now());
-        self.backlog = Backlog { known: true, ..Backlog::default() };
+        self.backlog = Backlog {
+            known: true,
+            ..Backlog::default()
+        };
         for side in &self.sides {
-            let Ok(status) = self.api.get(&format!("/v1/providers/{}/status", side.plan.name)) else {
+            let Ok(status) = self
+                .api
+                .get(&format!("/v1/providers/{}/status", side.plan.name))
+            else {
                 self.backlog.known = false;
                 return;
             };
@@ -295,13 +344,20 @@ impl<'a> Stage<'a> {
     }
 
     fn account_line(&self) -> String {
-        let calls: Vec<String> =
-            self.sides.iter().map(|side| format!("{} {}", side.plan.name, side.counts().calls)).collect();
+        let calls: Vec<String> = self
+            .sides
+            .iter()
+            .map(|side| format!("{} {}", side.plan.name, side.counts().calls))
+            .collect();
         let backlog = match self.backlog.known {
             true => self.backlog.depth.to_string(),
             false => "?".to_owned(),
         };
-        format!("calls {}; backlog {backlog}{}", calls.join(", "), self.backlog.held)
+        format!(
+            "calls {}; backlog {backlog}{}",
+            calls.join(", "),
+            self.backlog.held
+        )
     }
 
     /// Turns the faults off and waits until nothing is open any more.
@@ -316,7 +372,8 @@ impl<'a> Stage<'a> {
             self.engine.check()?;
             self.ask();
             if self.backlog.known && self.backlog.depth == 0 {
-                self.display.tell(format!("the backlog is empty; {}", self.account_line()));
+                self.display
+                    .tell(format!("the backlog is empty; {}", self.account_line()));
                 return Ok(());
             }
             if self.backlog.known && self.backlog.depth < lowest {
@@ -334,29 +391,63 @@ impl<'a> Stage<'a> {
     fn open_operations(&self) -> String {
         let mut shown = Vec::new();
         for state in ["queued", "waiting", "in_flight", "retrying", "unknown"] {
-            let Ok(list) = self.api.get(&format!("/v1/operations?state={state}&limit={SHOWN_MAX}")) else { continue };
-            let lists = ["items", "operations"].into_iter().filter_map(|name| list[name].as_array());
-            shown.extend(lists.flatten().map(|one| format!("{} {} {state}", one["object"], one["record_id"])));
+            let Ok(list) = self
+                .api
+                .get(&format!("/v1/operations?state={state}&limit={SHOWN_MAX}"))
+            else {
+                continue;
+            };
+            let lists = ["items", "operations"]
+                .into_iter()
+                .filter_map(|name| list[name].as_array());
+            shown.extend(
+                lists
+                    .flatten()
+                    .map(|one| format!("{} {} {state}", one["object"], one["record_id"])),
+            );
         }
-        format!("{} open, among them {}", self.backlog.depth, shown.join(", "))
+        format!(
+            "{} open, among them {}",
+            self.backlog.depth,
+            shown.join(", ")
+        )
     }
 
     /// Stops the engine, reads its log, starts it again, and compares all there is to compare.
-    fn judge(&mut self, arguments: &Arguments, folder: &Folder, sent: &Sent) -> Result<Verdict, Failure> {
+    fn judge(
+        &mut self,
+        arguments: &Arguments,
+        folder: &Folder,
+        sent: &Sent,
+    ) -> Result<Verdict, Failure> {
         let mut verdict = Verdict::default();
-        let calls = || self.sides.iter().map(|side| side.counts().calls).sum::<u64>();
+        let calls = || {
+            self.sides
+                .iter()
+                .map(|side| side.counts().calls)
+                .sum::<u64>()
+        };
         let calls_before = calls();
         let status = self.engine.stop()?;
-        let problems = if status.success() { Vec::new() } else { vec![format!("it ended with {status}")] };
+        let problems = if status.success() {
+            Vec::new()
+        } else {
+            vec![format!("it ended with {status}")]
+        };
         verdict.add("SIGTERM ends the engine with status 0", problems);
         let audit = audit(&folder.data_dir())?;
         verdict.check_log(sent, &audit);
         self.engine.start_again()?;
-        self.display.tell("checking every operation and every record");
+        self.display
+            .tell("checking every operation and every record");
         verdict.check_states(&audit, &self.api)?;
         std::thread::sleep(IDLE_WATCH);
         let more = calls() - calls_before;
-        let problems = if more == 0 { Vec::new() } else { vec![format!("{more} calls")] };
+        let problems = if more == 0 {
+            Vec::new()
+        } else {
+            vec![format!("{more} calls")]
+        };
         verdict.add("a restart with nothing to do makes no call", problems);
         verdict.check_equality(sent, &self.sides);
         verdict.check_conduct(&self.sides);
@@ -373,7 +464,10 @@ impl<'a> Stage<'a> {
         self.display.finish();
         self.show_mapping(sent);
         if !verdict.excepted.is_empty() {
-            println!("\nRecords that did not arrive whole ({}):", verdict.excepted.len());
+            println!(
+                "\nRecords that did not arrive whole ({}):",
+                verdict.excepted.len()
+            );
             let lines = verdict.excepted.iter().map(|(key, why)| {
                 format!("{} {} at {}: {why}", key.object, key.record_id, key.account)
             });
@@ -381,26 +475,69 @@ impl<'a> Stage<'a> {
         }
         println!("\nVerdict");
         for check in &verdict.checks {
-            println!("  {}  {}", if check.problems.is_empty() { "ok    " } else { "FAILED" }, check.what);
+            println!(
+                "  {}  {}",
+                if check.problems.is_empty() {
+                    "ok    "
+                } else {
+                    "FAILED"
+                },
+                check.what
+            );
             print_some(check.problems.clone());
         }
         self.print_figures(sent, verdict);
-        println!("\n{}", if verdict.holds() { "The verdict holds." } else { "THE VERDICT DOES NOT HOLD." });
+        println!(
+            "\n{}",
+            if verdict.holds() {
+                "The verdict holds."
+            } else {
+                "THE VERDICT DOES NOT HOLD."
+            }
+        );
     }
 
     /// One record before and after mapping: the first contact that both accounts hold.
     fn show_mapping(&self, sent: &Sent) {
-        let Some(first) = self.sides.last() else { return };
+        let Some(first) = self.sides.last() else {
+            return;
+        };
         for (key, (object, _)) in sent.system_a.expected(first.plan) {
-            let Some(remote) = first.records().remove(&(object.clone(), key.record_id.clone())) else { continue };
-            let Some(local) = sent.system_a.fields(&key) else { continue };
+            let Some(remote) = first
+                .records()
+                .remove(&(object.clone(), key.record_id.clone()))
+            else {
+                continue;
+            };
+            let Some(local) = sent.system_a.fields(&key) else {
+                continue;
+            };
             println!("\nOne record, before and after mapping");
-            println!("  System A  {} {}: {}", key.object, key.record_id, Value::Object(local.clone()));
-            println!("  {:<9} {object}: {}", first.plan.name, Value::Object(remote.fields));
+            println!(
+                "  System A  {} {}: {}",
+                key.object,
+                key.record_id,
+                Value::Object(local.clone())
+            );
+            println!(
+                "  {:<9} {object}: {}",
+                first.plan.name,
+                Value::Object(remote.fields)
+            );
             for side in &self.sides[..self.sides.len() - 1] {
-                let Some(plan) = side.plan.object(&key.object) else { continue };
-                if let Some(remote) = side.records().remove(&(plan.remote.to_owned(), key.record_id.clone())) {
-                    println!("  {:<9} {}: {}", side.plan.name, plan.remote, Value::Object(remote.fields));
+                let Some(plan) = side.plan.object(&key.object) else {
+                    continue;
+                };
+                if let Some(remote) = side
+                    .records()
+                    .remove(&(plan.remote.to_owned(), key.record_id.clone()))
+                {
+                    println!(
+                        "  {:<9} {}: {}",
+                        side.plan.name,
+                        plan.remote,
+                        Value::Object(remote.fields)
+                    );
                 }
             }
             return;
@@ -415,7 +552,11 @@ impl<'a> Stage<'a> {
             all.errors += counts.errors;
             all.unanswered += counts.unanswered;
         }
-        let ended: Vec<String> = verdict.ended.iter().map(|(state, count)| format!("{count} {state}")).collect();
+        let ended: Vec<String> = verdict
+            .ended
+            .iter()
+            .map(|(state, count)| format!("{count} {state}"))
+            .collect();
         let violations: u64 = self.sides.iter().map(|side| side.violations().total).sum();
         println!("\nFigures");
         println!(

@@ -7,10 +7,10 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use clap::{Args, Subcommand};
-use serde_json::{Value, json};
 use ::wal::inspect::{self, DirStat, InspectError, LogStat, LogVerdict};
 use ::wal::{Disk, LogId, Lsn, OpenError};
+use clap::{Args, Subcommand};
+use serde_json::{Value, json};
 
 use super::exit::Exit;
 use super::table::Table;
@@ -40,7 +40,9 @@ enum Look {
     #[command(after_help = "Example:\n  syncline wal verify syncline-data --json")]
     Verify(DirArguments),
     /// Shows what the logs hold, one line a frame
-    #[command(after_help = "Example:\n  syncline wal dump syncline-data --log 1/0 --from 4160 --json")]
+    #[command(
+        after_help = "Example:\n  syncline wal dump syncline-data --log 1/0 --from 4160 --json"
+    )]
     Dump(DumpArguments),
 }
 
@@ -124,12 +126,21 @@ fn stat(disk: &Disk, as_json: bool, out: &mut impl Write) -> Result<Exit, Failur
         write_stat(&found, out)?;
     }
     let heads_damaged = found.logs.iter().filter(|log| log.in_use).any(is_damaged);
-    Ok(if found.superblock.is_none() || heads_damaged { Exit::Data } else { Exit::Ok })
+    Ok(if found.superblock.is_none() || heads_damaged {
+        Exit::Data
+    } else {
+        Exit::Ok
+    })
 }
 
 fn is_damaged(log: &LogStat) -> bool {
-    let damaged = |fault: &::wal::segment::SegmentFault| *fault != ::wal::segment::SegmentFault::Blank;
-    log.watermark.is_none() || log.segments.iter().any(|segment| segment.head.as_ref().is_err_and(damaged))
+    let damaged =
+        |fault: &::wal::segment::SegmentFault| *fault != ::wal::segment::SegmentFault::Blank;
+    log.watermark.is_none()
+        || log
+            .segments
+            .iter()
+            .any(|segment| segment.head.as_ref().is_err_and(damaged))
 }
 
 fn stat_json(found: &DirStat) -> Value {
@@ -174,7 +185,11 @@ fn write_stat(found: &DirStat, out: &mut impl Write) -> io::Result<()> {
             "instance {}, run {}, {}",
             superblock.instance,
             superblock.run_epoch,
-            if superblock.clean { "closed" } else { "open, or ended by a crash" },
+            if superblock.clean {
+                "closed"
+            } else {
+                "open, or ended by a crash"
+            },
         )?,
         None => writeln!(out, "the superblock is damaged")?,
     }
@@ -185,7 +200,11 @@ fn write_stat(found: &DirStat, out: &mut impl Write) -> io::Result<()> {
     for log in &found.logs {
         let one = log_json(log);
         let usage = json!(if log.in_use { "in use" } else { "left over" });
-        for (segment, shown) in log.segments.iter().zip(one["segments"].as_array().into_iter().flatten()) {
+        for (segment, shown) in log
+            .segments
+            .iter()
+            .zip(one["segments"].as_array().into_iter().flatten())
+        {
             let state = match &segment.head {
                 _ if segment.released => json!("released"),
                 Ok(_) => json!("live"),
@@ -259,14 +278,26 @@ fn write_verdict(verdict: &LogVerdict, out: &mut impl Write) -> io::Result<()> {
         out,
         "log {}: {}, {} frames, {} bytes, {}",
         verdict.log,
-        if verdict.is_sound() { "sound" } else { "DAMAGED" },
+        if verdict.is_sound() {
+            "sound"
+        } else {
+            "DAMAGED"
+        },
         verdict.frames,
         verdict.bytes,
-        if verdict.sealed { "sealed" } else { "not sealed" },
+        if verdict.sealed {
+            "sealed"
+        } else {
+            "not sealed"
+        },
     )?;
     if let Some(torn) = &verdict.torn {
         let path = torn.path.display();
-        writeln!(out, "  torn: {path} at {}, {} bytes; the next start cuts them", torn.offset, torn.bytes)?;
+        writeln!(
+            out,
+            "  torn: {path} at {}, {} bytes; the next start cuts them",
+            torn.offset, torn.bytes
+        )?;
     }
     if verdict.watermark_slot_damaged {
         writeln!(out, "  one slot of the watermark does not verify")?;
@@ -276,7 +307,12 @@ fn write_verdict(verdict: &LogVerdict, out: &mut impl Write) -> io::Result<()> {
     }
     for (path, checkpoint) in &verdict.checkpoints {
         match checkpoint {
-            Ok(head) => writeln!(out, "  checkpoint {}: covers {}", path.display(), head.covers)?,
+            Ok(head) => writeln!(
+                out,
+                "  checkpoint {}: covers {}",
+                path.display(),
+                head.covers
+            )?,
             Err(fault) => writeln!(out, "  damaged: {}: {}", path.display(), chain(fault))?,
         }
     }
@@ -303,14 +339,20 @@ fn dump(disk: &Disk, arguments: &DumpArguments, out: &mut impl Write) -> Result<
         });
         let verdict = match verdict {
             Ok(verdict) => verdict,
-            Err(InspectError::Log { source: OpenError::Visit { source, .. }, .. }) => {
+            Err(InspectError::Log {
+                source: OpenError::Visit { source, .. },
+                ..
+            }) => {
                 let written = source.downcast::<io::Error>();
-                return Err(written.map_or_else(|other| io::Error::other(other), |error| *error).into());
+                return Err(written.map_or_else(io::Error::other, |error| *error).into());
             }
             Err(error) => return Err(error.into()),
         };
         for damage in &verdict.damage {
-            eprintln!("syncline: log {log} is damaged: {damage}: {}", damage.damage);
+            eprintln!(
+                "syncline: log {log} is damaged: {damage}: {}",
+                damage.damage
+            );
         }
         sound &= verdict.damage.is_empty();
     }
@@ -321,7 +363,10 @@ fn refuse(failure: &Failure) -> Exit {
     let exit = match failure {
         Failure::NoDirectory(_) | Failure::NoLog(_) => Exit::NoInput,
         Failure::Inspect(InspectError::NoSuperblock { .. }) => Exit::Data,
-        Failure::Inspect(InspectError::Log { source: OpenError::NewerFormat { .. }, .. }) => Exit::Data,
+        Failure::Inspect(InspectError::Log {
+            source: OpenError::NewerFormat { .. },
+            ..
+        }) => Exit::Data,
         Failure::Inspect(_) => Exit::Io,
         // `syncline wal dump DIR | head` is no error.
         Failure::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => return Exit::Ok,
@@ -344,15 +389,153 @@ fn chain(error: &dyn Error) -> String {
 
 fn parse_lsn(text: &str) -> Result<Lsn, String> {
     let bytes = text.parse().ok();
-    bytes.and_then(Lsn::checked).ok_or_else(|| "an LSN is a multiple of 8, below 2^51".to_owned())
+    bytes
+        .and_then(Lsn::checked)
+        .ok_or_else(|| "an LSN is a multiple of 8, below 2^51".to_owned())
 }
 
 impl FromStr for LogName {
     type Err = String;
 
     fn from_str(text: &str) -> Result<LogName, String> {
-        let (generation, shard) = text.split_once('/').ok_or("expected GENERATION/SHARD, such as 1/0")?;
-        let number = |text: &str| text.parse().map_err(|_| format!("{text:?} is no number below 65536"));
-        Ok(LogName(LogId { generation: number(generation)?, shard: number(shard)? }))
+        let (generation, shard) = text
+            .split_once('/')
+            .ok_or("expected GENERATION/SHARD, such as 1/0")?;
+        let number = |text: &str| {
+            text.parse()
+                .map_err(|_| format!("{text:?} is no number below 65536"))
+        };
+        Ok(LogName(LogId {
+            generation: number(generation)?,
+            shard: number(shard)?,
+        }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::FileExt;
+
+    use clap::Parser;
+    use net::client::{Client, Options};
+    use syncline::Engine;
+    use syncline::settings::Settings;
+    use tempfile::TempDir;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        arguments: Arguments,
+    }
+
+    /// The data directory of an engine that took two events, the second of them wrong, and stopped.
+    fn data() -> TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        let config = folder.path().join("syncline.toml");
+        let text = format!(
+            "[server]\ndata_dir = {:?}\n[listen]\ntcp = \"127.0.0.1:0\"\nhttp = \"127.0.0.1:0\"\n\
+             [shards]\ncount = 1\n[wal]\nsegment_bytes = \"16MiB\"\n\
+             [providers.crm]\ntype = \"rest\"\nbase_url = \"http://127.0.0.1:1\"\n",
+            folder.path().join("data")
+        );
+        fs::write(&config, text).unwrap();
+        let engine = Engine::start(&Settings::load(Some(&config)).unwrap()).unwrap();
+        let mut client = Client::connect(Options::new(engine.tcp().to_string(), "test")).unwrap();
+        client
+            .send(br#"{"operation":"UPSERT","provider":"crm","object":"contact","record_id":"c-1","data":{"a":1}}"#)
+            .unwrap();
+        client.send(br#"{"operation":"NONSENSE"}"#).unwrap();
+        client.flush().unwrap();
+        engine.shutdown().unwrap();
+        folder
+    }
+
+    fn looked(command: &[&str], folder: &TempDir) -> (Result<Exit, Failure>, String) {
+        let data = folder.path().join("data");
+        let (verb, options) = command.split_first().unwrap();
+        let line = ["wal", verb, data.to_str().unwrap()]
+            .into_iter()
+            .chain(options.iter().copied());
+        let mut out = Vec::new();
+        let exit = look(&Line::parse_from(line).arguments, &mut out);
+        (exit, String::from_utf8(out).unwrap())
+    }
+
+    fn seen(command: &[&str], folder: &TempDir) -> String {
+        let (exit, text) = looked(command, folder);
+        assert_eq!(exit.unwrap(), Exit::Ok, "{text}");
+        text
+    }
+
+    #[test]
+    fn a_sound_directory_is_listed_verified_and_shown() {
+        let folder = data();
+        let stat = seen(&["stat"], &folder);
+        assert!(stat.contains("closed") && stat.contains("live"), "{stat}");
+        let stat: Value = serde_json::from_str(&seen(&["stat", "--json"], &folder)).unwrap();
+        assert_eq!(stat["superblock"]["shards"], 1);
+        let verdict = seen(&["verify"], &folder);
+        assert!(
+            verdict.contains("log 1/0: sound") && verdict.contains(", sealed"),
+            "{verdict}"
+        );
+        let shown = seen(&["dump"], &folder);
+        assert!(
+            shown.contains("event") && shown.contains(r#"data={"a":1}"#),
+            "{shown}"
+        );
+
+        let lines = seen(&["dump", "--json", "--log", "1/0"], &folder);
+        let frames: Vec<Value> = lines
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect();
+        let of_kind = |kind: &str| frames.iter().find(|frame| frame["kind"] == kind).unwrap();
+        let event = of_kind("event");
+        assert_eq!(
+            (event["record_id"].as_str(), event["seq"].as_u64()),
+            (Some("c-1"), Some(1))
+        );
+        assert_eq!(of_kind("consumed")["seqs"], json!([2]));
+        assert!(
+            frames.iter().all(|frame| frame.get("error").is_none()),
+            "{lines}"
+        );
+        let from = of_kind("consumed")["lsn"].to_string();
+        let rest = seen(&["dump", "--json", "--from", &from], &folder);
+        assert!(lines.ends_with(&rest) && rest.len() < lines.len());
+    }
+
+    #[test]
+    fn damage_is_told_with_its_place() {
+        let folder = data();
+        let lines = seen(&["dump", "--json"], &folder);
+        let first: Value = serde_json::from_str(lines.lines().next().unwrap()).unwrap();
+        let segment = folder.path().join("data/log-0001-0000/0000000001.seg");
+        let file = fs::File::options().write(true).open(&segment).unwrap();
+        file.write_all_at(b"?", first["lsn"].as_u64().unwrap() + 5)
+            .unwrap();
+        let (exit, verdict) = looked(&["verify", "--json"], &folder);
+        assert_eq!(exit.unwrap(), Exit::Data);
+        let verdict: Value = serde_json::from_str(&verdict).unwrap();
+        assert_eq!(verdict["sound"], false);
+        assert_eq!(verdict["logs"][0]["damage"][0]["path"], json!(segment));
+        assert_eq!(looked(&["dump"], &folder).0.unwrap(), Exit::Data);
+    }
+
+    #[test]
+    fn what_is_no_data_directory_is_told_apart_from_one_that_lost_its_superblock() {
+        let empty = tempfile::tempdir().unwrap();
+        let missing = looked(&["verify"], &empty).0.unwrap_err();
+        assert_eq!(refuse(&missing), Exit::NoInput);
+        let folder = data();
+        let other = looked(&["dump", "--log", "1/7"], &folder).0.unwrap_err();
+        assert_eq!(refuse(&other), Exit::NoInput);
+        fs::remove_file(folder.path().join("data").join(::wal::SUPERBLOCK_FILE)).unwrap();
+        let lost = looked(&["verify"], &folder).0.unwrap_err();
+        assert_eq!(refuse(&lost), Exit::Data);
     }
 }

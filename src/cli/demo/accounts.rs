@@ -48,7 +48,11 @@ pub(super) const ACCOUNTS: [AccountPlan; 2] = [
                 fields: &[
                     renamed("name", "Name"),
                     cleaned("domain", "Website"),
-                    translated("tier", "Tier__c", &[("free", "F"), ("pro", "P"), ("enterprise", "E")]),
+                    translated(
+                        "tier",
+                        "Tier__c",
+                        &[("free", "F"), ("pro", "P"), ("enterprise", "E")],
+                    ),
                     renamed("employees", "NumberOfEmployees"),
                 ],
             },
@@ -74,7 +78,11 @@ pub(super) const ACCOUNTS: [AccountPlan; 2] = [
                     translated(
                         "stage",
                         "StageName",
-                        &[("new", "Prospecting"), ("won", "Closed Won"), ("lost", "Closed Lost")],
+                        &[
+                            ("new", "Prospecting"),
+                            ("won", "Closed Won"),
+                            ("lost", "Closed Lost"),
+                        ],
                     ),
                     renamed("account_id", "Account_Key__c"),
                 ],
@@ -90,18 +98,30 @@ pub(super) const ACCOUNTS: [AccountPlan; 2] = [
             fields: &[
                 cleaned("email", "email_address"),
                 renamed("first_name", "merge_fname"),
-                translated("status", "status", &[("active", "subscribed"), ("inactive", "unsubscribed")]),
+                translated(
+                    "status",
+                    "status",
+                    &[("active", "subscribed"), ("inactive", "unsubscribed")],
+                ),
             ],
         }],
     },
 ];
 
 const fn renamed(local: &'static str, remote: &'static str) -> FieldPlan {
-    FieldPlan { local, remote, change: Change::None }
+    FieldPlan {
+        local,
+        remote,
+        change: Change::None,
+    }
 }
 
 const fn cleaned(local: &'static str, remote: &'static str) -> FieldPlan {
-    FieldPlan { local, remote, change: Change::TrimLowercase }
+    FieldPlan {
+        local,
+        remote,
+        change: Change::TrimLowercase,
+    }
 }
 
 const fn translated(
@@ -109,7 +129,11 @@ const fn translated(
     remote: &'static str,
     values: &'static [(&'static str, &'static str)],
 ) -> FieldPlan {
-    FieldPlan { local, remote, change: Change::Values(values) }
+    FieldPlan {
+        local,
+        remote,
+        change: Change::Values(values),
+    }
 }
 
 impl AccountPlan {
@@ -120,7 +144,8 @@ impl AccountPlan {
     /// Its sections of the engine's configuration.
     pub(super) fn config(&self, base_url: &str) -> String {
         let name = self.name;
-        let mut toml = format!("\n[providers.{name}]\ntype = \"rest\"\nbase_url = \"{base_url}\"\n");
+        let mut toml =
+            format!("\n[providers.{name}]\ntype = \"rest\"\nbase_url = \"{base_url}\"\n");
         // Short waits, so that a run of half a minute shows a breaker open, probe and close.
         toml += "timeout = \"5s\"\nsettle = \"1s\"\n";
         toml += "retry = { max_attempts = 12, base_delay = \"200ms\", max_delay = \"2s\" }\n";
@@ -164,10 +189,14 @@ impl FieldPlan {
         let names = format!("local = \"{}\", remote = \"{}\"", self.local, self.remote);
         match self.change {
             Change::None => names,
-            Change::TrimLowercase => format!("{names}, convert = [\"trim\", \"lowercase\"], lossy = true"),
+            Change::TrimLowercase => {
+                format!("{names}, convert = [\"trim\", \"lowercase\"], lossy = true")
+            }
             Change::Values(values) => {
-                let pairs: Vec<String> =
-                    values.iter().map(|(local, remote)| format!("{local} = \"{remote}\"")).collect();
+                let pairs: Vec<String> = values
+                    .iter()
+                    .map(|(local, remote)| format!("{local} = \"{remote}\""))
+                    .collect();
                 format!("{names}, values = {{ {} }}", pairs.join(", "))
             }
         }
@@ -195,7 +224,9 @@ mod tests {
     fn the_configuration_of_the_accounts_is_valid() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("demo.toml");
-        let sections = ACCOUNTS.iter().map(|account| account.config("http://127.0.0.1:9100"));
+        let sections = ACCOUNTS
+            .iter()
+            .map(|account| account.config("http://127.0.0.1:9100"));
         std::fs::write(&path, sections.collect::<String>()).unwrap();
         let settings = syncline::settings::Settings::load(Some(&path));
         assert!(settings.is_ok(), "{}", settings.err().unwrap());
@@ -204,7 +235,10 @@ mod tests {
     #[test]
     fn a_record_is_mapped_by_name_case_and_table() {
         let contact = json!({"first_name": "Ada", "email": " Ada@Example.COM ", "status": "active", "shoe": 38});
-        let mapped = ACCOUNTS[0].object("contact").unwrap().mapped(contact.as_object().unwrap());
+        let mapped = ACCOUNTS[0]
+            .object("contact")
+            .unwrap()
+            .mapped(contact.as_object().unwrap());
         assert_eq!(
             Value::Object(mapped),
             json!({"FirstName": "Ada", "Email": "ada@example.com", "Status__c": "A"})

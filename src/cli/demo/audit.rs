@@ -38,7 +38,10 @@ pub(super) fn audit(data_dir: &Path) -> Result<Audit, InspectError> {
     for log in logs {
         let mut undecodable = Vec::new();
         let verdict = inspect::dump(&disk, log, wal::Lsn::ZERO, |lsn, kind, payload| {
-            if matches!(Kind::from_byte(kind.0), Some(Kind::Event | Kind::EventMoved)) {
+            if matches!(
+                Kind::from_byte(kind.0),
+                Some(Kind::Event | Kind::EventMoved)
+            ) {
                 match codec::decode(payload) {
                     Ok(event) => audit.note(&event),
                     Err(error) => undecodable.push(format!("log {log} at {lsn}: {error}")),
@@ -47,10 +50,17 @@ pub(super) fn audit(data_dir: &Path) -> Result<Audit, InspectError> {
             Ok(())
         })?;
         audit.frames += verdict.frames;
-        audit.damage.extend(verdict.damage.iter().map(|damage| format!("{damage}: {}", damage.damage)));
+        audit.damage.extend(
+            verdict
+                .damage
+                .iter()
+                .map(|damage| format!("{damage}: {}", damage.damage)),
+        );
         audit.damage.append(&mut undecodable);
         if !verdict.sealed {
-            audit.damage.push(format!("log {log} was not sealed by the stop"));
+            audit
+                .damage
+                .push(format!("log {log} was not sealed by the stop"));
         }
     }
     Ok(audit)
@@ -58,13 +68,30 @@ pub(super) fn audit(data_dir: &Path) -> Result<Audit, InspectError> {
 
 impl Audit {
     fn note(&mut self, event: &codec::AcceptedEvent<'_>) {
-        let Some(producer) = event.producer else { return };
-        let id = OperationId { record: RecordHash(event.record_hash), seq: OperationSeq(event.operation_seq) };
-        self.taken.entry(producer.seq).or_default().insert(TakenEvent {
-            operation_id: id.to_string(),
-            object: event.event.object.to_string(),
-            record_id: event.event.record_id.as_deref().unwrap_or_default().to_owned(),
-            accounts: event.targets.iter().map(|target| target.name.to_owned()).collect(),
-        });
+        let Some(producer) = event.producer else {
+            return;
+        };
+        let id = OperationId {
+            record: RecordHash(event.record_hash),
+            seq: OperationSeq(event.operation_seq),
+        };
+        self.taken
+            .entry(producer.seq)
+            .or_default()
+            .insert(TakenEvent {
+                operation_id: id.to_string(),
+                object: event.event.object.to_string(),
+                record_id: event
+                    .event
+                    .record_id
+                    .as_deref()
+                    .unwrap_or_default()
+                    .to_owned(),
+                accounts: event
+                    .targets
+                    .iter()
+                    .map(|target| target.name.to_owned())
+                    .collect(),
+            });
     }
 }

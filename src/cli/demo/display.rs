@@ -23,7 +23,11 @@ impl Display {
             bar.set_style(style.expect("the template is valid"));
             bar
         });
-        Display { begun: Instant::now(), bar, plain_due: Duration::ZERO }
+        Display {
+            begun: Instant::now(),
+            bar,
+            plain_due: Duration::ZERO,
+        }
     }
 
     /// A line that stays, as it is.
@@ -36,7 +40,11 @@ impl Display {
 
     /// A line that stays, with the time since the start.
     pub(super) fn tell(&self, text: impl AsRef<str>) {
-        self.say(format!("[{:5.1}s] {}", self.begun.elapsed().as_secs_f64(), text.as_ref()));
+        self.say(format!(
+            "[{:5.1}s] {}",
+            self.begun.elapsed().as_secs_f64(),
+            text.as_ref()
+        ));
     }
 
     /// How far it is.

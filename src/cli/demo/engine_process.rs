@@ -62,7 +62,11 @@ impl EngineProcess {
     /// Starts it on what is there; returns how long it took until it listened.
     pub(super) fn start_again(&mut self) -> Result<Duration, EngineError> {
         let begun = Instant::now();
-        let log = File::options().create(true).append(true).open(&self.log).map_err(EngineError::Spawn)?;
+        let log = File::options()
+            .create(true)
+            .append(true)
+            .open(&self.log)
+            .map_err(EngineError::Spawn)?;
         let program = std::env::current_exe().map_err(EngineError::Spawn)?;
         let mut child = Command::new(program)
             .args(["serve", "--config"])
@@ -84,7 +88,9 @@ impl EngineProcess {
         });
         if first_line.recv_timeout(START_MAX) != Ok(true) {
             self.check()?;
-            return Err(EngineError::NotReady { log: self.log.display().to_string() });
+            return Err(EngineError::NotReady {
+                log: self.log.display().to_string(),
+            });
         }
         let took = begun.elapsed();
         self.slowest_start = self.slowest_start.max(took);
@@ -101,7 +107,9 @@ impl EngineProcess {
 
     /// SIGTERM, and the status it ends with.
     pub(super) fn stop(&mut self) -> Result<ExitStatus, EngineError> {
-        let Some(mut child) = self.child.take() else { return Ok(ExitStatus::default()) };
+        let Some(mut child) = self.child.take() else {
+            return Ok(ExitStatus::default());
+        };
         let pid = Pid::from_child(&child);
         if let Err(error) = kill_process(pid, Signal::TERM) {
             reap(&mut child);
@@ -125,10 +133,16 @@ impl EngineProcess {
     /// # Errors
     /// When it ended without being asked to.
     pub(super) fn check(&mut self) -> Result<(), EngineError> {
-        let ended = self.child.as_mut().and_then(|child| child.try_wait().ok().flatten());
+        let ended = self
+            .child
+            .as_mut()
+            .and_then(|child| child.try_wait().ok().flatten());
         match ended {
             None => Ok(()),
-            Some(status) => Err(EngineError::Ended { status, log: self.log.display().to_string() }),
+            Some(status) => Err(EngineError::Ended {
+                status,
+                log: self.log.display().to_string(),
+            }),
         }
     }
 

@@ -13,7 +13,11 @@ impl Folder {
     /// Under `target` where there is one, as in a clone; else where the system keeps temporary files.
     pub(super) fn create() -> io::Result<Folder> {
         let here = std::env::current_dir()?.join("target");
-        let base = if here.is_dir() { here } else { std::env::temp_dir() };
+        let base = if here.is_dir() {
+            here
+        } else {
+            std::env::temp_dir()
+        };
         let path = base.join(format!("syncline-demo-{}", std::process::id()));
         std::fs::create_dir(&path)?;
         Ok(Folder { path })
@@ -29,7 +33,10 @@ impl Folder {
 
     pub(super) fn remove(self) {
         if let Err(error) = std::fs::remove_dir_all(&self.path) {
-            eprintln!("syncline: {} could not be removed: {error}", self.path.display());
+            eprintln!(
+                "syncline: {} could not be removed: {error}",
+                self.path.display()
+            );
         }
     }
 }

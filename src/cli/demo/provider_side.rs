@@ -52,7 +52,10 @@ impl ProviderSide {
                 faults: parsed(faults),
                 ..AccountConfig::default()
             };
-            let server = Server::start(ServerConfig { account, ..ServerConfig::default() })?;
+            let server = Server::start(ServerConfig {
+                account,
+                ..ServerConfig::default()
+            })?;
             Ok(ProviderSide { plan, server })
         });
         sides.collect()
@@ -64,12 +67,15 @@ impl ProviderSide {
 
     /// Replaces the standing faults.
     pub(super) fn set_faults(&self, faults: &str) {
-        self.server.with_account(|_, account| account.replace_faults(&parsed(faults)));
+        self.server
+            .with_account(|_, account| account.replace_faults(&parsed(faults)));
     }
 
     /// Lays faults over the standing ones for a time.
     pub(super) fn add_faults(&self, length: Duration, faults: &str) {
-        let added = self.server.with_account(|now, account| account.add_faults(now, length, parsed(faults)));
+        let added = self
+            .server
+            .with_account(|now, account| account.add_faults(now, length, parsed(faults)));
         added.expect("a script has a few windows only");
     }
 
@@ -99,11 +105,17 @@ impl ProviderSide {
         self.server.with_account(|_, account| {
             let mut records: BTreeMap<(String, String), RemoteRecord> = BTreeMap::new();
             for (object, id, record) in account.records() {
-                let external_id = record.external_id.clone().unwrap_or_else(|| format!("(none, {id})"));
+                let external_id = record
+                    .external_id
+                    .clone()
+                    .unwrap_or_else(|| format!("(none, {id})"));
                 records
                     .entry((object.to_owned(), external_id))
                     .and_modify(|known| known.copies += 1)
-                    .or_insert_with(|| RemoteRecord { fields: record.fields.clone(), copies: 1 });
+                    .or_insert_with(|| RemoteRecord {
+                        fields: record.fields.clone(),
+                        copies: 1,
+                    });
             }
             records
         })
@@ -111,5 +123,7 @@ impl ProviderSide {
 }
 
 fn parsed(faults: &str) -> FaultSpec {
-    faults.parse().expect("the script's faults are well-formed, as its tests check")
+    faults
+        .parse()
+        .expect("the script's faults are well-formed, as its tests check")
 }

@@ -17,7 +17,12 @@ pub(super) enum Act {
     /// The engine gets SIGKILL and is started again.
     Kill,
     /// These faults lie over an account's standing ones.
-    Faults { account: usize, length: Duration, faults: &'static str, told: &'static str },
+    Faults {
+        account: usize,
+        length: Duration,
+        faults: &'static str,
+        told: &'static str,
+    },
 }
 
 /// What the accounts do all the time.
@@ -36,7 +41,10 @@ pub(super) fn scenes(seed: u64, duration: Duration) -> Vec<Scene> {
         duration * permille / 1_000
     };
     let mut scenes = vec![
-        Scene { at: part(150, 250), act: Act::Kill },
+        Scene {
+            at: part(150, 250),
+            act: Act::Kill,
+        },
         Scene {
             at: part(300, 360),
             act: Act::Faults {
@@ -47,7 +55,10 @@ pub(super) fn scenes(seed: u64, duration: Duration) -> Vec<Scene> {
             },
         },
         // While the outage lasts: the engine comes back with a backlog and an open breaker.
-        Scene { at: part(380, 440), act: Act::Kill },
+        Scene {
+            at: part(380, 440),
+            act: Act::Kill,
+        },
         Scene {
             at: part(600, 660),
             act: Act::Faults {
@@ -66,7 +77,10 @@ pub(super) fn scenes(seed: u64, duration: Duration) -> Vec<Scene> {
                 told: "a flaky network: two of five connections are reset",
             },
         },
-        Scene { at: part(760, 800), act: Act::Kill },
+        Scene {
+            at: part(760, 800),
+            act: Act::Kill,
+        },
     ];
     scenes.sort_by_key(|scene| scene.at);
     scenes
@@ -80,7 +94,10 @@ mod tests {
     fn every_fault_is_one_that_a_simulated_account_knows() {
         for faults in [STANDING_FAULTS, NO_FAULTS] {
             assert!(faults.parse::<mock::FaultSpec>().is_ok(), "{faults}");
-            assert!(faults.contains(&format!("poison={}", super::super::workload::REFUSED_PREFIX)));
+            assert!(faults.contains(&format!(
+                "poison={}",
+                super::super::workload::REFUSED_PREFIX
+            )));
         }
         for scene in scenes(1, Duration::from_secs(30)) {
             if let Act::Faults { faults, .. } = scene.act {
@@ -95,7 +112,10 @@ mod tests {
         for seed in 0..50 {
             let scenes = scenes(seed, duration);
             assert!(scenes.iter().all(|scene| scene.at < duration));
-            assert_eq!(scenes.iter().filter(|scene| scene.act == Act::Kill).count(), 3);
+            assert_eq!(
+                scenes.iter().filter(|scene| scene.act == Act::Kill).count(),
+                3
+            );
         }
     }
 }

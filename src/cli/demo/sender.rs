@@ -61,7 +61,12 @@ const RECONNECT_AFTER: Duration = Duration::from_millis(20);
 
 impl Sender {
     /// Streams `rate` events a second for `duration`, or all of a file.
-    pub(super) fn start(to: SocketAddr, workload: Workload, rate: u32, duration: Duration) -> Sender {
+    pub(super) fn start(
+        to: SocketAddr,
+        workload: Workload,
+        rate: u32,
+        duration: Duration,
+    ) -> Sender {
         let shared = Arc::new(Shared::default());
         let theirs = Arc::clone(&shared);
         let thread = std::thread::spawn(move || {
@@ -69,7 +74,8 @@ impl Sender {
             options.connect_timeout = Duration::from_secs(2);
             let stopping = Arc::clone(&theirs);
             options.retry = Box::new(move |failure| {
-                let goes_on = failure.without_progress < PATIENCE && !stopping.stop.load(Ordering::Relaxed);
+                let goes_on =
+                    failure.without_progress < PATIENCE && !stopping.stop.load(Ordering::Relaxed);
                 goes_on.then_some(RECONNECT_AFTER)
             });
             let stream = Stream {
@@ -82,7 +88,10 @@ impl Sender {
             };
             stream.run(workload, rate, duration)
         });
-        Sender { shared, thread: Some(thread) }
+        Sender {
+            shared,
+            thread: Some(thread),
+        }
     }
 
     pub(super) fn sent(&self) -> u64 {
@@ -99,7 +108,11 @@ impl Sender {
 
     /// The first refused event, once.
     pub(super) fn take_first_refused(&self) -> Option<Refused> {
-        self.shared.first_refused.lock().unwrap_or_else(PoisonError::into_inner).take()
+        self.shared
+            .first_refused
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
     }
 
     /// Whether the stream is over, well or not.
@@ -109,8 +122,13 @@ impl Sender {
 
     /// Waits for the end of the stream.
     pub(super) fn join(mut self) -> Result<Sent, ClientError> {
-        let thread = self.thread.take().expect("taken here only, and by the drop after");
-        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        let thread = self
+            .thread
+            .take()
+            .expect("taken here only, and by the drop after");
+        thread
+            .join()
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     }
 }
 
@@ -136,10 +154,19 @@ struct Stream {
 }
 
 impl Stream {
-    fn run(mut self, mut workload: Workload, rate: u32, duration: Duration) -> Result<Sent, ClientError> {
+    fn run(
+        mut self,
+        mut workload: Workload,
+        rate: u32,
+        duration: Duration,
+    ) -> Result<Sent, ClientError> {
         let begun = Instant::now();
         let gap = Duration::from_secs(1) / rate;
-        let end = if workload.left().is_some() { Duration::MAX } else { duration };
+        let end = if workload.left().is_some() {
+            Duration::MAX
+        } else {
+            duration
+        };
         // Times are fixed beforehand, so that a stall is caught up and not hidden.
         let mut due = Duration::ZERO;
         while due < end && !self.shared.stop.load(Ordering::Relaxed) {
@@ -201,7 +228,11 @@ impl Stream {
 
     fn note_refused(&mut self, seq: u64, refused: Refused) {
         self.shared.refused.fetch_add(1, Ordering::Relaxed);
-        let mut first = self.shared.first_refused.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut first = self
+            .shared
+            .first_refused
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         if self.sent.refused.is_empty() {
             *first = Some(refused.clone());
         }

@@ -31,9 +31,15 @@ enum Standing {
 impl SystemA {
     /// Folds in an event that was acknowledged, in the order of acknowledgement.
     pub(super) fn apply(&mut self, event: &Value) {
-        let Some(record_id) = text(event, &["record_id", "id"]) else { return };
-        let Some(object) = text(event, &["object"]) else { return };
-        let Some(operation) = text(event, &["operation", "op", "action"]) else { return };
+        let Some(record_id) = text(event, &["record_id", "id"]) else {
+            return;
+        };
+        let Some(object) = text(event, &["object"]) else {
+            return;
+        };
+        let Some(operation) = text(event, &["operation", "op", "action"]) else {
+            return;
+        };
         let named = text(event, &["provider", "crm"]);
         self.touched.insert((object.clone(), record_id.clone()));
         for account in &ACCOUNTS {
@@ -42,14 +48,20 @@ impl SystemA {
                 None => account.object(&object).is_some(),
             };
             if goes_there {
-                let key = RecordKey { account: account.name, object: object.clone(), record_id: record_id.clone() };
+                let key = RecordKey {
+                    account: account.name,
+                    object: object.clone(),
+                    record_id: record_id.clone(),
+                };
                 self.apply_at(key, &operation.to_ascii_uppercase(), event);
             }
         }
     }
 
     fn apply_at(&mut self, key: RecordKey, operation: &str, event: &Value) {
-        let data = ["data", "payload"].into_iter().find_map(|name| event[name].as_object());
+        let data = ["data", "payload"]
+            .into_iter()
+            .find_map(|name| event[name].as_object());
         let standing = self.records.get_mut(&key);
         match (operation, standing) {
             ("READ", _) => {}
@@ -68,11 +80,19 @@ impl SystemA {
     }
 
     /// What an account should hold: the remote object's name and the remote fields by record.
-    pub(super) fn expected(&self, account: &AccountPlan) -> BTreeMap<RecordKey, (String, Map<String, Value>)> {
-        let of_account = self.records.iter().filter(|(key, _)| key.account == account.name);
+    pub(super) fn expected(
+        &self,
+        account: &AccountPlan,
+    ) -> BTreeMap<RecordKey, (String, Map<String, Value>)> {
+        let of_account = self
+            .records
+            .iter()
+            .filter(|(key, _)| key.account == account.name);
         of_account
             .filter_map(|(key, standing)| {
-                let Standing::Present(fields) = standing else { return None };
+                let Standing::Present(fields) = standing else {
+                    return None;
+                };
                 let mapped = match account.object(&key.object) {
                     Some(plan) => (plan.remote.to_owned(), plan.mapped(fields)),
                     // Without a mapping the fields go as they are.
@@ -105,7 +125,9 @@ fn merge(fields: &mut Map<String, Value>, change: Option<&Map<String, Value>>) {
                 fields.shift_remove(name);
             }
             Value::Object(inner) => {
-                let slot = fields.entry(name.clone()).or_insert_with(|| Value::Object(Map::new()));
+                let slot = fields
+                    .entry(name.clone())
+                    .or_insert_with(|| Value::Object(Map::new()));
                 if !slot.is_object() {
                     *slot = Value::Object(Map::new());
                 }
@@ -141,14 +163,21 @@ mod tests {
     fn expected_after(events: &[Value]) -> Vec<Value> {
         let mut system_a = SystemA::default();
         events.iter().for_each(|event| system_a.apply(event));
-        let expected = ACCOUNTS.iter().flat_map(|account| system_a.expected(account));
-        expected.map(|(_, (_, fields))| Value::Object(fields)).collect()
+        let expected = ACCOUNTS
+            .iter()
+            .flat_map(|account| system_a.expected(account));
+        expected
+            .map(|(_, (_, fields))| Value::Object(fields))
+            .collect()
     }
 
     #[test]
     fn changes_merge_and_null_clears() {
         let events = [
-            contact("CREATE", json!({"first_name": "Ada", "email": "A@b.c", "phone": "1"})),
+            contact(
+                "CREATE",
+                json!({"first_name": "Ada", "email": "A@b.c", "phone": "1"}),
+            ),
             contact("update", json!({"phone": null, "status": "inactive"})),
         ];
         assert_eq!(
@@ -167,7 +196,10 @@ mod tests {
         let update = contact("UPDATE", json!({"first_name": "Eve"}));
         assert!(expected_after(&[create.clone(), delete.clone(), update]).is_empty());
         let again = contact("CREATE", json!({"first_name": "Eve"}));
-        assert_eq!(expected_after(&[create, delete, again])[0], json!({"FirstName": "Eve"}));
+        assert_eq!(
+            expected_after(&[create, delete, again])[0],
+            json!({"FirstName": "Eve"})
+        );
     }
 
     #[test]

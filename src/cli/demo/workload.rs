@@ -31,7 +31,11 @@ const FILE_LINES_MAX: usize = 1_000_000;
 
 impl Workload {
     pub(super) fn generated(seed: u64) -> Workload {
-        Workload::Generated(Box::new(Generator { dice: Dice::new(seed), made: 0, present: BTreeSet::new() }))
+        Workload::Generated(Box::new(Generator {
+            dice: Dice::new(seed),
+            made: 0,
+            present: BTreeSet::new(),
+        }))
     }
 
     /// The lines of a file of events, blank ones left out.
@@ -40,10 +44,15 @@ impl Workload {
     /// When it cannot be read, or has more lines than a demo is for.
     pub(super) fn file(path: &Path) -> io::Result<Workload> {
         let text = std::fs::read_to_string(path)?;
-        let lines: Vec<String> =
-            text.lines().filter(|line| !line.trim().is_empty()).map(str::to_owned).collect();
+        let lines: Vec<String> = text
+            .lines()
+            .filter(|line| !line.trim().is_empty())
+            .map(str::to_owned)
+            .collect();
         if lines.len() > FILE_LINES_MAX {
-            return Err(io::Error::other(format!("a demo takes {FILE_LINES_MAX} events at most")));
+            return Err(io::Error::other(format!(
+                "a demo takes {FILE_LINES_MAX} events at most"
+            )));
         }
         Ok(Workload::File(lines.into_iter()))
     }
@@ -115,7 +124,10 @@ impl Generator {
     fn record(&mut self) -> (&'static str, String) {
         match self.dice.below(10) {
             0 | 1 => ("account", format!("acct-{}", self.dice.below(RECORDS_MAX))),
-            2 | 3 => ("opportunity", format!("opp-{}", self.dice.below(RECORDS_MAX))),
+            2 | 3 => (
+                "opportunity",
+                format!("opp-{}", self.dice.below(RECORDS_MAX)),
+            ),
             4 => ("contact", format!("cont-{}", self.dice.below(HOT_CONTACTS))),
             _ => {
                 let number = self.dice.below(RECORDS_MAX);
@@ -131,7 +143,15 @@ impl Generator {
         let names: &[&str] = match object {
             "account" => &["name", "domain", "tier", "employees"],
             "opportunity" => &["title", "amount", "stage", "account_id"],
-            _ => &["first_name", "last_name", "email", "status", "phone", "tags", "account_id"],
+            _ => &[
+                "first_name",
+                "last_name",
+                "email",
+                "status",
+                "phone",
+                "tags",
+                "account_id",
+            ],
         };
         let always = self.dice.below(names.len() as u64) as usize;
         let mut fields = Map::new();
@@ -144,19 +164,40 @@ impl Generator {
     }
 
     fn value(&mut self, field: &str, new: bool) -> Value {
-        const FIRST: [&str; 8] = ["Ada", "Grace", "Linus", "Margaret", "Édouard", "Søren", "美咲", "Zoë"];
-        const LAST: [&str; 8] = ["Lovelace", "Hopper", "Torvalds", "Hamilton", "Lucas", "Kierkegaard", "佐藤", "O'Neil"];
+        const FIRST: [&str; 8] = [
+            "Ada", "Grace", "Linus", "Margaret", "Édouard", "Søren", "美咲", "Zoë",
+        ];
+        const LAST: [&str; 8] = [
+            "Lovelace",
+            "Hopper",
+            "Torvalds",
+            "Hamilton",
+            "Lucas",
+            "Kierkegaard",
+            "佐藤",
+            "O'Neil",
+        ];
         let number = self.dice.below(1_000_000);
         match field {
             "first_name" => json!(self.dice.one_of(&FIRST)),
             "last_name" => json!(self.dice.one_of(&LAST)),
-            "email" => json!(format!("  {}.{number}@Example.COM ", self.dice.one_of(&["Ada", "GRACE", "linus"]))),
+            "email" => json!(format!(
+                "  {}.{number}@Example.COM ",
+                self.dice.one_of(&["Ada", "GRACE", "linus"])
+            )),
             "status" => json!(self.dice.one_of(&["active", "inactive"])),
-            "phone" if !new && number % 5 == 0 => Value::Null,
+            "phone" if !new && number.is_multiple_of(5) => Value::Null,
             "phone" => json!(format!("+49 30 {number:06}")),
-            "tags" => json!([self.dice.one_of(&["vip", "beta", "partner"]), format!("t{}", number % 9)]),
+            "tags" => json!([
+                self.dice.one_of(&["vip", "beta", "partner"]),
+                format!("t{}", number % 9)
+            ]),
             "account_id" => json!(format!("acct-{}", number % RECORDS_MAX)),
-            "name" => json!(format!("{} & Sons {}", self.dice.one_of(&LAST), number % 100)),
+            "name" => json!(format!(
+                "{} & Sons {}",
+                self.dice.one_of(&LAST),
+                number % 100
+            )),
             "domain" => json!(format!(" WWW.Example-{}.com", number % 1_000)),
             "tier" => json!(self.dice.one_of(&["free", "pro", "enterprise"])),
             "employees" => json!(number % 5_000),
@@ -194,7 +235,9 @@ mod tests {
         let mut present = BTreeSet::new();
         for event in Workload::generated(1).take(5_000) {
             let event: Value = serde_json::from_str(&event).unwrap();
-            let wrong = event["operation"] == "UPDTAE" || event["priority"] == 11 || event["recrod_id"].is_string();
+            let wrong = event["operation"] == "UPDTAE"
+                || event["priority"] == 11
+                || event["recrod_id"].is_string();
             if wrong {
                 continue;
             }

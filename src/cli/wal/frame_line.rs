@@ -2,13 +2,13 @@
 
 use std::fmt;
 
+use ::wal::{FrameKind, LogId, Lsn};
 use engine::entry::{Consumed, HoldChange, Intent, Lease, LeaseReturn};
 use engine::event::codec::{self, AcceptedEvent};
 use engine::id::{OperationId, OperationSeq, RecordHash};
 use engine::journal::Kind;
 use engine::record::{KeyUse, Link, Progress, StateFrame};
 use serde_json::{Map, Value, json};
-use ::wal::{FrameKind, LogId, Lsn};
 
 use super::super::table::shown;
 
@@ -25,12 +25,20 @@ pub(super) fn frame_line(log: LogId, lsn: Lsn, kind: FrameKind, payload: &[u8]) 
     let head = object([
         ("log", json!(log.to_string())),
         ("lsn", json!(lsn.get())),
-        ("kind", json!(known.map_or_else(|| format!("kind_{}", kind.0), |kind| kind.as_str().to_owned()))),
+        (
+            "kind",
+            json!(known.map_or_else(
+                || format!("kind_{}", kind.0),
+                |kind| kind.as_str().to_owned()
+            )),
+        ),
         ("bytes", json!(payload.len())),
     ]);
     let fields = match known {
         None => object([("error", json!("a kind that this build does not know"))]),
-        Some(kind) => fields(kind, payload).unwrap_or_else(|error| object([("error", json!(error))])),
+        Some(kind) => {
+            fields(kind, payload).unwrap_or_else(|error| object([("error", json!(error))]))
+        }
     };
     FrameLine { head, fields }
 }
@@ -47,7 +55,13 @@ impl FrameLine {
 impl fmt::Display for FrameLine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let head = |name| shown(&self.head[name]);
-        write!(f, "{} {:>10} {:<14}", head("log"), head("lsn"), head("kind"))?;
+        write!(
+            f,
+            "{} {:>10} {:<14}",
+            head("log"),
+            head("lsn"),
+            head("kind")
+        )?;
         for (name, value) in self.fields.iter().filter(|(_, value)| !value.is_null()) {
             write!(f, " {name}={}", shown(value))?;
         }
@@ -107,18 +121,32 @@ fn event(accepted: &AcceptedEvent<'_>) -> Map<String, Value> {
     let event = &accepted.event;
     let targets: Vec<&str> = accepted.targets.iter().map(|target| target.name).collect();
     object([
-        ("operation_id", operation_id(accepted.record_hash, accepted.operation_seq)),
+        (
+            "operation_id",
+            operation_id(accepted.record_hash, accepted.operation_seq),
+        ),
         ("operation", json!(event.operation.as_str())),
         ("object", json!(event.object)),
         ("record_id", json!(event.record_id)),
         ("targets", json!(targets)),
-        ("producer_hash", accepted.producer.map_or(Value::Null, |from| hex(from.producer_hash))),
+        (
+            "producer_hash",
+            accepted
+                .producer
+                .map_or(Value::Null, |from| hex(from.producer_hash)),
+        ),
         ("seq", json!(accepted.producer.map(|from| from.seq))),
         ("event_id", json!(event.event_id)),
         ("priority", json!(event.priority.get())),
         ("accepted_at", instant(accepted.accepted_at_ms)),
-        ("scheduled_at", event.scheduled_at_ms.map_or(Value::Null, instant)),
-        ("data", event.data.map_or(Value::Null, |data| raw(data.text()))),
+        (
+            "scheduled_at",
+            event.scheduled_at_ms.map_or(Value::Null, instant),
+        ),
+        (
+            "data",
+            event.data.map_or(Value::Null, |data| raw(data.text())),
+        ),
     ])
 }
 
@@ -144,8 +172,14 @@ fn state(frame: &StateFrame) -> Map<String, Value> {
         ("object", json!(record.object)),
         ("record_id", json!(record.record_id)),
         ("targets", Value::Array(targets.collect())),
-        ("previous", json!(Some(frame.previous).filter(|&lsn| lsn > 0))),
-        ("other_records", json!(Some(frame.records.len() - 1).filter(|&more| more > 0))),
+        (
+            "previous",
+            json!(Some(frame.previous).filter(|&lsn| lsn > 0)),
+        ),
+        (
+            "other_records",
+            json!(Some(frame.records.len() - 1).filter(|&more| more > 0)),
+        ),
     ])
 }
 
@@ -154,7 +188,10 @@ fn progress(record: u64, progress: &Progress) -> Map<String, Value> {
     object([
         ("operation_id", operation_id(record, progress.seq.0)),
         ("state", json!(progress.state.as_str())),
-        ("reason", json!(progress.reason.map(|reason| reason.as_str()))),
+        (
+            "reason",
+            json!(progress.reason.map(|reason| reason.as_str())),
+        ),
         ("attempts", json!(progress.attempts.len())),
         ("status", json!(last.map(|attempt| attempt.status))),
         ("class", json!(last.map(|attempt| attempt.class.as_str()))),
@@ -164,11 +201,20 @@ fn progress(record: u64, progress: &Progress) -> Map<String, Value> {
 }
 
 fn object<const N: usize>(fields: [(&str, Value); N]) -> Map<String, Value> {
-    fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+    fields
+        .into_iter()
+        .map(|(name, value)| (name.to_owned(), value))
+        .collect()
 }
 
 fn operation_id(record: u64, seq: u64) -> Value {
-    json!(OperationId { record: RecordHash(record), seq: OperationSeq(seq) }.to_string())
+    json!(
+        OperationId {
+            record: RecordHash(record),
+            seq: OperationSeq(seq)
+        }
+        .to_string()
+    )
 }
 
 /// Which of the operation's idempotency keys: the nth.
@@ -199,7 +245,10 @@ fn damaged(error: engine::codec::Damaged) -> String {
 mod tests {
     use super::*;
 
-    const LOG: LogId = LogId { generation: 1, shard: 0 };
+    const LOG: LogId = LogId {
+        generation: 1,
+        shard: 0,
+    };
 
     fn line(kind: Kind, payload: &[u8]) -> FrameLine {
         frame_line(LOG, Lsn::new(4160), FrameKind(kind as u8), payload)
@@ -237,8 +286,15 @@ mod tests {
     #[test]
     fn text_from_a_producer_commands_no_terminal() {
         let mut payload = Vec::new();
-        let scope = engine::entry::HoldScope { record_id: Some("a\u{1b}[2J".into()), ..Default::default() };
+        let scope = engine::entry::HoldScope {
+            record_id: Some("a\u{1b}[2J".into()),
+            ..Default::default()
+        };
         HoldChange { scope, set: true }.encode(&mut payload);
-        assert!(line(Kind::Hold, &payload).to_string().ends_with("record_id=a\\u{1b}[2J"));
+        assert!(
+            line(Kind::Hold, &payload)
+                .to_string()
+                .ends_with("record_id=a\\u{1b}[2J")
+        );
     }
 }
