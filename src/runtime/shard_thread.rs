@@ -32,6 +32,8 @@ use super::ticket::Part;
 const PARCELS_PER_TURN: usize = 256;
 /// Idle time after which the log is sealed, so that its end is beyond doubt.
 const SEAL_AFTER: Duration = Duration::from_millis(50);
+/// Turns between two looks at the index's memory: at most 256 parcels each.
+const MEMORY_EVERY_TURNS: u64 = 64;
 /// Longest sleep without a reason to wake up.
 const IDLE_MAX: Duration = Duration::from_secs(1);
 
@@ -214,7 +216,9 @@ impl ShardThread {
 
     fn take_parcels(&mut self, now: Now, turn: &mut Turn) -> bool {
         self.journal.refresh_space();
-        if self.shard.memory_bytes() as u64 > self.memory_max && !self.shard.is_fenced() {
+        if self.gauges.memory_bytes.load(Ordering::Relaxed) > self.memory_max
+            && !self.shard.is_fenced()
+        {
             // Held back: the ring fills, and its senders stop reading.
             return false;
         }
@@ -373,12 +377,13 @@ impl ShardThread {
 
     fn publish(&self) {
         let gauges = &self.gauges;
-        gauges
-            .memory_bytes
-            .store(self.shard.memory_bytes() as u64, Ordering::Relaxed);
-        gauges
-            .turns
-            .store(gauges.turns.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+        let turns = gauges.turns.load(Ordering::Relaxed);
+        gauges.turns.store(turns + 1, Ordering::Relaxed);
+        // Adding up a thousand tables costs microseconds; a few hundred turns add little memory.
+        if turns.is_multiple_of(MEMORY_EVERY_TURNS) {
+            let bytes = self.shard.memory_bytes() as u64;
+            gauges.memory_bytes.store(bytes, Ordering::Relaxed);
+        }
         gauges
             .fenced
             .store(self.shard.is_fenced(), Ordering::Relaxed);
