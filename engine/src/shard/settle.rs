@@ -112,6 +112,7 @@ impl<T> Shard<T> {
             retry: &plan.retry,
             settle: plan.settle,
             probe: call.probe,
+            from_before: lsn(position) < self.born,
         };
         conclude(&outcome, &mut target.link, &mut progress, &mut self.dice);
         if event.event.operation == Operation::Read && progress.state == State::Synced {
