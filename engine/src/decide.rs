@@ -100,6 +100,9 @@ pub struct Outcome<'a> {
     pub settle: Duration,
     /// The call was the account's probe, which burns no attempt.
     pub probe: bool,
+    /// The operation was taken before the last restart: a call of it may have been under way
+    /// then, and the log tells that of creates only.
+    pub from_before: bool,
 }
 
 /// Brings a record's link and an operation's progress up to date with an outcome.
@@ -147,7 +150,8 @@ fn leaves_doubt(outcome: &Outcome<'_>, progress: &Progress) -> bool {
         Verdict::Transient { .. } | Verdict::Unknown { .. }
     );
     let creates = matches!(outcome.kind, CallKind::Create | CallKind::Upsert);
-    (unclear && creates) || progress.resume == Resume::LookUp
+    let refused = !matches!(outcome.verdict, Verdict::Done { .. });
+    (creates && (unclear || (outcome.from_before && refused))) || progress.resume == Resume::LookUp
 }
 
 fn done(outcome: &Outcome<'_>, remote_id: Option<&str>, link: &mut Link, progress: &mut Progress) {

@@ -123,6 +123,7 @@ pub trait Journal {
     /// Every frame appended so far begins below, every later one at or above.
     fn end(&self) -> Lsn;
 
-    /// Bytes that can be staged at once for this class; 0 when closed.
+    /// Bytes that this class can append now, both for want of staging room and of disk; 0 when
+    /// closed, which for intake means that the disk is full.
     fn room(&self, class: Class) -> usize;
 }

@@ -37,6 +37,19 @@ impl RecordState {
         self.targets.iter().find(|target| target.account == account)
     }
 
+    /// Takes out the entries made for dropped dead letters beside an account's own.
+    pub fn leave_out_drops(&mut self) {
+        let mut at = 0;
+        while at < self.targets.len() {
+            let account = &self.targets[at].account;
+            if self.targets[..at].iter().any(|before| before.account == *account) {
+                self.targets.remove(at);
+            } else {
+                at += 1;
+            }
+        }
+    }
+
     /// The same, begun when nothing is known.
     pub fn target_mut(&mut self, account: &str) -> &mut TargetState {
         let at = match self
@@ -69,7 +82,7 @@ pub struct TargetState {
 }
 
 impl TargetState {
-    fn new(account: &str) -> Self {
+    pub(crate) fn new(account: &str) -> Self {
         Self {
             account: account.to_owned(),
             link: Link::Unlinked,

@@ -28,7 +28,8 @@ impl<S: Storage> ShardLog<S> {
 
     /// Looks whether the disk takes new work; once a turn.
     pub fn refresh_space(&mut self) {
-        self.intake_open = self.log.space() == Space::Open;
+        let closed = self.log.is_disk_full() && self.log.room_on_disk(wal::Class::Intake) == 0;
+        self.intake_open = self.log.space() == Space::Open && !closed;
     }
 
     /// Whether the disk takes new work.
@@ -81,11 +82,13 @@ impl<S: Storage> Journal for ShardLog<S> {
         if self.log.is_poisoned() || (class == Class::Intake && !self.intake_open) {
             return 0;
         }
-        let bound = match class {
-            Class::Intake => STAGED_BYTES_MAX,
-            // Outcomes may go further, so that intake never starves them.
-            Class::Outcome => STAGED_BYTES_MAX * 3 / 2,
+        // Outcomes may be staged further, so that intake never starves them.
+        let (staged_max, on_disk) = match class {
+            Class::Intake => (STAGED_BYTES_MAX, wal::Class::Intake),
+            Class::Outcome => (STAGED_BYTES_MAX * 3 / 2, wal::Class::Outcome),
         };
-        bound.saturating_sub(self.log.staged_bytes())
+        let staging = staged_max.saturating_sub(self.log.staged_bytes());
+        let on_disk = self.log.room_on_disk(on_disk);
+        staging.min(usize::try_from(on_disk).unwrap_or(usize::MAX))
     }
 }

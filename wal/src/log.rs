@@ -386,6 +386,25 @@ impl<S: Storage> Log<S> {
         self.space
     }
 
+    /// Bytes that this class can still append into what is prepared on disk, when each commit
+    /// rounds up to a page and the largest frame does not fit behind the last block.
+    #[must_use]
+    pub fn room_on_disk(&self, class: Class) -> u64 {
+        let prepared = self.table.last().limit() - self.tail() + self.shelf.lock().room();
+        let payload_bytes_max = self.options.limits.payload_bytes_max as u64;
+        let kept = match class {
+            Class::Intake => self.options.limits.intake_room_bytes(payload_bytes_max),
+            Class::Outcome => payload_bytes_max + 2 * PAGE_BYTES as u64,
+        };
+        prepared.saturating_sub(kept)
+    }
+
+    /// Whether the writer found no space for another segment when it last looked.
+    #[must_use]
+    pub fn is_disk_full(&self) -> bool {
+        self.shelf.lock().disk_full
+    }
+
     /// The live segments, oldest first.
     pub fn segments(&self) -> impl DoubleEndedIterator<Item = SegmentStat> {
         self.table

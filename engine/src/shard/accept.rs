@@ -119,11 +119,34 @@ impl<T> Shard<T> {
                 },
             );
         }
+        let before = journal.end();
+        match self.log_events(now, journal, batch) {
+            Err(code) if journal.end() == before => Err(code),
+            // Half a batch was taken, against the room that the log said it had. Whether the
+            // rest may come again nobody could tell the sender: a restart settles it by number.
+            Err(_) => {
+                self.fence();
+                Err(Code::ShardDown)
+            }
+            Ok(()) => Ok(()),
+        }
+    }
+
+    fn log_events(
+        &mut self,
+        now: Now,
+        journal: &mut impl Journal,
+        batch: &EventBatch,
+    ) -> Result<(), Code> {
+        // The first frame decides; the others may use the reserve, so that a disk that fills up
+        // in the middle of a batch does not part it.
+        let mut class = Class::Intake;
         for payload in batch.iter() {
             let event = codec::decode(payload).map_err(|_| Code::Malformed)?;
             let at = journal
-                .append(Class::Intake, Kind::Event, &[payload])
+                .append(class, Kind::Event, &[payload])
                 .map_err(refusal)?;
+            class = Class::Outcome;
             if let Some(from) = event.producer {
                 self.index
                     .producers
@@ -141,8 +164,9 @@ impl<T> Shard<T> {
             };
             consumed.encode(&mut self.scratch.entry);
             journal
-                .append(Class::Intake, Kind::Consumed, &[&self.scratch.entry])
+                .append(class, Kind::Consumed, &[&self.scratch.entry])
                 .map_err(refusal)?;
+            class = Class::Outcome;
             self.index
                 .producers
                 .settle(origin.producer, origin.seq, origin.base);

@@ -1,5 +1,6 @@
 //! An operator's commands: holds, retries, drops.
 
+use super::dispatch::CALL_ROOM;
 use super::{Output, Shard};
 use crate::entry::{HoldChange, HoldScope};
 use crate::event::codec::{self, AcceptedEvent};
@@ -242,19 +243,14 @@ impl<T> Shard<T> {
                 .cloned();
             let mut progress = known
                 .unwrap_or_else(|| Progress::new(seq, event.event.operation as u8, position.get()));
+            // Each frame may be as large as a record's; the rest takes another command.
+            if journal.room(Class::Outcome) < CALL_ROOM {
+                break;
+            }
             progress.state = State::Dropped;
             progress.reason = None;
             progress.updated_at_ms = now.wall.0;
-            self.log_progress(
-                now,
-                journal,
-                record,
-                states,
-                &name,
-                progress,
-                &event,
-                String::new(),
-            );
+            self.log_drop(now, journal, record, states, &name, progress);
             if self.fenced {
                 return CommandReply::Unavailable;
             }

@@ -22,9 +22,10 @@ use crate::record::{KeyUse, Progress, RecordState, Resume};
 use crate::state::{Reason, State};
 use crate::time::Now;
 
-/// Room a started call may need in the log: its intent now and its outcome later, which may
-/// carry a megabyte of undelivered fields.
-const CALL_ROOM: usize = 2 * 1024 * 1024;
+/// Room in the log below which no call starts: its intent needs some now, and the outcomes of
+/// all open calls some later, of which one may carry a megabyte of undelivered fields. The
+/// driver takes replies down to half of it; on a full disk the rest of them wait for space.
+pub(super) const CALL_ROOM: usize = 4 * 1024 * 1024;
 
 /// What became of a ready operation.
 enum Started {

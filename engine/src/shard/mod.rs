@@ -174,6 +174,8 @@ pub struct Shard<T> {
     observations: Vec<Observation>,
     relocation: Option<Relocation>,
     relocated_below: wal::Lsn,
+    /// Where the log ended when this life began.
+    born: wal::Lsn,
     dice: Dice,
     scratch: Scratch,
     fenced: bool,

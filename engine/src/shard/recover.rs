@@ -69,6 +69,7 @@ impl<T> Recovery<T> {
             observations: Vec::new(),
             relocation: None,
             relocated_below: Lsn::ZERO,
+            born: Lsn::ZERO,
             dice,
             scratch: Scratch::default(),
             fenced: false,
@@ -179,6 +180,7 @@ impl<T> Recovery<T> {
         let shard = &mut self.shard;
         shard.index.leases.prune(now.wall);
         shard.effects = Effects::new(durable);
+        shard.born = durable;
         shard.refresh_pauses();
         shard.connect();
         let recovered = Recovered {

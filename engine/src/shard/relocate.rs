@@ -7,6 +7,7 @@
 use wal::Lsn;
 
 use super::Shard;
+use super::dispatch::CALL_ROOM;
 use crate::event::codec;
 use crate::id::{OperationSeq, RecordHash, VSHARD_COUNT, VShard};
 use crate::index::{lsn, position};
@@ -21,6 +22,9 @@ use crate::time::Now;
 const BYTES_PER_TURN: usize = 256 * 1024;
 /// Records looked at in one turn.
 const RECORDS_PER_TURN: usize = 4096;
+
+/// Room in the log below which the sweep waits: a slice of it, and what calls need.
+const SWEEP_ROOM: usize = CALL_ROOM + 2 * 1024 * 1024;
 
 /// A sweep under way.
 #[derive(Debug)]
@@ -72,7 +76,7 @@ impl<T> Shard<T> {
                 }
                 return;
             }
-            if journal.room(Class::Outcome) < 4 * 1024 * 1024 {
+            if journal.room(Class::Outcome) < SWEEP_ROOM {
                 break;
             }
             let vshard =

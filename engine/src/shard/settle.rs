@@ -16,7 +16,7 @@ use crate::journal::{Class, Journal, Kind};
 use crate::json::RawObject;
 use crate::provider::{CallKind, Reply, RetryAfter, SendFailure, Verdict};
 use crate::quota::{Ended, FromShard, Gate, Trouble};
-use crate::record::{Attempt, DETAIL_MAX, Progress, RecordState, StateFrame};
+use crate::record::{Attempt, DETAIL_MAX, Progress, RecordState, StateFrame, TargetState};
 use crate::state::State;
 use crate::time::{Mono, Now};
 
@@ -112,6 +112,7 @@ impl<T> Shard<T> {
             retry: &plan.retry,
             settle: plan.settle,
             probe: call.probe,
+            from_before: lsn(position) < self.born,
         };
         conclude(&outcome, &mut target.link, &mut progress, &mut self.dice);
         if event.event.operation == Operation::Read && progress.state == State::Synced {
@@ -199,13 +200,9 @@ impl<T> Shard<T> {
             moved: moved.map(|at| at as u8),
             records: states,
         };
-        self.scratch.entry.clear();
-        frame.encode(&mut self.scratch.entry);
-        match journal.append(Class::Outcome, Kind::State, &[&self.scratch.entry]) {
-            Ok(at) => self.index.apply_state(now, at, &frame),
-            // An outcome that cannot be logged must not be acted on: nothing leaves any more,
-            // and the restart finds the call without an outcome.
-            Err(_) => return self.fence(),
+        self.log_state(now, journal, &frame);
+        if self.fenced {
+            return;
         }
         if let Some(state) = ended {
             let taken = Duration::from_millis(
@@ -224,6 +221,54 @@ impl<T> Shard<T> {
         }
     }
 
+    /// Writes that a dead letter was dropped. The record's newest operation may be under way,
+    /// and its progress must not be lost to an older one's: the drop gets an entry of its own,
+    /// which the next frame of the record leaves out.
+    pub(super) fn log_drop(
+        &mut self,
+        now: Now,
+        journal: &mut impl Journal,
+        record: RecordHash,
+        mut states: Vec<RecordState>,
+        account: &str,
+        dropped: Progress,
+    ) {
+        let targets = &mut states[0].targets;
+        let known = targets.iter_mut().find(|target| target.account == account);
+        let mut entry = known.as_deref().cloned().unwrap_or_else(|| TargetState::new(account));
+        let newest = entry.last.as_ref().is_none_or(|last| last.seq == dropped.seq);
+        entry.last = Some(dropped);
+        let moved = match known.filter(|_| newest) {
+            Some(known) => {
+                *known = entry;
+                targets.iter().position(|target| target.account == account)
+            }
+            None => {
+                targets.push(entry);
+                Some(targets.len() - 1)
+            }
+        };
+        let frame = StateFrame {
+            record: record.0,
+            previous: self.index.state_position(record).map_or(0, |at| at.get()),
+            moved: moved.map(|at| at as u8),
+            records: states,
+        };
+        self.log_state(now, journal, &frame);
+    }
+
+    /// Appends a state frame and applies it.
+    fn log_state(&mut self, now: Now, journal: &mut impl Journal, frame: &StateFrame) {
+        self.scratch.entry.clear();
+        frame.encode(&mut self.scratch.entry);
+        match journal.append(Class::Outcome, Kind::State, &[&self.scratch.entry]) {
+            Ok(at) => self.index.apply_state(now, at, frame),
+            // An outcome that cannot be logged must not be acted on: nothing leaves any more,
+            // and the restart finds the call without an outcome.
+            Err(_) => self.fence(),
+        }
+    }
+
     /// The states sharing a record's index tag, its own first; made when there is none. `None`
     /// when the frame cannot be read.
     pub(super) fn read_state(
@@ -238,6 +283,9 @@ impl<T> Shard<T> {
         };
         journal.read(at, &mut self.scratch.state).ok()?;
         let mut states = StateFrame::decode(&self.scratch.state).ok()?.records;
+        for state in &mut states {
+            state.leave_out_drops();
+        }
         match states
             .iter()
             .position(|state| state.object == object && state.record_id == record_id)

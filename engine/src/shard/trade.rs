@@ -1,5 +1,6 @@
 //! Trading permits and slots with the coordinator.
 
+use super::dispatch::CALL_ROOM;
 use super::{Output, Shard};
 use crate::entry::{Lease, LeaseReturn};
 use crate::journal::{Class, Journal, Kind};
@@ -73,7 +74,8 @@ impl<T> Shard<T> {
             let idle = self.index.accounts[at].ready.is_empty() || !self.accounts[at].gate_open();
             self.return_permits(now, journal, at, idle);
             self.return_slots(at);
-            self.tell_demand(at);
+            // What the log has no room for is not sent, and wants no permits.
+            self.tell_demand(at, journal.room(Class::Outcome) >= CALL_ROOM);
             self.pass_on_probe(at);
         }
         self.index.leases.prune(now.wall);
@@ -161,11 +163,11 @@ impl<T> Shard<T> {
         }
     }
 
-    fn tell_demand(&mut self, at: usize) {
+    fn tell_demand(&mut self, at: usize, room: bool) {
         let ready = u32::try_from(self.index.accounts[at].ready.len()).unwrap_or(u32::MAX);
         let known = &mut self.accounts[at];
         let Some(account) = known.id else { return };
-        let sendable = if known.paused || known.plan.is_none() {
+        let sendable = if known.paused || known.plan.is_none() || !room {
             0
         } else {
             ready

@@ -428,13 +428,13 @@ fn dump_of(shard: Shard<Ticket>, journal: &SpiedLog) -> IndexDump {
 fn limits(segment_bytes: u64) -> LogLimits {
     LogLimits {
         segment_bytes,
-        segment_bytes_min: 128 << 10,
-        payload_bytes_max: 100 << 10,
-        block_bytes: 16 << 10,
+        segment_bytes_min: 256 << 10,
+        payload_bytes_max: 16 << 10,
+        block_bytes: 8 << 10,
         staged_bytes_max: STAGED_BYTES_MAX * 3 / 2,
         tail_cache_bytes: 32 << 10,
         read_cache_bytes: 64 << 10,
-        outcome_reserve_bytes: 48 << 10,
+        outcome_reserve_bytes: 128 << 10,
         free_bytes_min: 64 << 10,
     }
 }

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use engine::id::OperationId;
 use engine::journal::Kind;
 use engine::provider::{CallKind, Request};
+use engine::state::State;
 use wal::Lsn;
 
 use super::fold::{Broken, Expected, Fold, LaneKey};
@@ -356,23 +357,22 @@ fn check_records(fold: &Fold, provider: &Provider) -> Result<(), Broken> {
             ));
         }
     }
-    let mine = fold
-        .expected
+    // A call that took effect before a crash, or without an answer, and was refused when it was
+    // made again: its operation is listed as failed.
+    let failed_yet_applied: BTreeSet<LaneKey> = fold
+        .ops
         .iter()
-        .filter(|((_, account), _)| account == name);
-    for (
-        _,
-        Expected {
-            object,
-            record_id,
-            fields,
-            in_doubt,
-            ..
-        },
-    ) in mine
-    {
+        .filter(|((id, account), op)| {
+            account == name
+                && matches!(op.ended, Some((State::Failed | State::Dropped, _)))
+                && provider.applied.contains(&id.to_string())
+        })
+        .map(|((id, account), _)| (id.record, account.clone()))
+        .collect();
+    let mine = fold.expected.iter().filter(|((_, account), _)| account == name);
+    for (lane, Expected { object, record_id, fields, in_doubt, .. }) in mine {
         let found = held.remove(&(object.clone(), record_id.clone()));
-        if *in_doubt {
+        if *in_doubt || failed_yet_applied.contains(lane) {
             continue;
         }
         let equal = match (fields, &found) {
@@ -395,7 +395,7 @@ fn check_records(fold: &Fold, provider: &Provider) -> Result<(), Broken> {
 /// What is called synced had an effect at its provider.
 fn check_effects(fold: &Fold, providers: &[Provider]) -> Result<(), Broken> {
     for ((id, account), op) in &fold.ops {
-        let synced = matches!(op.ended, Some((engine::state::State::Synced, _)));
+        let synced = matches!(op.ended, Some((State::Synced, _)));
         if !synced || !op.operation.writes_fields() {
             continue;
         }

@@ -14,6 +14,10 @@ use super::mutants::Mutant;
 /// Bytes staged and not yet on their way to the disk, above which intake waits for a commit.
 pub(super) const STAGED_BYTES_MAX: usize = 8 * 1024 * 1024;
 
+/// Disk and frames are this much smaller than real ones, so that a full disk is near; the room
+/// that the core is told is scaled back, since its bounds are for real sizes.
+const DISK_SCALE: u64 = 64;
+
 /// A frame as it was appended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Written {
@@ -76,7 +80,8 @@ impl SpiedLog {
 
     /// Looks whether the disk takes new work; once a turn.
     pub(super) fn refresh_space(&mut self) {
-        self.intake_open = self.log.space() == Space::Open;
+        let closed = self.log.is_disk_full() && self.log.room_on_disk(wal::Class::Intake) == 0;
+        self.intake_open = self.log.space() == Space::Open && !closed;
     }
 
     pub(super) fn intake_open(&self) -> bool {
@@ -154,10 +159,13 @@ impl Journal for SpiedLog {
         if self.log.is_poisoned() || (class == Class::Intake && !self.intake_open) {
             return 0;
         }
-        let bound = match class {
-            Class::Intake => STAGED_BYTES_MAX,
-            Class::Outcome => STAGED_BYTES_MAX * 3 / 2,
+        // Outcomes may be staged further, so that intake never starves them.
+        let (staged_max, on_disk) = match class {
+            Class::Intake => (STAGED_BYTES_MAX, wal::Class::Intake),
+            Class::Outcome => (STAGED_BYTES_MAX * 3 / 2, wal::Class::Outcome),
         };
-        bound.saturating_sub(self.log.staged_bytes())
+        let staging = staged_max.saturating_sub(self.log.staged_bytes());
+        let on_disk = self.log.room_on_disk(on_disk) * DISK_SCALE;
+        staging.min(usize::try_from(on_disk).unwrap_or(usize::MAX))
     }
 }
