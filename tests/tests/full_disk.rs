@@ -7,7 +7,8 @@ use std::process::Command;
 use serde_json::{Value, json};
 use syncline_tests::process::{Config, Lines, Model, Node, Provider, Violations, until};
 
-const DISK_MIB: usize = 24;
+/// The 32 MiB that a node leaves to others, and some segments.
+const DISK_MIB: usize = 64;
 
 #[test]
 fn a_full_disk_refuses_intake_while_delivery_goes_on_and_heals_by_itself() {

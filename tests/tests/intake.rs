@@ -415,7 +415,7 @@ fn an_event_id_is_remembered_with_its_body_also_after_a_restart() {
     let first = node.post("/v1/sync", event("Ada"));
     assert_eq!(first.status, 202);
     assert!(first.json()["duplicate"].is_null());
-    let mut check = |node: &Node| {
+    let check = |node: &Node| {
         let again = node.post("/v1/sync", event("Ada"));
         assert_eq!(
             (again.status, &again.json()["duplicate"]),

@@ -68,7 +68,7 @@ fn a_stop_while_idle_takes_no_time_and_a_restart_finds_a_sealed_log() {
 #[test]
 fn a_second_process_on_the_same_data_exits_at_once_and_touches_nothing() {
     let provider = Provider::start(&[]);
-    let mut node = Node::start(Config::new().account("crm", &provider.url(), ""));
+    let node = Node::start(Config::new().account("crm", &provider.url(), ""));
     let event =
         json!({"operation": "CREATE", "object": "contact", "record_id": "c-1", "data": {"n": 1}});
     assert_eq!(node.post("/v1/sync", event.to_string()).status, 202);
@@ -112,10 +112,10 @@ fn a_wrong_config_exits_78_with_its_place() {
         (
             "[providers.crm]\ntype = \"rest\"\nmax_in_flight = \"many\"\n",
             ":3:17",
-            "max_in_flight",
+            "many",
         ),
-        ("[listen]\ntcp = \"0.0.0.0:0\"\n", ":2:7", "insecure"),
-        ("[listen]\nhttp = \"0.0.0.0:0\"\n", ":2:8", "insecure"),
+        ("[listen]\ntcp = \"0.0.0.0:0\"\n", ":2:7", "off loopback"),
+        ("[listen]\nhttp = \"0.0.0.0:0\"\n", ":2:8", "off loopback"),
     ] {
         for command in ["serve", "check"] {
             let folder = tempfile::tempdir().expect("a folder");
@@ -143,8 +143,24 @@ fn a_wrong_config_exits_78_with_its_place() {
 
 #[test]
 fn off_loopback_is_served_when_the_file_says_insecure() {
-    let node = Node::start(Config::new().with("insecure = true"));
-    assert_eq!(node.get("/readyz").status, 200);
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("node.toml");
+    let listen = "[listen]\ntcp = \"0.0.0.0:0\"\nhttp = \"0.0.0.0:0\"\ninsecure = true\n";
+    fs::write(&file, listen).expect("the folder is ours");
+    let mut node = Running::start(
+        Command::new(program())
+            .arg("serve")
+            .arg("--config")
+            .arg(&file)
+            .current_dir(folder.path()),
+    );
+    let line = node.next_line();
+    assert!(line.starts_with("listening tcp=0.0.0.0:"), "{line}");
+    assert_eq!(node.terminate().code(), Some(0));
+    assert!(
+        folder.path().join("syncline-data").is_dir(),
+        "the default's place"
+    );
 }
 
 fn files(folder: &Path) -> Vec<PathBuf> {
