@@ -158,6 +158,7 @@ fn state(frame: &StateFrame) -> Map<String, Value> {
         let mut shown = object([("provider", json!(target.account))]);
         let link = match &target.link {
             Link::Unlinked => json!("unlinked"),
+            Link::Doubtful => json!("doubtful"),
             Link::Linked(remote_id) => json!({ "remote_id": remote_id }),
             Link::Deleted { changed_at_ms } => json!({ "deleted_at": instant(*changed_at_ms) }),
         };
