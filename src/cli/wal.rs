@@ -437,7 +437,7 @@ mod tests {
         let config = folder.path().join("syncline.toml");
         let text = format!(
             "[server]\ndata_dir = {:?}\n[listen]\ntcp = \"127.0.0.1:0\"\nhttp = \"127.0.0.1:0\"\n\
-             [shards]\ncount = 1\n[wal]\nsegment_bytes = \"16MiB\"\n\
+             [shards]\ncount = 1\n[wal]\nsegment_bytes = \"2MiB\"\n\
              [providers.crm]\ntype = \"rest\"\nbase_url = \"http://127.0.0.1:1\"\n",
             folder.path().join("data")
         );
