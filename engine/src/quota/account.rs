@@ -163,13 +163,21 @@ impl Account {
             for (shard, moved) in self.slots.rebalance(now.mono) {
                 turn.send(shard, self.slot_message(moved));
             }
-            if self.health.seeks_prober() {
-                self.start_probe(now.mono, turn);
-            } else if self.health.is_open() {
-                self.share_permits(now.mono, turn);
-            }
         }
+        let seeks_prober = !self.gone && self.health.seeks_prober();
+        let prober = if seeks_prober {
+            self.choose_prober(now.mono)
+        } else {
+            None
+        };
+        // The gate before the permits: a shard that may not call gives back at once what it is
+        // lent, and a probe without its permit would stand still until it is given up.
         self.tell_gates(turn);
+        match prober {
+            Some(index) if !self.pools.is_empty() => self.lend(now.mono, index, 1, turn),
+            None if !self.gone && self.health.is_open() => self.share_permits(now.mono, turn),
+            _ => {}
+        }
         debug_assert!(self.leases_match_pools());
     }
 
@@ -323,10 +331,10 @@ impl Account {
         }
     }
 
-    /// One shard with demand gets what one call needs and is told to probe.
-    fn start_probe(&mut self, now: Mono, turn: &mut Turn<'_>) {
+    /// The shard with demand that makes one call to see whether the account works again.
+    fn choose_prober(&mut self, now: Mono) -> Option<usize> {
         if self.lendable() == 0 {
-            return;
+            return None;
         }
         let ready = (0..self.lanes.len()).filter(|&index| {
             let lane = &self.lanes[index];
@@ -335,16 +343,12 @@ impl Account {
         let last = self.health.last_prober();
         let fresh = |index: usize| last != Some(shard_id(index));
         let best = ready.max_by_key(|&index| (fresh(index), self.lanes[index].demand.records));
-        let Some(index) = best else {
-            return;
-        };
+        let index = best?;
         // Told again even when it was the prober before: one more call is meant.
         self.lanes[index].told = None;
-        if !self.pools.is_empty() {
-            self.lend(now, index, 1, turn);
-        }
         let shard = shard_id(index);
         self.health.probe_by(now, shard, self.limits.call_timeout);
+        Some(index)
     }
 
     fn share_permits(&mut self, now: Mono, turn: &mut Turn<'_>) {

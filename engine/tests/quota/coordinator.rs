@@ -408,6 +408,51 @@ fn exactly_one_shard_probes_an_account_that_was_held() {
     );
 }
 
+/// A shard gives back in each turn what it cannot use. When the permit of a probe came a turn
+/// before the word to probe, it went back, and the account stood still until the probe was given
+/// up, a call's time-out later.
+#[test]
+fn the_gate_is_told_before_the_permits_it_lets_use() {
+    let mut rig = Rig::connected(account(vec![sliding(10, 1)]));
+    rig.want(A, 5);
+    for _ in 0..5 {
+        rig.fail(A, Trouble::Unreachable, false);
+    }
+    let lease = LeaseId(1);
+    let count = 5;
+    rig.tell(
+        A,
+        FromShard::Unspent {
+            account: ACCOUNT,
+            lease,
+            count,
+        },
+    );
+    rig.want(A, 5);
+    let gate_then_grant = |told: &[(ShardId, ToShard)]| {
+        let to_a = told.iter().filter(|(to, _)| *to == A);
+        let kinds = to_a.filter_map(|(_, message)| match message {
+            ToShard::Gate { gate, .. } => Some(format!("{gate:?}")),
+            ToShard::Grant { permits, .. } => Some(permits.to_string()),
+            _ => None,
+        });
+        kinds.collect::<Vec<_>>()
+    };
+    let Gate::Held { until, .. } = rig.view().gate else {
+        panic!("held");
+    };
+    let told = rig.pass(until.0 - rig.now);
+    assert_eq!(gate_then_grant(&told), ["Probe", "1"]);
+    let told = rig.tell(
+        A,
+        FromShard::Healthy {
+            account: ACCOUNT,
+            probe: true,
+        },
+    );
+    assert_eq!(gate_then_grant(&told), ["Open", "4"]);
+}
+
 #[test]
 fn a_pause_holds_all_shards_until_its_end() {
     let mut rig = Rig::connected(account(vec![sliding(10, 1)]));
