@@ -115,9 +115,10 @@ fn nothing_acknowledged_is_lost_or_reordered_or_created_twice_by_kills() {
     model.assert_equals(&provider.records());
     assert_eq!(provider.violations(), Violations::default());
     println!(
-        "{cycles} kills, {} events acknowledged, {} calls, {} records equal, 0 lost, {:?}",
+        "{cycles} kills, {} events acknowledged, {} calls, {} of them look-ups, {} records equal, 0 lost, {:?}",
         sent.iter().sum::<u64>() + submitted.events.len() as u64,
         calls.len(),
+        calls.iter().filter(|call| !call.is_write()).count(),
         model.len(),
         provider.violations()
     );

@@ -5,10 +5,13 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::{Value, json};
-use syncline_tests::process::{Config, Lines, Model, Node, Provider, Violations, until};
+use syncline_tests::process::{Answer, Config, Lines, Model, Node, Provider, Violations, until};
 
 /// The 32 MiB that a node leaves to others, and some segments.
 const DISK_MIB: usize = 64;
+/// Bytes of an event's only field.
+const LARGE: usize = 8 * 1024;
+const SMALL: usize = 16;
 
 #[test]
 fn a_full_disk_refuses_intake_while_delivery_goes_on_and_heals_by_itself() {
@@ -23,25 +26,29 @@ fn a_full_disk_refuses_intake_while_delivery_goes_on_and_heals_by_itself() {
         .with("[wal]\nsegment_bytes = \"2MiB\"")
         .account("crm", &provider.url(), "");
     let mut node = Node::start(config);
-    let mut model = Model::default();
-    let mut taken = 0;
+    let mut offers = Offers::default();
     assert_eq!(node.post("/v1/pause", r#"{"provider":"crm"}"#).status, 200);
     for _ in 0..40 {
-        assert_eq!(offer(&node, &mut model, &mut taken).status, 202);
+        assert_eq!(offers.offer(&node, LARGE).status, 202);
     }
 
-    // Something else fills the disk; the node goes on with what it had reserved, then refuses.
+    // Something else fills the disk; the node goes on with what it had reserved, then refuses:
+    // first what is large, in the end everything.
     disk.fill();
-    let refused = until("a refusal", || {
-        let answer = offer(&node, &mut model, &mut taken);
-        (answer.status != 202).then_some(answer)
-    });
-    assert_eq!(refused.status, 507, "{}", refused.json());
-    assert_eq!(refused.json()["type"], "urn:syncline:problem:disk_full");
-    assert!(refused.header("retry-after").is_some());
+    for bytes in [LARGE, SMALL] {
+        let refused = until("a refusal", || {
+            let answer = offers.offer(&node, bytes);
+            (answer.status != 202).then_some(answer)
+        });
+        assert_eq!(refused.status, 507, "{}", refused.json());
+        assert_eq!(refused.json()["type"], "urn:syncline:problem:disk_full");
+        assert!(refused.header("retry-after").is_some());
+    }
     let mut lines = Lines::connect(node.tcp());
-    lines.send(event(1_000_000, 10).to_string()).send("\n");
-    let told = lines.read_to_end();
+    lines
+        .send(event(offers.taken, SMALL).to_string())
+        .send("\n");
+    let told = lines.half_close().read_to_end();
     let last = told.last().expect("the node says why");
     assert_eq!(
         (&last["reject"]["code"], &last["reject"]["retry"]),
@@ -60,33 +67,42 @@ fn a_full_disk_refuses_intake_while_delivery_goes_on_and_heals_by_itself() {
     assert_eq!(node.post("/v1/resume", r#"{"provider":"crm"}"#).status, 200);
     let dead = node.drain();
     assert!(dead.is_empty(), "{dead:?}");
-    model.assert_equals(&provider.records());
+    offers.model.assert_equals(&provider.records());
 
     disk.make_room();
     until("intake again, without a restart", || {
-        (offer(&node, &mut model, &mut taken).status == 202).then_some(())
+        (offers.offer(&node, LARGE).status == 202).then_some(())
     });
     assert!(node.drain().is_empty());
-    model.assert_equals(&provider.records());
+    offers.model.assert_equals(&provider.records());
     assert!(node.process().ended().is_none());
     // And what was taken around it is there after a crash.
     node.kill();
     node.restart();
     assert!(node.drain().is_empty());
-    model.assert_equals(&provider.records());
+    offers.model.assert_equals(&provider.records());
     assert_eq!(provider.violations(), Violations::default());
-    println!("{taken} events taken on a disk of {DISK_MIB} MiB");
+    println!("{} events taken on a disk of {DISK_MIB} MiB", offers.taken);
 }
 
-/// Offers one more event, which counts when it is taken.
-fn offer(node: &Node, model: &mut Model, taken: &mut usize) -> syncline_tests::process::Answer {
-    let event = event(*taken, 8 * 1024);
-    let answer = node.post("/v1/sync", event.to_string());
-    if answer.status == 202 {
-        model.apply(&event);
-        *taken += 1;
+/// What was offered and taken.
+#[derive(Default)]
+struct Offers {
+    model: Model,
+    taken: usize,
+}
+
+impl Offers {
+    /// One more event, which counts when it is taken.
+    fn offer(&mut self, node: &Node, bytes: usize) -> Answer {
+        let event = event(self.taken, bytes);
+        let answer = node.post("/v1/sync", event.to_string());
+        if answer.status == 202 {
+            self.model.apply(&event);
+            self.taken += 1;
+        }
+        answer
     }
-    answer
 }
 
 fn event(number: usize, bytes: usize) -> Value {

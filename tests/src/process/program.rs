@@ -1,5 +1,6 @@
 //! Where the program under test is.
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
@@ -35,23 +36,24 @@ pub fn program() -> &'static Path {
     })
 }
 
-fn build(cargo: &std::ffi::OsStr, folder: &Path) {
+fn build(cargo: &OsStr, folder: &Path) {
     let profile = match folder.file_name().and_then(|name| name.to_str()) {
         Some("debug") | None => "dev",
         Some(profile) => profile,
     };
+    let mut command = Command::new(cargo);
+    // What Cargo tells this test of its own package is no part of that build; build scripts that
+    // read it would run again, and once more for the next test.
+    for (name, _) in std::env::vars_os() {
+        let own = |prefix: &&str| name.as_encoded_bytes().starts_with(prefix.as_bytes());
+        if ABOUT_A_PACKAGE.iter().any(|prefix| own(&prefix)) {
+            command.env_remove(name);
+        }
+    }
     // All members at once, so that features of dependencies are those of the tests' own build.
-    let output = Command::new(cargo)
-        .args([
-            "build",
-            "--quiet",
-            "--workspace",
-            "--bin",
-            "syncline",
-            "--profile",
-            profile,
-        ])
-        .arg("--target-dir")
+    let output = command
+        .args(["build", "--quiet", "--workspace", "--bin", "syncline"])
+        .args(["--profile", profile, "--target-dir"])
         .arg(
             folder
                 .parent()
@@ -66,3 +68,12 @@ fn build(cargo: &std::ffi::OsStr, folder: &Path) {
         String::from_utf8_lossy(&output.stderr)
     );
 }
+
+const ABOUT_A_PACKAGE: [&str; 6] = [
+    "CARGO_PKG_",
+    "CARGO_MANIFEST_",
+    "CARGO_CRATE_",
+    "CARGO_BIN_",
+    "CARGO_PRIMARY_",
+    "OUT_DIR",
+];
