@@ -431,7 +431,7 @@ fn limits(segment_bytes: u64) -> LogLimits {
         segment_bytes_min: 256 << 10,
         payload_bytes_max: 16 << 10,
         block_bytes: 8 << 10,
-        staged_bytes_max: STAGED_BYTES_MAX * 3 / 2,
+        staged_bytes_max: (STAGED_BYTES_MAX * 3 / 2) as usize,
         tail_cache_bytes: 32 << 10,
         read_cache_bytes: 64 << 10,
         outcome_reserve_bytes: 128 << 10,

@@ -1,5 +1,6 @@
 //! A shard's log as the core's port, with a witness that writes down every frame.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use engine::event::codec;
@@ -11,12 +12,11 @@ use wal::{FrameKind, Log, Lsn, Space};
 use super::medium::Medium;
 use super::mutants::Mutant;
 
-/// Bytes staged and not yet on their way to the disk, above which intake waits for a commit.
-pub(super) const STAGED_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Disk, frames and buffers are this much smaller than real ones, so that their ends are near.
+const SCALE: u64 = 64;
 
-/// Disk and frames are this much smaller than real ones, so that a full disk is near; the room
-/// that the core is told is scaled back, since its bounds are for real sizes.
-const DISK_SCALE: u64 = 64;
+/// Bytes staged and not yet on their way to the disk, above which intake waits for a commit.
+pub(super) const STAGED_BYTES_MAX: u64 = 8 * 1024 * 1024 / SCALE;
 
 /// A frame as it was appended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,19 +55,15 @@ pub(super) struct SpiedLog {
     /// Frames appended since they were last taken out.
     fresh: Vec<Written>,
     mutant: Option<Mutant>,
+    /// Events as they were accepted, for a planted bug that brings them back unchanged.
+    accepted: BTreeMap<OperationId, Vec<u8>>,
     /// Reads to come that fail, counted down.
     pub(super) fail_reads: u32,
 }
 
 impl SpiedLog {
     pub(super) fn new(log: Log<Medium>, mutant: Option<Mutant>) -> Self {
-        Self {
-            log,
-            intake_open: true,
-            fresh: Vec::new(),
-            mutant,
-            fail_reads: 0,
-        }
+        Self { log, intake_open: true, fresh: Vec::new(), mutant, accepted: BTreeMap::new(), fail_reads: 0 }
     }
 
     pub(super) fn log(&mut self) -> &mut Log<Medium> {
@@ -88,6 +84,22 @@ impl SpiedLog {
         self.intake_open
     }
 
+    /// A redriven event with all of its old fields: a planted bug.
+    fn unchanged(&mut self, kind: Kind, parts: &[&[u8]]) -> Option<Vec<u8>> {
+        if self.mutant != Some(Mutant::StaleRedrive) {
+            return None;
+        }
+        let payload = parts.concat();
+        let event = codec::decode(&payload).ok().filter(|_| matches!(kind, Kind::Event | Kind::EventRedriven))?;
+        let id = OperationId { record: RecordHash(event.record_hash), seq: OperationSeq(event.operation_seq) };
+        let first = self.accepted.entry(id).or_insert_with(|| payload.clone());
+        let mut old = codec::decode(first).ok()?;
+        old.targets = event.targets.clone();
+        let mut bytes = Vec::new();
+        old.encode_into(&mut bytes);
+        Some(bytes)
+    }
+
     /// What the disk has for sure, whatever a planted bug says.
     pub(super) fn truly_durable(&self) -> Lsn {
         self.log.durable()
@@ -100,20 +112,20 @@ impl Journal for SpiedLog {
             Class::Intake => wal::Class::Intake,
             Class::Outcome => wal::Class::Outcome,
         };
-        let appended = self
-            .log
-            .append(class, FrameKind(kind as u8), parts)
-            .map_err(|error| {
-                if error == wal::AppendError::DiskFull {
-                    self.intake_open = false;
-                }
-                match error {
-                    wal::AppendError::Full => AppendError::Full,
-                    wal::AppendError::DiskFull => AppendError::DiskFull,
-                    wal::AppendError::TooLarge { .. } => AppendError::TooLarge,
-                    wal::AppendError::Poisoned => AppendError::Poisoned,
-                }
-            });
+        let unchanged = self.unchanged(kind, parts);
+        let whole = unchanged.as_deref().map(|payload| [payload]);
+        let parts = whole.as_ref().map_or(parts, |whole| whole.as_slice());
+        let appended = self.log.append(class, FrameKind(kind as u8), parts).map_err(|error| {
+            if error == wal::AppendError::DiskFull {
+                self.intake_open = false;
+            }
+            match error {
+                wal::AppendError::Full => AppendError::Full,
+                wal::AppendError::DiskFull => AppendError::DiskFull,
+                wal::AppendError::TooLarge { .. } => AppendError::TooLarge,
+                wal::AppendError::Poisoned => AppendError::Poisoned,
+            }
+        });
         if let Ok(at) = appended {
             self.fresh.push(Written {
                 at,
@@ -159,13 +171,15 @@ impl Journal for SpiedLog {
         if self.log.is_poisoned() || (class == Class::Intake && !self.intake_open) {
             return 0;
         }
-        // Outcomes may be staged further, so that intake never starves them.
-        let (staged_max, on_disk) = match class {
-            Class::Intake => (STAGED_BYTES_MAX, wal::Class::Intake),
-            Class::Outcome => (STAGED_BYTES_MAX * 3 / 2, wal::Class::Outcome),
+        let staged = self.log.staged_bytes() as u64;
+        let room = |staged_max: u64, on_disk: u64| staged_max.saturating_sub(staged).min(on_disk);
+        let bytes = match class {
+            Class::Intake => room(STAGED_BYTES_MAX, self.log.room_on_disk(wal::Class::Intake)),
+            Class::Outcome => {
+                // Compared with bounds that are made for real sizes.
+                room(STAGED_BYTES_MAX * 3 / 2, self.log.room_on_disk(wal::Class::Outcome)) * SCALE
+            }
         };
-        let staging = staged_max.saturating_sub(self.log.staged_bytes());
-        let on_disk = self.log.room_on_disk(on_disk) * DISK_SCALE;
-        staging.min(usize::try_from(on_disk).unwrap_or(usize::MAX))
+        usize::try_from(bytes).unwrap_or(usize::MAX)
     }
 }

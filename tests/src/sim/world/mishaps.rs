@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use engine::entry::{HoldChange, HoldScope};
+use engine::journal::Journal;
 use engine::shard::{Command, DeadFilter};
 use wal::Storage;
 use wal::sim::SimFaults;
@@ -10,6 +11,7 @@ use wal::sim::SimFaults;
 use super::{Due, MS, World};
 use crate::sim::ingest::Ticket;
 use crate::sim::marks::Mark;
+use crate::sim::mutants::Mutant;
 use crate::sim::node::{Letter, Taking};
 use crate::sim::options::Faults;
 use crate::sim::provider::faults;
@@ -167,16 +169,14 @@ impl World {
                 let shard = self.any_shard();
                 let Some(node) = &mut self.node else { return };
                 let own = &mut node.shards[shard];
-                let cut = own
-                    .journal
-                    .log()
-                    .segments()
-                    .rfind(|segment| segment.sealed)
-                    .map(|segment| segment.end);
-                if let Some(cut) = cut.filter(|_| own.relocation.is_none())
-                    && own.shard.relocate(cut)
-                {
-                    own.relocation = Some((cut, None));
+                let cut = own.journal.log().segments().rfind(|segment| segment.sealed).map(|segment| segment.end);
+                let careless = self.options.mutant == Some(Mutant::CarelessRelease);
+                if let Some(cut) = cut.filter(|_| own.relocation.is_none()) {
+                    if careless {
+                        own.relocation = Some((cut, Some(own.journal.end())));
+                    } else if own.shard.relocate(cut) {
+                        own.relocation = Some((cut, None));
+                    }
                 }
                 self.wake(shard, self.now_ns());
             }

@@ -97,8 +97,8 @@ impl World {
         self.compact(shard);
         self.let_out(shard);
         self.commit(shard);
-        self.check_memory(shard);
         if self.turns.is_multiple_of(64) {
+            self.check_memory(shard);
             self.conserve();
         }
         let Some(node) = &mut self.node else { return };
@@ -381,12 +381,9 @@ impl World {
             .expect("a running node has a layout")
             .log(shard as u16);
         let own = &mut node.shards[shard];
-        let Some((cut, copied_to)) = own.relocation else {
-            return;
-        };
-        let careless = self.options.mutant == Some(Mutant::CarelessRelease);
+        let Some((cut, copied_to)) = own.relocation else { return };
         match copied_to {
-            None if own.shard.relocated_below() >= cut || careless => {
+            None if own.shard.relocated_below() >= cut => {
                 own.relocation = Some((cut, Some(own.journal.end())));
             }
             Some(copied_to) if own.journal.truly_durable() >= copied_to => {
