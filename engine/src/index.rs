@@ -203,7 +203,7 @@ impl Index {
         }
     }
 
-    /// Whether the operation `seq` of a record at an account, open or dead, has its event at `at`.
+    /// Whether the open operation `seq` of a record at an account has its event at `at`.
     pub(crate) fn points_at(
         &self,
         at: Lsn,
@@ -219,9 +219,7 @@ impl Index {
             return false;
         };
         let target = Target(number as u16);
-        let op = self
-            .find(record, seq, target)
-            .or_else(|| self.find_dead(record, seq, target));
+        let op = self.find(record, seq, target);
         op.is_some_and(|op| self.slab[op].position() == position(at))
     }
 

@@ -101,6 +101,8 @@ pub struct ReadError {
     pub lsn: Lsn,
     /// What is wrong with it.
     pub detail: String,
+    /// Compaction gave the position up: nothing is wrong.
+    pub gone: bool,
 }
 
 /// One shard's log as the core sees it.

@@ -267,6 +267,38 @@ pub struct StateFrame {
     pub records: Vec<RecordState>,
 }
 
+impl StateFrame {
+    /// Makes the frame smaller by what it can best do without: answers of READs first, then what
+    /// was said of attempts, then the largest set of undelivered fields, whose record loses the
+    /// ground beneath a later UPDATE. False when there is nothing left to give.
+    pub fn shed(&mut self) -> bool {
+        let mut targets: Vec<&mut TargetState> =
+            self.records.iter_mut().flat_map(|record| &mut record.targets).collect();
+        let results = targets.iter_mut().filter_map(|target| target.last.as_mut());
+        if let Some(last) = results.max_by_key(|last| last.result.len())
+            && !last.result.is_empty()
+        {
+            last.result.clear();
+            return true;
+        }
+        let attempts = targets.iter_mut().filter_map(|target| target.last.as_mut());
+        if let Some(last) = attempts.max_by_key(|last| last.attempts.len())
+            && !last.attempts.is_empty()
+        {
+            last.attempts.clear();
+            return true;
+        }
+        let largest = targets.into_iter().max_by_key(|target| target.undelivered.len());
+        match largest.filter(|target| !target.undelivered.is_empty()) {
+            Some(target) => {
+                target.undelivered.clear();
+                true
+            }
+            None => false,
+        }
+    }
+}
+
 const STATE_VERSION: u8 = 1;
 
 impl StateFrame {

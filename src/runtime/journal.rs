@@ -63,10 +63,12 @@ impl<S: Storage> Journal for ShardLog<S> {
         let kind = self.log.read(lsn, payload).map_err(|error| ReadError {
             lsn,
             detail: error.to_string(),
+            gone: matches!(error, wal::ReadError::NoFrame { .. }),
         })?;
         Kind::from_byte(kind.0).ok_or_else(|| ReadError {
             lsn,
             detail: format!("kind {} is not known", kind.0),
+            gone: false,
         })
     }
 

@@ -138,11 +138,10 @@ impl<T> Shard<T> {
         let Ok(event) = codec::decode(&bytes) else {
             return Some(false);
         };
-        let written_since = self.fields_written_since(journal, &event, &name);
-        data = event
-            .event
-            .data
-            .map(|data| without_members(data, &written_since));
+        let Some(left) = self.data_not_written_since(journal, &event, &name) else {
+            return Some(false);
+        };
+        data = left;
         let mut again = event;
         again.event.data = data.as_deref().and_then(RawObject::new);
         again.targets = again
@@ -160,19 +159,39 @@ impl<T> Shard<T> {
         Some(true)
     }
 
+    /// An event's data without the fields that operations accepted after it carry. `None` when
+    /// the log cannot be read: old values must not come back over new ones.
+    pub(super) fn data_not_written_since(
+        &mut self,
+        journal: &mut impl Journal,
+        event: &AcceptedEvent<'_>,
+        account: &str,
+    ) -> Option<Option<String>> {
+        let written = self.fields_written_since(journal, event, account)?;
+        Some(
+            event
+                .event
+                .data
+                .map(|data| without_members(data, &written)),
+        )
+    }
+
     /// Names of the top-level fields that operations accepted after this one carry.
     fn fields_written_since(
         &mut self,
         journal: &mut impl Journal,
         event: &AcceptedEvent<'_>,
         account: &str,
-    ) -> Vec<String> {
+    ) -> Option<Vec<String>> {
         let record = RecordHash(event.record_hash);
         let mut fields = Vec::new();
         let mut bytes = Vec::new();
-        for position in self.later_events(journal, event, account) {
-            if journal.read(position, &mut bytes).is_err() {
-                continue;
+        for position in self.later_events(journal, event, account)? {
+            match journal.read(position, &mut bytes) {
+                Ok(_) => {}
+                // Compaction took them into account when it gave them up.
+                Err(error) if error.gone => continue,
+                Err(_) => return None,
             }
             let Ok(later) = codec::decode(&bytes) else {
                 continue;
@@ -182,7 +201,7 @@ impl<T> Shard<T> {
                 fields.extend(data.members().map(|member| member.key.name().into_owned()));
             }
         }
-        fields
+        Some(fields)
     }
 
     fn end_backoffs(

@@ -269,13 +269,14 @@ impl<T> Shard<T> {
         }
     }
 
-    /// Where the events of a record lie that one account took after `event`.
+    /// Where the events of a record lie that one account took after `event`, as far as the log
+    /// keeps them; `None` when it cannot be read.
     pub(super) fn later_events(
         &mut self,
         journal: &mut impl Journal,
         event: &AcceptedEvent<'_>,
         account: &str,
-    ) -> Vec<Lsn> {
+    ) -> Option<Vec<Lsn>> {
         let record = RecordHash(event.record_hash);
         let mut positions = Vec::new();
         for lane in lane::lanes(&self.index.slab, self.index.lanes_of(record)) {
@@ -287,7 +288,7 @@ impl<T> Shard<T> {
                 );
             }
         }
-        self.walk_history(journal, record, |frame, at| {
+        let readable = self.walk_history(journal, record, |frame, at| {
             let target = &frame.records[0].targets[at];
             match target.last.as_ref().filter(|_| target.account == account) {
                 Some(progress) if progress.seq.0 > event.operation_seq => {
@@ -298,7 +299,7 @@ impl<T> Shard<T> {
                 None => true,
             }
         });
-        positions
+        readable.then_some(positions)
     }
 
     pub(super) fn dead_letter(
@@ -349,25 +350,26 @@ impl<T> Shard<T> {
     }
 
     /// Calls `visit` with a record's state frames, newest first, and the place of the target
-    /// each was written for, until it returns false or the log keeps no more.
+    /// each was written for, until it returns false or the log keeps no more. False when a
+    /// frame that the log keeps could not be read.
     fn walk_history(
         &self,
         journal: &mut impl Journal,
         record: RecordHash,
         mut visit: impl FnMut(&StateFrame, usize) -> bool,
-    ) {
+    ) -> bool {
         let mut next = self.index.state_position(record);
         let mut bytes = Vec::new();
         for _ in 0..HISTORY_MAX {
-            let Some(at) = next else { return };
-            if journal.read(at, &mut bytes).is_err() {
-                return;
+            let Some(at) = next else { return true };
+            if let Err(error) = journal.read(at, &mut bytes) {
+                return error.gone;
             }
             let Ok(frame) = StateFrame::decode(&bytes) else {
-                return;
+                return false;
             };
             if RecordHash(frame.record).tag() != record.tag() {
-                return;
+                return true;
             }
             let targets = frame.records[0].targets.len();
             let places = match frame.moved {
@@ -377,11 +379,12 @@ impl<T> Shard<T> {
             for place in places {
                 let known = frame.records[0].targets[place].last.is_some();
                 if known && !visit(&frame, place) {
-                    return;
+                    return true;
                 }
             }
             next = Lsn::checked(frame.previous).filter(|&at| at != Lsn::ZERO);
         }
+        true
     }
 
     fn open_standing(&mut self, journal: &mut impl Journal, op: OpIndex) -> Option<Standing> {

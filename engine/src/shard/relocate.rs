@@ -12,6 +12,7 @@ use crate::event::codec;
 use crate::id::{OperationSeq, RecordHash, VSHARD_COUNT, VShard};
 use crate::index::{lsn, position};
 use crate::journal::{Class, Journal, Kind};
+use crate::json::RawObject;
 use crate::lane;
 use crate::operation_slab::OpIndex;
 use crate::record::StateFrame;
@@ -167,12 +168,42 @@ impl<T> Shard<T> {
             .filter(|&op| lsn(slab[op].position()) < cut)
             .collect();
         old.into_iter()
-            .map(|op| sweep.count(self.relocate_event(journal, op, cut)))
+            .map(|op| sweep.count(self.relocate_dead_event(journal, op)))
             .sum()
     }
 
-    /// Copies an event once for all of its targets that still point at it. The others have
-    /// ended, or were redriven from a copy of their own, and stay where they are.
+    /// Copies a dead letter's event for its one target, without the fields written since: what
+    /// tells them goes with the segments, and a retry must not bring old values back.
+    fn relocate_dead_event(&mut self, journal: &mut impl Journal, op: OpIndex) -> Option<usize> {
+        let mut payload = Vec::new();
+        journal
+            .read(lsn(self.index.slab[op].position()), &mut payload)
+            .ok()?;
+        let mut event = codec::decode(&payload).ok()?;
+        let target = self.index.slab[op].target();
+        let account = self.accounts[usize::from(target.0)].name.clone();
+        let data = self.data_not_written_since(journal, &event, &account)?;
+        event.event.data = data.as_deref().and_then(RawObject::new);
+        event.targets = event
+            .targets
+            .iter()
+            .filter(|target| *target.name == *account)
+            .collect();
+        let mut moved = Vec::new();
+        event.encode_into(&mut moved);
+        let to = journal
+            .append(Class::Outcome, Kind::EventMoved, &[&moved])
+            .ok()?;
+        let (record, seq) = (
+            RecordHash(event.record_hash),
+            OperationSeq(event.operation_seq),
+        );
+        self.index.apply_event_moved(to, record, seq, target);
+        Some(moved.len())
+    }
+
+    /// Copies an event once for all of its targets whose open operations point at it. The others
+    /// have ended, died, or were redriven from a copy of their own.
     fn relocate_event(
         &mut self,
         journal: &mut impl Journal,

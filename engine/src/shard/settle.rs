@@ -12,7 +12,7 @@ use crate::event::Operation;
 use crate::event::codec::{self, AcceptedEvent};
 use crate::id::RecordHash;
 use crate::index::lsn;
-use crate::journal::{Class, Journal, Kind};
+use crate::journal::{AppendError, Class, Journal, Kind};
 use crate::json::RawObject;
 use crate::provider::{CallKind, Reply, RetryAfter, SendFailure, Verdict};
 use crate::quota::{Ended, FromShard, Gate, Trouble};
@@ -200,7 +200,7 @@ impl<T> Shard<T> {
             moved: moved.map(|at| at as u8),
             records: states,
         };
-        self.log_state(now, journal, &frame);
+        self.log_state(now, journal, frame);
         if self.fenced {
             return;
         }
@@ -254,18 +254,22 @@ impl<T> Shard<T> {
             moved: moved.map(|at| at as u8),
             records: states,
         };
-        self.log_state(now, journal, &frame);
+        self.log_state(now, journal, frame);
     }
 
-    /// Appends a state frame and applies it.
-    fn log_state(&mut self, now: Now, journal: &mut impl Journal, frame: &StateFrame) {
-        self.scratch.entry.clear();
-        frame.encode(&mut self.scratch.entry);
-        match journal.append(Class::Outcome, Kind::State, &[&self.scratch.entry]) {
-            Ok(at) => self.index.apply_state(now, at, frame),
-            // An outcome that cannot be logged must not be acted on: nothing leaves any more,
-            // and the restart finds the call without an outcome.
-            Err(_) => self.fence(),
+    /// Appends a state frame and applies it. One that is too large for the log does without what
+    /// it can best spare: a record that grew fat must not stop its shard.
+    fn log_state(&mut self, now: Now, journal: &mut impl Journal, mut frame: StateFrame) {
+        loop {
+            self.scratch.entry.clear();
+            frame.encode(&mut self.scratch.entry);
+            match journal.append(Class::Outcome, Kind::State, &[&self.scratch.entry]) {
+                Ok(at) => return self.index.apply_state(now, at, &frame),
+                Err(AppendError::TooLarge) if frame.shed() => {}
+                // An outcome that cannot be logged must not be acted on: nothing leaves any
+                // more, and the restart finds the call without an outcome.
+                Err(_) => return self.fence(),
+            }
         }
     }
 

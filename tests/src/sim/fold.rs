@@ -19,7 +19,7 @@ use wal::Lsn;
 
 use super::marks::{Mark, Marks};
 use super::merge::merge_patch;
-use super::spied_log::Written;
+use super::spied_log::{PAYLOAD_BYTES_MAX, Written};
 
 /// An operation at one account.
 pub(super) type OpKey = (OperationId, String);
@@ -330,7 +330,22 @@ impl Fold {
             State::Superseded => marks.hit(Mark::Superseded),
             _ => return Err(format!("{id} ended as {:?}", progress.state)),
         }
+        self.note_shed(frame, &states, marks);
         Ok(())
+    }
+
+    /// A state too large for a frame goes without undelivered fields.
+    fn note_shed(&mut self, frame: &Written, states: &StateFrame, marks: &mut Marks) {
+        for target in &states.records[0].targets {
+            let lane = (RecordHash(states.record), target.account.clone());
+            let Some(expected) = self.expected.get_mut(&lane) else { continue };
+            let bytes = Value::Object(expected.undelivered.clone()).to_string().len();
+            let too_large = frame.payload.len() + bytes > PAYLOAD_BYTES_MAX;
+            if target.undelivered.is_empty() && !expected.undelivered.is_empty() && too_large {
+                expected.undelivered = Map::new();
+                marks.hit(Mark::Shed);
+            }
+        }
     }
 }
 

@@ -59,8 +59,6 @@ pub enum Mark {
     DiskHealed,
     /// A hold was set.
     Held,
-    /// A scheduled operation waited.
-    Scheduled,
     /// Numbers above a producer's base were in some log at a restart.
     Islands,
     /// The wall clock stepped.
@@ -69,13 +67,13 @@ pub enum Mark {
     Stalled,
     /// A log entry could not be read.
     ReadFailed,
-    /// The number of shards changed.
-    Resharded,
+    /// A record's state was too large for a frame.
+    Shed,
 }
 
 impl Mark {
     /// All of them.
-    pub const ALL: [Self; 33] = [
+    pub const ALL: [Self; 32] = [
         Self::Killed,
         Self::PowerCut,
         Self::CutInWrite,
@@ -103,12 +101,11 @@ impl Mark {
         Self::DiskFull,
         Self::DiskHealed,
         Self::Held,
-        Self::Scheduled,
         Self::Islands,
         Self::ClockStepped,
         Self::Stalled,
         Self::ReadFailed,
-        Self::Resharded,
+        Self::Shed,
     ];
 }
 

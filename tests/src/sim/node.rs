@@ -29,7 +29,7 @@ use super::ingest::{Ingest, Parcel, Ticket};
 use super::medium::Medium;
 use super::mutants::Mutant;
 use super::options::Options;
-use super::spied_log::{STAGED_BYTES_MAX, SpiedLog, Written};
+use super::spied_log::{PAYLOAD_BYTES_MAX, STAGED_BYTES_MAX, SpiedLog, Written};
 
 /// What lies in a shard's mailbox.
 #[derive(Debug)]
@@ -96,6 +96,8 @@ pub(super) struct Opened {
     pub(super) frames: Vec<Written>,
     pub(super) replay_from: Lsn,
     pub(super) dump: IndexDump,
+    /// The newest checkpoint was gone.
+    pub(super) fell_back: bool,
     /// The same from another starting point, when there is one.
     pub(super) other_dump: Option<IndexDump>,
 }
@@ -321,15 +323,8 @@ impl OpenPlan<'_> {
         let (shard, recovered) = main.recovery.finish(now, report.end);
         let journal = SpiedLog::new(wal_log, mutant);
         let dump = dump(&shard, &journal);
-        let other_dump =
-            other.map(|other| dump_of(other.recovery.finish(now, report.end).0, &journal));
-        let opened = Opened {
-            frames,
-            replay_from,
-            dump,
-            other_dump,
-            report,
-        };
+        let other_dump = other.map(|other| dump_of(other.recovery.finish(now, report.end).0, &journal));
+        let opened = Opened { fell_back: newest_lost, frames, replay_from, dump, other_dump, report };
         let node = ShardNode {
             shard,
             sealed_to: Lsn::ZERO,
@@ -429,7 +424,7 @@ fn limits(segment_bytes: u64) -> LogLimits {
     LogLimits {
         segment_bytes,
         segment_bytes_min: 256 << 10,
-        payload_bytes_max: 16 << 10,
+        payload_bytes_max: PAYLOAD_BYTES_MAX,
         block_bytes: 8 << 10,
         staged_bytes_max: (STAGED_BYTES_MAX * 3 / 2) as usize,
         tail_cache_bytes: 32 << 10,

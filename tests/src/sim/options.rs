@@ -84,8 +84,6 @@ pub struct Faults {
     pub stalls: u32,
     /// A commit takes up to three seconds.
     pub slow_commits: u32,
-    /// The number of shards changes at a restart.
-    pub reshards: u32,
     /// Windows of trouble at a provider.
     pub outages: u32,
     /// Refused connections.
@@ -200,7 +198,6 @@ impl Faults {
         faults.clock_steps = count(4, dice);
         faults.stalls = count(4, dice);
         faults.slow_commits = count(30, dice);
-        faults.reshards = count(500, dice);
         faults.outages = count(3, dice);
         faults.refused = count(60, dice);
         faults.lost_requests = count(40, dice);

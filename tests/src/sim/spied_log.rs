@@ -18,6 +18,9 @@ const SCALE: u64 = 64;
 /// Bytes staged and not yet on their way to the disk, above which intake waits for a commit.
 pub(super) const STAGED_BYTES_MAX: u64 = 8 * 1024 * 1024 / SCALE;
 
+/// The largest payload of a frame.
+pub(super) const PAYLOAD_BYTES_MAX: usize = 16 * 1024;
+
 /// A frame as it was appended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Written {
@@ -140,18 +143,17 @@ impl Journal for SpiedLog {
         if self.fail_reads > 0 {
             self.fail_reads -= 1;
             payload.clear();
-            return Err(ReadError {
-                lsn,
-                detail: "injected".to_owned(),
-            });
+            return Err(ReadError { lsn, detail: "injected".to_owned(), gone: false });
         }
         let kind = self.log.read(lsn, payload).map_err(|error| ReadError {
             lsn,
             detail: error.to_string(),
+            gone: matches!(error, wal::ReadError::NoFrame { .. }),
         })?;
         Kind::from_byte(kind.0).ok_or_else(|| ReadError {
             lsn,
             detail: format!("kind {} is not known", kind.0),
+            gone: false,
         })
     }
 

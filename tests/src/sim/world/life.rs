@@ -80,6 +80,9 @@ impl World {
             if opened.other_dump.is_some() {
                 self.marks.hit(Mark::CheckpointUsed);
             }
+            if opened.fell_back {
+                self.marks.hit(Mark::CheckpointFallback);
+            }
             self.oracle.recovered(shard, opened);
         }
         let dumps: Vec<_> = opened.iter().map(|opened| &opened.dump).collect();
