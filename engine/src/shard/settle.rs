@@ -348,7 +348,8 @@ impl<T> Shard<T> {
             }
             None => account.succeeded = true,
         }
-        if call.probe {
+        // A probe that ends after the gate has moved on, as a second one may, closes nothing.
+        if call.probe && account.gate == Gate::Probe {
             account.gate = Gate::Held {
                 until: now.mono,
                 reason: crate::quota::HoldReason::Failing,

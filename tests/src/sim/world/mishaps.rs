@@ -115,9 +115,9 @@ impl World {
                 let used =
                     (u64::MAX / 2).saturating_sub(self.disk.free_space().unwrap_or(u64::MAX / 2));
                 if self.capacity.is_none() {
-                    self.capacity = Some(used + self.mishap_dice.below(500 * 1024));
+                    self.capacity = Some(used + self.mishap_dice.below(64 * 1024));
                     self.set_disk_faults(SimFaults::default());
-                    let lasts = self.mishap_dice.between(500 * MS, 8_000 * MS);
+                    let lasts = self.mishap_dice.between(2_000 * MS, 30_000 * MS);
                     self.after(lasts, Due::Mishap(Mishap::DiskHealed));
                 }
             }
