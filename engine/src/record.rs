@@ -42,7 +42,10 @@ impl RecordState {
         let mut at = 0;
         while at < self.targets.len() {
             let account = &self.targets[at].account;
-            if self.targets[..at].iter().any(|before| before.account == *account) {
+            if self.targets[..at]
+                .iter()
+                .any(|before| before.account == *account)
+            {
                 self.targets.remove(at);
             } else {
                 at += 1;
@@ -272,8 +275,11 @@ impl StateFrame {
     /// was said of attempts, then the largest set of undelivered fields, whose record loses the
     /// ground beneath a later UPDATE. False when there is nothing left to give.
     pub fn shed(&mut self) -> bool {
-        let mut targets: Vec<&mut TargetState> =
-            self.records.iter_mut().flat_map(|record| &mut record.targets).collect();
+        let mut targets: Vec<&mut TargetState> = self
+            .records
+            .iter_mut()
+            .flat_map(|record| &mut record.targets)
+            .collect();
         let results = targets.iter_mut().filter_map(|target| target.last.as_mut());
         if let Some(last) = results.max_by_key(|last| last.result.len())
             && !last.result.is_empty()
@@ -288,7 +294,9 @@ impl StateFrame {
             last.attempts.clear();
             return true;
         }
-        let largest = targets.into_iter().max_by_key(|target| target.undelivered.len());
+        let largest = targets
+            .into_iter()
+            .max_by_key(|target| target.undelivered.len());
         match largest.filter(|target| !target.undelivered.is_empty()) {
             Some(target) => {
                 target.undelivered.clear();

@@ -20,7 +20,10 @@ fn no_seed_breaks_a_promise() {
 #[test]
 fn a_seed_gives_the_same_trace_twice() {
     for seed in 500..515 {
-        let (first, second) = (run(&Options::of_seed(seed), false), run(&Options::of_seed(seed), false));
+        let (first, second) = (
+            run(&Options::of_seed(seed), false),
+            run(&Options::of_seed(seed), false),
+        );
         assert_eq!(first.trace_hash, second.trace_hash, "seed {seed}");
         assert_eq!(first.marks, second.marks, "seed {seed}");
     }
@@ -28,13 +31,22 @@ fn a_seed_gives_the_same_trace_twice() {
 
 #[test]
 fn every_planted_bug_is_caught() {
-    let escaped: Vec<Mutant> = Mutant::ALL.into_iter().filter(|&mutant| !is_caught(mutant)).collect();
-    assert!(escaped.is_empty(), "not caught in {SEEDS_TO_CATCH} seeds: {escaped:?}");
+    let escaped: Vec<Mutant> = Mutant::ALL
+        .into_iter()
+        .filter(|&mutant| !is_caught(mutant))
+        .collect();
+    assert!(
+        escaped.is_empty(),
+        "not caught in {SEEDS_TO_CATCH} seeds: {escaped:?}"
+    );
 }
 
 fn is_caught(mutant: Mutant) -> bool {
     (0..SEEDS_TO_CATCH).any(|seed| {
-        let options = Options { mutant: Some(mutant), ..Options::of_seed(seed) };
+        let options = Options {
+            mutant: Some(mutant),
+            ..Options::of_seed(seed)
+        };
         // Some bugs run into an assertion of the engine, which is being caught as well.
         std::panic::catch_unwind(|| run(&options, false).broken.is_some()).unwrap_or(true)
     })

@@ -168,12 +168,7 @@ impl<T> Shard<T> {
         account: &str,
     ) -> Option<Option<String>> {
         let written = self.fields_written_since(journal, event, account)?;
-        Some(
-            event
-                .event
-                .data
-                .map(|data| without_members(data, &written)),
-        )
+        Some(event.event.data.map(|data| without_members(data, &written)))
     }
 
     /// Names of the top-level fields that operations accepted after this one carry.

@@ -235,8 +235,14 @@ impl<T> Shard<T> {
     ) {
         let targets = &mut states[0].targets;
         let known = targets.iter_mut().find(|target| target.account == account);
-        let mut entry = known.as_deref().cloned().unwrap_or_else(|| TargetState::new(account));
-        let newest = entry.last.as_ref().is_none_or(|last| last.seq == dropped.seq);
+        let mut entry = known
+            .as_deref()
+            .cloned()
+            .unwrap_or_else(|| TargetState::new(account));
+        let newest = entry
+            .last
+            .as_ref()
+            .is_none_or(|last| last.seq == dropped.seq);
         entry.last = Some(dropped);
         let moved = match known.filter(|_| newest) {
             Some(known) => {

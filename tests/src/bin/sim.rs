@@ -77,7 +77,11 @@ fn parse() -> Result<Args, String> {
             "--keep-going" => args.keep_going = true,
             "--mutant" => {
                 let name = value()?;
-                args.mutants = if name == "all" { Mutant::ALL.to_vec() } else { vec![name.parse()?] };
+                args.mutants = if name == "all" {
+                    Mutant::ALL.to_vec()
+                } else {
+                    vec![name.parse()?]
+                };
             }
             _ => return Err(format!("{word} is not known")),
         }
@@ -97,7 +101,10 @@ fn run_one(seed: u64, trace: bool) -> ExitCode {
         "seed {seed}: {} operations, {} calls, {:?} of virtual time, trace {:016x}",
         outcome.operations, outcome.calls, outcome.virtual_time, outcome.trace_hash
     );
-    for mark in Mark::ALL.into_iter().filter(|&mark| outcome.marks.count(mark) > 0) {
+    for mark in Mark::ALL
+        .into_iter()
+        .filter(|&mark| outcome.marks.count(mark) > 0)
+    {
         println!("  {mark:?} {}", outcome.marks.count(mark));
     }
     tell(&outcome)
@@ -105,10 +112,17 @@ fn run_one(seed: u64, trace: bool) -> ExitCode {
 
 fn run_many(args: &Args) -> ExitCode {
     let started = Instant::now();
-    let deadline = args.minutes.map(|minutes| started + Duration::from_secs(60 * minutes));
-    let last = if deadline.is_some() { u64::MAX } else { args.from + args.seeds };
+    let deadline = args
+        .minutes
+        .map(|minutes| started + Duration::from_secs(60 * minutes));
+    let last = if deadline.is_some() {
+        u64::MAX
+    } else {
+        args.from + args.seeds
+    };
     let mut marks = Marks::default();
-    let (mut done, mut broken, mut operations, mut virtual_time) = (0_u64, 0_u64, 0_usize, Duration::ZERO);
+    let (mut done, mut broken, mut operations, mut virtual_time) =
+        (0_u64, 0_u64, 0_usize, Duration::ZERO);
     let mut told = started;
     for seed in args.from..last {
         let outcome = attempt(&Options::of_seed(seed), false);
@@ -127,7 +141,9 @@ fn run_many(args: &Args) -> ExitCode {
             told = Instant::now();
             let rate = done as f64 / started.elapsed().as_secs_f64();
             let missed = marks.missed().count();
-            println!("{done} seeds, {rate:.1}/s, {operations} operations, {missed} marks missing, {broken} broken");
+            println!(
+                "{done} seeds, {rate:.1}/s, {operations} operations, {missed} marks missing, {broken} broken"
+            );
         }
         if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
             break;
@@ -148,7 +164,11 @@ fn run_many(args: &Args) -> ExitCode {
         println!("never seen: {missed:?}");
         return ExitCode::FAILURE;
     }
-    if broken > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+    if broken > 0 {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
+    }
 }
 
 fn catch_mutants(args: &Args) -> ExitCode {
@@ -156,8 +176,13 @@ fn catch_mutants(args: &Args) -> ExitCode {
     println!("| mutant | caught at seed number | by |\n| --- | --- | --- |");
     for &mutant in &args.mutants {
         let caught = (args.from..args.from + args.seeds).find_map(|seed| {
-            let options = Options { mutant: Some(mutant), ..Options::of_seed(seed) };
-            attempt(&options, false).broken.map(|broken| (seed - args.from + 1, broken))
+            let options = Options {
+                mutant: Some(mutant),
+                ..Options::of_seed(seed)
+            };
+            attempt(&options, false)
+                .broken
+                .map(|broken| (seed - args.from + 1, broken))
         });
         match caught {
             Some((seeds, broken)) => {
@@ -170,7 +195,11 @@ fn catch_mutants(args: &Args) -> ExitCode {
             }
         }
     }
-    if escaped > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+    if escaped > 0 {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
+    }
 }
 
 fn attempt(options: &Options, trace: bool) -> Outcome {
@@ -187,7 +216,8 @@ fn attempt(options: &Options, trace: bool) -> Outcome {
 
 fn message(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<String>().cloned();
-    text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned())).unwrap_or_default()
+    text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()))
+        .unwrap_or_default()
 }
 
 fn tell(outcome: &Outcome) -> ExitCode {

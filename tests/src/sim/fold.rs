@@ -338,8 +338,12 @@ impl Fold {
     fn note_shed(&mut self, frame: &Written, states: &StateFrame, marks: &mut Marks) {
         for target in &states.records[0].targets {
             let lane = (RecordHash(states.record), target.account.clone());
-            let Some(expected) = self.expected.get_mut(&lane) else { continue };
-            let bytes = Value::Object(expected.undelivered.clone()).to_string().len();
+            let Some(expected) = self.expected.get_mut(&lane) else {
+                continue;
+            };
+            let bytes = Value::Object(expected.undelivered.clone())
+                .to_string()
+                .len();
             let too_large = frame.payload.len() + bytes > PAYLOAD_BYTES_MAX;
             if target.undelivered.is_empty() && !expected.undelivered.is_empty() && too_large {
                 expected.undelivered = Map::new();
@@ -350,7 +354,8 @@ impl Fold {
 }
 
 fn note_unknown(op: &mut Op, progress: &Progress, marks: &mut Marks) {
-    let unclear = |attempt: &Attempt| matches!(attempt.class, CallClass::Transient | CallClass::Unknown);
+    let unclear =
+        |attempt: &Attempt| matches!(attempt.class, CallClass::Transient | CallClass::Unknown);
     op.unclear |= progress.attempts.iter().any(unclear);
     if progress.resume == Resume::LookUp {
         op.unknown = true;

@@ -323,8 +323,16 @@ impl OpenPlan<'_> {
         let (shard, recovered) = main.recovery.finish(now, report.end);
         let journal = SpiedLog::new(wal_log, mutant);
         let dump = dump(&shard, &journal);
-        let other_dump = other.map(|other| dump_of(other.recovery.finish(now, report.end).0, &journal));
-        let opened = Opened { fell_back: newest_lost, frames, replay_from, dump, other_dump, report };
+        let other_dump =
+            other.map(|other| dump_of(other.recovery.finish(now, report.end).0, &journal));
+        let opened = Opened {
+            fell_back: newest_lost,
+            frames,
+            replay_from,
+            dump,
+            other_dump,
+            report,
+        };
         let node = ShardNode {
             shard,
             sealed_to: Lsn::ZERO,

@@ -140,9 +140,21 @@ impl Options {
             records: dice.between(1, 24),
             busy,
             fan_out: *dice.pick(&[0, 30, 100]),
-            commands: if dice.chance(500) { dice.between(1, 12) as u32 } else { 0 },
-            checkpoints: if dice.chance(600) { dice.between(1, 8) as u32 } else { 0 },
-            relocations: if dice.chance(500) { dice.between(1, 4) as u32 } else { 0 },
+            commands: if dice.chance(500) {
+                dice.between(1, 12) as u32
+            } else {
+                0
+            },
+            checkpoints: if dice.chance(600) {
+                dice.between(1, 8) as u32
+            } else {
+                0
+            },
+            relocations: if dice.chance(500) {
+                dice.between(1, 4) as u32
+            } else {
+                0
+            },
             segment_bytes: *dice.pick(&[256 << 10, 512 << 10, 1 << 20]),
             faults,
         }

@@ -369,8 +369,21 @@ fn check_records(fold: &Fold, provider: &Provider) -> Result<(), Broken> {
         })
         .map(|((id, account), _)| (id.record, account.clone()))
         .collect();
-    let mine = fold.expected.iter().filter(|((_, account), _)| account == name);
-    for (lane, Expected { object, record_id, fields, in_doubt, .. }) in mine {
+    let mine = fold
+        .expected
+        .iter()
+        .filter(|((_, account), _)| account == name);
+    for (
+        lane,
+        Expected {
+            object,
+            record_id,
+            fields,
+            in_doubt,
+            ..
+        },
+    ) in mine
+    {
         let found = held.remove(&(object.clone(), record_id.clone()));
         if *in_doubt || failed_yet_applied.contains(lane) {
             continue;

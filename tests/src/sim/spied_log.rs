@@ -36,16 +36,40 @@ impl fmt::Display for Written {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} at {}", self.kind.as_str(), self.at.get())?;
         if let (Kind::State, Ok(frame)) = (self.kind, StateFrame::decode(&self.payload)) {
-            let target = frame.moved.and_then(|at| frame.records[0].targets.get(usize::from(at)));
-            if let Some((target, last)) = target.and_then(|target| Some((target, target.last.as_ref()?))) {
-                let id = OperationId { record: RecordHash(frame.record), seq: last.seq };
-                write!(f, ": {id} {} {:?} {:?} {:?}", target.account, last.state, last.reason, target.link)?;
+            let target = frame
+                .moved
+                .and_then(|at| frame.records[0].targets.get(usize::from(at)));
+            if let Some((target, last)) =
+                target.and_then(|target| Some((target, target.last.as_ref()?)))
+            {
+                let id = OperationId {
+                    record: RecordHash(frame.record),
+                    seq: last.seq,
+                };
+                write!(
+                    f,
+                    ": {id} {} {:?} {:?} {:?}",
+                    target.account, last.state, last.reason, target.link
+                )?;
             }
         }
-        if let (Kind::Event | Kind::EventRedriven | Kind::EventMoved, Ok(event)) = (self.kind, codec::decode(&self.payload)) {
-            let id = OperationId { record: RecordHash(event.record_hash), seq: OperationSeq(event.operation_seq) };
-            let (what, record_id) = (event.event.operation.as_str(), event.event.record_id.as_deref().unwrap_or_default());
-            write!(f, ": {id} {what} {} {record_id} {:?}", event.event.object, event.event.data.map(|data| data.text()))?;
+        if let (Kind::Event | Kind::EventRedriven | Kind::EventMoved, Ok(event)) =
+            (self.kind, codec::decode(&self.payload))
+        {
+            let id = OperationId {
+                record: RecordHash(event.record_hash),
+                seq: OperationSeq(event.operation_seq),
+            };
+            let (what, record_id) = (
+                event.event.operation.as_str(),
+                event.event.record_id.as_deref().unwrap_or_default(),
+            );
+            write!(
+                f,
+                ": {id} {what} {} {record_id} {:?}",
+                event.event.object,
+                event.event.data.map(|data| data.text())
+            )?;
         }
         Ok(())
     }
@@ -66,7 +90,14 @@ pub(super) struct SpiedLog {
 
 impl SpiedLog {
     pub(super) fn new(log: Log<Medium>, mutant: Option<Mutant>) -> Self {
-        Self { log, intake_open: true, fresh: Vec::new(), mutant, accepted: BTreeMap::new(), fail_reads: 0 }
+        Self {
+            log,
+            intake_open: true,
+            fresh: Vec::new(),
+            mutant,
+            accepted: BTreeMap::new(),
+            fail_reads: 0,
+        }
     }
 
     pub(super) fn log(&mut self) -> &mut Log<Medium> {
@@ -93,8 +124,13 @@ impl SpiedLog {
             return None;
         }
         let payload = parts.concat();
-        let event = codec::decode(&payload).ok().filter(|_| matches!(kind, Kind::Event | Kind::EventRedriven))?;
-        let id = OperationId { record: RecordHash(event.record_hash), seq: OperationSeq(event.operation_seq) };
+        let event = codec::decode(&payload)
+            .ok()
+            .filter(|_| matches!(kind, Kind::Event | Kind::EventRedriven))?;
+        let id = OperationId {
+            record: RecordHash(event.record_hash),
+            seq: OperationSeq(event.operation_seq),
+        };
         let first = self.accepted.entry(id).or_insert_with(|| payload.clone());
         let mut old = codec::decode(first).ok()?;
         old.targets = event.targets.clone();
@@ -118,17 +154,20 @@ impl Journal for SpiedLog {
         let unchanged = self.unchanged(kind, parts);
         let whole = unchanged.as_deref().map(|payload| [payload]);
         let parts = whole.as_ref().map_or(parts, |whole| whole.as_slice());
-        let appended = self.log.append(class, FrameKind(kind as u8), parts).map_err(|error| {
-            if error == wal::AppendError::DiskFull {
-                self.intake_open = false;
-            }
-            match error {
-                wal::AppendError::Full => AppendError::Full,
-                wal::AppendError::DiskFull => AppendError::DiskFull,
-                wal::AppendError::TooLarge { .. } => AppendError::TooLarge,
-                wal::AppendError::Poisoned => AppendError::Poisoned,
-            }
-        });
+        let appended = self
+            .log
+            .append(class, FrameKind(kind as u8), parts)
+            .map_err(|error| {
+                if error == wal::AppendError::DiskFull {
+                    self.intake_open = false;
+                }
+                match error {
+                    wal::AppendError::Full => AppendError::Full,
+                    wal::AppendError::DiskFull => AppendError::DiskFull,
+                    wal::AppendError::TooLarge { .. } => AppendError::TooLarge,
+                    wal::AppendError::Poisoned => AppendError::Poisoned,
+                }
+            });
         if let Ok(at) = appended {
             self.fresh.push(Written {
                 at,
@@ -143,7 +182,11 @@ impl Journal for SpiedLog {
         if self.fail_reads > 0 {
             self.fail_reads -= 1;
             payload.clear();
-            return Err(ReadError { lsn, detail: "injected".to_owned(), gone: false });
+            return Err(ReadError {
+                lsn,
+                detail: "injected".to_owned(),
+                gone: false,
+            });
         }
         let kind = self.log.read(lsn, payload).map_err(|error| ReadError {
             lsn,
@@ -179,7 +222,10 @@ impl Journal for SpiedLog {
             Class::Intake => room(STAGED_BYTES_MAX, self.log.room_on_disk(wal::Class::Intake)),
             Class::Outcome => {
                 // Compared with bounds that are made for real sizes.
-                room(STAGED_BYTES_MAX * 3 / 2, self.log.room_on_disk(wal::Class::Outcome)) * SCALE
+                room(
+                    STAGED_BYTES_MAX * 3 / 2,
+                    self.log.room_on_disk(wal::Class::Outcome),
+                ) * SCALE
             }
         };
         usize::try_from(bytes).unwrap_or(usize::MAX)

@@ -94,7 +94,10 @@ fn data(dice: &mut Dice) -> Map<String, Value> {
         fields.insert(name.into(), value);
     }
     if dice.chance(20) {
-        fields.insert("blob".into(), "x".repeat(dice.between(1_000, 6_000) as usize).into());
+        fields.insert(
+            "blob".into(),
+            "x".repeat(dice.between(1_000, 6_000) as usize).into(),
+        );
     }
     fields
 }

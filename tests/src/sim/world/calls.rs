@@ -53,7 +53,10 @@ impl World {
         self.oracle.call_leaves(shard, account, &request);
         if self.print {
             let body = String::from_utf8_lossy(&request.body);
-            let text = format!("call {} {} {} {body}", request.kind, request.path_and_query, request.request_id);
+            let text = format!(
+                "call {} {} {} {body}",
+                request.kind, request.path_and_query, request.request_id
+            );
             self.say(&text);
         }
         let provider = self

@@ -169,7 +169,12 @@ impl World {
                 let shard = self.any_shard();
                 let Some(node) = &mut self.node else { return };
                 let own = &mut node.shards[shard];
-                let cut = own.journal.log().segments().rfind(|segment| segment.sealed).map(|segment| segment.end);
+                let cut = own
+                    .journal
+                    .log()
+                    .segments()
+                    .rfind(|segment| segment.sealed)
+                    .map(|segment| segment.end);
                 let careless = self.options.mutant == Some(Mutant::CarelessRelease);
                 if let Some(cut) = cut.filter(|_| own.relocation.is_none()) {
                     if careless {

@@ -83,7 +83,9 @@ impl World {
         own.shard.upkeep(now, &mut own.journal);
         let fresh = own.journal.take_fresh();
         if self.print {
-            fresh.iter().for_each(|frame| println!("{:>14}   shard {shard} {frame}", now.mono.0 / 1000));
+            fresh
+                .iter()
+                .for_each(|frame| println!("{:>14}   shard {shard} {frame}", now.mono.0 / 1000));
         }
         let durable = own.journal.truly_durable();
         own.shard.drain_observations().for_each(drop);
@@ -91,7 +93,9 @@ impl World {
         self.oracle.appended(shard, fresh, &mut self.marks);
         self.oracle.durable(shard, durable);
         if fenced_itself {
-            self.oracle.note(Err(format!("I24 shard {shard} is fenced, and no write has failed")));
+            self.oracle.note(Err(format!(
+                "I24 shard {shard} is fenced, and no write has failed"
+            )));
         }
         self.checkpoint(shard);
         self.compact(shard);
@@ -381,7 +385,9 @@ impl World {
             .expect("a running node has a layout")
             .log(shard as u16);
         let own = &mut node.shards[shard];
-        let Some((cut, copied_to)) = own.relocation else { return };
+        let Some((cut, copied_to)) = own.relocation else {
+            return;
+        };
         match copied_to {
             None if own.shard.relocated_below() >= cut => {
                 own.relocation = Some((cut, Some(own.journal.end())));
