@@ -10,11 +10,14 @@ const GENERAL: u16 = u16::MAX;
 /// One operation: place of its event, its number, priority, class and marks.
 pub(super) type OpDump = (u64, u32, u8, u8, u8);
 
+/// One record: place of its state, and its lanes by account.
+pub(super) type RecordDump = (u64, BTreeMap<String, Vec<OpDump>>);
+
 /// A shard's index.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub(super) struct IndexDump {
-    /// Record → place of its state, and its lanes by account.
-    pub(super) records: BTreeMap<(u16, u64), (u64, BTreeMap<String, Vec<OpDump>>)>,
+    /// By virtual shard and tag.
+    pub(super) records: BTreeMap<(u16, u64), RecordDump>,
     /// Dead letters: record, account, operation.
     pub(super) dead: BTreeSet<(u64, String, OpDump)>,
     holds: BTreeSet<(Option<String>, Option<String>, Option<String>)>,

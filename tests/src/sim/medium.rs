@@ -11,7 +11,7 @@ use super::mutants::Mutant;
 
 /// A folder of the simulated disk.
 #[derive(Clone)]
-pub struct Medium {
+pub(super) struct Medium {
     disk: SimStorage,
     mutant: Option<Mutant>,
 }
@@ -19,13 +19,13 @@ pub struct Medium {
 impl Medium {
     /// The disk, with a planted bug or without.
     #[must_use]
-    pub fn new(disk: SimStorage, mutant: Option<Mutant>) -> Self {
+    pub(super) fn new(disk: SimStorage, mutant: Option<Mutant>) -> Self {
         Self { disk, mutant }
     }
 
     /// The disk beneath.
     #[must_use]
-    pub fn disk(&self) -> &SimStorage {
+    pub(super) fn disk(&self) -> &SimStorage {
         &self.disk
     }
 
@@ -98,7 +98,7 @@ impl Storage for Medium {
 }
 
 /// An open file.
-pub struct MediumFile {
+pub(super) struct MediumFile {
     file: SimFile,
     mutant: Option<Mutant>,
 }

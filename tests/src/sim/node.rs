@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::error::Error;
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -111,6 +112,16 @@ pub(super) enum OpenFailure {
     Damaged(String),
     /// Anything else: a bug.
     Broken(String),
+}
+
+impl fmt::Display for OpenFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Crashed => f.write_str("the disk is gone"),
+            Self::Damaged(what) => write!(f, "damage: {what}"),
+            Self::Broken(what) => f.write_str(what),
+        }
+    }
 }
 
 /// What opening needs.

@@ -23,13 +23,13 @@ pub(super) const PAYLOAD_BYTES_MAX: usize = 16 * 1024;
 
 /// A frame as it was appended.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Written {
+pub(super) struct Written {
     /// Where.
-    pub at: Lsn,
+    pub(super) at: Lsn,
     /// Of what kind.
-    pub kind: Kind,
+    pub(super) kind: Kind,
     /// With what content.
-    pub payload: Vec<u8>,
+    pub(super) payload: Vec<u8>,
 }
 
 impl fmt::Display for Written {

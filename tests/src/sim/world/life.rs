@@ -56,7 +56,7 @@ impl World {
             }
             Err(failure) => self
                 .oracle
-                .note(Err(format!("I18 the engine does not open: {failure:?}"))),
+                .note(Err(format!("I18 the engine does not open: {failure}"))),
         }
     }
 
@@ -247,7 +247,7 @@ impl World {
             }
             Err(failure) => self
                 .oracle
-                .note(Err(format!("I18 after a clean stop: {failure:?}"))),
+                .note(Err(format!("I18 after a clean stop: {failure}"))),
         }
         if self.options.faults.bit_flips > 0 && self.oracle.broken.is_none() {
             self.flip_and_open();
@@ -278,7 +278,7 @@ impl World {
                 Err(OpenFailure::Damaged(_)) => self.marks.hit(Mark::DamageDetected),
                 Err(failure) => self
                     .oracle
-                    .note(Err(format!("I18 {name} flipped at {offset}: {failure:?}"))),
+                    .note(Err(format!("I18 {name} flipped at {offset}: {failure}"))),
                 Ok((_, opened)) => {
                     for (shard, opened) in opened.iter().enumerate() {
                         self.oracle.recovered(shard, opened);
