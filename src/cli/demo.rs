@@ -95,8 +95,9 @@ enum Failure {
 const TICK: Duration = Duration::from_millis(50);
 /// Between two questions to the engine about its backlog.
 const ASK_EVERY: Duration = Duration::from_millis(500);
-/// A backlog that stays as it is for so long will not drain: waits are 5 s at most here.
-const STUCK_AFTER: Duration = Duration::from_secs(30);
+/// A backlog that stays as it is for so long will not drain: the longest wait is for the window of
+/// 60 s, when its calls are used up.
+const STUCK_AFTER: Duration = Duration::from_secs(90);
 /// How long a restarted engine with nothing to do is watched for calls.
 const IDLE_WATCH: Duration = Duration::from_secs(1);
 /// Lines shown of a list; the rest is counted.
