@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::net::SocketAddr;
-use std::sync::{Condvar, Mutex};
+use std::sync::{Condvar, Mutex, MutexGuard};
 use std::thread;
 use std::time::Duration;
 
@@ -169,15 +169,15 @@ impl Stream {
         let mut dice = Dice::seeded(self.seed ^ self.number);
         let mut seen = 0;
         loop {
-            let (at, generation, stopping) = whereabouts.wait(seen);
-            seen = generation;
-            let goal = if stopping {
+            let (at, place) = whereabouts.wait(seen);
+            seen = place.run;
+            let goal = if place.is_last {
                 given
             } else {
                 given + 1 + dice.below(EVENTS_PER_CYCLE)
             };
             match self.talk(at, goal, &mut acked, &mut given, &mut dice) {
-                Ok(()) if stopping => return acked,
+                Ok(()) if place.is_last => return acked,
                 // What is left of the cycle it only listens for its end.
                 Ok(()) | Err(ClientError::GaveUp { .. }) => {}
                 Err(error) => panic!("producer {}: {error}", self.number),
@@ -256,45 +256,64 @@ impl fmt::Debug for Stream {
 
 /// Where the node is now; producers wait here while it is down.
 struct Whereabouts {
-    state: Mutex<(Option<SocketAddr>, u64, bool)>,
+    place: Mutex<Place>,
     changed: Condvar,
+}
+
+#[derive(Clone, Copy)]
+struct Place {
+    /// `None` while it is down.
+    at: Option<SocketAddr>,
+    /// Counts the node's runs.
+    run: u64,
+    /// No kill will end this run.
+    is_last: bool,
 }
 
 impl Whereabouts {
     fn new(at: SocketAddr) -> Whereabouts {
+        let place = Place {
+            at: Some(at),
+            run: 1,
+            is_last: false,
+        };
         Whereabouts {
-            state: Mutex::new((Some(at), 1, false)),
+            place: Mutex::new(place),
             changed: Condvar::new(),
         }
     }
 
     fn gone(&self) {
-        self.state.lock().unwrap().0 = None;
+        self.lock().at = None;
     }
 
     fn here(&self, at: SocketAddr) {
-        let mut state = self.state.lock().unwrap();
-        *state = (Some(at), state.1 + 1, state.2);
+        let mut place = self.lock();
+        place.at = Some(at);
+        place.run += 1;
         self.changed.notify_all();
     }
 
     fn stop(&self) {
-        let mut state = self.state.lock().unwrap();
-        *state = (state.0, state.1 + 1, true);
+        let mut place = self.lock();
+        place.is_last = true;
+        place.run += 1;
         self.changed.notify_all();
     }
 
-    /// The address of a run after that of number `seen`, its number, and whether it is the last.
-    fn wait(&self, seen: u64) -> (SocketAddr, u64, bool) {
-        let state = self.state.lock().unwrap();
-        let moved =
-            |state: &mut (Option<SocketAddr>, u64, bool)| state.0.is_none() || state.1 == seen;
-        let (state, waited) = self
+    /// Waits for a run after that of number `seen`.
+    fn wait(&self, seen: u64) -> (SocketAddr, Place) {
+        let down = |place: &mut Place| place.at.is_none() || place.run == seen;
+        let (place, waited) = self
             .changed
-            .wait_timeout_while(state, PATIENCE, moved)
-            .unwrap();
+            .wait_timeout_while(self.lock(), PATIENCE, down)
+            .expect("nobody panics with the lock");
         assert!(!waited.timed_out(), "the node does not come back");
-        (state.0.expect("waited for"), state.1, state.2)
+        (place.at.expect("waited for"), *place)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Place> {
+        self.place.lock().expect("nobody panics with the lock")
     }
 }
 

@@ -1,14 +1,18 @@
 //! Another number of shards from start to start: what was queued is delivered, in order.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use serde_json::{Value, json};
-use syncline_tests::process::{Config, Model, Node, Provider, Violations};
+use syncline_tests::process::{Config, Dice, Model, Node, Provider, Violations, wait};
 
 const RECORDS: usize = 60;
 
 #[test]
 fn queued_events_and_statuses_survive_2_4_2_and_1_shards() {
+    let seed = u64::from(std::process::id());
+    println!("seed {seed}");
+    let mut dice = Dice::seeded(seed);
     let provider = Provider::start(&[]);
     let config = Config::new().account("crm", &provider.url(), "fold = false");
     let mut node = Node::start(config.shards(2));
@@ -41,8 +45,14 @@ fn queued_events_and_statuses_survive_2_4_2_and_1_shards() {
         operations.extend(send(&node, "UPDATE", step + 2, "contact"));
         assert_eq!(node.stop().code(), Some(0));
         node.reconfigure(|config| config.shards(shards));
+        // Killed on the move, wherever it is by then.
+        for _ in 0..2 {
+            let moving = node.launch();
+            wait(Duration::from_millis(dice.below(150)));
+            drop(moving);
+        }
         node.restart();
-        // Twice, so that what the move left is what a start finds.
+        // And once more, so that what the move left is what a start finds.
         node.kill();
         node.restart();
         for (at, id) in operations.iter().enumerate() {

@@ -45,8 +45,8 @@ fn build(cargo: &OsStr, folder: &Path) {
     // What Cargo tells this test of its own package is no part of that build; build scripts that
     // read it would run again, and once more for the next test.
     for (name, _) in std::env::vars_os() {
-        let own = |prefix: &&str| name.as_encoded_bytes().starts_with(prefix.as_bytes());
-        if ABOUT_A_PACKAGE.iter().any(|prefix| own(&prefix)) {
+        let own = |prefix: &str| name.as_encoded_bytes().starts_with(prefix.as_bytes());
+        if ABOUT_A_PACKAGE.iter().any(|prefix| own(prefix)) {
             command.env_remove(name);
         }
     }
