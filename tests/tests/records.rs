@@ -83,5 +83,5 @@ fn is_idle(node: &Node) -> bool {
     let queue = node.get("/metrics/queue").json();
     queue
         .as_object()
-        .is_some_and(|counts| counts.values().all(|count| *count == Value::from(0)))
+        .is_some_and(|counts| counts.values().all(|count| count.as_u64() == Some(0)))
 }

@@ -54,7 +54,15 @@ fn code_names_no_provider() {
 
 #[test]
 fn the_log_the_core_and_the_tests_never_sleep() {
+    // What they test is a connection that was idle for a while; they wait for nothing else.
+    const IDLE_IS_THE_SUBJECT: [&str; 2] = ["net/tests/egress.rs", "net/tests/egress_tls.rs"];
     check_rust(|file| {
+        if IDLE_IS_THE_SUBJECT
+            .iter()
+            .any(|path| file.path == Path::new(path))
+        {
+            return None;
+        }
         let all = file.is_test() || file.path.starts_with("engine") || file.path.starts_with("wal");
         let lines = file.text.lines().enumerate();
         let tests_from = if all { 0 } else { file.unit_tests_from() };
