@@ -11,8 +11,8 @@ use engine::quota::ShardId;
 use engine::shard::{AccountPlan, Recovered, Shard, ShardSettings};
 use wal::checkpoint;
 use wal::{
-    DataDir, Disk, Durability, InstanceId, Log, LogId, LogLimits, LogOptions, Lsn, NewDataDir,
-    OpenMode, VisitError, Writer,
+    DataDir, Disk, Durability, InstanceId, Layout, Log, LogId, LogLimits, LogOptions, Lsn,
+    NewDataDir, OpenMode, VisitError, Writer,
 };
 
 use super::clock;
@@ -110,18 +110,7 @@ pub(crate) fn shards(
             .map_err(|error| StartError::log(&error))?;
         return Ok(opened);
     };
-    let generation = layout.generation;
-    let opened = (0..layout.shards)
-        .map(|shard| {
-            open(
-                dir,
-                plan,
-                LogId { generation, shard },
-                layout.shards,
-                OpenMode::Existing,
-            )
-        })
-        .collect::<Result<Vec<_>, _>>()?;
+    let opened = open_all(dir, plan, layout)?;
     if layout.shards == plan.shards {
         return Ok(opened);
     }
@@ -133,6 +122,48 @@ pub(crate) fn shards(
     reshard::move_to_layout(dir, plan, opened)
 }
 
+/// Opens the logs of a layout side by side: a restart takes as long as the largest of them.
+pub(crate) fn open_all(
+    dir: &DataDir<Disk>,
+    plan: &OpenPlan,
+    layout: Layout,
+) -> Result<Vec<OpenedShard>, StartError> {
+    let generation = layout.generation;
+    let places: Vec<LogPlace> = (0..layout.shards)
+        .map(|shard| LogPlace::of(dir, plan, LogId { generation, shard }, OpenMode::Existing))
+        .collect();
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = places
+            .into_iter()
+            .map(|place| scope.spawn(move || open_at(place, plan, layout.shards)))
+            .collect();
+        threads
+            .into_iter()
+            .map(|thread| match thread.join() {
+                Ok(opened) => opened,
+                Err(panic) => std::panic::resume_unwind(panic),
+            })
+            .collect()
+    })
+}
+
+/// Where a log is and how it is to be opened; may cross to another thread.
+struct LogPlace {
+    folder: Disk,
+    options: LogOptions,
+    hash_key: HashKey,
+}
+
+impl LogPlace {
+    fn of(dir: &DataDir<Disk>, plan: &OpenPlan, log: LogId, mode: OpenMode) -> Self {
+        Self {
+            folder: dir.log_folder(log),
+            options: plan.options(dir, log, mode),
+            hash_key: HashKey(dir.superblock().hash_key),
+        }
+    }
+}
+
 /// Opens one log and rebuilds its shard.
 pub(crate) fn open(
     dir: &DataDir<Disk>,
@@ -141,18 +172,27 @@ pub(crate) fn open(
     shards: u16,
     mode: OpenMode,
 ) -> Result<OpenedShard, StartError> {
+    open_at(LogPlace::of(dir, plan, log, mode), plan, shards)
+}
+
+fn open_at(place: LogPlace, plan: &OpenPlan, shards: u16) -> Result<OpenedShard, StartError> {
+    let LogPlace {
+        folder,
+        options,
+        hash_key,
+    } = place;
+    let log = options.log;
     let started = Instant::now();
     let now = clock::now();
     let settings = ShardSettings {
         id: ShardId(log.shard),
-        hash_key: HashKey(dir.superblock().hash_key),
+        hash_key,
         boot: clock::boot(),
         seed: clock::random(),
         accounts: plan.accounts.clone(),
     };
-    let folder = dir.log_folder(log);
     let owned: Vec<VShard> = owned(log.shard, shards).collect();
-    let instance = dir.superblock().instance;
+    let instance = options.instance;
     let mut from = checkpointer::load(&folder, log, instance, &settings, &owned, now)?;
     let mut recovery = from.recovery;
     let mut visit = |at: Lsn, kind: wal::FrameKind, payload: &[u8]| {
@@ -163,7 +203,6 @@ pub(crate) fn open(
             .replay(now, at, kind, payload)
             .map_err(|error| VisitError::from(error.to_string()))
     };
-    let options = plan.options(dir, log, mode);
     let (wal_log, writer, report) =
         Log::open(folder.clone(), options, from.replay_from, &mut visit)
             .map_err(|error| StartError::log(&error))?;

@@ -3,9 +3,8 @@
 use engine::journal::{Journal, Kind};
 use engine::record::StateFrame;
 use engine::shard::{Carry, CarryError, CheckpointPart, GeneralUnion};
-use std::collections::HashMap;
 use wal::checkpoint::CheckpointWriter;
-use wal::{DataDir, Disk, FrameKind, Log, LogId, Lsn, OpenMode, Writer};
+use wal::{DataDir, Disk, FrameKind, Layout, Log, LogId, Lsn, OpenMode, Writer};
 
 use super::journal::{STAGED_BYTES_MAX, ShardLog};
 use super::open::{self, OpenPlan, OpenedShard};
@@ -30,13 +29,7 @@ pub(crate) fn move_to_layout(
     for mut old in opened {
         general.add(&old.shard);
         event_ids.append(&mut old.event_ids);
-        let owned: Vec<_> = old.shard.owned().collect();
-        for vshard in owned {
-            let Some(part) = old.shard.vshard_part(&old.journal, vshard) else {
-                continue;
-            };
-            targets[vshard.owner(usize::from(plan.shards))].take(&mut old.journal, &part)?;
-        }
+        move_shard(&mut old, &mut targets)?;
     }
     for (number, target) in targets.into_iter().enumerate() {
         let owner = |record: u64| {
@@ -55,17 +48,128 @@ pub(crate) fn move_to_layout(
         .map_err(|error| StartError::log(&error))?;
     dir.clear_other_layouts()
         .map_err(|error| StartError::log(&error))?;
-    (0..plan.shards)
-        .map(|shard| {
-            open::open(
-                dir,
-                plan,
-                LogId { generation, shard },
-                plan.shards,
-                OpenMode::Existing,
-            )
-        })
-        .collect()
+    let layout = Layout {
+        generation,
+        shards: plan.shards,
+    };
+    open::open_all(dir, plan, layout)
+}
+
+/// Copies one shard's frames in the order of its log, which is read once from end to end, and
+/// then its index with the new places.
+fn move_shard(old: &mut OpenedShard, targets: &mut [NewLog]) -> Result<(), StartError> {
+    let shards = targets.len();
+    let vshards: Vec<_> = old.shard.owned().collect();
+    let mut parts = Vec::new();
+    let mut places = Vec::new();
+    for vshard in vshards {
+        let Some(part) = old.shard.vshard_part(&old.journal, vshard) else {
+            continue;
+        };
+        let mut survey = Survey {
+            owner: vshard.owner(shards),
+            places: &mut places,
+        };
+        carried(&part, &mut survey, |_| Lsn::ZERO)?;
+        parts.push((vshard.owner(shards), part));
+    }
+    places.sort_unstable();
+    places.dedup();
+    let mut payload = Vec::new();
+    let mut moved = Vec::with_capacity(places.len());
+    for place in places {
+        let to = targets[place.owner].copy(&mut old.journal, place, &mut payload)?;
+        moved.push((place.at, place.owner, to));
+    }
+    for (owner, part) in parts {
+        let target = &mut targets[owner];
+        let end = target.log.end();
+        let mut placed = Placed {
+            owner,
+            moved: &moved,
+        };
+        let part = carried(&part, &mut placed, |_| end)?;
+        checkpointer::write_part(&mut target.checkpoint, &part)
+            .map_err(|error| StartError::log(&error))?;
+    }
+    Ok(())
+}
+
+fn carried<C: Carry<Error = StartError>>(
+    part: &CheckpointPart,
+    carry: &mut C,
+    end: impl FnOnce(&mut C) -> Lsn,
+) -> Result<CheckpointPart, StartError> {
+    part.carried(carry, end).map_err(|error| match error {
+        CarryError::Damaged(damaged) => StartError::log(&damaged),
+        CarryError::Frame(error) => error,
+    })
+}
+
+/// A frame of the old log that a new shard needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Place {
+    at: Lsn,
+    owner: usize,
+    is_state: bool,
+}
+
+/// Notes which frames a part points at.
+struct Survey<'a> {
+    owner: usize,
+    places: &'a mut Vec<Place>,
+}
+
+impl Carry for Survey<'_> {
+    type Error = StartError;
+
+    fn state(&mut self, at: Lsn) -> Result<Lsn, StartError> {
+        let owner = self.owner;
+        self.places.push(Place {
+            at,
+            owner,
+            is_state: true,
+        });
+        Ok(at)
+    }
+
+    fn event(&mut self, at: Lsn) -> Result<Lsn, StartError> {
+        let owner = self.owner;
+        self.places.push(Place {
+            at,
+            owner,
+            is_state: false,
+        });
+        Ok(at)
+    }
+}
+
+/// Knows where each frame went.
+struct Placed<'a> {
+    owner: usize,
+    /// Sorted by old position and owner.
+    moved: &'a [(Lsn, usize, Lsn)],
+}
+
+impl Placed<'_> {
+    fn place(&self, at: Lsn) -> Lsn {
+        let found = self
+            .moved
+            .binary_search_by_key(&(at, self.owner), |&(at, owner, _)| (at, owner));
+        self.moved[found.expect("every frame that a part points at was surveyed")].2
+    }
+}
+
+impl Carry for Placed<'_> {
+    type Error = StartError;
+
+    fn state(&mut self, at: Lsn) -> Result<Lsn, StartError> {
+        Ok(self.place(at))
+    }
+
+    fn event(&mut self, at: Lsn) -> Result<Lsn, StartError> {
+        Ok(self.place(at))
+    }
 }
 
 /// A log of the new layout while it is filled.
@@ -93,21 +197,39 @@ impl NewLog {
         })
     }
 
-    fn take(&mut self, from: &mut ShardLog<Disk>, part: &CheckpointPart) -> Result<(), StartError> {
-        let mut mover = Mover {
-            from,
-            to: &mut self.log,
-            writer: &mut self.writer,
-            moved: HashMap::new(),
-            payload: Vec::new(),
-        };
-        let part =
-            part.carried(&mut mover, |mover| mover.to.end())
-                .map_err(|error| match error {
-                    CarryError::Damaged(damaged) => StartError::log(&damaged),
-                    CarryError::Frame(error) => error,
-                })?;
-        checkpointer::write_part(&mut self.checkpoint, &part)
+    /// Copies one frame; where it lies now.
+    fn copy(
+        &mut self,
+        from: &mut ShardLog<Disk>,
+        place: Place,
+        payload: &mut Vec<u8>,
+    ) -> Result<Lsn, StartError> {
+        let mut kind = from
+            .read(place.at, payload)
+            .map_err(|error| StartError::log(&error))?;
+        if place.is_state {
+            let mut frame = StateFrame::decode(payload).map_err(|error| StartError::log(&error))?;
+            // Positions of the old log mean nothing in the new one.
+            frame.previous = 0;
+            frame.moved = None;
+            for target in frame
+                .records
+                .iter_mut()
+                .flat_map(|record| &mut record.targets)
+            {
+                if let Some(progress) = &mut target.last {
+                    progress.event = 0;
+                }
+            }
+            payload.clear();
+            frame.encode(payload);
+            kind = Kind::StateMoved;
+        }
+        if self.log.staged_bytes() > STAGED_BYTES_MAX / 2 {
+            flush(&mut self.log, &mut self.writer)?;
+        }
+        self.log
+            .append(wal::Class::Outcome, FrameKind(kind as u8), &[payload])
             .map_err(|error| StartError::log(&error))
     }
 
@@ -126,67 +248,6 @@ impl NewLog {
         checkpointer::write_event_ids(&mut self.checkpoint, event_ids).map_err(failed)?;
         self.checkpoint.finish().map_err(failed)?;
         Ok(())
-    }
-}
-
-/// Copies frames, each once.
-struct Mover<'a> {
-    from: &'a mut ShardLog<Disk>,
-    to: &'a mut Log<Disk>,
-    writer: &'a mut Writer<Disk>,
-    /// Events that several targets share.
-    moved: HashMap<Lsn, Lsn>,
-    payload: Vec<u8>,
-}
-
-impl Carry for Mover<'_> {
-    type Error = StartError;
-
-    fn state(&mut self, at: Lsn) -> Result<Lsn, StartError> {
-        self.from
-            .read(at, &mut self.payload)
-            .map_err(|error| StartError::log(&error))?;
-        let mut frame =
-            StateFrame::decode(&self.payload).map_err(|error| StartError::log(&error))?;
-        // Positions of the old log mean nothing in the new one.
-        frame.previous = 0;
-        frame.moved = None;
-        for target in frame
-            .records
-            .iter_mut()
-            .flat_map(|record| &mut record.targets)
-        {
-            if let Some(progress) = &mut target.last {
-                progress.event = 0;
-            }
-        }
-        self.payload.clear();
-        frame.encode(&mut self.payload);
-        self.append(Kind::StateMoved)
-    }
-
-    fn event(&mut self, at: Lsn) -> Result<Lsn, StartError> {
-        if let Some(&moved) = self.moved.get(&at) {
-            return Ok(moved);
-        }
-        let kind = self
-            .from
-            .read(at, &mut self.payload)
-            .map_err(|error| StartError::log(&error))?;
-        let moved = self.append(kind)?;
-        self.moved.insert(at, moved);
-        Ok(moved)
-    }
-}
-
-impl Mover<'_> {
-    fn append(&mut self, kind: Kind) -> Result<Lsn, StartError> {
-        if self.to.staged_bytes() > STAGED_BYTES_MAX / 2 {
-            flush(self.to, self.writer)?;
-        }
-        self.to
-            .append(wal::Class::Outcome, FrameKind(kind as u8), &[&self.payload])
-            .map_err(|error| StartError::log(&error))
     }
 }
 

@@ -3,7 +3,6 @@
 use std::path::Path;
 use std::process::Command;
 
-use serde_json::Value;
 use syncline_tests::process::{Config, Model, Node, Provider, Running, Violations, program, until};
 
 #[test]
