@@ -255,7 +255,7 @@ impl ShardThread {
 
     fn let_out(&mut self, turn: &mut Turn) -> bool {
         let mut any = false;
-        while let Some(output) = self.shard.poll() {
+        while let Some(output) = self.shard.poll(clock::now().mono) {
             any = true;
             match output {
                 Output::Accepted(Waiting::Part(part)) => part.durable(),

@@ -19,7 +19,8 @@ pub(super) struct OpenCall {
     pub(super) seq: OperationSeq,
     pub(super) kind: CallKind,
     pub(super) key: KeyUse,
-    pub(super) lease: Option<LeaseId>,
+    /// The lease that pays for it, and the last instant at which it may be sent.
+    pub(super) lease: Option<(LeaseId, Mono)>,
     pub(super) probe: bool,
     pub(super) started: Mono,
 }
@@ -40,6 +41,10 @@ impl CallTable {
 
     pub(super) fn remove(&mut self, call: CallId) -> Option<OpenCall> {
         self.open.remove(&call.0)
+    }
+
+    pub(super) fn get(&self, call: CallId) -> Option<&OpenCall> {
+        self.open.get(&call.0)
     }
 
     pub(super) fn len(&self) -> usize {

@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use wal::Lsn;
 
 use super::calls::OpenCall;
-use super::{CALLS_PER_TURN, Output, Shard};
+use super::{CALLS_PER_TURN, CallId, Output, Shard};
 use crate::decide::{Step, step};
 use crate::event::Operation;
 use crate::event::codec::{self, AcceptedEvent};
@@ -17,10 +17,10 @@ use crate::json::{RawObject, compose_patches};
 use crate::mapping::{Mapping, Write, keep_reference, write_unmapped};
 use crate::operation_slab::{OpFlags, OpIndex, OpState, Target};
 use crate::provider::{CallKind, Field, Request, Subject};
-use crate::quota::{Gate, LeaseId};
+use crate::quota::{FromShard, Gate, LeaseId};
 use crate::record::{KeyUse, Progress, RecordState, Resume};
 use crate::state::{Reason, State};
-use crate::time::Now;
+use crate::time::{Mono, Now};
 
 /// Room in the log below which no call starts: its intent needs some now, and the outcomes of
 /// all open calls some later, of which one may carry a megabyte of undelivered fields. The
@@ -278,7 +278,7 @@ impl<T> Shard<T> {
                 self.index.make_ready(call.op);
                 return Started::NoCall;
             };
-            Some(LeaseId(lease))
+            Some((LeaseId(lease.0), lease.1))
         };
         let probe = account.gate == Gate::Probe;
         account.probe_sent |= probe;
@@ -321,6 +321,41 @@ impl<T> Shard<T> {
             },
         );
         Started::Call
+    }
+
+    /// Whether a call that waited for the disk may still be sent: within the time of its permit,
+    /// after which the coordinator counts it as over, and while its account is not held.
+    pub(super) fn may_leave(&self, now: Mono, call: CallId) -> bool {
+        let Some(call) = self.calls.get(call) else {
+            return true;
+        };
+        let gate = self.accounts[usize::from(call.target.0)].gate;
+        call.lease.is_none_or(|(_, until)| now <= until)
+            && (call.probe || matches!(gate, Gate::Open | Gate::Suspect))
+    }
+
+    /// A call that was never sent: its operation is ready again.
+    pub(super) fn take_back(&mut self, call: CallId) {
+        let Some(call) = self.calls.remove(call) else {
+            return;
+        };
+        let account = &mut self.accounts[usize::from(call.target.0)];
+        account.in_use -= 1;
+        if call.probe && account.gate == Gate::Probe {
+            account.probe_sent = false;
+        }
+        if let (Some(account), Some((lease, _))) = (account.id, call.lease) {
+            self.effects
+                .push_unconditional(Output::Coordinator(FromShard::Unspent {
+                    account,
+                    lease,
+                    count: 1,
+                }));
+        }
+        let op = &mut self.index.slab[call.op];
+        op.clear_flags(OpFlags::INTENT_LOGGED);
+        op.set_state(OpState::Waiting);
+        self.index.make_ready(call.op);
     }
 
     fn log_intent(&mut self, now: Now, journal: &mut impl Journal, call: &Ready) {

@@ -131,17 +131,17 @@ impl Permits {
         self.left
     }
 
-    /// Takes one permit that is usable at `now`.
-    pub(super) fn spend(&mut self, now: Mono) -> Option<u64> {
+    /// Takes one permit that is usable at `now`: its lease, and the last instant for the send.
+    pub(super) fn spend(&mut self, now: Mono) -> Option<(u64, Mono)> {
         let lease = self
             .usable
             .iter_mut()
             .find(|lease| lease.left > 0 && now <= lease.until)?;
         lease.left -= 1;
         self.left -= 1;
-        let id = lease.id;
+        let spent = (lease.id, lease.until);
         self.usable.retain(|lease| lease.left > 0);
-        Some(id)
+        Some(spent)
     }
 
     /// Takes out what cannot be spent any more, or everything when there is no use for it.
@@ -225,8 +225,9 @@ mod tests {
         let mut permits = Permits::default();
         permits.grant(1, 2, Mono(100));
         permits.grant(2, 1, Mono(200));
-        assert_eq!(permits.spend(Mono(100)), Some(1));
-        assert_eq!(permits.spend(Mono(101)), Some(2), "the first lease is over");
+        assert_eq!(permits.spend(Mono(100)), Some((1, Mono(100))));
+        let second = permits.spend(Mono(101));
+        assert_eq!(second, Some((2, Mono(200))), "the first lease is over");
         assert_eq!(
             permits.give_back(Mono(101), false),
             [LeaseReturn { id: 1, permits: 1 }]

@@ -222,9 +222,15 @@ impl<T> Shard<T> {
         self.effects.on_durable(journal.durable());
     }
 
-    /// The next effect that may be let out.
-    pub fn poll(&mut self) -> Option<Output<T>> {
-        self.effects.poll()
+    /// The next effect that may be let out. `now` is read just before: a call that waited for
+    /// the disk beyond the last instant of its permit does not leave any more.
+    pub fn poll(&mut self, now: Mono) -> Option<Output<T>> {
+        loop {
+            match self.effects.poll()? {
+                Output::Call { call, .. } if !self.may_leave(now, call) => self.take_back(call),
+                output => return Some(output),
+            }
+        }
     }
 
     /// When [`Shard::upkeep`] has something to do even if nothing comes in.

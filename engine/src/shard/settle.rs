@@ -310,7 +310,7 @@ impl<T> Shard<T> {
     fn give_back(&mut self, call: &OpenCall, result: &Result<Reply, SendFailure>, ended_at: Mono) {
         let account = &mut self.accounts[usize::from(call.target.0)];
         account.in_use -= 1;
-        if let (Some(id), Some(lease)) = (account.id, call.lease) {
+        if let (Some(id), Some((lease, _))) = (account.id, call.lease) {
             let answered = result.is_ok() || matches!(result, Err(SendFailure::BeforeSent { .. }));
             let ended = if answered {
                 Ended::Answered

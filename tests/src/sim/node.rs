@@ -110,6 +110,8 @@ pub(super) enum OpenFailure {
     Crashed,
     /// The log says that it is damaged.
     Damaged(String),
+    /// The disk is full; with space it opens.
+    Full,
     /// Anything else: a bug.
     Broken(String),
 }
@@ -119,6 +121,7 @@ impl fmt::Display for OpenFailure {
         match self {
             Self::Crashed => f.write_str("the disk is gone"),
             Self::Damaged(what) => write!(f, "damage: {what}"),
+            Self::Full => f.write_str("the disk is full"),
             Self::Broken(what) => f.write_str(what),
         }
     }
@@ -364,7 +367,21 @@ impl OpenPlan<'_> {
         match error {
             _ if self.medium.disk().is_crashed() => OpenFailure::Crashed,
             DataDirError::Damaged { .. } => OpenFailure::Damaged(chain(error)),
-            other => OpenFailure::Broken(chain(other)),
+            other => self.broken(other),
+        }
+    }
+
+    fn broken(&self, error: &dyn Error) -> OpenFailure {
+        // A start needs a new segment when the last one was torn.
+        let full = self
+            .medium
+            .disk()
+            .free_space()
+            .is_ok_and(|free| free < 1 << 20);
+        if full {
+            OpenFailure::Full
+        } else {
+            OpenFailure::Broken(chain(error))
         }
     }
 
@@ -372,7 +389,7 @@ impl OpenPlan<'_> {
         match error {
             _ if self.medium.disk().is_crashed() => OpenFailure::Crashed,
             OpenError::Corrupt(_) => OpenFailure::Damaged(chain(error)),
-            other => OpenFailure::Broken(chain(other)),
+            other => self.broken(other),
         }
     }
 }

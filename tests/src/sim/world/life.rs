@@ -54,6 +54,11 @@ impl World {
                 self.marks.hit(Mark::CrashInRecovery);
                 self.cut(Mark::PowerCut);
             }
+            Err(OpenFailure::Full) => {
+                self.disk.restart();
+                self.disk.set_faults(self.faults());
+                self.after(1_000 * MS, Due::Restart);
+            }
             Err(failure) => self
                 .oracle
                 .note(Err(format!("I18 the engine does not open: {failure}"))),

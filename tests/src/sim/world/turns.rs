@@ -205,9 +205,10 @@ impl World {
     }
 
     fn let_out(&mut self, shard: usize) {
+        let now = self.clock.now();
         loop {
             let Some(node) = &mut self.node else { return };
-            let Some(output) = node.shards[shard].shard.poll() else {
+            let Some(output) = node.shards[shard].shard.poll(now.mono) else {
                 return;
             };
             match output {
