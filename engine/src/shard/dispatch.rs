@@ -334,7 +334,8 @@ impl<T> Shard<T> {
             && (call.probe || matches!(gate, Gate::Open | Gate::Suspect))
     }
 
-    /// A call that was never sent: its operation is ready again.
+    /// A call that was never sent: its operation is ready again. A create keeps the mark of its
+    /// intent, as the log does, and is looked up first.
     pub(super) fn take_back(&mut self, call: CallId) {
         let Some(call) = self.calls.remove(call) else {
             return;
@@ -352,9 +353,7 @@ impl<T> Shard<T> {
                     count: 1,
                 }));
         }
-        let op = &mut self.index.slab[call.op];
-        op.clear_flags(OpFlags::INTENT_LOGGED);
-        op.set_state(OpState::Waiting);
+        self.index.slab[call.op].set_state(OpState::Waiting);
         self.index.make_ready(call.op);
     }
 
