@@ -6,6 +6,10 @@ use wal::{FrameKind, Log, Lsn, Space, Storage};
 /// Bytes staged and not yet on their way to the disk, above which intake waits for a commit.
 pub const STAGED_BYTES_MAX: usize = 8 * 1024 * 1024;
 
+/// An event has at most a megabyte, and its frame some more. On a full disk with less room than
+/// this, intake is closed for all sizes, so that senders are all told the same.
+const LARGEST_EVENT_BYTES: u64 = 1024 * 1024 + 4096;
+
 /// [`Journal`] over a [`Log`].
 pub struct ShardLog<S: Storage> {
     log: Log<S>,
@@ -28,7 +32,8 @@ impl<S: Storage> ShardLog<S> {
 
     /// Looks whether the disk takes new work; once a turn.
     pub fn refresh_space(&mut self) {
-        let closed = self.log.is_disk_full() && self.log.room_on_disk(wal::Class::Intake) == 0;
+        let closed = self.log.is_disk_full()
+            && self.log.room_on_disk(wal::Class::Intake) < LARGEST_EVENT_BYTES;
         self.intake_open = self.log.space() == Space::Open && !closed;
     }
 
@@ -90,7 +95,9 @@ impl<S: Storage> Journal for ShardLog<S> {
             Class::Outcome => (STAGED_BYTES_MAX * 3 / 2, wal::Class::Outcome),
         };
         let staging = staged_max.saturating_sub(self.log.staged_bytes());
-        let on_disk = self.log.room_on_disk(on_disk);
-        staging.min(usize::try_from(on_disk).unwrap_or(usize::MAX))
+        let on_disk = usize::try_from(self.log.room_on_disk(on_disk)).unwrap_or(usize::MAX);
+        // Only a full disk has no room at all; what does not fit otherwise may come again.
+        let least = usize::from(class == Class::Intake && !self.log.is_disk_full());
+        staging.min(on_disk.max(least))
     }
 }

@@ -230,7 +230,7 @@ impl ShardThread {
             if !room
                 && self.journal.intake_open()
                 && !self.shard.is_fenced()
-                && self.journal.log().staged_bytes() > 0
+                && (self.journal.log().staged_bytes() > 0 || self.journal.log().is_preparing())
             {
                 turn.held = Some(parcel);
                 break;

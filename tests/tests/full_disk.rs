@@ -23,7 +23,6 @@ fn a_full_disk_refuses_intake_while_delivery_goes_on_and_heals_by_itself() {
     let config = Config::new()
         .shards(1)
         .data_dir(&disk.path().join("data"))
-        .with("[wal]\nsegment_bytes = \"2MiB\"")
         .account("crm", &provider.url(), "");
     let mut node = Node::start(config);
     let mut offers = Offers::default();

@@ -455,8 +455,9 @@ fn a_record_id_of_two_objects_is_ambiguous_until_one_is_named() {
             "10"
         );
     }
-    node.drain();
     for _ in 0..2 {
+        // Also after the kill: an outcome that was not on disk yet is found again.
+        node.drain();
         let ambiguous = node.get("/v1/sync/status/10");
         assert_eq!(ambiguous.status, 409);
         let mut objects = ambiguous.json()["objects"]

@@ -393,7 +393,9 @@ impl<S: Storage> Log<S> {
         let prepared = self.table.last().limit() - self.tail() + self.shelf.lock().room();
         let payload_bytes_max = self.options.limits.payload_bytes_max as u64;
         let kept = match class {
-            Class::Intake => self.options.limits.intake_room_bytes(payload_bytes_max),
+            // What the end of a segment wastes comes out of the reserve: a log whose spares are
+            // all ready has room for at least a block.
+            Class::Intake => self.options.limits.intake_room_bytes(0),
             Class::Outcome => payload_bytes_max + 2 * PAGE_BYTES as u64,
         };
         prepared.saturating_sub(kept)
@@ -403,6 +405,14 @@ impl<S: Storage> Log<S> {
     #[must_use]
     pub fn is_disk_full(&self) -> bool {
         self.shelf.lock().disk_full
+    }
+
+    /// Whether the writer is still preparing what should be ready, on a disk that has room: what
+    /// finds no room now will soon.
+    #[must_use]
+    pub fn is_preparing(&self) -> bool {
+        let shelf = self.shelf.lock();
+        !shelf.disk_full && shelf.is_short(&self.options.limits)
     }
 
     /// The live segments, oldest first.

@@ -116,14 +116,12 @@ pub enum LimitsError {
     /// The block bound is below a page or above the format's.
     #[error("a block has {PAGE_BYTES} to {BLOCK_BYTES_MAX} bytes")]
     Block,
-    /// Intake could never be taken.
-    #[error("the outcome reserve is at most half a segment")]
-    Reserve,
 }
 
 impl LogLimits {
     /// The usual limits for a segment size that a person chose: rounded to whole pages, not
-    /// below [`SEGMENT_BYTES_MIN`], the reserve not above half of it.
+    /// below [`SEGMENT_BYTES_MIN`]. The reserve is the usual one: small segments are prepared in
+    /// the number that holds it.
     #[must_use]
     pub fn for_segment_bytes(segment_bytes: u64) -> LogLimits {
         let usual = LogLimits::default();
@@ -132,7 +130,6 @@ impl LogLimits {
             (segment_bytes / page * page).clamp(SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX);
         LogLimits {
             segment_bytes,
-            outcome_reserve_bytes: usual.outcome_reserve_bytes.min(segment_bytes / 2),
             ..usual
         }
     }
@@ -171,9 +168,6 @@ impl LogLimits {
                 segment_bytes_min: self.segment_bytes_min,
                 payload_bytes_max: self.payload_bytes_max,
             });
-        }
-        if self.outcome_reserve_bytes > self.segment_bytes / 2 {
-            return Err(LimitsError::Reserve);
         }
         Ok(())
     }

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::SegmentNumber;
+use crate::options::LogLimits;
 use crate::segment::SEGMENT_HEADER_BYTES;
 
 /// Whether the log takes new work.
@@ -51,6 +52,13 @@ impl SpareShelf {
 }
 
 impl Shelf {
+    /// One spare is kept ready, or, when they are small, as many as let intake go on when the
+    /// segment in use is full: the reserve and a block.
+    pub(crate) fn is_short(&self, limits: &LogLimits) -> bool {
+        let block = limits.block_bytes_max() as u64;
+        self.spares.is_empty() || self.room() < limits.intake_room_bytes(block)
+    }
+
     pub(crate) fn room(&self) -> u64 {
         self.spares.iter().map(Spare::room).sum()
     }

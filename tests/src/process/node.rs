@@ -219,7 +219,8 @@ impl Node {
             }
             assert!(
                 same_since.elapsed() < super::PATIENCE,
-                "operations stay open: {open}"
+                "operations stay open: {}",
+                self.get("/health").json()
             );
             let counts = open.as_object().expect("counts by state");
             counts.values().all(|count| count.as_u64() == Some(0))

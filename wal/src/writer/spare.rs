@@ -54,12 +54,8 @@ impl<F: File> SparePreparation<F> {
         }
     }
 
-    /// One spare is kept ready, or, when they are small, as many as let intake go on when the
-    /// segment in use is full: the reserve and a block.
     pub(crate) fn is_wanted(&self, limits: &LogLimits, shelf: &SpareShelf) -> bool {
-        let shelf = shelf.lock();
-        shelf.spares.is_empty()
-            || shelf.room() < limits.intake_room_bytes(limits.block_bytes_max() as u64)
+        shelf.lock().is_short(limits)
     }
 
     /// Writes at most `bytes_max` zeros of the next spare.
