@@ -1,4 +1,6 @@
 //! The power of a real file system is cut: ext4 on a loop device, shut down without flushing.
+//! A command of its own, since it mounts a loop device and needs root, ext4 and mkfs.ext4:
+//! `cargo test -p syncline-wal --test power_cut -- --nocapture`.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 mod support;
@@ -147,13 +149,11 @@ fn check(method: CommitMethod, cycles: u64) {
 }
 
 #[test]
-#[ignore = "mounts a loop device: needs root, ext4 and mkfs.ext4"]
 fn nothing_acknowledged_is_lost_with_pwritev2() {
     check(CommitMethod::Pwritev2, 25);
 }
 
 #[test]
-#[ignore = "mounts a loop device: needs root, ext4 and mkfs.ext4"]
 fn nothing_acknowledged_is_lost_with_io_uring() {
     check(CommitMethod::Uring, 25);
 }

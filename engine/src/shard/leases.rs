@@ -27,7 +27,7 @@ pub struct LoggedLease {
 /// for clocks and time-outs: how long a lease can matter.
 pub(super) const LEASE_HORIZON: Duration = Duration::from_secs(33 * 86_400);
 
-/// Leases in the order they were logged, those past [`LEASE_HORIZON`] forgotten.
+/// Leases in the order they were logged, those past 33 days forgotten.
 #[derive(Debug, Default)]
 pub struct LeaseBook {
     logged: VecDeque<LoggedLease>,

@@ -10,4 +10,3 @@ mod python_client;
 mod session_frames;
 mod session_lines;
 mod talk;
-mod throughput;

@@ -1,5 +1,7 @@
 //! What the session layer carries on one core, without an engine; then with a driver and a client
-//! over loopback. Ignored by default: `cargo test --release -p syncline-net --test ingest throughput -- --ignored --nocapture`.
+//! over loopback. A measurement, not a test: `cargo bench -p syncline-net --bench ingest_throughput`.
+
+#![allow(clippy::unwrap_used, reason = "a measurement fails by panicking")]
 
 use std::collections::VecDeque;
 use std::net::TcpListener;
@@ -107,15 +109,11 @@ fn run(name: &str, hello: &[u8], mut next: impl FnMut(u64) -> Vec<u8>) {
     );
 }
 
-#[test]
-#[ignore = "a measurement"]
 fn lines() {
     let stream = format!("{}\n", event()).repeat(10_000).into_bytes();
     run("lines", b"\n", |_| stream.clone());
 }
 
-#[test]
-#[ignore = "a measurement"]
 fn lines_that_name_their_number() {
     run("lines with seq", b"\n", |first| {
         let event = event();
@@ -128,8 +126,6 @@ fn lines_that_name_their_number() {
     });
 }
 
-#[test]
-#[ignore = "a measurement"]
 fn frames() {
     let mut hello = Vec::new();
     write_frame(&mut hello, Kind::Hello, 0, 0, |p| {
@@ -151,8 +147,6 @@ fn frames() {
     });
 }
 
-#[test]
-#[ignore = "a measurement"]
 fn over_loopback() {
     for driver in Driver::ALL {
         for encoding in [Encoding::Frames, Encoding::Lines] {
@@ -198,4 +192,11 @@ fn over_loopback() {
             thread.join().unwrap();
         }
     }
+}
+
+fn main() {
+    lines();
+    lines_that_name_their_number();
+    frames();
+    over_loopback();
 }
