@@ -1,13 +1,14 @@
 //! `syncline serve`: runs the engine until it is told to stop.
 
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
 use syncline::settings::{LogFormat, LogLevel, Settings};
 use syncline::{Engine, StartError};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::runtime::Runtime;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::exit::Exit;
 
@@ -37,6 +38,14 @@ pub(crate) fn run(arguments: &Arguments) -> Exit {
         Ok(engine) => engine,
         Err(error) => return refuse(&error),
     };
+    // Before anyone is told: whoever reads the line may stop us at once.
+    let signals = match Signals::watch() {
+        Ok(signals) => signals,
+        Err(error) => {
+            tracing::error!(%error, "signals cannot be received");
+            return Exit::Os;
+        }
+    };
     let mut stdout = std::io::stdout();
     let told = writeln!(
         stdout,
@@ -48,7 +57,7 @@ pub(crate) fn run(arguments: &Arguments) -> Exit {
     if let Err(error) = told {
         tracing::warn!(%error, "standard output is closed; serving all the same");
     }
-    let broken = wait(&engine);
+    let broken = signals.wait(&engine);
     match engine.shutdown() {
         Ok(()) if broken => Exit::Io,
         Ok(()) => Exit::Ok,
@@ -56,40 +65,53 @@ pub(crate) fn run(arguments: &Arguments) -> Exit {
     }
 }
 
-/// Waits for a signal to stop; true when a shard gave up first.
-fn wait(engine: &Engine) -> bool {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build();
-    let Ok(runtime) = runtime else {
-        tracing::error!("no event loop for signals");
-        return true;
-    };
-    runtime.block_on(async {
-        let (Ok(mut terminate), Ok(mut interrupt), Ok(mut hang_up)) = (
-            signal(SignalKind::terminate()),
-            signal(SignalKind::interrupt()),
-            signal(SignalKind::hangup()),
-        ) else {
-            tracing::error!("signals cannot be received");
-            return true;
-        };
-        loop {
-            tokio::select! {
-                _ = terminate.recv() => return false,
-                _ = interrupt.recv() => return false,
-                _ = hang_up.recv() => {
-                    tracing::warn!("SIGHUP: this version reads its config at a start only; nothing changed");
-                }
-                () = tokio::time::sleep(WATCH_PERIOD) => {
-                    if engine.is_broken() {
-                        tracing::error!("a shard gave up; the process ends so that a restart recovers");
-                        return true;
+/// The signals that concern the engine, and the event loop they arrive in.
+struct Signals {
+    runtime: Runtime,
+    terminate: Signal,
+    interrupt: Signal,
+    hang_up: Signal,
+}
+
+impl Signals {
+    /// From here on no signal is lost.
+    fn watch() -> io::Result<Signals> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        let guard = runtime.enter();
+        let terminate = signal(SignalKind::terminate())?;
+        let interrupt = signal(SignalKind::interrupt())?;
+        let hang_up = signal(SignalKind::hangup())?;
+        drop(guard);
+        Ok(Signals {
+            runtime,
+            terminate,
+            interrupt,
+            hang_up,
+        })
+    }
+
+    /// Waits for a signal to stop; true when a shard gave up first.
+    fn wait(mut self, engine: &Engine) -> bool {
+        self.runtime.block_on(async {
+            loop {
+                tokio::select! {
+                    _ = self.terminate.recv() => return false,
+                    _ = self.interrupt.recv() => return false,
+                    _ = self.hang_up.recv() => {
+                        tracing::warn!("SIGHUP: this version reads its config at a start only; nothing changed");
+                    }
+                    () = tokio::time::sleep(WATCH_PERIOD) => {
+                        if engine.is_broken() {
+                            tracing::error!("a shard gave up; the process ends so that a restart recovers");
+                            return true;
+                        }
                     }
                 }
             }
-        }
-    })
+        })
+    }
 }
 
 fn refuse(error: &StartError) -> Exit {

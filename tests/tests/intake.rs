@@ -441,7 +441,10 @@ fn an_event_id_is_remembered_with_its_body_also_after_a_restart() {
     node.restart();
     check(&node);
     node.drain();
-    assert_eq!(provider.journal().len(), 1);
+    // The kill may have met the call under way, which is then looked up; the record is made once.
+    let journal = provider.journal();
+    let creates = journal.iter().filter(|call| call.method == "POST");
+    assert_eq!(creates.count(), 1, "{journal:?}");
 }
 
 #[test]

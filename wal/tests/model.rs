@@ -113,7 +113,8 @@ impl Model {
             Step::ReleaseOldest => {
                 let segments: Vec<_> = self.driver().log.segments().take(2).collect();
                 if segments.len() == 2 && segments[0].sealed {
-                    self.floor = segments[1].base;
+                    // A segment released before the restart may still be there and go once more.
+                    self.floor = self.floor.max(segments[1].base);
                     self.driver().log.release(segments[0].number).unwrap();
                     self.driver().commit_all().unwrap();
                 }
