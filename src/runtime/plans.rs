@@ -60,6 +60,7 @@ fn plan(
         settle: account.settle,
         timeout: account.timeout,
         fold: account.fold,
+        parent_timeout: account.parent_timeout,
     })
 }
 
