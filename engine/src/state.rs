@@ -212,11 +212,21 @@ pub enum CallClass {
     Absent = 9,
     /// Never reached the target.
     Unreachable = 10,
+    /// Refused because a day's calls or the like are used up.
+    QuotaExhausted = 11,
+    /// The target is closed for a while.
+    Maintenance = 12,
+    /// Somebody else holds the record.
+    Contention = 13,
+    /// The account may not do this.
+    Permission = 14,
+    /// More than one record has the key.
+    Ambiguous = 15,
 }
 
 impl CallClass {
     /// All classes, in the order of their numbers.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 16] = [
         Self::Done,
         Self::Throttled,
         Self::Transient,
@@ -228,6 +238,11 @@ impl CallClass {
         Self::Permanent,
         Self::Absent,
         Self::Unreachable,
+        Self::QuotaExhausted,
+        Self::Maintenance,
+        Self::Contention,
+        Self::Permission,
+        Self::Ambiguous,
     ];
 
     /// The name in the API and in metrics.
@@ -245,6 +260,11 @@ impl CallClass {
             Self::Permanent => "permanent",
             Self::Absent => "absent",
             Self::Unreachable => "unreachable",
+            Self::QuotaExhausted => "quota_exhausted",
+            Self::Maintenance => "maintenance",
+            Self::Contention => "contention",
+            Self::Permission => "permission",
+            Self::Ambiguous => "ambiguous",
         }
     }
 

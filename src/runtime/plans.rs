@@ -153,6 +153,7 @@ fn egress_account(
         // Addresses in the file are the operator's own choice.
         addresses: AddressPolicy::Any,
         authorization: authorization(name, &provider.auth)?,
+        headers: egress::HeaderSettings::default(),
         ca_file: account.ca_file.clone(),
         connections_max: account.max_in_flight.get() as usize,
         timeout: account.timeout,

@@ -4,118 +4,377 @@ use std::borrow::Cow;
 
 use serde_json::{Map, Value};
 
-use super::path_template::Placeholder;
-use super::{RenderError, Subject, TemplateError};
-
-/// One field of a record, by its remote name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Field<'a> {
-    /// Name, not escaped.
-    pub name: &'a str,
-    /// Value as JSON text, valid; written into the body as it is.
-    pub value: &'a str,
-}
+use super::field_style::{Field, FieldStyle, push_escaped, push_field_value};
+use super::placeholder::{Place, Placeholder, Values};
+use super::{RenderError, TemplateError};
 
 /// A JSON object with placeholders.
 ///
-/// A string member may hold placeholders (`"{record_id}"`, `"crm-{record_id}"`); `"$fields": true`
-/// stands for the record's fields at its place. A member that the template names itself wins over
-/// a field of that name, so that no name comes twice.
+/// - A string member may hold placeholders (`"{record_id}"`, `"crm-{record_id}"`).
+/// - `"{remote_id|int}"` is written as a number, `"{remote_id?}"` left out while it is unknown.
+/// - `"$fields": true` stands for the record's fields at its place. A member that the template
+///   names itself wins over a field of that name, so that no name comes twice; `"$omit"` lists
+///   more names to leave out.
+/// - `{"$each": {...}}` is an array with one such item per record of a batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct BodyTemplate {
-    pieces: Vec<Piece>,
-    literal_bytes: usize,
+    root: Node,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Piece {
-    /// JSON text, written as it is.
+enum Node {
+    /// JSON text without placeholders, written as it is.
     Literal(String),
-    /// Inside a string literal: escaped, without quotes.
-    Value(Placeholder),
-    /// The record's fields, with the comma that parts them from the member before or after.
+    /// A string.
+    Text(Text),
+    /// A string of digits, written as a number.
+    Integer(Placeholder),
+    /// A field's value, inside a wrap.
+    FieldValue,
+    Object(Vec<Member>),
+    Array(Vec<Node>),
+    Each(Box<Node>),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Member {
+    Named {
+        name: Text,
+        value: Node,
+        /// Left out while the record has no remote id.
+        if_linked: bool,
+    },
+    /// The record's fields.
     Fields {
-        comma_before: bool,
-        comma_after: bool,
-        named_by_template: Vec<String>,
+        /// Names that the template writes itself or leaves out.
+        except: Vec<Text>,
     },
 }
 
+/// A string with placeholders; literal parts are escaped already.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Text {
+    parts: Vec<TextPart>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum TextPart {
+    Literal(String),
+    Value(Placeholder),
+}
+
 impl BodyTemplate {
-    pub(crate) fn compile(template: &Value) -> Result<BodyTemplate, TemplateError> {
+    pub(crate) fn compile(template: &Value, place: Place) -> Result<BodyTemplate, TemplateError> {
         let Value::Object(members) = template else {
             return Err(TemplateError::BodyNotAnObject);
         };
-        let mut compiler = Compiler::default();
-        compiler.object(members, 1)?;
-        compiler.end_literal();
-        let literal_bytes = compiler
-            .pieces
-            .iter()
-            .map(|piece| match piece {
-                Piece::Literal(text) => text.len(),
-                Piece::Value(_) | Piece::Fields { .. } => 0,
-            })
-            .sum();
-        Ok(BodyTemplate {
-            pieces: compiler.pieces,
-            literal_bytes,
-        })
+        let root = object(members, place, 1)?;
+        Ok(BodyTemplate { root })
     }
 
-    pub(crate) fn uses(&self, wanted: Placeholder) -> bool {
-        self.pieces
-            .iter()
-            .any(|piece| matches!(piece, Piece::Value(placeholder) if *placeholder == wanted))
+    /// The shape around one field's value: any JSON with `"{value}"` in it.
+    pub(crate) fn compile_wrap(template: &Value) -> Result<BodyTemplate, TemplateError> {
+        let root = node(template, Place::Wrap, 1)?;
+        Ok(BodyTemplate { root })
     }
 
-    pub(crate) fn render(&self, subject: &Subject<'_>) -> Result<Vec<u8>, RenderError> {
+    /// Whether the body cannot be written without this value.
+    pub(crate) fn needs(&self, wanted: Placeholder) -> bool {
+        self.root.needs(wanted)
+    }
+
+    /// Whether the body has one item per record.
+    pub(crate) fn has_each(&self) -> bool {
+        self.root.has_each()
+    }
+
+    pub(crate) fn render(
+        &self,
+        values: &Values<'_>,
+        style: &FieldStyle,
+    ) -> Result<Vec<u8>, RenderError> {
+        let subject = &values.subject;
         // Each field takes its name, its value, two quotes, a colon and a comma; escapes are rare.
-        let fields: usize = subject
-            .fields
-            .iter()
-            .map(|field| field.name.len() + field.value.len() + 4)
-            .sum();
-        let ids =
-            subject.object.len() + subject.record_id.len() + subject.remote_id.map_or(0, str::len);
-        let mut body = Vec::with_capacity(self.literal_bytes + ids + fields);
-        for piece in &self.pieces {
-            match piece {
-                Piece::Literal(text) => body.extend_from_slice(text.as_bytes()),
-                Piece::Value(placeholder) => {
-                    let value = placeholder.value(subject).ok_or(RenderError::NoRemoteId)?;
-                    push_escaped(&mut body, value);
+        let one = |fields: &[Field<'_>]| -> usize {
+            let lengths = fields.iter();
+            lengths
+                .map(|field| field.name.len() + field.value.len() + 4)
+                .sum()
+        };
+        let fields: usize = match values.items {
+            [] => one(subject.fields),
+            items => items
+                .iter()
+                .map(|item| one(item.subject.fields) + 128)
+                .sum(),
+        };
+        let mut body = Vec::with_capacity(fields + subject.record_id.len() + 64);
+        let writer = Writer { values, style };
+        writer.node(&self.root, &mut body)?;
+        Ok(body)
+    }
+
+    /// Writes the wrapped `value`; a field that is cleared is an empty list, or null.
+    pub(crate) fn wrap(&self, value: &str, style: &FieldStyle, out: &mut Vec<u8>) {
+        if value == "null" {
+            let empty = if matches!(self.root, Node::Array(_)) {
+                "[]"
+            } else {
+                "null"
+            };
+            return out.extend_from_slice(empty.as_bytes());
+        }
+        write_wrapped(&self.root, value, style, out);
+    }
+}
+
+impl Node {
+    fn needs(&self, wanted: Placeholder) -> bool {
+        match self {
+            Node::Literal(_) | Node::FieldValue => false,
+            Node::Text(text) => text.uses(wanted),
+            Node::Integer(placeholder) => *placeholder == wanted,
+            Node::Object(members) => members.iter().any(|member| match member {
+                Member::Named {
+                    if_linked: true, ..
+                } => false,
+                Member::Named { name, value, .. } => name.uses(wanted) || value.needs(wanted),
+                Member::Fields { except } => except.iter().any(|name| name.uses(wanted)),
+            }),
+            Node::Array(nodes) => nodes.iter().any(|node| node.needs(wanted)),
+            Node::Each(node) => node.needs(wanted),
+        }
+    }
+
+    fn has_each(&self) -> bool {
+        match self {
+            Node::Each(_) => true,
+            Node::Object(members) => members
+                .iter()
+                .any(|member| matches!(member, Member::Named { value, .. } if value.has_each())),
+            Node::Array(nodes) => nodes.iter().any(Node::has_each),
+            Node::Literal(_) | Node::Text(_) | Node::Integer(_) | Node::FieldValue => false,
+        }
+    }
+}
+
+impl Text {
+    fn compile(text: &str, place: Place) -> Result<Text, TemplateError> {
+        let mut parts = Vec::new();
+        let mut rest = text;
+        while let Some(at) = rest.find(['{', '}']) {
+            let (before, brace) = rest.split_at(at);
+            let (name, after) = brace
+                .strip_prefix('{')
+                .and_then(|inner| inner.split_once('}'))
+                .ok_or(TemplateError::UnbalancedBrace)?;
+            if !before.is_empty() {
+                parts.push(TextPart::Literal(escaped(before)));
+            }
+            parts.push(TextPart::Value(Placeholder::parse(name, place)?));
+            rest = after;
+        }
+        if !rest.is_empty() {
+            parts.push(TextPart::Literal(escaped(rest)));
+        }
+        Ok(Text { parts })
+    }
+
+    /// The text itself, when there is no placeholder in it.
+    fn literal(&self) -> Option<&str> {
+        match self.parts.as_slice() {
+            [] => Some(""),
+            [TextPart::Literal(text)] => Some(text),
+            _ => None,
+        }
+    }
+
+    fn uses(&self, wanted: Placeholder) -> bool {
+        let mut parts = self.parts.iter();
+        parts.any(|part| matches!(part, TextPart::Value(placeholder) if *placeholder == wanted))
+    }
+
+    fn write(&self, values: &Values<'_>, out: &mut Vec<u8>) -> Result<(), RenderError> {
+        out.push(b'"');
+        for part in &self.parts {
+            match part {
+                TextPart::Literal(text) => out.extend_from_slice(text.as_bytes()),
+                TextPart::Value(placeholder) => push_escaped(out, &placeholder.value(values)?),
+            }
+        }
+        out.push(b'"');
+        Ok(())
+    }
+
+    /// Whether the text, escaped as it was compiled, is this name.
+    fn is(&self, name: &str, values: &Values<'_>) -> Result<bool, RenderError> {
+        if let [TextPart::Value(placeholder)] = self.parts.as_slice() {
+            return Ok(placeholder.value(values)? == name);
+        }
+        let mut text = Vec::with_capacity(name.len() + 2);
+        self.write(values, &mut text)?;
+        let mut quoted = Vec::with_capacity(name.len() + 2);
+        quoted.push(b'"');
+        push_escaped(&mut quoted, name);
+        quoted.push(b'"');
+        Ok(text == quoted)
+    }
+}
+
+/// Writes a body for one call.
+struct Writer<'v> {
+    values: &'v Values<'v>,
+    style: &'v FieldStyle,
+}
+
+impl Writer<'_> {
+    fn node(&self, node: &Node, out: &mut Vec<u8>) -> Result<(), RenderError> {
+        match node {
+            Node::Literal(text) => out.extend_from_slice(text.as_bytes()),
+            Node::Text(text) => text.write(self.values, out)?,
+            Node::Integer(placeholder) => {
+                let value = placeholder.value(self.values)?;
+                if !is_integer(&value) {
+                    let placeholder = placeholder.as_str();
+                    return Err(RenderError::NotAnInteger { placeholder });
                 }
-                Piece::Fields {
-                    comma_before,
-                    comma_after,
-                    named_by_template,
-                } => {
-                    let mut comma = *comma_before;
-                    let mut any = false;
-                    for field in subject.fields {
-                        if named_by_template.iter().any(|name| name == field.name)
-                            || repeats_record_id(field, subject.record_id)
-                        {
+                out.extend_from_slice(value.as_bytes());
+            }
+            // Wraps are written by `wrap`.
+            Node::FieldValue => {}
+            Node::Object(members) => self.object(members, out)?,
+            Node::Array(nodes) => {
+                out.push(b'[');
+                for (at, node) in nodes.iter().enumerate() {
+                    if at > 0 {
+                        out.push(b',');
+                    }
+                    self.node(node, out)?;
+                }
+                out.push(b']');
+            }
+            Node::Each(node) => self.each(node, out)?,
+        }
+        Ok(())
+    }
+
+    fn each(&self, node: &Node, out: &mut Vec<u8>) -> Result<(), RenderError> {
+        out.push(b'[');
+        for (at, item) in self.values.items.iter().enumerate() {
+            if at > 0 {
+                out.push(b',');
+            }
+            let values = Values {
+                kind: item.kind,
+                subject: item.subject,
+                names: self.values.names,
+                item: at,
+                items: &[],
+            };
+            let writer = Writer {
+                values: &values,
+                style: self.style,
+            };
+            writer.node(node, out).map_err(|source| RenderError::Item {
+                index: at,
+                source: Box::new(source),
+            })?;
+        }
+        out.push(b']');
+        Ok(())
+    }
+
+    fn object(&self, members: &[Member], out: &mut Vec<u8>) -> Result<(), RenderError> {
+        out.push(b'{');
+        let mut any = false;
+        let mut comma = |out: &mut Vec<u8>| {
+            if any {
+                out.push(b',');
+            }
+            any = true;
+        };
+        for member in members {
+            match member {
+                Member::Named {
+                    if_linked: true, ..
+                } if self.values.subject.remote_id.is_none() => {}
+                Member::Named { name, value, .. } => {
+                    comma(out);
+                    name.write(self.values, out)?;
+                    out.push(b':');
+                    self.node(value, out)?;
+                }
+                Member::Fields { except } => {
+                    for field in self.values.subject.fields {
+                        if self.leaves_out(field, except)? {
                             continue;
                         }
-                        if comma {
-                            body.push(b',');
-                        }
-                        body.push(b'"');
-                        push_escaped(&mut body, field.name);
-                        body.extend_from_slice(b"\":");
-                        body.extend_from_slice(field.value.as_bytes());
-                        comma = true;
-                        any = true;
-                    }
-                    if any && *comma_after {
-                        body.push(b',');
+                        comma(out);
+                        self.field(field, out);
                     }
                 }
             }
         }
-        Ok(body)
+        out.push(b'}');
+        Ok(())
+    }
+
+    fn leaves_out(&self, field: &Field<'_>, except: &[Text]) -> Result<bool, RenderError> {
+        for name in except {
+            if name.is(field.name, self.values)? {
+                return Ok(true);
+            }
+        }
+        Ok(repeats_record_id(field, self.values.subject.record_id))
+    }
+
+    fn field(&self, field: &Field<'_>, out: &mut Vec<u8>) {
+        out.push(b'"');
+        push_escaped(out, field.name);
+        out.extend_from_slice(b"\":");
+        let mut wraps = self.values.names.wraps.iter();
+        match wraps.find(|(name, _)| name == field.name) {
+            Some((_, wrap)) => wrap.wrap(field.value, self.style, out),
+            None => push_field_value(out, field.value, self.style),
+        }
+    }
+}
+
+/// Wraps hold no placeholder but the value, so that writing one cannot fail.
+fn write_wrapped(node: &Node, value: &str, style: &FieldStyle, out: &mut Vec<u8>) {
+    match node {
+        Node::Literal(text) => out.extend_from_slice(text.as_bytes()),
+        Node::FieldValue => push_field_value(out, value, style),
+        Node::Array(nodes) => {
+            out.push(b'[');
+            for (at, node) in nodes.iter().enumerate() {
+                if at > 0 {
+                    out.push(b',');
+                }
+                write_wrapped(node, value, style, out);
+            }
+            out.push(b']');
+        }
+        Node::Object(members) => {
+            out.push(b'{');
+            for (at, member) in members.iter().enumerate() {
+                let Member::Named {
+                    name, value: node, ..
+                } = member
+                else {
+                    continue;
+                };
+                if at > 0 {
+                    out.push(b',');
+                }
+                out.push(b'"');
+                out.extend_from_slice(name.literal().unwrap_or_default().as_bytes());
+                out.extend_from_slice(b"\":");
+                write_wrapped(node, value, style, out);
+            }
+            out.push(b'}');
+        }
+        Node::Text(_) | Node::Integer(_) | Node::Each(_) => {}
     }
 }
 
@@ -130,134 +389,209 @@ fn repeats_record_id(field: &Field<'_>, record_id: &str) -> bool {
     serde_json::from_str::<Cow<'_, str>>(field.value).is_ok_and(|text| text == record_id)
 }
 
-/// Writes `text` as the inside of a JSON string.
-fn push_escaped(out: &mut Vec<u8>, text: &str) {
-    if !text
-        .bytes()
-        .any(|byte| byte < 0x20 || byte == b'"' || byte == b'\\')
-    {
-        out.extend_from_slice(text.as_bytes());
-        return;
+/// What JSON calls an integer, of at most 19 digits, so that no reader takes it for a float.
+fn is_integer(text: &str) -> bool {
+    let digits = text.bytes().all(|byte| byte.is_ascii_digit());
+    digits && (1..=19).contains(&text.len()) && (text == "0" || !text.starts_with('0'))
+}
+
+fn escaped(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    push_escaped(&mut bytes, text);
+    String::from_utf8(bytes).expect("escaping keeps text valid")
+}
+
+fn object(members: &Map<String, Value>, place: Place, depth: usize) -> Result<Node, TemplateError> {
+    if depth > DEPTH_MAX {
+        return Err(TemplateError::TooDeep(DEPTH_MAX));
     }
-    let quoted = serde_json::to_string(text).expect("a str is always valid JSON text");
-    out.extend_from_slice(&quoted.as_bytes()[1..quoted.len() - 1]);
-}
-
-#[derive(Default)]
-struct Compiler {
-    pieces: Vec<Piece>,
-    literal: String,
-}
-
-impl Compiler {
-    fn object(&mut self, members: &Map<String, Value>, depth: usize) -> Result<(), TemplateError> {
-        if depth > DEPTH_MAX {
-            return Err(TemplateError::TooDeep(DEPTH_MAX));
+    if let Some(item) = members.get(EACH) {
+        if place != Place::Batch || members.len() != 1 {
+            return Err(TemplateError::EachElsewhere);
         }
-        let named = || {
-            members
-                .keys()
-                .filter(|name| !name.starts_with('$'))
-                .cloned()
-        };
-        self.literal.push('{');
-        let mut after_named = false;
-        for (name, value) in members {
-            if name == FIELDS {
+        return Ok(Node::Each(Box::new(node(item, Place::Item, depth + 1)?)));
+    }
+    let mut compiled = Vec::with_capacity(members.len());
+    let mut except = Vec::new();
+    for (name, value) in members {
+        match name.as_str() {
+            FIELDS => {
                 if *value != Value::Bool(true) {
                     return Err(TemplateError::FieldsNotTrue);
                 }
-                self.end_literal();
-                self.pieces.push(Piece::Fields {
-                    comma_before: after_named,
-                    comma_after: !after_named && named().next().is_some(),
-                    named_by_template: named().collect(),
-                });
-                continue;
-            }
-            if name.starts_with('$') {
-                return Err(TemplateError::UnknownMarker(name.clone()));
-            }
-            // Fields that came first have written the comma themselves, if there were any.
-            if after_named {
-                self.literal.push(',');
-            }
-            self.string_literal(name);
-            self.literal.push(':');
-            self.value(value, depth)?;
-            after_named = true;
-        }
-        self.literal.push('}');
-        Ok(())
-    }
-
-    fn value(&mut self, value: &Value, depth: usize) -> Result<(), TemplateError> {
-        match value {
-            Value::Object(members) => self.object(members, depth + 1)?,
-            Value::Array(items) => {
-                if depth >= DEPTH_MAX {
-                    return Err(TemplateError::TooDeep(DEPTH_MAX));
+                if !matches!(place, Place::Call | Place::Item) {
+                    return Err(TemplateError::FieldsElsewhere);
                 }
-                self.literal.push('[');
-                for (index, item) in items.iter().enumerate() {
-                    if index > 0 {
-                        self.literal.push(',');
-                    }
-                    self.value(item, depth + 1)?;
+                compiled.push(Member::Fields { except: Vec::new() });
+            }
+            OMIT => {
+                let names = value.as_array().ok_or(TemplateError::OmitNotAList)?;
+                for name in names {
+                    let name = name.as_str().ok_or(TemplateError::OmitNotAList)?;
+                    except.push(Text::compile(name, place)?);
                 }
-                self.literal.push(']');
             }
-            Value::String(text) => self.template_string(text)?,
-            Value::Null | Value::Bool(_) | Value::Number(_) => {
-                self.literal.push_str(&value.to_string())
+            _ if name.starts_with('$') => return Err(TemplateError::UnknownMarker(name.clone())),
+            _ => {
+                let name = Text::compile(name, place)?;
+                if name.uses(Placeholder::Value) {
+                    return Err(TemplateError::ValueInText);
+                }
+                except.push(name.clone());
+                compiled.push(member(name, value, place, depth)?);
             }
         }
-        Ok(())
     }
-
-    fn template_string(&mut self, text: &str) -> Result<(), TemplateError> {
-        self.literal.push('"');
-        let mut rest = text;
-        while let Some(at) = rest.find(['{', '}']) {
-            let (before, brace) = rest.split_at(at);
-            self.escaped(before);
-            let (name, after) = brace
-                .strip_prefix('{')
-                .and_then(|inner| inner.split_once('}'))
-                .ok_or(TemplateError::UnbalancedBrace)?;
-            let placeholder = Placeholder::parse(name)?;
-            self.end_literal();
-            self.pieces.push(Piece::Value(placeholder));
-            rest = after;
+    for member in &mut compiled {
+        if let Member::Fields { except: names } = member {
+            *names = except;
+            return Ok(Node::Object(compiled));
         }
-        self.escaped(rest);
-        self.literal.push('"');
-        Ok(())
     }
-
-    fn string_literal(&mut self, text: &str) {
-        self.literal.push('"');
-        self.escaped(text);
-        self.literal.push('"');
+    if members.contains_key(OMIT) {
+        return Err(TemplateError::OmitWithoutFields);
     }
+    Ok(literal_if_constant(Node::Object(compiled)))
+}
 
-    fn escaped(&mut self, text: &str) {
-        let mut bytes = Vec::with_capacity(text.len());
-        push_escaped(&mut bytes, text);
-        self.literal
-            .push_str(&String::from_utf8(bytes).expect("escaping keeps text valid"));
+fn member(name: Text, value: &Value, place: Place, depth: usize) -> Result<Member, TemplateError> {
+    let optional = value
+        .as_str()
+        .and_then(|text| text.strip_prefix('{')?.strip_suffix("?}"));
+    let Some(placeholder) = optional else {
+        let value = node(value, place, depth)?;
+        return Ok(Member::Named {
+            name,
+            value,
+            if_linked: false,
+        });
+    };
+    let (placeholder_name, _) = options(placeholder);
+    if Placeholder::parse(placeholder_name, place)? != Placeholder::RemoteId {
+        return Err(TemplateError::NeverUnknown(placeholder_name.to_owned()));
     }
+    let value = string(&format!("{{{placeholder}}}"), place)?;
+    Ok(Member::Named {
+        name,
+        value,
+        if_linked: true,
+    })
+}
 
-    fn end_literal(&mut self) {
-        if !self.literal.is_empty() {
-            self.pieces
-                .push(Piece::Literal(std::mem::take(&mut self.literal)));
+fn node(value: &Value, place: Place, depth: usize) -> Result<Node, TemplateError> {
+    match value {
+        Value::Object(members) => object(members, place, depth + 1),
+        Value::Array(items) => {
+            if depth >= DEPTH_MAX {
+                return Err(TemplateError::TooDeep(DEPTH_MAX));
+            }
+            let nodes = items.iter().map(|item| node(item, place, depth + 1));
+            Ok(literal_if_constant(Node::Array(
+                nodes.collect::<Result<_, _>>()?,
+            )))
         }
+        Value::String(text) => string(text, place),
+        Value::Null | Value::Bool(_) | Value::Number(_) => Ok(Node::Literal(value.to_string())),
+    }
+}
+
+fn string(text: &str, place: Place) -> Result<Node, TemplateError> {
+    let alone = text
+        .strip_prefix('{')
+        .and_then(|inner| inner.strip_suffix('}'));
+    match alone
+        .filter(|inner| !inner.contains(['{', '}']))
+        .map(options)
+    {
+        Some((name, Some("int"))) => Ok(Node::Integer(Placeholder::parse(name, place)?)),
+        Some((_, Some(filter))) => Err(TemplateError::UnknownFilter(filter.to_owned())),
+        Some((name, None)) if place == Place::Wrap => {
+            Placeholder::parse(name, place)?;
+            Ok(Node::FieldValue)
+        }
+        Some((_, None)) | None => {
+            let text = Text::compile(text, place)?;
+            if text.uses(Placeholder::Value) {
+                return Err(TemplateError::ValueInText);
+            }
+            Ok(match text.literal() {
+                Some(literal) => Node::Literal(format!("\"{literal}\"")),
+                None => Node::Text(text),
+            })
+        }
+    }
+}
+
+/// `remote_id|int` as name and filter.
+fn options(inner: &str) -> (&str, Option<&str>) {
+    match inner.split_once('|') {
+        Some((name, filter)) => (name, Some(filter)),
+        None => (inner, None),
+    }
+}
+
+/// What never changes is written in one piece.
+fn literal_if_constant(node: Node) -> Node {
+    let mut text = String::new();
+    let constant = match &node {
+        Node::Array(nodes) => {
+            text.push('[');
+            nodes.iter().enumerate().all(|(at, node)| {
+                text.push_str(if at > 0 { "," } else { "" });
+                push_if_literal(node, &mut text)
+            })
+        }
+        Node::Object(members) => {
+            text.push('{');
+            members.iter().enumerate().all(|(at, member)| {
+                let Member::Named {
+                    name,
+                    value,
+                    if_linked: false,
+                } = member
+                else {
+                    return false;
+                };
+                let Some(name) = name.literal() else {
+                    return false;
+                };
+                text.push_str(if at > 0 { ",\"" } else { "\"" });
+                text.push_str(name);
+                text.push_str("\":");
+                push_if_literal(value, &mut text)
+            })
+        }
+        _ => false,
+    };
+    if !constant {
+        return node;
+    }
+    text.push(if matches!(node, Node::Array(_)) {
+        ']'
+    } else {
+        '}'
+    });
+    Node::Literal(text)
+}
+
+fn push_if_literal(node: &Node, text: &mut String) -> bool {
+    match node {
+        Node::Literal(literal) => {
+            text.push_str(literal);
+            true
+        }
+        _ => false,
     }
 }
 
 /// The member that stands for the record's fields.
 const FIELDS: &str = "$fields";
+
+/// Beside it: names of fields to leave out.
+const OMIT: &str = "$omit";
+
+/// Stands for an array with an item per record.
+const EACH: &str = "$each";
 
 /// As deep as events may be (PRODUCT: `too_deep`).
 const DEPTH_MAX: usize = 64;
@@ -267,9 +601,20 @@ mod tests {
     use proptest::prelude::*;
     use serde_json::json;
 
+    use super::super::object::ObjectNames;
+    use super::super::{CallKind, Subject};
     use super::*;
 
     fn render(template: &Value, record_id: &str, fields: &[(&str, &str)]) -> String {
+        try_render(template, record_id, Some("7"), fields).unwrap()
+    }
+
+    fn try_render(
+        template: &Value,
+        record_id: &str,
+        remote_id: Option<&str>,
+        fields: &[(&str, &str)],
+    ) -> Result<String, RenderError> {
         let fields: Vec<_> = fields
             .iter()
             .map(|&(name, value)| Field { name, value })
@@ -277,16 +622,28 @@ mod tests {
         let subject = Subject {
             object: "contact",
             record_id,
-            remote_id: Some("7"),
+            remote_id,
             fields: &fields,
         };
-        String::from_utf8(
-            BodyTemplate::compile(template)
-                .unwrap()
-                .render(&subject)
-                .unwrap(),
-        )
-        .unwrap()
+        let wraps = [(
+            "emails".to_owned(),
+            BodyTemplate::compile_wrap(&json!([{"value": "{value}", "primary": true}])).unwrap(),
+        )];
+        let values = Values {
+            kind: CallKind::Update,
+            subject,
+            names: ObjectNames {
+                object_type: None,
+                external_id: Some("Key__c"),
+                wraps: &wraps,
+            },
+            item: 0,
+            items: &[],
+        };
+        BodyTemplate::compile(template, Place::Call)
+            .unwrap()
+            .render(&values, &FieldStyle::default())
+            .map(|body| String::from_utf8(body).unwrap())
     }
 
     #[test]
@@ -369,13 +726,99 @@ mod tests {
     }
 
     #[test]
+    fn an_id_can_be_a_number_or_left_out_while_unknown() {
+        let number = json!({"id": "{remote_id|int}", "a": 1});
+        assert_eq!(render(&number, "c-1", &[]), r#"{"id":7,"a":1}"#);
+        for no_integer in ["x", "", "07", "-1", "1e3", "99999999999999999999"] {
+            assert_eq!(
+                try_render(&number, "c-1", Some(no_integer), &[]),
+                Err(RenderError::NotAnInteger {
+                    placeholder: "remote_id"
+                })
+            );
+        }
+        assert_eq!(
+            try_render(&number, "c-1", None, &[]),
+            Err(RenderError::NoRemoteId)
+        );
+        let optional = json!({"id": "{remote_id?}", "n": "{remote_id|int?}", "a": 1});
+        assert_eq!(render(&optional, "c-1", &[]), r#"{"id":"7","n":7,"a":1}"#);
+        assert_eq!(
+            try_render(&optional, "c-1", None, &[]).unwrap(),
+            r#"{"a":1}"#
+        );
+    }
+
+    #[test]
+    fn the_key_field_can_be_a_member_or_left_out() {
+        let fields: &[(&str, &str)] = &[("a", "1"), ("Key__c", "\"other\"")];
+        assert_eq!(
+            render(
+                &json!({"{external_id_field}": "{record_id}", "$fields": true}),
+                "c-1",
+                fields
+            ),
+            r#"{"Key__c":"c-1","a":1}"#
+        );
+        assert_eq!(
+            render(
+                &json!({"$fields": true, "$omit": ["{external_id_field}"]}),
+                "c-1",
+                fields
+            ),
+            r#"{"a":1}"#
+        );
+    }
+
+    #[test]
+    fn a_field_is_wrapped_as_its_object_says() {
+        let template = json!({"$fields": true});
+        assert_eq!(
+            render(&template, "c", &[("emails", "\"a@b\""), ("name", "1")]),
+            r#"{"emails":[{"value":"a@b","primary":true}],"name":1}"#
+        );
+        assert_eq!(
+            render(&template, "c", &[("emails", "null")]),
+            r#"{"emails":[]}"#
+        );
+        for (wrap, error) in [
+            (json!("a {value}"), TemplateError::ValueInText),
+            (
+                json!(["{record_id}"]),
+                TemplateError::PlaceholderElsewhere("record_id"),
+            ),
+            (json!({"{value}": 1}), TemplateError::ValueInText),
+        ] {
+            assert_eq!(BodyTemplate::compile_wrap(&wrap), Err(error), "{wrap}");
+        }
+    }
+
+    #[test]
     fn a_template_that_makes_no_body_is_refused() {
         let rows = [
             (json!([]), TemplateError::BodyNotAnObject),
             (json!({"$fields": 1}), TemplateError::FieldsNotTrue),
             (
-                json!({"$each": {}}),
-                TemplateError::UnknownMarker("$each".to_owned()),
+                json!({"$all": {}}),
+                TemplateError::UnknownMarker("$all".to_owned()),
+            ),
+            (json!({"a": {"$each": {}}}), TemplateError::EachElsewhere),
+            (
+                json!({"a": "{item}"}),
+                TemplateError::PlaceholderElsewhere("item"),
+            ),
+            (
+                json!({"a": "{record_id|up}"}),
+                TemplateError::UnknownFilter("up".to_owned()),
+            ),
+            (
+                json!({"a": "{record_id?}"}),
+                TemplateError::NeverUnknown("record_id".to_owned()),
+            ),
+            (json!({"$omit": ["a"]}), TemplateError::OmitWithoutFields),
+            (
+                json!({"$fields": true, "$omit": "a"}),
+                TemplateError::OmitNotAList,
             ),
             (
                 json!({"a": "{b}"}),
@@ -385,11 +828,15 @@ mod tests {
             (json!({"a": "object}"}), TemplateError::UnbalancedBrace),
         ];
         for (template, error) in rows {
-            assert_eq!(BodyTemplate::compile(&template), Err(error), "{template}");
+            assert_eq!(
+                BodyTemplate::compile(&template, Place::Call),
+                Err(error),
+                "{template}"
+            );
         }
         let deep = (0..DEPTH_MAX).fold(json!(1), |inner, _| json!([inner]));
         assert_eq!(
-            BodyTemplate::compile(&json!({ "a": deep })),
+            BodyTemplate::compile(&json!({ "a": deep }), Place::Call),
             Err(TemplateError::TooDeep(DEPTH_MAX))
         );
     }

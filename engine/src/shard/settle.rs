@@ -239,14 +239,17 @@ impl BatchVerdict {
 /// What a verdict says about the account rather than the record.
 fn trouble(verdict: &Verdict, now: Now) -> Option<Trouble> {
     match verdict {
-        Verdict::Throttled { retry_after, .. } => {
+        Verdict::Throttled { retry_after, .. }
+        | Verdict::QuotaExhausted { retry_after, .. }
+        | Verdict::Maintenance { retry_after, .. } => {
             let until = match retry_after {
                 RetryAfter::Wait(wait) => Some(now.mono.saturating_add(*wait)),
                 RetryAfter::BackOff => None,
             };
             Some(Trouble::Throttled { until })
         }
-        Verdict::Unauthorized { .. } => Some(Trouble::Unauthorized),
+        // The account waits for a person, and is asked now and then whether one has come.
+        Verdict::Unauthorized { .. } | Verdict::Permission { .. } => Some(Trouble::Unauthorized),
         Verdict::Unreachable { .. } => Some(Trouble::Unreachable),
         Verdict::Transient { .. } | Verdict::Unknown { .. } => Some(Trouble::Failing),
         Verdict::Done { .. }
@@ -255,6 +258,8 @@ fn trouble(verdict: &Verdict, now: Now) -> Option<Trouble> {
         | Verdict::Gone { .. }
         | Verdict::Duplicate { .. }
         | Verdict::Conflict { .. }
+        | Verdict::Contention { .. }
+        | Verdict::Ambiguous { .. }
         | Verdict::Permanent { .. } => None,
     }
 }
