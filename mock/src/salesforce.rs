@@ -1,0 +1,5 @@
+//! A Salesforce org.
+
+mod id;
+
+pub(crate) use id::SalesforceId;
