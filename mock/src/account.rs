@@ -291,6 +291,7 @@ impl Account {
             now,
             epoch: self.epoch,
             faults: &faults,
+            limits: &self.limits,
             roll: Roll::of_call(self.seed, self.last_seq),
         };
         self.provider.edit(&scene, edit)
@@ -375,8 +376,10 @@ impl Account {
             now,
             epoch: self.epoch,
             faults,
+            limits: &self.limits,
             roll,
         };
+        let unix = scene.unix();
         // Who may not come in and who comes too often is told at the door, before what is slow.
         let at_the_door = |reply| {
             Some(TurnedAway {
@@ -409,7 +412,7 @@ impl Account {
         } else if faults.strikes(Fault::ServerError, roll) {
             Refusal::ServerError(roll.server_error())
         } else if faults.strikes(Fault::Maintenance, roll) {
-            let over_at = scene.unix() + wait;
+            let over_at = unix + wait;
             Refusal::Maintenance { wait, over_at }
         } else {
             return None;
@@ -458,6 +461,7 @@ impl Account {
             now,
             epoch: self.epoch,
             faults: &effect.faults,
+            limits: &self.limits,
             roll: effect.roll,
         };
         let reply = self.provider.carry_out(&scene, &effect.call);

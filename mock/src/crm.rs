@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
+use crate::provider::{Change, Edit};
 use crate::record::Record;
 
 /// Everything the account holds; iterates in the order of objects and serial numbers.
@@ -99,6 +100,14 @@ impl KeyField {
         Self {
             external: false,
             ..self
+        }
+    }
+
+    /// One as it is typed, `FIELD` or `OBJECT.FIELD`.
+    pub(crate) fn typed(text: &str) -> Self {
+        match text.split_once('.') {
+            Some((object, field)) => Self::external(field).of(object),
+            None => Self::external(text),
         }
     }
 
@@ -199,6 +208,39 @@ impl Crm {
             .filter(|(name, _)| kept.is_some_and(|kept| !kept.contains_key(name)))
             .collect();
         self.update(now, object, winner, new, Duration::ZERO)
+    }
+
+    /// Does what somebody else did to a record; `serial_of` reads ids. Gives the record's number.
+    ///
+    /// # Errors
+    /// A sentence that says why not; nothing has changed.
+    pub(crate) fn edit(
+        &mut self,
+        now: Duration,
+        object: &str,
+        edit: &Edit,
+        serial_of: impl Fn(&str) -> Option<u64>,
+    ) -> Result<u64, &'static str> {
+        const ABSENT: &str = "there is no such record";
+        let Some(id) = &edit.id else {
+            return match &edit.change {
+                Change::Create(fields) => Ok(self.create(now, object, fields.clone())),
+                _ => Err("id is missing"),
+            };
+        };
+        let serial = serial_of(id).ok_or(ABSENT)?;
+        let done = match &edit.change {
+            Change::Create(_) => return Err("a create has no id"),
+            Change::Update(fields) => {
+                self.update(now, object, serial, fields.clone(), Duration::ZERO)
+            }
+            Change::Delete => self.delete(now, object, serial),
+            Change::MergeInto(winner) => {
+                let winner = serial_of(winner).ok_or(ABSENT)?;
+                self.merge(now, object, serial, winner)
+            }
+        };
+        done.then_some(serial).ok_or(ABSENT)
     }
 
     /// The live record of that number.

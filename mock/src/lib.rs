@@ -24,6 +24,8 @@ mod provider_kind;
 mod record;
 mod rest;
 mod salesforce;
+mod signature;
+mod stamp;
 mod target;
 mod webhook;
 

@@ -87,12 +87,14 @@ impl Limit {
     /// other typed ones.
     pub(crate) fn overlay(own: Vec<Self>, typed: Vec<Self>) -> Vec<Self> {
         let mut limits = own;
+        let mut beside = Vec::new();
         for limit in typed {
             match limits.iter_mut().find(|known| known.name == limit.name) {
                 Some(known) => known.retune(&limit),
-                None => limits.push(limit),
+                None => beside.push(limit),
             }
         }
+        limits.extend(beside);
         limits
     }
 

@@ -102,6 +102,7 @@ pub(crate) struct Scene<'a> {
     /// Unix time when it started.
     pub(crate) epoch: Duration,
     pub(crate) faults: &'a Faults,
+    pub(crate) limits: &'a LimitSet,
     pub(crate) roll: Roll,
 }
 

@@ -6,12 +6,15 @@ use std::str::FromStr;
 use crate::account::AccountConfig;
 use crate::provider::Provider;
 use crate::rest::Rest;
+use crate::salesforce::Salesforce;
 
 /// A kind of account.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ProviderKind {
     /// Plain JSON over HTTP.
     Rest,
+    /// A Salesforce org.
+    Salesforce,
 }
 
 /// There is no such provider.
@@ -21,13 +24,14 @@ pub struct UnknownProvider(String);
 
 impl ProviderKind {
     /// Every kind, in the order of its introduction.
-    pub const ALL: [Self; 1] = [Self::Rest];
+    pub const ALL: [Self; 2] = [Self::Rest, Self::Salesforce];
 
     /// The name it is asked for by.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             Self::Rest => "rest",
+            Self::Salesforce => "salesforce",
         }
     }
 
@@ -43,6 +47,7 @@ impl ProviderKind {
         let credentials = config.credentials.clone();
         match self {
             Self::Rest => Box::new(Rest::new(credentials, config.unique, config.honour_keys)),
+            Self::Salesforce => Box::new(Salesforce::new(config)),
         }
     }
 }
