@@ -12,7 +12,8 @@ use crate::entry::{HoldChange, HoldScope};
 use crate::id::{OperationSeq, RecordHash, VSHARD_COUNT, VShard};
 use crate::lane;
 use crate::operation_slab::{
-    NewOperation, OpClass, OpFlags, OpIndex, OpState, Operation, OperationSlab, Position, Priority, Target,
+    NewOperation, OpClass, OpFlags, OpIndex, OpState, Operation, OperationSlab, Position, Priority,
+    Target,
 };
 use crate::producers::Producers;
 use crate::ready::{OpList, ReadyQueue};

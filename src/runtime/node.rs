@@ -28,7 +28,7 @@ use super::mailbox::Mailbox;
 use super::open::{self, OpenPlan, OpenedShard};
 use super::registry::Registry;
 use super::remembered::Remembered;
-use super::shard_thread::{Peer, Gauges, ShardThread, Word, chain};
+use super::shard_thread::{Gauges, Peer, ShardThread, Word, chain};
 use super::{StartError, clock, coordinator, plans};
 use crate::settings::{Retention, Settings};
 

@@ -99,7 +99,10 @@ impl<T> Shard<T> {
                     continue;
                 }
             }
-            if call.as_ref().is_some_and(|call| call.records.len() >= items_max) {
+            if call
+                .as_ref()
+                .is_some_and(|call| call.records.len() >= items_max)
+            {
                 break;
             }
         }
@@ -123,9 +126,13 @@ impl<T> Shard<T> {
         } else if firsts_wait {
             account.retry_budget.on_first_attempt();
         }
-        let from = if retry { &mut queue.retries } else { &mut queue.ready };
+        let from = if retry {
+            &mut queue.retries
+        } else {
+            &mut queue.ready
+        };
         account.taken = account.taken.wrapping_add(1);
-        if account.taken % AGEING == 0 {
+        if account.taken.is_multiple_of(AGEING) {
             from.pop_oldest(slab)
         } else {
             from.pop(slab)
@@ -149,12 +156,13 @@ impl<T> Shard<T> {
                     request.idempotency_key = Some(content_key(&items, &request));
                     return Some((items, request));
                 }
-                Err(RenderError::Item { at, repeated, error }) if at < records.len() => {
-                    let (item, _) = records.remove(at);
-                    if repeated {
+                Err(RenderError::Item { index, source }) if index < records.len() => {
+                    let (item, _) = records.remove(index);
+                    if *source == RenderError::RepeatedKey {
+                        // Two records that the provider takes for one: never in the same call.
                         self.index.put_back(item.op);
                     } else {
-                        self.unsendable(now, journal, &plan.name, item, error.to_string());
+                        self.unsendable(now, journal, &plan.name, item, source.to_string());
                     }
                 }
                 Err(RenderError::BatchTooLarge { .. }) if records.len() > 1 => {
@@ -188,7 +196,10 @@ impl<T> Shard<T> {
 
     /// Halves of refused calls that no call takes any more are ready like others.
     pub(super) fn release_suspects(&mut self, at: usize) {
-        for op in std::mem::take(&mut self.accounts[at].suspects).into_iter().flatten() {
+        for op in std::mem::take(&mut self.accounts[at].suspects)
+            .into_iter()
+            .flatten()
+        {
             self.index.slab[op].set_state(OpState::Waiting);
             self.index.put_back(op);
         }

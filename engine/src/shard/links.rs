@@ -95,7 +95,9 @@ impl Parents {
     }
 
     fn all_linked(&self) -> bool {
-        self.known.iter().all(|(_, _, remote_id)| remote_id.is_some())
+        self.known
+            .iter()
+            .all(|(_, _, remote_id)| remote_id.is_some())
     }
 }
 
@@ -249,7 +251,10 @@ impl<T> Shard<T> {
 
     fn take_link(&mut self, answer: LinkAnswer) {
         let target = self.account(&answer.account);
-        let Some(op) = self.index.find(answer.child.record, answer.child.seq, target) else {
+        let Some(op) = self
+            .index
+            .find(answer.child.record, answer.child.seq, target)
+        else {
             return;
         };
         if let Some(asking) = self.links.asking.get_mut(&op) {
@@ -289,10 +294,8 @@ impl<T> Shard<T> {
                 record_id: waiter.record_id,
                 remote_id: None,
             };
-            self.effects.push(
-                at,
-                Output::LinkTo(waiter.asker, LinkWord::Answer(answer)),
-            );
+            self.effects
+                .push(at, Output::LinkTo(waiter.asker, LinkWord::Answer(answer)));
         }
     }
 

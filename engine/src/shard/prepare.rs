@@ -307,7 +307,15 @@ impl<T> Shard<T> {
                     ParentWait::TimedOut => {
                         let reason = Some(Reason::Parent);
                         let detail = "a record it refers to was not linked in time";
-                        return self.end(now, journal, account, item, State::Failed, reason, detail);
+                        return self.end(
+                            now,
+                            journal,
+                            account,
+                            item,
+                            State::Failed,
+                            reason,
+                            detail,
+                        );
                     }
                 }
                 Prepared::Settled

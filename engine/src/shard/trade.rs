@@ -213,9 +213,8 @@ impl<T> Shard<T> {
     fn pass_on_probe(&mut self, at: usize) {
         let nothing_ready = self.nothing_ready(at);
         let known = &mut self.accounts[at];
-        let unused = known.gate == Gate::Probe
-            && !known.probe_sent
-            && (known.paused || nothing_ready);
+        let unused =
+            known.gate == Gate::Probe && !known.probe_sent && (known.paused || nothing_ready);
         if let Some(account) = known.id.filter(|_| unused) {
             known.gate = Gate::Held {
                 until: Mono(0),
