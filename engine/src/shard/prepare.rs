@@ -222,10 +222,10 @@ impl<T> Shard<T> {
                 Reach::Frozen(progress.folded)
             };
         }
-        let unlinked = state
+        let absent = state
             .target(&account.name)
-            .is_none_or(|known| known.link == Link::Unlinked);
-        let never_sent = unlinked && progress.attempts.is_empty() && !intent_logged;
+            .is_none_or(|known| matches!(known.link, Link::Unlinked | Link::Deleted { .. }));
+        let never_sent = absent && progress.attempts.is_empty() && !intent_logged;
         if never_sent {
             Reach::Unborn
         } else {
