@@ -23,6 +23,7 @@ mod field_style;
 mod file;
 mod key_sequence;
 mod limit;
+mod lint;
 mod object;
 mod operation;
 mod path_template;
@@ -48,6 +49,7 @@ pub use excerpt::DETAIL_BYTES_MAX;
 pub use field_style::Field;
 pub use key_sequence::KeySequence;
 pub use limit::{LimitDefinition, LimitKind, LimitReading, LimitScope};
+pub use lint::{Finding, lint};
 pub use operation::Operation;
 pub use render_error::RenderError;
 pub use reply::{

@@ -16,6 +16,8 @@ pub struct AuthDefinition {
     pub kinds: Vec<AuthKind>,
     /// The header of an API key.
     pub header: Option<String>,
+    /// What stands before a token in `Authorization`, where it is not `Bearer`.
+    pub scheme: Option<String>,
     /// Where tokens are had: a path on the account's base URL, or a URL.
     pub token_url: Option<String>,
     /// `aud` of a JWT bearer's assertion.
@@ -72,6 +74,7 @@ impl AuthDefinition {
         AuthDefinition {
             kinds: block.kinds.clone(),
             header: block.header.clone(),
+            scheme: block.scheme.clone(),
             token_url: block.token_url.clone(),
             audience: block.audience.clone(),
             lifetime: span("lifetime", &block.lifetime),

@@ -300,6 +300,11 @@ impl Batch {
         if self.method == Method::Get && self.body.is_some() {
             return Err(TemplateError::BodyOnGet);
         }
+        let fields = self.body.as_ref().is_some_and(BodyTemplate::has_fields);
+        let mut writes = self.takes.iter();
+        if let Some(kind) = writes.find(|kind| kind.writes_fields() && !fields) {
+            return Err(TemplateError::NoFields(*kind));
+        }
         let linked = self.needs(Placeholder::RemoteId) || self.needs(Placeholder::RemoteIds);
         let mut takes = self.takes.iter();
         if let Some(kind) = takes.find(|kind| linked && !kind.has_remote_id()) {

@@ -1,12 +1,15 @@
 //! `{"external_id": "{record_id}", "$fields": true}`: the JSON body of a request, compiled once.
 
+mod compile;
+
 use std::borrow::Cow;
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::field_style::{Field, FieldStyle, push_escaped, push_field_value};
 use super::placeholder::{Place, Placeholder, Values};
 use super::{RenderError, TemplateError};
+use crate::json::{Member as RawMember, RawObject};
 
 /// A JSON object with placeholders.
 ///
@@ -15,6 +18,8 @@ use super::{RenderError, TemplateError};
 /// - `"$fields": true` stands for the record's fields at its place. A member that the template
 ///   names itself wins over a field of that name, so that no name comes twice; `"$omit"` lists
 ///   more names to leave out.
+/// - `"$members": "custom"` stands for the members of the field `custom`, an object: so that the
+///   template can add to it.
 /// - `{"$each": {...}}` is an array with one such item per record of a batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct BodyTemplate {
@@ -49,6 +54,13 @@ enum Member {
         /// Names that the template writes itself or leaves out.
         except: Vec<Text>,
     },
+    /// What is in a field that is an object.
+    Members {
+        /// The field's remote name.
+        of: String,
+        /// As for fields.
+        except: Vec<Text>,
+    },
 }
 
 /// A string with placeholders; literal parts are escaped already.
@@ -68,13 +80,13 @@ impl BodyTemplate {
         let Value::Object(members) = template else {
             return Err(TemplateError::BodyNotAnObject);
         };
-        let root = object(members, place, 1)?;
+        let root = compile::object(members, place, 1)?;
         Ok(BodyTemplate { root })
     }
 
     /// The shape around one field's value: any JSON with `"{value}"` in it.
     pub(crate) fn compile_wrap(template: &Value) -> Result<BodyTemplate, TemplateError> {
-        let root = node(template, Place::Wrap, 1)?;
+        let root = compile::node(template, Place::Wrap, 1)?;
         Ok(BodyTemplate { root })
     }
 
@@ -83,9 +95,20 @@ impl BodyTemplate {
         self.root.needs(wanted)
     }
 
+    /// Whether the record's fields stand in it.
+    pub(crate) fn has_fields(&self) -> bool {
+        self.root.has(&|node| match node {
+            Node::Object(members) => {
+                let mut members = members.iter();
+                members.any(|member| matches!(member, Member::Fields { .. }))
+            }
+            _ => false,
+        })
+    }
+
     /// Whether the body has one item per record.
     pub(crate) fn has_each(&self) -> bool {
-        self.root.has_each()
+        self.root.has(&|node| matches!(node, Node::Each(_)))
     }
 
     pub(crate) fn render(
@@ -139,47 +162,30 @@ impl Node {
                     if_linked: true, ..
                 } => false,
                 Member::Named { name, value, .. } => name.uses(wanted) || value.needs(wanted),
-                Member::Fields { except } => except.iter().any(|name| name.uses(wanted)),
+                Member::Fields { except } | Member::Members { except, .. } => {
+                    except.iter().any(|name| name.uses(wanted))
+                }
             }),
             Node::Array(nodes) => nodes.iter().any(|node| node.needs(wanted)),
             Node::Each(node) => node.needs(wanted),
         }
     }
 
-    fn has_each(&self) -> bool {
-        match self {
-            Node::Each(_) => true,
-            Node::Object(members) => members
-                .iter()
-                .any(|member| matches!(member, Member::Named { value, .. } if value.has_each())),
-            Node::Array(nodes) => nodes.iter().any(Node::has_each),
-            Node::Literal(_) | Node::Text(_) | Node::Integer(_) | Node::FieldValue => false,
-        }
+    /// Whether it, or a node in it, is what is wanted.
+    fn has(&self, wanted: &impl Fn(&Node) -> bool) -> bool {
+        wanted(self)
+            || match self {
+                Node::Object(members) => members.iter().any(
+                    |member| matches!(member, Member::Named { value, .. } if value.has(wanted)),
+                ),
+                Node::Array(nodes) => nodes.iter().any(|node| node.has(wanted)),
+                Node::Each(node) => node.has(wanted),
+                Node::Literal(_) | Node::Text(_) | Node::Integer(_) | Node::FieldValue => false,
+            }
     }
 }
 
 impl Text {
-    fn compile(text: &str, place: Place) -> Result<Text, TemplateError> {
-        let mut parts = Vec::new();
-        let mut rest = text;
-        while let Some(at) = rest.find(['{', '}']) {
-            let (before, brace) = rest.split_at(at);
-            let (name, after) = brace
-                .strip_prefix('{')
-                .and_then(|inner| inner.split_once('}'))
-                .ok_or(TemplateError::UnbalancedBrace)?;
-            if !before.is_empty() {
-                parts.push(TextPart::Literal(escaped(before)));
-            }
-            parts.push(TextPart::Value(Placeholder::parse(name, place)?));
-            rest = after;
-        }
-        if !rest.is_empty() {
-            parts.push(TextPart::Literal(escaped(rest)));
-        }
-        Ok(Text { parts })
-    }
-
     /// The text itself, when there is no placeholder in it.
     fn literal(&self) -> Option<&str> {
         match self.parts.as_slice() {
@@ -313,10 +319,30 @@ impl Writer<'_> {
                         self.field(field, out);
                     }
                 }
+                Member::Members { of, except } => {
+                    for member in self.members_of(of) {
+                        let name = member.key.name();
+                        let field = Field {
+                            name: &name,
+                            value: member.value.text(),
+                        };
+                        if !self.leaves_out(&field, except)? {
+                            comma(out);
+                            self.field(&field, out);
+                        }
+                    }
+                }
             }
         }
         out.push(b'}');
         Ok(())
+    }
+
+    fn members_of(&self, of: &str) -> impl Iterator<Item = RawMember<'_>> {
+        let mut fields = self.values.subject.fields.iter();
+        let field = fields.find(|field| field.name == of);
+        let object = field.and_then(|field| RawObject::new(field.value));
+        object.into_iter().flat_map(|object| object.members())
     }
 
     fn leaves_out(&self, field: &Field<'_>, except: &[Text]) -> Result<bool, RenderError> {
@@ -395,207 +421,6 @@ fn is_integer(text: &str) -> bool {
     digits && (1..=19).contains(&text.len()) && (text == "0" || !text.starts_with('0'))
 }
 
-fn escaped(text: &str) -> String {
-    let mut bytes = Vec::with_capacity(text.len());
-    push_escaped(&mut bytes, text);
-    String::from_utf8(bytes).expect("escaping keeps text valid")
-}
-
-fn object(members: &Map<String, Value>, place: Place, depth: usize) -> Result<Node, TemplateError> {
-    if depth > DEPTH_MAX {
-        return Err(TemplateError::TooDeep(DEPTH_MAX));
-    }
-    if let Some(item) = members.get(EACH) {
-        if place != Place::Batch || members.len() != 1 {
-            return Err(TemplateError::EachElsewhere);
-        }
-        return Ok(Node::Each(Box::new(node(item, Place::Item, depth + 1)?)));
-    }
-    let mut compiled = Vec::with_capacity(members.len());
-    let mut except = Vec::new();
-    for (name, value) in members {
-        match name.as_str() {
-            FIELDS => {
-                if *value != Value::Bool(true) {
-                    return Err(TemplateError::FieldsNotTrue);
-                }
-                if !matches!(place, Place::Call | Place::Item) {
-                    return Err(TemplateError::FieldsElsewhere);
-                }
-                compiled.push(Member::Fields { except: Vec::new() });
-            }
-            OMIT => {
-                let names = value.as_array().ok_or(TemplateError::OmitNotAList)?;
-                for name in names {
-                    let name = name.as_str().ok_or(TemplateError::OmitNotAList)?;
-                    except.push(Text::compile(name, place)?);
-                }
-            }
-            _ if name.starts_with('$') => return Err(TemplateError::UnknownMarker(name.clone())),
-            _ => {
-                let name = Text::compile(name, place)?;
-                if name.uses(Placeholder::Value) {
-                    return Err(TemplateError::ValueInText);
-                }
-                except.push(name.clone());
-                compiled.push(member(name, value, place, depth)?);
-            }
-        }
-    }
-    for member in &mut compiled {
-        if let Member::Fields { except: names } = member {
-            *names = except;
-            return Ok(Node::Object(compiled));
-        }
-    }
-    if members.contains_key(OMIT) {
-        return Err(TemplateError::OmitWithoutFields);
-    }
-    Ok(literal_if_constant(Node::Object(compiled)))
-}
-
-fn member(name: Text, value: &Value, place: Place, depth: usize) -> Result<Member, TemplateError> {
-    let optional = value
-        .as_str()
-        .and_then(|text| text.strip_prefix('{')?.strip_suffix("?}"));
-    let Some(placeholder) = optional else {
-        let value = node(value, place, depth)?;
-        return Ok(Member::Named {
-            name,
-            value,
-            if_linked: false,
-        });
-    };
-    let (placeholder_name, _) = options(placeholder);
-    if Placeholder::parse(placeholder_name, place)? != Placeholder::RemoteId {
-        return Err(TemplateError::NeverUnknown(placeholder_name.to_owned()));
-    }
-    let value = string(&format!("{{{placeholder}}}"), place)?;
-    Ok(Member::Named {
-        name,
-        value,
-        if_linked: true,
-    })
-}
-
-fn node(value: &Value, place: Place, depth: usize) -> Result<Node, TemplateError> {
-    match value {
-        Value::Object(members) => object(members, place, depth + 1),
-        Value::Array(items) => {
-            if depth >= DEPTH_MAX {
-                return Err(TemplateError::TooDeep(DEPTH_MAX));
-            }
-            let nodes = items.iter().map(|item| node(item, place, depth + 1));
-            Ok(literal_if_constant(Node::Array(
-                nodes.collect::<Result<_, _>>()?,
-            )))
-        }
-        Value::String(text) => string(text, place),
-        Value::Null | Value::Bool(_) | Value::Number(_) => Ok(Node::Literal(value.to_string())),
-    }
-}
-
-fn string(text: &str, place: Place) -> Result<Node, TemplateError> {
-    let alone = text
-        .strip_prefix('{')
-        .and_then(|inner| inner.strip_suffix('}'));
-    match alone
-        .filter(|inner| !inner.contains(['{', '}']))
-        .map(options)
-    {
-        Some((name, Some("int"))) => Ok(Node::Integer(Placeholder::parse(name, place)?)),
-        Some((_, Some(filter))) => Err(TemplateError::UnknownFilter(filter.to_owned())),
-        Some((name, None)) if place == Place::Wrap => {
-            Placeholder::parse(name, place)?;
-            Ok(Node::FieldValue)
-        }
-        Some((_, None)) | None => {
-            let text = Text::compile(text, place)?;
-            if text.uses(Placeholder::Value) {
-                return Err(TemplateError::ValueInText);
-            }
-            Ok(match text.literal() {
-                Some(literal) => Node::Literal(format!("\"{literal}\"")),
-                None => Node::Text(text),
-            })
-        }
-    }
-}
-
-/// `remote_id|int` as name and filter.
-fn options(inner: &str) -> (&str, Option<&str>) {
-    match inner.split_once('|') {
-        Some((name, filter)) => (name, Some(filter)),
-        None => (inner, None),
-    }
-}
-
-/// What never changes is written in one piece.
-fn literal_if_constant(node: Node) -> Node {
-    let mut text = String::new();
-    let constant = match &node {
-        Node::Array(nodes) => {
-            text.push('[');
-            nodes.iter().enumerate().all(|(at, node)| {
-                text.push_str(if at > 0 { "," } else { "" });
-                push_if_literal(node, &mut text)
-            })
-        }
-        Node::Object(members) => {
-            text.push('{');
-            members.iter().enumerate().all(|(at, member)| {
-                let Member::Named {
-                    name,
-                    value,
-                    if_linked: false,
-                } = member
-                else {
-                    return false;
-                };
-                let Some(name) = name.literal() else {
-                    return false;
-                };
-                text.push_str(if at > 0 { ",\"" } else { "\"" });
-                text.push_str(name);
-                text.push_str("\":");
-                push_if_literal(value, &mut text)
-            })
-        }
-        _ => false,
-    };
-    if !constant {
-        return node;
-    }
-    text.push(if matches!(node, Node::Array(_)) {
-        ']'
-    } else {
-        '}'
-    });
-    Node::Literal(text)
-}
-
-fn push_if_literal(node: &Node, text: &mut String) -> bool {
-    match node {
-        Node::Literal(literal) => {
-            text.push_str(literal);
-            true
-        }
-        _ => false,
-    }
-}
-
-/// The member that stands for the record's fields.
-const FIELDS: &str = "$fields";
-
-/// Beside it: names of fields to leave out.
-const OMIT: &str = "$omit";
-
-/// Stands for an array with an item per record.
-const EACH: &str = "$each";
-
-/// As deep as events may be (PRODUCT: `too_deep`).
-const DEPTH_MAX: usize = 64;
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -635,6 +460,7 @@ mod tests {
             names: ObjectNames {
                 object_type: None,
                 external_id: Some("Key__c"),
+                no_lookup: false,
                 wraps: &wraps,
             },
             item: 0,
@@ -834,10 +660,10 @@ mod tests {
                 "{template}"
             );
         }
-        let deep = (0..DEPTH_MAX).fold(json!(1), |inner, _| json!([inner]));
+        let deep = (0..compile::DEPTH_MAX).fold(json!(1), |inner, _| json!([inner]));
         assert_eq!(
             BodyTemplate::compile(&json!({ "a": deep }), Place::Call),
-            Err(TemplateError::TooDeep(DEPTH_MAX))
+            Err(TemplateError::TooDeep(compile::DEPTH_MAX))
         );
     }
 

@@ -122,6 +122,12 @@ fn success(
             let pointer = operation
                 .id()
                 .expect("a look-up does not compile without one");
+            let many = operation.many().map(|pointer| pointer.find(text));
+            if let Some(Ok(Landing::Value(_))) = many {
+                return Some(Verdict::Ambiguous {
+                    detail: excerpt_text(text),
+                });
+            }
             match id_at(pointer, text) {
                 IdAt::Text(remote_id) => Some(Verdict::Found { remote_id }),
                 IdAt::EmptyList => Some(Verdict::Absent),

@@ -283,6 +283,9 @@ impl Definition {
             item: 0,
             items: &[],
         };
+        if kind == CallKind::Lookup && values.names.no_lookup {
+            return Err(RenderError::NoLookup(subject.object.to_owned()));
+        }
         let path_and_query = path.render(self.root(), &values)?;
         let body = match body {
             Some(template) => Bytes::from(template.render(&values, &self.style)?),

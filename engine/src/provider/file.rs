@@ -48,6 +48,7 @@ pub(crate) struct ProviderBlock {
 pub(crate) struct AuthBlock {
     pub(crate) kinds: Vec<AuthKind>,
     pub(crate) header: Option<String>,
+    pub(crate) scheme: Option<String>,
     pub(crate) token_url: Option<String>,
     pub(crate) audience: Option<String>,
     pub(crate) lifetime: Option<String>,
@@ -117,6 +118,8 @@ pub(crate) struct ObjectBlock {
     #[serde(rename = "type")]
     pub(crate) object_type: Option<String>,
     pub(crate) external_id: Option<String>,
+    /// `false`: the provider cannot be asked by the key.
+    pub(crate) lookup: Option<bool>,
     #[serde(default)]
     pub(crate) wrap: BTreeMap<String, Value>,
     #[serde(default)]
@@ -177,6 +180,7 @@ pub(crate) struct OperationBlock {
     pub(crate) id: Option<String>,
     #[serde(default)]
     pub(crate) id_missing: IdMissing,
+    pub(crate) many: Option<String>,
     pub(crate) created: Option<String>,
     #[serde(default)]
     pub(crate) gone: Vec<u16>,

@@ -22,6 +22,8 @@ pub(crate) struct Object {
     pub(crate) remote: String,
     pub(crate) object_type: Option<String>,
     pub(crate) external_id: Option<String>,
+    /// Whether the provider can be asked by the key.
+    pub(crate) lookup: bool,
     /// Fields that the provider wants in a shape of their own, by remote name.
     pub(crate) wraps: Vec<(String, BodyTemplate)>,
     pub(crate) default_mapping: Option<MappingSettings>,
@@ -32,6 +34,7 @@ pub(crate) struct Object {
 pub(crate) struct ObjectNames<'a> {
     pub(crate) object_type: Option<&'a str>,
     pub(crate) external_id: Option<&'a str>,
+    pub(crate) no_lookup: bool,
     pub(crate) wraps: &'a [(String, BodyTemplate)],
 }
 
@@ -50,6 +53,7 @@ impl Objects {
                 remote: remote.to_owned(),
                 object_type: None,
                 external_id: field,
+                lookup: true,
                 wraps: Vec::new(),
                 default_mapping: None,
             }),
@@ -70,6 +74,7 @@ impl Objects {
         known.map_or_else(ObjectNames::default, |known| ObjectNames {
             object_type: known.object_type.as_deref(),
             external_id: known.external_id.as_deref(),
+            no_lookup: !known.lookup,
             wraps: &known.wraps,
         })
     }
@@ -109,6 +114,7 @@ impl Object {
             remote: block.remote.clone(),
             object_type: block.object_type.clone(),
             external_id: block.external_id.clone(),
+            lookup: block.lookup.unwrap_or(true),
             wraps,
             default_mapping,
         }

@@ -17,6 +17,7 @@ pub struct Operation {
     ok: Option<OkCondition>,
     id: Option<Pointer>,
     id_missing: IdMissing,
+    many: Option<Pointer>,
     created: Option<Pointer>,
     gone: Vec<u16>,
     idempotent: bool,
@@ -62,6 +63,11 @@ impl Operation {
         self.id_missing
     }
 
+    /// Where a look-up's reply holds something only if several records have the key.
+    pub(crate) fn many(&self) -> Option<&Pointer> {
+        self.many.as_ref()
+    }
+
     pub(crate) fn created(&self) -> Option<&Pointer> {
         self.created.as_ref()
     }
@@ -83,6 +89,10 @@ impl Operation {
         };
         let id = pointer("id", &block.id, problems);
         let created = pointer("created", &block.created, problems);
+        let many = pointer("many", &block.many, problems);
+        if many.is_some() && kind != CallKind::Lookup {
+            problems.add(key("many"), TemplateError::Meaningless("many"));
+        }
         let ok = block.ok.as_ref();
         let ok = ok.and_then(|ok| problems.note(key("ok.at"), OkCondition::compile(ok)));
         let gone = compile_gone(kind, block, problems);
@@ -100,10 +110,17 @@ impl Operation {
             ok,
             id,
             id_missing: block.id_missing,
+            many,
             created,
             gone,
             idempotent: block.idempotent,
         };
+        if let Sending::Request { body, .. } = &operation.sending
+            && kind.writes_fields()
+            && !body.as_ref().is_some_and(BodyTemplate::has_fields)
+        {
+            problems.add(key("body"), TemplateError::NoFields(kind));
+        }
         let checked = operation.check(kind);
         problems.note(key("path"), checked)?;
         Some(operation)
@@ -126,6 +143,7 @@ impl Operation {
             ok: None,
             id: None,
             id_missing: IdMissing::RecordId,
+            many: None,
             created: None,
             gone: Vec::new(),
             idempotent: kind != CallKind::Create,

@@ -28,6 +28,9 @@ pub enum RenderError {
     /// The object's field for System A's key is known neither to the definition nor to the mapping.
     #[error("no field of `{0}` is named as its external id; set `external_id` in its mapping")]
     NoExternalId(String),
+    /// The provider cannot be asked for a record of this object by System A's key.
+    #[error("records of `{0}` cannot be looked up by their key")]
+    NoLookup(String),
     /// The definition does not say what one record of this object is called.
     #[error("the definition has no [objects] entry with a `type` for `{0}`")]
     NoObjectType(String),

@@ -53,11 +53,17 @@ pub enum TemplateError {
     #[error("`$fields` takes the value true")]
     FieldsNotTrue,
     /// A member that begins with `$` but is not a known marker.
-    #[error("unknown marker `{0}`; one of $fields, $omit, $each")]
+    #[error("unknown marker `{0}`; one of $fields, $omit, $members, $each")]
     UnknownMarker(String),
     /// The record's fields stand in a record.
     #[error("`$fields` stands in a single record's body or inside `$each`")]
     FieldsElsewhere,
+    /// `$members` names a field.
+    #[error("`$members` takes the name of a field that is an object")]
+    MembersNotAName,
+    /// A write without the record's fields changes nothing of it.
+    #[error("a {0} writes the record's fields: its body needs `$fields`")]
+    NoFields(CallKind),
     /// `$omit` lists names.
     #[error("`$omit` takes a list of field names")]
     OmitNotAList,
