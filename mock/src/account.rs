@@ -15,6 +15,7 @@ use crate::provider::{Edit, Provider, RawCall, Refusal, Scene, Subject};
 use crate::provider_kind::ProviderKind;
 use crate::record::{Record, RemoteId};
 use crate::scenario::{Scenario, ScenarioError};
+use crate::webhook::{Delivered, Deliveries, Delivery, DeliveryCounts, DeliveryId};
 
 /// How an account behaves.
 #[derive(Debug, Clone)]
@@ -300,6 +301,32 @@ impl Account {
     /// Every access token handed out so far is worth nothing from now on.
     pub fn expire_tokens(&mut self) {
         self.provider.expire_tokens();
+    }
+
+    /// When there is a notification to send.
+    #[must_use]
+    pub fn next_delivery_at(&self) -> Option<Duration> {
+        self.provider.deliveries()?.next_at()
+    }
+
+    /// The next notification to send; its end is told by [`delivered`](Self::delivered).
+    pub fn poll_delivery(&mut self, now: Duration) -> Option<Delivery> {
+        let epoch = self.epoch;
+        self.provider.deliveries_mut()?.poll(now, epoch)
+    }
+
+    /// A notification was answered, or nobody was there.
+    pub fn delivered(&mut self, now: Duration, id: DeliveryId, outcome: Delivered) {
+        if let Some(deliveries) = self.provider.deliveries_mut() {
+            deliveries.delivered(now, id, outcome);
+        }
+    }
+
+    /// What became of the notifications.
+    #[must_use]
+    pub fn delivery_counts(&self) -> DeliveryCounts {
+        let deliveries = self.provider.deliveries();
+        deliveries.map(Deliveries::counts).unwrap_or_default()
     }
 
     /// Replaces the faults that hold always.

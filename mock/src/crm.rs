@@ -117,8 +117,8 @@ impl KeyField {
 }
 
 impl Crm {
-    /// An account without records. Of the key fields of an object that hold the caller's key, the
-    /// first is its external id.
+    /// An account without records. Of the key fields of a record that hold the caller's key, the
+    /// first that has a value is its external id.
     pub(crate) fn new(key_fields: Vec<KeyField>, first_serial: u64) -> Self {
         Self {
             key_fields,
@@ -144,13 +144,11 @@ impl Crm {
             created_at: now,
         };
         patch(&mut record.fields, fields);
-        record.external_id = self.external_id_in(object, &record.fields);
-        let copies = self
-            .external_field(object)
-            .zip(record.external_id.as_deref());
-        if copies.is_some_and(|(field, id)| self.find(object, field, id).next().is_some()) {
+        let key = self.external_key_in(object, &record.fields);
+        if key.is_some_and(|(field, id)| self.find(object, field, &id).next().is_some()) {
             self.duplicate_creates += 1;
         }
+        record.external_id = self.external_id_in(object, &record.fields);
         self.insert(
             object,
             serial,
@@ -338,12 +336,12 @@ impl Crm {
         object: &str,
         fields: &Map<String, Value>,
     ) -> Option<String> {
-        text_of(fields.get(self.external_field(object)?)?)
+        self.external_key_in(object, fields).map(|(_, id)| id)
     }
 
-    fn external_field(&self, object: &str) -> Option<&str> {
+    fn external_key_in(&self, object: &str, fields: &Map<String, Value>) -> Option<(&str, String)> {
         let mut external = self.keys_of(object).filter(|key| key.external);
-        external.next().map(|key| key.field.as_str())
+        external.find_map(|key| Some((key.field.as_str(), text_of(fields.get(&key.field)?)?)))
     }
 
     fn keys_of(&self, object: &str) -> impl Iterator<Item = &KeyField> {

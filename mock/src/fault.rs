@@ -45,10 +45,14 @@ pub enum Fault {
     ItemLost,
     /// `shuffle`: the results of a batch come in another order, where the provider keeps none.
     Shuffle,
+    /// `hook_lost`: a change is not notified of.
+    HookLost,
+    /// `hook_repeat`: a change is notified of twice.
+    HookRepeat,
 }
 
 impl Fault {
-    const ALL: [Self; 18] = [
+    const ALL: [Self; 20] = [
         Self::ResetBefore,
         Self::ResetAfter,
         Self::Unauthorized,
@@ -67,6 +71,8 @@ impl Fault {
         Self::ItemMissing,
         Self::ItemLost,
         Self::Shuffle,
+        Self::HookLost,
+        Self::HookRepeat,
     ];
 
     /// The name it is set by.
@@ -91,6 +97,8 @@ impl Fault {
             Self::ItemMissing => "item_missing",
             Self::ItemLost => "item_lost",
             Self::Shuffle => "shuffle",
+            Self::HookLost => "hook_lost",
+            Self::HookRepeat => "hook_repeat",
         }
     }
 }
@@ -132,8 +140,8 @@ pub enum FaultError {
     #[error(
         "unknown fault `{0}`: chances are reset_before, reset_after, 401, 429, 5xx, 5xx_after, \
          garbage, late, slow, maintenance, daily, empty, lock, item_4xx, item_5xx, item_missing, \
-         item_lost, shuffle; durations latency, jitter, slow_for, stale, retry_after; and \
-         poison=PREFIX"
+         item_lost, shuffle, hook_lost, hook_repeat; durations latency, jitter, slow_for, stale, \
+         retry_after; and poison=PREFIX"
     )]
     Unknown(String),
     /// The value is no duration.

@@ -17,6 +17,7 @@ pub mod scenario;
 pub mod server;
 
 mod crm;
+mod hubspot;
 mod oauth;
 mod open_writes;
 mod provider;
@@ -39,3 +40,4 @@ pub use provider_kind::{ProviderKind, UnknownProvider};
 pub use record::{Record, RemoteId};
 pub use scenario::Scenario;
 pub use server::{Server, ServerConfig, ServerHandle};
+pub use webhook::{Delivered, Delivery, DeliveryCounts, DeliveryId};

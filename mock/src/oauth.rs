@@ -136,6 +136,7 @@ impl Tokens {
             _ => self.check_client(form)?,
         }
         let refreshes = grant == "refresh_token";
+        let consents = grant == "authorization_code";
         if refreshes {
             self.check_refresh(now, form.value("refresh_token").unwrap_or_default())?;
         }
@@ -147,11 +148,11 @@ impl Tokens {
             let first = first.map(|(token, _)| token.clone());
             first.and_then(|token| self.access.remove(&token));
         }
-        if refreshes && self.rules.rotates {
+        if consents || refreshes && self.rules.rotates {
             let token = self.fresh("refresh-");
             self.refresh = Some((token, self.rules.refresh_ttl.map(|ttl| now + ttl)));
         }
-        let refresh = self.refresh.as_ref().filter(|_| refreshes);
+        let refresh = self.refresh.as_ref().filter(|_| refreshes || consents);
         Ok(Minted {
             access,
             refresh: refresh.map(|(token, _)| token.clone()),

@@ -64,7 +64,12 @@ pub(crate) trait Provider: fmt::Debug + Send {
     fn expire_tokens(&mut self);
 
     /// Its notifications, when it sends any.
-    fn deliveries(&mut self) -> Option<&mut Deliveries> {
+    fn deliveries(&self) -> Option<&Deliveries> {
+        None
+    }
+
+    /// The same, to be sent.
+    fn deliveries_mut(&mut self) -> Option<&mut Deliveries> {
         None
     }
 }

@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::account::AccountConfig;
+use crate::hubspot::HubSpot;
 use crate::provider::Provider;
 use crate::rest::Rest;
 use crate::salesforce::Salesforce;
@@ -15,6 +16,8 @@ pub enum ProviderKind {
     Rest,
     /// A Salesforce org.
     Salesforce,
+    /// A HubSpot portal.
+    HubSpot,
 }
 
 /// There is no such provider.
@@ -24,7 +27,7 @@ pub struct UnknownProvider(String);
 
 impl ProviderKind {
     /// Every kind, in the order of its introduction.
-    pub const ALL: [Self; 2] = [Self::Rest, Self::Salesforce];
+    pub const ALL: [Self; 3] = [Self::Rest, Self::Salesforce, Self::HubSpot];
 
     /// The name it is asked for by.
     #[must_use]
@@ -32,6 +35,7 @@ impl ProviderKind {
         match self {
             Self::Rest => "rest",
             Self::Salesforce => "salesforce",
+            Self::HubSpot => "hubspot",
         }
     }
 
@@ -48,6 +52,7 @@ impl ProviderKind {
         match self {
             Self::Rest => Box::new(Rest::new(credentials, config.unique, config.honour_keys)),
             Self::Salesforce => Box::new(Salesforce::new(config)),
+            Self::HubSpot => Box::new(HubSpot::new(config)),
         }
     }
 }
