@@ -335,9 +335,31 @@ mod tests {
     #[test]
     fn any_text_is_compiled_or_refused() {
         for source in [
-            "", " ", "\u{0}", "'", "\"", "a.b.c.d", "[", "{}", "x{y: 1}", "{1: 2}", "data.`a`",
-            "data.?a", "1u", "b'x'", "r'\\'", "data[", "has(data)", "has(1)", "data.all()",
-            "data.all(1, 2)", "?", ":", "data ? data", "@result", "\u{202e}",
+            "",
+            " ",
+            "\u{0}",
+            "'",
+            "\"",
+            "a.b.c.d",
+            "[",
+            "{}",
+            "x{y: 1}",
+            "{1: 2}",
+            "data.`a`",
+            "data.?a",
+            "1u",
+            "b'x'",
+            "r'\\'",
+            "data[",
+            "has(data)",
+            "has(1)",
+            "data.all()",
+            "data.all(1, 2)",
+            "?",
+            ":",
+            "data ? data",
+            "@result",
+            "\u{202e}",
         ] {
             let _either = compile(source);
         }

@@ -11,7 +11,7 @@ use std::borrow::Cow;
 use xxhash_rust::xxh3::xxh3_64;
 
 use self::condition::{Condition, is_set, path_text};
-pub use self::settings::{RuleError, RuleSettings};
+pub use self::settings::{RuleAction, RuleError, RuleSettings};
 use crate::event::{Operation, Priority};
 use crate::expression::{Declared, Expression, Variable};
 use crate::json::{Pointer, RawObject};
@@ -205,7 +205,9 @@ impl RuleSet {
                 (!stays).then(|| self.outcome(rule, Action::Skip, None, found()))
             }
             Kind::When(when, action, priority) => {
-                let matches = when.as_ref().is_none_or(|when| when.holds(&variables(input)));
+                let matches = when
+                    .as_ref()
+                    .is_none_or(|when| when.holds(&variables(input)));
                 if !matches {
                     return None;
                 }
@@ -271,7 +273,11 @@ fn variables<'a>(input: &RuleInput<'a>) -> smallvec::SmallVec<[(&'static str, Va
     ]
     .into_iter()
     .collect();
-    variables.extend(input.linked.map(|linked| ("linked", Variable::Bool(linked))));
+    variables.extend(
+        input
+            .linked
+            .map(|linked| ("linked", Variable::Bool(linked))),
+    );
     let documents = [
         ("data", input.data),
         ("changed", input.changed),

@@ -5,10 +5,10 @@ use proptest::prelude::*;
 use syncline_engine::event::{Operation, Priority};
 use syncline_engine::json::RawObject;
 use syncline_engine::rules::{
-    Action, RULES_MAX, RuleError, RuleInput, RuleOutcome, RuleSet, RuleSettings,
+    Action, RULES_MAX, RuleAction, RuleError, RuleInput, RuleOutcome, RuleSet, RuleSettings,
 };
 
-fn when(when: &str, action: Action) -> RuleSettings {
+fn when(when: &str, action: RuleAction) -> RuleSettings {
     RuleSettings {
         when: Some(when.to_owned()),
         action: Some(action),
@@ -60,8 +60,9 @@ fn refused(rule: RuleSettings) -> RuleError {
 /// Salesforce: all creates, updates only of active contacts. HubSpot: creates only with a
 /// company, all updates. None while `do_not_sync` is set, and never without an email.
 fn founding() -> RuleSet {
-    let conditions = |pairs: &[(Operation, &str)]| RuleSettings {
-        conditions: pairs.iter().map(|&(o, c)| (o, c.to_owned())).collect(),
+    let sent = |create: &str, update: &str| RuleSettings {
+        create: Some(create.to_owned()),
+        update: Some(update.to_owned()),
         ..RuleSettings::default()
     };
     set(&[
@@ -73,20 +74,8 @@ fn founding() -> RuleSet {
             required_fields: texts(&["email"]),
             ..RuleSettings::default()
         },
-        at(
-            "salesforce",
-            conditions(&[
-                (Operation::Create, "always"),
-                (Operation::Update, "active_only"),
-            ]),
-        ),
-        at(
-            "hubspot",
-            conditions(&[
-                (Operation::Create, "has_company"),
-                (Operation::Update, "always"),
-            ]),
-        ),
+        at("salesforce", sent("always", "active_only")),
+        at("hubspot", sent("has_company", "always")),
     ])
 }
 
@@ -95,19 +84,59 @@ fn the_rules_of_the_founding_documents_run() {
     use Operation::{Create, Delete, Update};
     let rules = founding();
     for (operation, provider, data, expected) in [
-        (Create, "salesforce", r#"{"email":"a@b","status":"inactive"}"#, Action::Sync),
+        (
+            Create,
+            "salesforce",
+            r#"{"email":"a@b","status":"inactive"}"#,
+            Action::Sync,
+        ),
         (Update, "salesforce", r#"{"status":"active"}"#, Action::Sync),
-        (Update, "salesforce", r#"{"status":"inactive"}"#, Action::Skip),
+        (
+            Update,
+            "salesforce",
+            r#"{"status":"inactive"}"#,
+            Action::Skip,
+        ),
         (Update, "salesforce", r#"{"name":"Ada"}"#, Action::Sync),
-        (Create, "hubspot", r#"{"email":"a@b","company":"ACME"}"#, Action::Sync),
-        (Create, "hubspot", r#"{"email":"a@b","company_id":7}"#, Action::Sync),
-        (Create, "hubspot", r#"{"email":"a@b","company":" "}"#, Action::Skip),
+        (
+            Create,
+            "hubspot",
+            r#"{"email":"a@b","company":"ACME"}"#,
+            Action::Sync,
+        ),
+        (
+            Create,
+            "hubspot",
+            r#"{"email":"a@b","company_id":7}"#,
+            Action::Sync,
+        ),
+        (
+            Create,
+            "hubspot",
+            r#"{"email":"a@b","company":" "}"#,
+            Action::Skip,
+        ),
         (Create, "hubspot", r#"{"email":"a@b"}"#, Action::Skip),
         (Update, "hubspot", r#"{"status":"inactive"}"#, Action::Sync),
         (Create, "salesforce", r#"{"name":"Ada"}"#, Action::Reject),
-        (Update, "salesforce", r#"{"email":null,"status":"active"}"#, Action::Reject),
-        (Create, "hubspot", r#"{"email":"a@b","company":"A","do_not_sync":true}"#, Action::Skip),
-        (Create, "hubspot", r#"{"email":"a@b","company":"A","do_not_sync":"false"}"#, Action::Sync),
+        (
+            Update,
+            "salesforce",
+            r#"{"email":null,"status":"active"}"#,
+            Action::Reject,
+        ),
+        (
+            Create,
+            "hubspot",
+            r#"{"email":"a@b","company":"A","do_not_sync":true}"#,
+            Action::Skip,
+        ),
+        (
+            Create,
+            "hubspot",
+            r#"{"email":"a@b","company":"A","do_not_sync":"false"}"#,
+            Action::Sync,
+        ),
         (Delete, "hubspot", "{}", Action::Sync),
     ] {
         assert_eq!(
@@ -126,7 +155,7 @@ fn the_rule_of_the_contract_skips_inactive_contacts() {
         reason: Some("inactive contacts are not updated".to_owned()),
         ..when(
             r#"operation == "UPDATE" && data.status != "active""#,
-            Action::Skip,
+            RuleAction::Skip,
         )
     }]);
     let inactive = r#"{"status":"inactive"}"#;
@@ -136,7 +165,10 @@ fn the_rule_of_the_contract_skips_inactive_contacts() {
     assert_eq!(outcome.reason, "inactive contacts are not updated");
     assert_eq!(rules.reason(1), Some("inactive contacts are not updated"));
     let other = |o, p, d| action(&rules, o, p, d);
-    assert_eq!(other(Operation::Create, "salesforce", inactive), Action::Sync);
+    assert_eq!(
+        other(Operation::Create, "salesforce", inactive),
+        Action::Sync
+    );
     assert_eq!(other(Operation::Update, "hubspot", inactive), Action::Sync);
     assert_eq!(
         other(Operation::Update, "salesforce", r#"{"name":"Ada"}"#),
@@ -148,8 +180,8 @@ fn the_rule_of_the_contract_skips_inactive_contacts() {
 #[test]
 fn the_first_match_decides_and_shorthands_come_before_the_list() {
     let rules = set(&[
-        when("data.a == 1", Action::Sync),
-        when("data.a < 3", Action::Skip),
+        when("data.a == 1", RuleAction::Sync),
+        when("data.a < 3", RuleAction::Skip),
         RuleSettings {
             disallow_if: texts(&["stop"]),
             ..RuleSettings::default()
@@ -167,20 +199,17 @@ fn the_first_match_decides_and_shorthands_come_before_the_list() {
 fn a_rule_may_send_another_operation_or_set_the_priority() {
     let rules = set(&[
         RuleSettings {
-            priority: Priority::new(1),
-            ..when("data.vip", Action::Instead(Operation::Upsert))
+            priority: Some(1),
+            ..when("data.vip", RuleAction::Upsert)
         },
         when(
             r#"operation == "UPDATE" && data.deleted"#,
-            Action::Instead(Operation::Delete),
+            RuleAction::Delete,
         ),
-        when(
-            r#"operation == "DELETE""#,
-            Action::Instead(Operation::Update),
-        ),
+        when(r#"operation == "DELETE""#, RuleAction::Update),
         RuleSettings {
             object: Some("contact".to_owned()),
-            priority: Priority::new(9),
+            priority: Some(9),
             ..RuleSettings::default()
         },
     ]);
@@ -205,7 +234,10 @@ fn a_rule_may_send_another_operation_or_set_the_priority() {
         "there are no fields to send"
     );
     let rest = decide(&rules, Operation::Read, "crm", "{}");
-    assert_eq!((rest.action, rest.priority), (Action::Sync, Priority::new(9)));
+    assert_eq!(
+        (rest.action, rest.priority),
+        (Action::Sync, Priority::new(9))
+    );
 }
 
 #[test]
@@ -227,10 +259,10 @@ fn all_that_an_event_has_can_be_asked() {
         r#"has(changed.owner) && !has(changed.name) && "owner" in changed"#,
         r#"before.owner == "eve" && data.owner == "bob" && data.name == before.name"#,
     ] {
-        let rules = set(&[when(condition, Action::Skip)]);
+        let rules = set(&[when(condition, RuleAction::Skip)]);
         assert_eq!(rules.decide(&input).action, Action::Skip, "{condition}");
     }
-    let linked = set(&[when("linked", Action::Skip)]);
+    let linked = set(&[when("linked", RuleAction::Skip)]);
     assert!(linked.reads_linked());
     let unknown = RuleInput {
         linked: None,
@@ -264,12 +296,16 @@ fn a_required_field_is_pointed_at() {
 fn a_set_that_cannot_be_right_names_the_rule_and_the_key() {
     for (rule, key, detail) in [
         (RuleSettings::default(), "", "expected an `action`"),
-        (when("data.a ==", Action::Skip), "when", "is not CEL"),
-        (when("x == 1", Action::Skip), "when", "1:1: `x` is not known"),
+        (when("data.a ==", RuleAction::Skip), "when", "is not CEL"),
+        (
+            when("x == 1", RuleAction::Skip),
+            "when",
+            "1:1: `x` is not known",
+        ),
         (
             RuleSettings {
                 action: None,
-                ..when("true", Action::Skip)
+                ..when("true", RuleAction::Skip)
             },
             "when",
             "nothing follows",
@@ -277,22 +313,30 @@ fn a_set_that_cannot_be_right_names_the_rule_and_the_key() {
         (
             RuleSettings {
                 share: Some(1.5),
-                ..when("true", Action::Skip)
+                ..when("true", RuleAction::Skip)
             },
             "share",
             "0 to 1",
+        ),
+        (
+            RuleSettings {
+                priority: Some(11),
+                ..RuleSettings::default()
+            },
+            "priority",
+            "1 to 10",
         ),
         (
             RuleSettings {
                 share: Some(f64::NAN),
-                ..when("true", Action::Skip)
+                ..when("true", RuleAction::Skip)
             },
             "share",
             "0 to 1",
         ),
         (
             RuleSettings {
-                conditions: vec![(Operation::Update, "sometimes".to_owned())],
+                update: Some("sometimes".to_owned()),
                 ..RuleSettings::default()
             },
             "UPDATE",
@@ -311,10 +355,10 @@ fn a_set_that_cannot_be_right_names_the_rule_and_the_key() {
         assert_eq!((error.rule, error.key), (0, key), "{error}");
         assert!(error.detail.contains(detail), "{error}");
     }
-    let many = vec![when("true", Action::Skip); RULES_MAX + 1];
+    let many = vec![when("true", RuleAction::Skip); RULES_MAX + 1];
     assert!(RuleSet::compile(1, &many).is_err());
     let heavy = "data.tags.exists(t, t == 'a' || t == 'b')";
-    let heavy = vec![when(heavy, Action::Skip); RULES_MAX];
+    let heavy = vec![when(heavy, RuleAction::Skip); RULES_MAX];
     let error = RuleSet::compile(1, &heavy).unwrap_err();
     assert!(error.detail.contains("steps"), "{error}");
 }
@@ -323,12 +367,12 @@ fn a_set_that_cannot_be_right_names_the_rule_and_the_key() {
 fn a_switched_off_rule_is_not_there() {
     let rules = set(&[RuleSettings {
         enabled: false,
-        ..when("true", Action::Skip)
+        ..when("true", RuleAction::Skip)
     }]);
     assert!(rules.is_empty());
     let rules = set(&[RuleSettings {
         share: Some(0.0),
-        ..when("true", Action::Skip)
+        ..when("true", RuleAction::Skip)
     }]);
     assert_eq!(action(&rules, Operation::Create, "crm", "{}"), Action::Sync);
 }
@@ -338,7 +382,7 @@ fn a_share_takes_its_part_of_the_records_and_keeps_them_when_it_grows() {
     let skipped = |share: f64| -> Vec<u32> {
         let rules = set(&[RuleSettings {
             share: Some(share),
-            ..when("true", Action::Skip)
+            ..when("true", RuleAction::Skip)
         }]);
         let is_skipped = |number: &u32| {
             let record_id = number.to_string();
@@ -362,7 +406,7 @@ proptest! {
 
     #[test]
     fn any_condition_is_refused_or_decides(source in "[a-z.()\"'<>=!&|+ 0-9,\\[\\]]{0,40}") {
-        if let Ok(rules) = RuleSet::compile(1, &[when(&source, Action::Skip)]) {
+        if let Ok(rules) = RuleSet::compile(1, &[when(&source, RuleAction::Skip)]) {
             let _outcome = decide(&rules, Operation::Update, "crm", r#"{"a":[1,{"b":2}]}"#);
         }
     }

@@ -63,7 +63,10 @@ fn a_whole_record_is_held_to_the_whole_schema() {
             r#"{"email":"a@b.c","address":{"city":"x","a/b":1}}"#,
             "/data/address/a~1b",
         ),
-        (r#"{"email":"a@b.c","tags":["ok","s3cret"]}"#, "/data/tags/1"),
+        (
+            r#"{"email":"a@b.c","tags":["ok","s3cret"]}"#,
+            "/data/tags/1",
+        ),
         (r#"{"email":"a@b.c","extra~":1}"#, "/data/extra~0"),
         (r#"{"email":null}"#, "/data/email"),
     ] {

@@ -14,7 +14,10 @@ pub(super) enum Condition {
     /// `status` is `active`. A change that does not tell the status is let through.
     ActiveOnly,
     /// `has_X`: the record has an `X` or an `X_id`.
-    Has { field: String, id: String },
+    Has {
+        field: String,
+        id: String,
+    },
 }
 
 impl Condition {
@@ -24,7 +27,9 @@ impl Condition {
             "never" => Self::Never,
             "active_only" => Self::ActiveOnly,
             _ => {
-                let field = name.strip_prefix("has_").filter(|field| !field.is_empty())?;
+                let field = name
+                    .strip_prefix("has_")
+                    .filter(|field| !field.is_empty())?;
                 Self::Has {
                     field: field.to_owned(),
                     id: format!("{field}_id"),
@@ -69,7 +74,10 @@ pub(super) fn is_set(value: RawValue<'_>) -> bool {
     match value.kind() {
         Kind::Null => false,
         Kind::Bool => value.text() == "true",
-        Kind::Number => value.text().parse::<f64>().is_ok_and(|number| number != 0.0),
+        Kind::Number => value
+            .text()
+            .parse::<f64>()
+            .is_ok_and(|number| number != 0.0),
         Kind::Text => {
             let text = value.as_text().unwrap_or_default();
             let denied = ["", "false", "no", "0"];
