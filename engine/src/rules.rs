@@ -4,7 +4,9 @@
 //! first rule that matches decides, and where none does the event is synced.
 
 mod condition;
+mod routing;
 mod settings;
+mod trial;
 
 use std::borrow::Cow;
 
@@ -12,6 +14,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use self::condition::{Condition, is_set, path_text};
 pub use self::settings::{RuleAction, RuleError, RuleSettings};
+pub use self::trial::{Difference, FORCE_ABOVE_POINTS, Tally, Trial};
 use crate::event::{Operation, Priority};
 use crate::expression::{Declared, Expression, Variable};
 use crate::json::{Pointer, RawObject};
@@ -64,7 +67,7 @@ enum Kind {
     When(Option<Expression>, Action, Option<Priority>),
 }
 
-/// What a rule makes of an event.
+/// What a rule makes of an event at an account.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
     /// Synced as it is.

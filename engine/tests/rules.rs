@@ -2,10 +2,14 @@
 #![allow(clippy::unwrap_used, reason = "what a test did not expect ends it")]
 
 use proptest::prelude::*;
-use syncline_engine::event::{Operation, Priority};
-use syncline_engine::json::RawObject;
+use syncline_engine::event::codec::AcceptedEvent;
+use syncline_engine::event::{
+    Defaults, Event, Operation, Priority, Surface, Target, TargetAction, Targets, parse,
+};
+use syncline_engine::json::{RawObject, Scratch};
+use syncline_engine::refusal::Code;
 use syncline_engine::rules::{
-    Action, RULES_MAX, RuleAction, RuleError, RuleInput, RuleOutcome, RuleSet, RuleSettings,
+    Action, RULES_MAX, RuleAction, RuleError, RuleInput, RuleOutcome, RuleSet, RuleSettings, Trial,
 };
 
 fn when(when: &str, action: RuleAction) -> RuleSettings {
@@ -399,6 +403,123 @@ fn a_share_takes_its_part_of_the_records_and_keeps_them_when_it_grows() {
     assert!((4_800..5_200).contains(&half.len()), "{}", half.len());
     assert!(tenth.iter().all(|number| half.contains(number)));
     assert_eq!(skipped(1.0).len(), 10_000);
+}
+
+fn targets<'a>(names: &[&'a str]) -> Targets<'a> {
+    let target = |&name| Target {
+        name,
+        action: TargetAction::Sync,
+        rule: 0,
+    };
+    names.iter().map(target).collect()
+}
+
+fn event(text: &str) -> Event<'_> {
+    let mut scratch = Scratch::new();
+    let defaults = Defaults::default();
+    parse(text.as_bytes(), &mut scratch, &defaults, Surface::Stream).unwrap()
+}
+
+#[test]
+fn an_event_is_refused_only_when_every_account_rejects_it() {
+    let rules = set(&[
+        RuleSettings {
+            reason: Some("no such contacts".to_owned()),
+            ..at("a", when("data.bad", RuleAction::Reject))
+        },
+        at("b", when("data.bad && data.worse", RuleAction::Reject)),
+        at("c", when("data.worse", RuleAction::Skip)),
+    ]);
+    let both = targets(&["a", "b"]);
+    let mut bad = event(r#"{"op":"UPDATE","record_id":"1","data":{"bad":true}}"#);
+    let routed = rules.route(&mut bad, &both).unwrap();
+    let actions: Vec<_> = routed.iter().map(|t| (t.name, t.action, t.rule)).collect();
+    assert_eq!(
+        actions,
+        [("a", TargetAction::Skip, 1), ("b", TargetAction::Sync, 0)]
+    );
+    let worse = r#"{"op":"UPDATE","record_id":"1","data":{"bad":true,"worse":true}}"#;
+    let refusal = rules.route(&mut event(worse), &both).unwrap_err();
+    assert_eq!(refusal.code, Code::RuleRejected);
+    assert_eq!(refusal.detail, "no such contacts");
+    let skipped_too = rules.route(&mut event(worse), &targets(&["a", "b", "c"]));
+    assert!(
+        skipped_too.is_ok(),
+        "an account that skips it does not reject it"
+    );
+}
+
+#[test]
+fn the_best_priority_of_the_accounts_that_get_it_holds() {
+    let prioritised = |provider, priority| {
+        at(
+            provider,
+            RuleSettings {
+                priority: Some(priority),
+                ..RuleSettings::default()
+            },
+        )
+    };
+    let rules = set(&[
+        at("c", when("true", RuleAction::Skip)),
+        prioritised("a", 7),
+        prioritised("b", 3),
+        prioritised("c", 1),
+    ]);
+    let text = r#"{"op":"UPDATE","record_id":"1","priority":9,"data":{}}"#;
+    let mut event = event(text);
+    rules.route(&mut event, &targets(&["a", "b", "c"])).unwrap();
+    assert_eq!(event.priority.get(), 3);
+    rules.route(&mut event, &targets(&["d"])).unwrap();
+    assert_eq!(event.priority.get(), 3, "no rule, no change");
+}
+
+#[test]
+fn the_record_is_what_was_before_with_the_change_applied() {
+    let rules = set(&[when(
+        r#"data.name == "Ada" && data.status == "left" && !has(data.phone)"#,
+        RuleAction::Skip,
+    )]);
+    let text = r#"{"op":"UPDATE","record_id":"1",
+        "before":{"name":"Ada","status":"here","phone":"1"},
+        "data":{"status":"left","phone":null}}"#;
+    let routed = rules.route(&mut event(text), &targets(&["a"])).unwrap();
+    assert_eq!(routed.iter().next().unwrap().action, TargetAction::Skip);
+    let deleted = r#"{"op":"DELETE","record_id":"1","before":{"name":"Ada","status":"left"}}"#;
+    let routed = rules.route(&mut event(deleted), &targets(&["a"])).unwrap();
+    assert_eq!(routed.iter().next().unwrap().action, TargetAction::Skip);
+}
+
+#[test]
+fn a_trial_tells_what_another_set_would_change() {
+    let texts: Vec<String> = (0..10)
+        .map(|n| format!(r#"{{"op":"UPDATE","record_id":"{n}","data":{{"n":{n}}}}}"#))
+        .collect();
+    let accepted = |text| AcceptedEvent {
+        event: event(text),
+        operation_seq: 0,
+        record_hash: 0,
+        accepted_at_ms: 0,
+        producer: None,
+        dedup: None,
+        targets: targets(&["a"]),
+        rules_version: 1,
+        mapping_version: 0,
+    };
+    let events = || texts.iter().map(|text| accepted(text));
+    let old = set(&[when("data.n == 0", RuleAction::Skip)]);
+    let new = |limit: u32| set(&[when(&format!("data.n < {limit}"), RuleAction::Delete)]);
+    let trial = Trial::run(&old, &new(3), events());
+    assert_eq!((trial.decisions, trial.changed), (10, 3));
+    assert_eq!((trial.before.skipped, trial.after.deleted), (1, 3));
+    assert!((trial.share_changed() - 0.3).abs() < 1e-9);
+    assert!((trial.points_more_withheld() - 20.0).abs() < 1e-9);
+    assert!(!trial.needs_force(), "exactly 20 points are let through");
+    assert_eq!(trial.examples.len(), 3);
+    assert_eq!(trial.examples[0].before, Action::Skip);
+    assert!(Trial::run(&old, &new(4), events()).needs_force());
+    let nothing = Trial::run(&old, &new(9), std::iter::empty());
+    assert!(!nothing.needs_force());
 }
 
 proptest! {

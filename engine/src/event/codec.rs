@@ -192,6 +192,20 @@ impl AcceptedEvent<'_> {
         }
     }
 
+    /// What the rules decided for an account; one that is no target gets the event as it is.
+    pub fn action_at(&self, account: &str) -> TargetAction {
+        let target = self.targets.iter().find(|target| target.name == account);
+        target.map_or(TargetAction::Sync, |target| target.action)
+    }
+
+    /// What is asked of an account: the event's operation, unless a rule put another in its place.
+    pub fn operation_at(&self, account: &str) -> Operation {
+        match self.action_at(account) {
+            TargetAction::Instead(operation) => operation,
+            TargetAction::Sync | TargetAction::Skip => self.event.operation,
+        }
+    }
+
     /// Optional texts in the order of their bits, which is their order in the bytes.
     fn optional_texts(&self) -> [(u16, Option<&str>); 7] {
         let event = &self.event;
