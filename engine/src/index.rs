@@ -173,8 +173,20 @@ impl Index {
             .as_ref()
             .expect("decoding checked that a moved target has progress");
         let open = self.find(record, progress.seq, target);
-        if let Some(op) = open.or_else(|| self.find_dead(record, progress.seq, target)) {
-            self.move_operation(now, record, op, progress);
+        let Some(op) = open.or_else(|| self.find_dead(record, progress.seq, target)) else {
+            return;
+        };
+        if progress.state.is_final() {
+            for folded in &frame.folded {
+                if let Some(older) = self.find(record, folded.seq, target) {
+                    self.end_operation(record, older, folded.state(progress.state));
+                }
+            }
+            self.end_operation(record, op, progress.state);
+        } else if self.slab[op].state() != OpState::Dead {
+            // What was folded goes on with the front of the lane, which is what waits and runs.
+            let front = self.lane_front(record, target).unwrap_or(op);
+            self.reschedule(now, front, progress);
         }
     }
 
@@ -307,6 +319,13 @@ impl Index {
         self.accounts[usize::from(target.0)]
             .ready
             .push(&mut self.slab, op, priority);
+    }
+
+    /// Puts what is ready into the order it was accepted in, within its priority and class.
+    pub(crate) fn sort_ready(&mut self) {
+        for account in &mut self.accounts {
+            account.ready.sort_by_position(&mut self.slab);
+        }
     }
 
     /// Lets an operation wait for a time.
@@ -481,26 +500,27 @@ impl Index {
         }
     }
 
-    fn move_operation(&mut self, now: Now, record: RecordHash, op: OpIndex, progress: &Progress) {
+    fn end_operation(&mut self, record: RecordHash, op: OpIndex, end: State) {
         if self.slab[op].state() == OpState::Dead {
             // Only an operator moves a dead letter, and only by dropping it.
-            if progress.state == State::Dropped {
+            if end == State::Dropped {
                 self.forget_dead(op);
             }
             return;
         }
         self.unschedule(op);
-        if progress.state.is_final() {
-            self.leave_lane(record, op);
-            let account = usize::from(self.slab[op].target().0);
-            self.accounts[account].open -= 1;
-            if progress.state == State::Failed {
-                self.list_dead(op, record);
-            } else {
-                self.slab.remove(op);
-            }
-            return;
+        self.leave_lane(record, op);
+        let account = usize::from(self.slab[op].target().0);
+        self.accounts[account].open -= 1;
+        if end == State::Failed {
+            self.list_dead(op, record);
+        } else {
+            self.slab.remove(op);
         }
+    }
+
+    fn reschedule(&mut self, now: Now, op: OpIndex, progress: &Progress) {
+        self.unschedule(op);
         self.slab[op].clear_flags(OpFlags::INTENT_LOGGED.with(OpFlags::HURRIED));
         if !progress.attempts.is_empty() {
             self.slab[op].count_attempt();
@@ -509,6 +529,12 @@ impl Index {
             Some(due) => self.make_timed(op, OpState::Backoff, due),
             None => self.make_ready(op),
         }
+    }
+
+    /// The oldest open operation of a record at a target.
+    fn lane_front(&self, record: RecordHash, target: Target) -> Option<OpIndex> {
+        let first = self.lanes_of(record)?;
+        lane::front(&self.slab, Some(first), target)
     }
 
     fn leave_lane(&mut self, record: RecordHash, op: OpIndex) {

@@ -70,6 +70,23 @@ impl ReadyQueue {
         self.push(slab, op, priority);
     }
 
+    /// Puts each list into the order of the log. A recovery fills the queue record by record; read
+    /// in that order, every event would cost a read from the disk of its own.
+    pub fn sort_by_position(&mut self, slab: &mut OperationSlab) {
+        let mut ops: Vec<(u64, OpIndex)> = Vec::new();
+        for ends in &mut self.lists {
+            ops.clear();
+            while let Some(op) = ends.head {
+                ends.remove(slab, op);
+                ops.push((slab[op].position().offset(), op));
+            }
+            ops.sort_unstable_by_key(|&(position, _)| position);
+            for &(_, op) in &ops {
+                ends.push(slab, op);
+            }
+        }
+    }
+
     /// The best one.
     pub fn peek(&self) -> Option<OpIndex> {
         let list = self.lists.get(self.taken.trailing_zeros() as usize)?;

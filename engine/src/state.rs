@@ -90,6 +90,8 @@ pub enum Reason {
     Backoff = 6,
     /// The account's credentials are refused.
     Auth = 7,
+    /// Goes along with a newer operation's call.
+    Folded = 8,
     /// A CREATE of a record that was linked already became an update.
     AlreadyLinked = 16,
     /// A DELETE found nothing to delete.
@@ -121,7 +123,7 @@ pub enum Reason {
 }
 
 impl Reason {
-    const ALL: [Self; 21] = [
+    const ALL: [Self; 22] = [
         Self::Order,
         Self::Quota,
         Self::Breaker,
@@ -129,6 +131,7 @@ impl Reason {
         Self::Scheduled,
         Self::Backoff,
         Self::Auth,
+        Self::Folded,
         Self::AlreadyLinked,
         Self::Absent,
         Self::RecordDeleted,
@@ -156,6 +159,7 @@ impl Reason {
             Self::Scheduled => "scheduled",
             Self::Backoff => "backoff",
             Self::Auth => "auth",
+            Self::Folded => "folded",
             Self::AlreadyLinked => "already_linked",
             Self::Absent => "absent",
             Self::RecordDeleted => "record_deleted",

@@ -666,7 +666,7 @@ fn operation_view(standings: Vec<Standing>) -> Option<OperationView> {
                 reason: standing.reason,
                 remote_id: standing.remote_id,
                 updated_at: standing.updated_at_ms,
-                superseded_by: None,
+                superseded_by: standing.superseded_by.map(|newer| newer.to_string()),
                 attempts: standing
                     .attempts
                     .into_iter()

@@ -59,6 +59,7 @@ fn plan(
         },
         settle: account.settle,
         timeout: account.timeout,
+        fold: account.fold,
     })
 }
 

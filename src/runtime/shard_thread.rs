@@ -321,7 +321,17 @@ impl ShardThread {
                 } => {
                     self.metrics.end_to_end(took);
                     if let Some(&label) = self.labels.get(&account) {
-                        self.metrics.operation(label, operation, state);
+                        self.metrics.operations(label, operation, state, 1);
+                    }
+                }
+                Observation::Folded {
+                    account,
+                    operation,
+                    state,
+                    count,
+                } => {
+                    if let Some(&label) = self.labels.get(&account) {
+                        self.metrics.operations(label, operation, state, count);
                     }
                 }
             }

@@ -26,6 +26,8 @@ pub struct AccountPlan {
     pub settle: Duration,
     /// Longest time for one call.
     pub timeout: Duration,
+    /// Whether waiting changes of a record become one call.
+    pub fold: bool,
 }
 
 /// The dispatch side of an account.

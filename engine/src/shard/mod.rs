@@ -13,7 +13,10 @@ mod checkpoint;
 mod control;
 mod dispatch;
 mod effects;
+mod fold;
+mod item;
 mod leases;
+mod prepare;
 mod query;
 mod recover;
 mod relocate;
@@ -45,8 +48,8 @@ use calls::CallTable;
 use effects::Effects;
 use relocate::Relocation;
 
-/// Calls started in one turn at most, so that a turn stays short.
-const CALLS_PER_TURN: usize = 256;
+/// Records looked at for calls in one turn at most, so that a turn stays short.
+const RECORDS_PER_TURN: usize = 256;
 
 /// What a shard needs to know at birth.
 #[derive(Debug, Clone)]
@@ -156,6 +159,17 @@ pub enum Observation {
         state: State,
         /// From acceptance to here; negative steps of the wall clock count as nothing.
         took: Duration,
+    },
+    /// Operations of one record ended with a newer one's call.
+    Folded {
+        /// The account.
+        account: Arc<str>,
+        /// What they were.
+        operation: crate::event::Operation,
+        /// How they ended.
+        state: State,
+        /// How many.
+        count: u64,
     },
 }
 

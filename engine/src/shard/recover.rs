@@ -179,6 +179,7 @@ impl<T> Recovery<T> {
     pub fn finish(mut self, now: Now, durable: Lsn) -> (Shard<T>, Recovered) {
         let shard = &mut self.shard;
         shard.index.leases.prune(now.wall);
+        shard.index.sort_ready();
         shard.effects = Effects::new(durable);
         shard.born = durable;
         shard.refresh_pauses();

@@ -487,6 +487,7 @@ pub(super) fn plans(options: &Options) -> Vec<Arc<AccountPlan>> {
             },
             settle: Duration::from_secs(5),
             timeout: account.timeout,
+            fold: false,
         })
     };
     options.accounts.iter().map(plan).collect()
