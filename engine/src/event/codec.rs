@@ -198,12 +198,12 @@ impl AcceptedEvent<'_> {
         target.map_or(TargetAction::Sync, |target| target.action)
     }
 
-    /// What is asked of an account: the event's operation, unless a rule put another in its place.
-    pub fn operation_at(&self, account: &str) -> Operation {
-        match self.action_at(account) {
-            TargetAction::Instead(operation) => operation,
-            TargetAction::Sync | TargetAction::Skip => self.event.operation,
+    /// The event as an account is asked it: a rule may have put another operation in its place.
+    pub fn asked_of(mut self, account: &str) -> Self {
+        if let TargetAction::Instead(operation) = self.action_at(account) {
+            self.event.operation = operation;
         }
+        self
     }
 
     /// Optional texts in the order of their bits, which is their order in the bytes.

@@ -9,7 +9,7 @@ use super::dispatch::{composed, object};
 use super::fold::{Fold, Reach, Unreadable};
 use super::item::Item;
 use crate::decide::{Step, step};
-use crate::event::Operation;
+use crate::event::{Operation, TargetAction};
 use crate::event::codec::{self, AcceptedEvent};
 use crate::id::{OperationSeq, RecordHash};
 use crate::index::{due, lsn};
@@ -58,7 +58,11 @@ impl<T> Shard<T> {
         let position = lsn(self.index.slab[op].position());
         let read = journal.read(position, &mut event_bytes);
         let prepared = match codec::decode(&event_bytes).ok().filter(|_| read.is_ok()) {
-            Some(event) => self.prepare_event(now, journal, op, position, &event),
+            Some(event) => {
+                let account = usize::from(self.index.slab[op].target().0);
+                let event = event.asked_of(&self.accounts[account].name);
+                self.prepare_event(now, journal, op, position, &event)
+            }
             None => Err(Unreadable),
         };
         self.scratch.event = event_bytes;
@@ -170,6 +174,9 @@ impl<T> Shard<T> {
         progress: &Progress,
     ) -> Option<(State, Option<Reason>)> {
         let changed_at_ms = event.event.changed_at_ms.unwrap_or(event.accepted_at_ms);
+        if event.action_at(account) == TargetAction::Skip {
+            return Some((State::SkippedByRule, None));
+        }
         let target = state.target(account);
         match step(
             event.event.operation,
@@ -220,7 +227,9 @@ impl<T> Shard<T> {
         fold: &Fold,
         mut item: Item,
     ) -> Prepared {
-        let (state, reason, detail) = if fold.unborn {
+        let (state, reason, detail) = if event.action_at(account) == TargetAction::Skip {
+            (State::SkippedByRule, None, String::new())
+        } else if fold.unborn {
             let link = &mut item.states[0].target_mut(account).link;
             *link = Link::Deleted {
                 changed_at_ms: item.lead.changed_at_ms,
