@@ -29,6 +29,7 @@ pub struct Mapping {
     object: String,
     remote: String,
     external_id: Option<String>,
+    version: u64,
     fields: Vec<Field>,
     outbound: Plan,
     inbound: Plan,
@@ -125,6 +126,11 @@ impl Mapping {
     /// The provider's name of the object.
     pub fn remote(&self) -> &str {
         &self.remote
+    }
+
+    /// A hash of all that the settings say: equal settings, equal version.
+    pub fn version(&self) -> u64 {
+        self.version
     }
 
     /// The provider's field that holds the record id.

@@ -1,9 +1,10 @@
 //! `[objects.NAME]`: what is kept in step, and how its fields map.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use engine::mapping::{self, MappingSettings};
+use engine::schema::{SCHEMA_BYTES_MAX, Schema};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -20,7 +21,7 @@ pub struct ObjectSettings {
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RecordSettings {
-    /// JSON Schema of System A's record.
+    /// JSON Schema of System A's record; a relative path starts from the config file's folder.
     pub schema: Option<PathBuf>,
     /// Which way changes flow.
     pub direction: Direction,
@@ -126,6 +127,28 @@ pub struct FieldSettings {
     pub lossy: bool,
     /// The object whose remote id replaces the local one.
     pub reference: Option<String>,
+}
+
+/// Reads and compiles the schema of an object; `Err` says what is wrong.
+///
+/// # Errors
+/// What to tell the person who wrote it.
+pub fn read_schema(path: &Path) -> Result<Schema, String> {
+    let name = path.display();
+    let length = std::fs::metadata(path)
+        .map_err(|error| format!("cannot read {name}: {error}"))?
+        .len();
+    if length > SCHEMA_BYTES_MAX as u64 {
+        return Err(format!(
+            "{name} has {length} bytes, a schema at most {SCHEMA_BYTES_MAX}"
+        ));
+    }
+    let text =
+        std::fs::read_to_string(path).map_err(|error| format!("cannot read {name}: {error}"))?;
+    Schema::compile(&text).map_err(|error| match error.pointer.as_str() {
+        "" => format!("{name}: {error}"),
+        pointer => format!("{name} at {pointer}: {error}"),
+    })
 }
 
 impl TargetSettings {

@@ -1,6 +1,9 @@
 //! The settings of a mapping, and what must hold of them before it runs.
 
 use std::borrow::Cow;
+use std::hash::{Hash, Hasher};
+
+use xxhash_rust::xxh3::Xxh3;
 
 use super::convert::{Conversion, Converter, Type, ValueTable};
 use super::plan::{PATH_LEVELS_MAX, Plan};
@@ -11,7 +14,7 @@ use crate::json::{Pointer, RawValue, Scratch};
 const LITERAL_BYTES_MAX: usize = 64 << 10;
 
 /// `[objects.X.to.Y]`.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct MappingSettings {
     /// The provider's name of the object.
     pub remote: String,
@@ -22,7 +25,7 @@ pub struct MappingSettings {
 }
 
 /// One entry of `fields`.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct FieldSettings {
     /// System A's path, dots between levels; empty for a `constant`.
     pub local: String,
@@ -63,6 +66,7 @@ pub(super) fn compile(object: &str, settings: &MappingSettings) -> Result<Mappin
         object: object.to_owned(),
         remote: settings.remote.clone(),
         external_id: settings.external_id.clone(),
+        version: version(object, settings),
         fields: Vec::with_capacity(settings.fields.len()),
         outbound: Plan::new(&["data"]),
         inbound: Plan::new(&[]),
@@ -94,6 +98,12 @@ pub(super) fn compile(object: &str, settings: &MappingSettings) -> Result<Mappin
         mapping.fields.push(compile_field(field, &local, place)?);
     }
     Ok(mapping)
+}
+
+fn version(object: &str, settings: &MappingSettings) -> u64 {
+    let mut hasher = Xxh3::new();
+    (object, settings).hash(&mut hasher);
+    hasher.finish()
 }
 
 fn compile_constant(

@@ -9,8 +9,8 @@ use wal::Lsn;
 
 use super::Shard;
 use super::dispatch::{composed, object};
-use crate::event::{Operation, TargetAction};
 use crate::event::codec::{self, AcceptedEvent};
+use crate::event::{Operation, TargetAction};
 use crate::id::OperationSeq;
 use crate::index::lsn;
 use crate::journal::Journal;

@@ -3,8 +3,8 @@
 use wal::Lsn;
 
 use super::Shard;
-use crate::event::{Operation, TargetAction};
 use crate::event::codec::{self, AcceptedEvent};
+use crate::event::{Operation, TargetAction};
 use crate::id::{OperationId, OperationSeq, RecordHash};
 use crate::index::lsn;
 use crate::journal::Journal;
