@@ -22,8 +22,8 @@ pub use node::{
     Retention, RetentionSettings, ServerSettings, ShardSettings, WalSettings,
 };
 pub use object::{
-    ConflictPolicy, ConflictSettings, Direction, FieldSettings, ObjectSettings, RecordSettings,
-    SourceSettings, TargetSettings, read_schema,
+    ConflictPolicy, ConflictSettings, Direction, FieldSettings, ObjectSettings, OnNull,
+    RecordSettings, SourceSettings, TargetSettings, read_schema,
 };
 pub use problem::{Problem, Problems};
 pub use provider::{

@@ -106,7 +106,17 @@ pub struct FieldSettings {
     #[serde(default)]
     pub local: Option<String>,
     /// The provider's field.
-    pub remote: String,
+    #[serde(default)]
+    pub remote: Option<String>,
+    /// In place of `local`: texts that are one remote text.
+    #[serde(default)]
+    pub locals: Vec<String>,
+    /// In place of `remote`: texts that one local text is split into.
+    #[serde(default)]
+    pub remotes: Vec<String>,
+    /// Between the parts of `locals` or `remotes`; a space unless given.
+    #[serde(default)]
+    pub separator: Option<String>,
     /// CREATE and UPSERT must carry it, UPDATE may not clear it.
     #[serde(default)]
     pub required: bool,
@@ -127,6 +137,29 @@ pub struct FieldSettings {
     pub lossy: bool,
     /// The object whose remote id replaces the local one.
     pub reference: Option<String>,
+    /// What a `null` does.
+    #[serde(default)]
+    pub on_null: OnNull,
+    /// Which way the field goes; both unless given.
+    #[serde(default)]
+    pub direction: Option<Direction>,
+    /// CEL over `data`: the remote value, in place of a conversion.
+    pub cel: Option<String>,
+    /// CEL over `remote`: the local value, in place of a conversion.
+    pub cel_in: Option<String>,
+}
+
+/// What a `null` does to a field on the other side.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnNull {
+    /// It clears it.
+    #[default]
+    Clear,
+    /// System A's is not sent; the provider's clears.
+    Omit,
+    /// It clears nothing, whichever side it comes from.
+    Keep,
 }
 
 /// Reads and compiles the schema of an object; `Err` says what is wrong.
@@ -167,7 +200,10 @@ impl FieldSettings {
         let pairs = self.values.iter();
         mapping::FieldSettings {
             local: self.local.clone().unwrap_or_default(),
-            remote: self.remote.clone(),
+            remote: self.remote.clone().unwrap_or_default(),
+            locals: self.locals.clone(),
+            remotes: self.remotes.clone(),
+            separator: self.separator.clone(),
             required: self.required,
             default: self.default.as_ref().map(Value::to_string),
             constant: self.constant.as_ref().map(Value::to_string),
@@ -177,6 +213,18 @@ impl FieldSettings {
                 .collect(),
             lossy: self.lossy,
             reference: self.reference.clone(),
+            on_null: match self.on_null {
+                OnNull::Clear => mapping::OnNull::Clear,
+                OnNull::Omit => mapping::OnNull::Omit,
+                OnNull::Keep => mapping::OnNull::Keep,
+            },
+            direction: match self.direction {
+                None | Some(Direction::Both) => mapping::Direction::Both,
+                Some(Direction::Out) => mapping::Direction::Out,
+                Some(Direction::In) => mapping::Direction::In,
+            },
+            cel: self.cel.clone(),
+            cel_in: self.cel_in.clone(),
         }
     }
 }
