@@ -28,6 +28,7 @@ use super::mailbox::Mailbox;
 use super::open::{self, OpenPlan, OpenedShard};
 use super::registry::Registry;
 use super::remembered::Remembered;
+use super::rule_store::RuleStore;
 use super::shard_thread::{Gauges, Peer, ShardThread, Word, chain};
 use super::{StartError, clock, coordinator, plans};
 use crate::settings::{Retention, Settings};
@@ -85,6 +86,8 @@ impl Engine {
         plan.dedup_keys = EventIdRules {
             keys: EventKeys::new(key_seed),
         };
+        let (rule_store, rules) = RuleStore::open(&settings.server.data_dir, &settings.rules)
+            .map_err(|error| StartError::data_dir(&settings.server.data_dir, &error))?;
         let opened = open::shards(&mut dir, &plan)?;
 
         let coordinator = coordinator(settings, count, superblock.run_epoch, &opened)?;
@@ -97,10 +100,11 @@ impl Engine {
         let shared = Arc::new(Shared {
             router: plans::router(
                 settings,
+                rules,
                 engine::id::HashKey(superblock.hash_key),
                 usize::from(count),
                 superblock.run_epoch,
-            ),
+            )?,
             mailboxes: wakes
                 .iter()
                 .map(|wake| Mailbox::new(ring, wake.clone()))
@@ -169,6 +173,7 @@ impl Engine {
             metrics: metrics.clone(),
             rejected: Mutex::new(metrics.writer()),
             gauges,
+            rule_store: Mutex::new(rule_store),
             accounts: super::backend::account_views(settings),
         });
         let (http_stop, http_stopped) = watch::channel(false);

@@ -133,6 +133,7 @@ fn mapped_field(block: &MappedFieldBlock) -> FieldSettings {
         values: block.values.clone().into_iter().collect(),
         lossy: block.lossy,
         reference: block.reference.clone(),
+        ..FieldSettings::default()
     }
 }
 

@@ -12,8 +12,8 @@ use super::fold::{Fold, Reach, Unreadable};
 use super::item::Item;
 use super::links::{ParentWait, Parents, Resolved};
 use crate::decide::{Step, step};
-use crate::event::Operation;
 use crate::event::codec::{self, AcceptedEvent};
+use crate::event::{Operation, TargetAction};
 use crate::id::{OperationSeq, RecordHash};
 use crate::index::{due, lsn};
 use crate::journal::Journal;
@@ -79,7 +79,11 @@ impl<T> Shard<T> {
         let position = lsn(self.index.slab[op].position());
         let read = journal.read(position, &mut event_bytes);
         let prepared = match codec::decode(&event_bytes).ok().filter(|_| read.is_ok()) {
-            Some(event) => self.prepare_event(now, journal, op, position, &event, parents),
+            Some(event) => {
+                let account = usize::from(self.index.slab[op].target().0);
+                let event = event.asked_of(&self.accounts[account].name);
+                self.prepare_event(now, journal, op, position, &event, parents)
+            }
             None => Err(Unreadable),
         };
         self.scratch.event = event_bytes;
@@ -192,6 +196,9 @@ impl<T> Shard<T> {
         progress: &Progress,
     ) -> Option<(State, Option<Reason>)> {
         let changed_at_ms = event.event.changed_at_ms.unwrap_or(event.accepted_at_ms);
+        if event.action_at(account) == TargetAction::Skip {
+            return Some((State::SkippedByRule, None));
+        }
         let target = state.target(account);
         match step(
             event.event.operation,
@@ -247,6 +254,9 @@ impl<T> Shard<T> {
         mut item: Item,
         parents: Option<Parents>,
     ) -> Prepared {
+        if event.action_at(account) == TargetAction::Skip {
+            return self.end(now, journal, account, item, State::SkippedByRule, None, "");
+        }
         if fold.unborn {
             let link = &mut item.states[0].target_mut(account).link;
             *link = Link::Deleted {

@@ -3,8 +3,8 @@
 use wal::Lsn;
 
 use super::Shard;
-use crate::event::Operation;
 use crate::event::codec::{self, AcceptedEvent};
+use crate::event::{Operation, TargetAction};
 use crate::id::{OperationId, OperationSeq, RecordHash};
 use crate::index::{Timed, lsn};
 use crate::journal::Journal;
@@ -441,6 +441,7 @@ impl<T> Shard<T> {
             && node.state() == OpState::Waiting
             && account.plan.as_ref().is_some_and(|plan| plan.fold)
             && event.event.scheduled_at_ms.is_none()
+            && event.action_at(&account.name) != TargetAction::Skip
             && matches!(
                 event.event.operation,
                 Operation::Create | Operation::Update | Operation::Upsert
