@@ -17,7 +17,7 @@ use net::egress::{self, AddressPolicy, Authorization, Origin};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::StartError;
-use super::router::Router;
+use super::router::{Pool, Router, Taker};
 use super::rules::Rules;
 use crate::settings::{
     AuthSettings, LimitKind, LimitSettings, ProviderSettings, Settings, TargetSettings, read_schema,
@@ -49,7 +49,15 @@ fn plan(
     }
     let mut mappings = HashMap::new();
     for (object, wanted) in &settings.objects {
-        for (_, target) in wanted.to.iter().filter(|(account, _)| account == name) {
+        let own = wanted.to.iter().find(|(account, _)| account == name);
+        let pool = settings.pool_of(name);
+        let pools = || {
+            wanted
+                .to
+                .iter()
+                .find(|(account, _)| Some(account.as_str()) == pool)
+        };
+        if let Some((_, target)) = own.or_else(pools) {
             let mapping = mapping(object, target)?;
             if let Some(field) = mapping.external_id() {
                 definition = definition.with_external_id(mapping.remote(), field);
@@ -210,16 +218,32 @@ pub(crate) fn router(
         .iter()
         .map(|(name, _)| name.as_str().into())
         .collect();
-    let mut mapped: BTreeMap<String, Vec<usize>> = BTreeMap::new();
+    let place = |name: &str| accounts.iter().position(|account| **account == *name);
+    let pools: Vec<Pool> = settings
+        .pools
+        .iter()
+        .map(|(name, pool)| Pool {
+            name: name.as_str().into(),
+            members: pool.members.iter().filter_map(|name| place(name)).collect(),
+        })
+        .collect();
+    let mut mapped: BTreeMap<String, Vec<Taker>> = BTreeMap::new();
     for (object, wanted) in &settings.objects {
         for (name, _) in &wanted.to {
-            if let Some(at) = accounts.iter().position(|account| **account == **name) {
-                mapped.entry(object.clone()).or_default().push(at);
+            let pool = || pools.iter().position(|pool| *pool.name == **name);
+            let account = place(name).map(Taker::Account);
+            if let Some(taker) = account.or_else(|| pool().map(Taker::Pool)) {
+                mapped.entry(object.clone()).or_default().push(taker);
             }
         }
     }
-    let unmapped = (0..accounts.len())
-        .filter(|at| !mapped.values().any(|takers| takers.contains(at)))
+    // A member takes its records as a member, unless it is mapped by its own name.
+    let singles = (0..accounts.len())
+        .filter(|&at| settings.pool_of(&accounts[at]).is_none())
+        .map(Taker::Account);
+    let unmapped = singles
+        .chain((0..pools.len()).map(Taker::Pool))
+        .filter(|taker| !mapped.values().any(|takers| takers.contains(taker)))
         .collect();
     let only_mapped = if settings.objects.len() == 1 {
         Some(settings.objects[0].0.clone())
@@ -238,6 +262,7 @@ pub(crate) fn router(
         hash_key,
         shards,
         accounts,
+        pools,
         mapped,
         unmapped,
         default_object: settings.server.default_object.clone(),
