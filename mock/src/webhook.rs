@@ -72,7 +72,8 @@ pub(crate) struct Envelope<'a> {
     pub(crate) url: &'a str,
     pub(crate) body: &'a [u8],
     pub(crate) unix: Duration,
-    pub(crate) id: u64,
+    /// Names the first of its events, the same on each attempt.
+    pub(crate) event: u64,
 }
 
 /// Notifications of one account.
@@ -85,11 +86,13 @@ pub(crate) struct Deliveries {
     waiting: VecDeque<Event>,
     under_way: BTreeMap<DeliveryId, Vec<Event>>,
     last_id: u64,
+    last_event: u64,
     counts: DeliveryCounts,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Event {
+    number: u64,
     due_at: Duration,
     /// From 0.
     attempt: u32,
@@ -111,8 +114,15 @@ impl Deliveries {
             waiting: VecDeque::new(),
             under_way: BTreeMap::new(),
             last_id: 0,
+            last_event: 0,
             counts: DeliveryCounts::default(),
         }
+    }
+
+    /// Somebody listens at this URL from now on, or nobody does.
+    pub(crate) fn listen(&mut self, url: Option<String>, secret: Option<String>) {
+        self.url = url;
+        self.secret = secret.unwrap_or_default();
     }
 
     /// An event is to be told, unless a fault loses it; another fault tells it twice. `place`
@@ -125,10 +135,17 @@ impl Deliveries {
         if scene.faults.strikes(Fault::HookLost, roll) {
             return;
         }
+        self.last_event += 1;
+        let event = Event {
+            number: self.last_event,
+            due_at: scene.now,
+            attempt: 0,
+            payload,
+        };
         if scene.faults.strikes(Fault::HookRepeat, roll) {
-            self.enqueue(scene.now, 0, payload.clone());
+            self.enqueue(event.clone());
         }
-        self.enqueue(scene.now, 0, payload);
+        self.enqueue(event);
     }
 
     /// When there is something to send; `None` while there is nothing or too much is under way.
@@ -164,7 +181,7 @@ impl Deliveries {
             url: &url,
             body: &body,
             unix: epoch + now,
-            id: self.last_id,
+            event: events.first().map_or(0, |event| event.number),
         });
         self.under_way.insert(id, events);
         Some(Delivery {
@@ -197,8 +214,11 @@ impl Deliveries {
                 } else {
                     1
                 };
-                let due_at = now + self.rules.retry_after * factor;
-                self.enqueue(due_at, attempt, event.payload);
+                self.enqueue(Event {
+                    due_at: now + self.rules.retry_after * factor,
+                    attempt,
+                    ..event
+                });
             }
         }
     }
@@ -211,12 +231,8 @@ impl Deliveries {
         }
     }
 
-    fn enqueue(&mut self, due_at: Duration, attempt: u32, payload: Value) {
-        self.waiting.push_back(Event {
-            due_at,
-            attempt,
-            payload,
-        });
+    fn enqueue(&mut self, event: Event) {
+        self.waiting.push_back(event);
         if self.waiting.len() > WAITING_MAX {
             self.waiting.pop_front();
             self.counts.given_up += 1;
