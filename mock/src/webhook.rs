@@ -1,6 +1,6 @@
 //! Notifications of changes, on their way to the caller.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -83,17 +83,18 @@ pub(crate) struct Deliveries {
     /// Nothing is kept when nobody listens.
     url: Option<String>,
     secret: String,
-    waiting: VecDeque<Event>,
+    /// By when they are due, then in the order they came.
+    waiting: BTreeMap<(Duration, u64), Event>,
     under_way: BTreeMap<DeliveryId, Vec<Event>>,
     last_id: u64,
     last_event: u64,
+    last_place: u64,
     counts: DeliveryCounts,
 }
 
 #[derive(Debug, Clone)]
 struct Event {
     number: u64,
-    due_at: Duration,
     /// From 0.
     attempt: u32,
     payload: Value,
@@ -111,10 +112,11 @@ impl Deliveries {
             rules,
             url,
             secret: secret.unwrap_or_default(),
-            waiting: VecDeque::new(),
+            waiting: BTreeMap::new(),
             under_way: BTreeMap::new(),
             last_id: 0,
             last_event: 0,
+            last_place: 0,
             counts: DeliveryCounts::default(),
         }
     }
@@ -138,14 +140,13 @@ impl Deliveries {
         self.last_event += 1;
         let event = Event {
             number: self.last_event,
-            due_at: scene.now,
             attempt: 0,
             payload,
         };
         if scene.faults.strikes(Fault::HookRepeat, roll) {
-            self.enqueue(event.clone());
+            self.enqueue(scene.now, event.clone());
         }
-        self.enqueue(event);
+        self.enqueue(scene.now, event);
     }
 
     /// When there is something to send; `None` while there is nothing or too much is under way.
@@ -153,7 +154,9 @@ impl Deliveries {
         if self.under_way.len() >= UNDER_WAY_MAX {
             return None;
         }
-        self.waiting.iter().map(|event| event.due_at).min()
+        self.waiting
+            .first_key_value()
+            .map(|((due_at, _), _)| *due_at)
     }
 
     /// The next request to send.
@@ -163,15 +166,12 @@ impl Deliveries {
         }
         let url = self.url.clone()?;
         let mut events = Vec::new();
-        let mut later = VecDeque::new();
-        while let Some(event) = self.waiting.pop_front() {
-            if event.due_at <= now && events.len() < self.rules.events_max {
-                events.push(event);
-            } else {
-                later.push_back(event);
-            }
+        while events.len() < self.rules.events_max
+            && let Some(first) = self.waiting.first_entry()
+            && first.key().0 <= now
+        {
+            events.push(first.remove());
         }
-        self.waiting = later;
         self.last_id += 1;
         self.counts.sent += 1;
         let id = DeliveryId(self.last_id);
@@ -214,11 +214,8 @@ impl Deliveries {
                 } else {
                     1
                 };
-                self.enqueue(Event {
-                    due_at: now + self.rules.retry_after * factor,
-                    attempt,
-                    ..event
-                });
+                let due_at = now + self.rules.retry_after * factor;
+                self.enqueue(due_at, Event { attempt, ..event });
             }
         }
     }
@@ -231,10 +228,11 @@ impl Deliveries {
         }
     }
 
-    fn enqueue(&mut self, event: Event) {
-        self.waiting.push_back(event);
+    fn enqueue(&mut self, due_at: Duration, event: Event) {
+        self.last_place += 1;
+        self.waiting.insert((due_at, self.last_place), event);
         if self.waiting.len() > WAITING_MAX {
-            self.waiting.pop_front();
+            self.waiting.pop_first();
             self.counts.given_up += 1;
         }
     }

@@ -96,7 +96,8 @@ impl Outreach {
             ("POST", None) => {
                 let mut body: Value = serde_json::from_slice(&ask.body)
                     .map_err(|error| Wrong::new(400, "invalidRequestBody", error.to_string()))?;
-                let attributes = body["data"]["attributes"].take();
+                let attributes = body.pointer_mut("/data/attributes");
+                let attributes = attributes.map(Value::take).unwrap_or_default();
                 let attributes: Attributes = serde_json::from_value(attributes)
                     .map_err(|error| Wrong::invalid("/data/attributes", error.to_string()))?;
                 self.deliveries
