@@ -145,7 +145,10 @@ impl Node {
                         sum.ready += counts.ready;
                         sum.in_flight += counts.in_flight;
                         sum.paused += counts.paused;
-                        sum.timed += counts.timed;
+                        sum.timed.scheduled += counts.timed.scheduled;
+                        sum.timed.backoff += counts.timed.backoff;
+                        sum.timed.unknown += counts.timed.unknown;
+                        sum.timed.parent += counts.timed.parent;
                         sum.dead += counts.dead;
                         sum.held |= counts.held;
                     }
@@ -754,13 +757,13 @@ fn breaker(gate: Gate) -> BreakerState {
 fn open_operations(counts: OpenCounts) -> OpenOperations {
     let behind = counts
         .open
-        .saturating_sub(counts.ready + counts.in_flight + counts.timed + counts.paused);
+        .saturating_sub(counts.ready + counts.in_flight + counts.timed.sum() + counts.paused);
     OpenOperations {
         queued: counts.ready,
-        waiting: behind + counts.paused,
+        waiting: behind + counts.paused + counts.timed.scheduled + counts.timed.parent,
         in_flight: counts.in_flight,
-        retrying: counts.timed,
-        unknown: 0,
+        retrying: counts.timed.backoff,
+        unknown: counts.timed.unknown,
         conflict: 0,
     }
 }

@@ -41,13 +41,20 @@ fn plan(
     let id = &provider.definition;
     let text = engine::provider::shipped(id)
         .ok_or_else(|| StartError::config(name, format!("there is no definition {id:?}")))?;
-    let definition = Definition::parse(text)
+    let mut definition = Definition::parse(text)
         .and_then(|definition| definition.with_rest(&account.rest))
         .map_err(|error| StartError::config(name, super::shard_thread::chain(&error)))?;
+    if let Some(items) = account.batch.max_items {
+        definition = definition.with_batch_items_max(items.get() as usize);
+    }
     let mut mappings = HashMap::new();
     for (object, wanted) in &settings.objects {
         for (_, target) in wanted.to.iter().filter(|(account, _)| account == name) {
-            mappings.insert(object.clone(), mapping(object, target)?);
+            let mapping = mapping(object, target)?;
+            if let Some(field) = mapping.external_id() {
+                definition = definition.with_external_id(mapping.remote(), field);
+            }
+            mappings.insert(object.clone(), mapping);
         }
     }
     let retry = &account.retry;
@@ -64,6 +71,7 @@ fn plan(
         settle: account.settle,
         timeout: account.timeout,
         fold: account.fold,
+        parent_timeout: account.parent_timeout,
     })
 }
 
@@ -156,6 +164,7 @@ fn egress_account(
         // Addresses in the file are the operator's own choice.
         addresses: AddressPolicy::Any,
         authorization: authorization(name, &provider.auth)?,
+        headers: egress::HeaderSettings::default(),
         ca_file: account.ca_file.clone(),
         connections_max: account.max_in_flight.get() as usize,
         timeout: account.timeout,

@@ -159,15 +159,6 @@ impl Checker<'_, '_> {
         }
         self.limits(&path, provider);
         self.auth(&path, &provider.auth);
-        if provider
-            .account
-            .batch
-            .max_items
-            .is_some_and(|items| items.get() > 1)
-        {
-            let message = "batches are not available in this version";
-            self.refuse(&format!("{path}.batch.max_items"), message);
-        }
         if provider.account.record_id_is == RecordIdIs::Remote {
             let message = "`record_id_is = \"remote\"` is not available in this version";
             self.refuse(&format!("{path}.record_id_is"), message);
