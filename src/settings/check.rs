@@ -206,12 +206,13 @@ impl Checker<'_, '_> {
                 .help(format!("available: {known}"));
             return;
         };
-        if provider.account.base_url.is_none() {
+        let compiled = Definition::parse(text)
+            .and_then(|definition| definition.with_rest(&provider.account.rest));
+        let host = compiled.as_ref().ok().and_then(Definition::base_url);
+        if provider.account.base_url.is_none() && host.is_none() {
             let message = format!("`{name}` is of type \"{id}\" and needs a `base_url`");
             self.refuse(&path, message);
         }
-        let compiled = Definition::parse(text)
-            .and_then(|definition| definition.with_rest(&provider.account.rest));
         match compiled {
             Ok(_) => {}
             Err(DefinitionError::Template { key, source }) => {
