@@ -60,6 +60,13 @@ fn plan(
             mappings.insert(object.clone(), mapping);
         }
     }
+    for (object, shipped) in definition.default_mappings() {
+        if !mappings.contains_key(object) {
+            let mapping = Mapping::compile(object, shipped)
+                .map_err(|error| StartError::config(object, error.to_string()))?;
+            mappings.insert(object.to_owned(), mapping);
+        }
+    }
     let retry = &account.retry;
     Ok(AccountPlan {
         name: name.into(),
