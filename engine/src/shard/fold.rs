@@ -9,8 +9,8 @@ use wal::Lsn;
 
 use super::Shard;
 use super::dispatch::{composed, object};
-use crate::event::Operation;
 use crate::event::codec::{self, AcceptedEvent};
+use crate::event::{Operation, TargetAction};
 use crate::id::OperationSeq;
 use crate::index::lsn;
 use crate::journal::Journal;
@@ -135,6 +135,7 @@ impl<T> Shard<T> {
         reach: Reach,
     ) -> Result<Fold, Unreadable> {
         let at = lsn(self.index.slab[op].position());
+        let account = &self.accounts[usize::from(self.index.slab[op].target().0)].name;
         let mut fold = Fold::one(front, at);
         if reach == Reach::One || !folds(front) {
             return Ok(fold);
@@ -160,9 +161,10 @@ impl<T> Shard<T> {
             }
             journal.read(position, &mut bytes).map_err(|_| Unreadable)?;
             let event = codec::decode(&bytes).map_err(|_| Unreadable)?;
-            if !same_record(front, &event) {
+            if !same_record(front, &event) || event.action_at(account) == TargetAction::Skip {
                 break;
             }
+            let event = event.asked_of(account);
             let told = Told::of(&event, position);
             if event.event.operation == Operation::Delete {
                 let unborn = reach == Reach::Unborn

@@ -1,7 +1,9 @@
 //! Calls on the network: there, back, or lost.
 
 use engine::id::OperationId;
-use engine::provider::{BodyEnd, CallKind, NoReply, NotSent, Reply, Request, SendFailure};
+use engine::provider::{
+    BodyEnd, CallKind, NoReply, NotSent, Reply, ReplyHeaders, Request, SendFailure,
+};
 use engine::shard::CallId;
 use engine::time::Mono;
 use mock::Answer;
@@ -155,6 +157,7 @@ impl World {
                 status: reply.status,
                 retry_after: reply.retry_after_s.map(|seconds| seconds.to_string()),
                 date: None,
+                headers: ReplyHeaders::default(),
                 body: reply.body,
                 body_end: BodyEnd::Complete,
             }),
