@@ -12,13 +12,17 @@ mod open;
 mod plans;
 mod query;
 mod registry;
+mod rehearsal;
 mod remembered;
 mod reshard;
 mod router;
+mod rule_store;
+mod rules;
 mod shard_thread;
 mod start_error;
 mod ticket;
 
 pub use journal::{STAGED_BYTES_MAX, ShardLog};
 pub use node::Engine;
+pub use rehearsal::{Rehearsal, Rehearsed};
 pub use start_error::StartError;

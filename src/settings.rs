@@ -6,32 +6,33 @@ mod document;
 mod limit;
 mod node;
 mod object;
+mod pool;
 mod problem;
 mod provider;
 mod quantity;
-mod rule;
 mod secret;
 mod source;
 
 use std::path::Path;
 
 pub use auth::{AuthSettings, OAuthClient};
+pub use engine::rules::{RuleAction, RuleSettings};
 pub use limit::{LimitKind, LimitSettings};
 pub use node::{
     Durability, EgressSettings, ListenSettings, LogFormat, LogLevel, LogSettings, MemorySettings,
     Retention, RetentionSettings, ServerSettings, ShardSettings, WalSettings,
 };
 pub use object::{
-    ConflictPolicy, ConflictSettings, Direction, FieldSettings, ObjectSettings, RecordSettings,
-    SourceSettings, TargetSettings,
+    ConflictPolicy, ConflictSettings, Direction, FieldSettings, ObjectSettings, OnNull,
+    RecordSettings, SourceSettings, TargetSettings, read_schema,
 };
+pub use pool::PoolSettings;
 pub use problem::{Problem, Problems};
 pub use provider::{
     AccountSettings, BatchSettings, BreakerSettings, ProviderSettings, RecordIdIs, RetrySettings,
     WebhookSettings,
 };
 pub use quantity::{ByteSize, parse_duration, parse_size};
-pub use rule::{RuleAction, RuleSettings};
 pub use secret::{Credential, EXEC_TIMEOUT, SECRET_BYTES_MAX, Secret, SecretError, SecretSource};
 pub use source::{Place, Source};
 
@@ -60,13 +61,15 @@ pub struct Settings {
     pub egress: EgressSettings,
     /// `[providers.NAME]`, in the file's order.
     pub providers: Vec<(String, ProviderSettings)>,
+    /// `[pools.NAME]`, in the file's order.
+    pub pools: Vec<(String, PoolSettings)>,
     /// `[objects.NAME]`, in the file's order.
     pub objects: Vec<(String, ObjectSettings)>,
     /// `[[rules]]`, in the file's order.
     pub rules: Vec<RuleSettings>,
 }
 
-const SECTIONS: [&str; 11] = [
+const SECTIONS: [&str; 12] = [
     "server",
     "listen",
     "shards",
@@ -76,6 +79,7 @@ const SECTIONS: [&str; 11] = [
     "retention",
     "egress",
     "providers",
+    "pools",
     "objects",
     "rules",
 ];
@@ -94,7 +98,10 @@ impl Settings {
             Some(path) => {
                 let name = path.display().to_string();
                 match read_file(path) {
-                    Ok(text) => Source::new(name, text),
+                    Ok(text) => {
+                        let folder = path.parent().unwrap_or(Path::new(""));
+                        Source::new(name, text).in_folder(folder)
+                    }
                     Err(error) => {
                         let source = Source::new(name, "");
                         let mut problems = ProblemList::new(&source);
@@ -141,10 +148,20 @@ impl Settings {
                     (name, provider)
                 })
                 .collect(),
+            pools: document
+                .take_named("pools", &mut problems)
+                .into_iter()
+                .map(|(name, section)| (name, section.rest(&mut problems).unwrap_or_default()))
+                .collect(),
             objects: document
                 .take_named("objects", &mut problems)
                 .into_iter()
-                .map(|(name, section)| (name, read_object(section, &mut problems)))
+                .map(|(name, section)| {
+                    let mut object = read_object(section, &mut problems);
+                    let schema = object.record.schema.take();
+                    object.record.schema = schema.map(|path| source.folder().join(path));
+                    (name, object)
+                })
                 .collect(),
             rules: document.take_list("rules", &mut problems),
         };
@@ -159,6 +176,13 @@ impl Settings {
             .iter()
             .find(|(known, _)| known == name)
             .map(|(_, provider)| provider)
+    }
+
+    /// The pool that an account belongs to.
+    pub fn pool_of(&self, account: &str) -> Option<&str> {
+        let mut pools = self.pools.iter();
+        let pool = pools.find(|(_, pool)| pool.members.iter().any(|member| member == account));
+        pool.map(|(name, _)| name.as_str())
     }
 
     /// The object of this name.

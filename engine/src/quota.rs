@@ -16,6 +16,7 @@ mod message;
 mod pool;
 mod restart;
 mod restoring;
+mod retry_budget;
 mod share;
 mod slots;
 mod wall;
@@ -31,6 +32,7 @@ pub use self::message::{
 };
 pub use self::pool::LimitView;
 pub use self::restart::RecoveredLease;
+pub use self::retry_budget::RetryBudget;
 
 /// How long after we gave up a call, or died, the provider may still begin to count it: what is
 /// on the wire arrives or is lost. Holds for sockets that reset on close (`SO_LINGER` 0), so

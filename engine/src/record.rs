@@ -204,12 +204,24 @@ impl Progress {
     /// that is known, the next call carries the same operations.
     #[must_use]
     pub fn is_frozen(&self) -> bool {
-        let unclear =
-            |attempt: &Attempt| matches!(attempt.class, CallClass::Transient | CallClass::Unknown);
         !self.state.is_final()
             && (self.resume != Resume::Normal
                 || self.unknown_since_ms > 0
-                || self.attempts.last().is_some_and(unclear))
+                || self.last_telling().is_some_and(|at| {
+                    let class = self.attempts[at].class;
+                    matches!(class, CallClass::Transient | CallClass::Unknown)
+                }))
+    }
+
+    /// The newest attempt that tells of the record. One that was held off by a limit, for its
+    /// credentials or on the way leaves open what became of those before it.
+    fn last_telling(&self) -> Option<usize> {
+        self.attempts.iter().rposition(|attempt| {
+            !matches!(
+                attempt.class,
+                CallClass::Throttled | CallClass::Unauthorized | CallClass::Unreachable
+            )
+        })
     }
 
     /// The same, for a newer operation that takes the call over: the attempts stay counted, the
@@ -225,10 +237,12 @@ impl Progress {
         }
     }
 
-    /// Adds an attempt, letting the oldest go when the list is full.
+    /// Adds an attempt, letting the oldest go when the list is full; not the newest that tells of
+    /// the record, by which the call may be frozen.
     pub fn push_attempt(&mut self, attempt: Attempt) {
         if self.attempts.len() == ATTEMPTS_KEPT {
-            self.attempts.remove(0);
+            let keeps_oldest = self.last_telling() == Some(0);
+            self.attempts.remove(usize::from(keeps_oldest));
         }
         self.attempts.push(attempt);
     }
@@ -317,6 +331,19 @@ mod tests {
             });
             assert_eq!(progress.is_frozen(), frozen, "{class:?}");
         }
+        for at_ms in 1..=(ATTEMPTS_KEPT as i64 + 3) {
+            progress.push_attempt(Attempt {
+                at_ms,
+                status: 429,
+                class: CallClass::Throttled,
+                detail: String::new(),
+            });
+            assert!(
+                progress.is_frozen(),
+                "a 429 tells nothing of the call before"
+            );
+        }
+        assert_eq!(progress.attempts.len(), ATTEMPTS_KEPT);
         progress.state = State::Synced;
         assert!(!progress.is_frozen(), "it ended");
     }

@@ -92,6 +92,8 @@ pub enum Reason {
     Auth = 7,
     /// Goes along with a newer operation's call.
     Folded = 8,
+    /// The record it refers to is not linked yet; as the reason of a failure: it never was.
+    Parent = 9,
     /// A CREATE of a record that was linked already became an update.
     AlreadyLinked = 16,
     /// A DELETE found nothing to delete.
@@ -123,7 +125,7 @@ pub enum Reason {
 }
 
 impl Reason {
-    const ALL: [Self; 22] = [
+    const ALL: [Self; 23] = [
         Self::Order,
         Self::Quota,
         Self::Breaker,
@@ -132,6 +134,7 @@ impl Reason {
         Self::Backoff,
         Self::Auth,
         Self::Folded,
+        Self::Parent,
         Self::AlreadyLinked,
         Self::Absent,
         Self::RecordDeleted,
@@ -160,6 +163,7 @@ impl Reason {
             Self::Backoff => "backoff",
             Self::Auth => "auth",
             Self::Folded => "folded",
+            Self::Parent => "parent",
             Self::AlreadyLinked => "already_linked",
             Self::Absent => "absent",
             Self::RecordDeleted => "record_deleted",

@@ -7,7 +7,8 @@ use serde_json::{Map, Value, json};
 
 use crate::account::Account;
 use crate::exchange::{Reply, Request};
-use crate::operation::query_value;
+use crate::provider::{Change, Edit};
+use crate::target;
 
 /// Calls in one page of the journal unless `?limit=` asks for another number.
 pub const PAGE_CALLS: usize = 10_000;
@@ -15,26 +16,40 @@ pub const PAGE_CALLS: usize = 10_000;
 /// Calls in one page at most: some 60 MB with bodies of 400 bytes.
 pub const PAGE_CALLS_MAX: usize = 100_000;
 
+const PAGES: [&str; 8] = [
+    "journal",
+    "violations",
+    "records",
+    "webhooks",
+    "fault",
+    "limit",
+    "edit",
+    "expire",
+];
+
 /// Answers a request for `/__mock/…`; `None` when the request is for the account itself. These
 /// requests count against no limit and are not in the journal.
 pub fn answer(account: &mut Account, now: Duration, request: &Request<'_>) -> Option<Reply> {
-    let (path, query) = request
-        .target
-        .split_once('?')
-        .unwrap_or((request.target, ""));
+    let (path, query) = target::split(request.target);
     let page = path.strip_prefix("/__mock/")?;
     let reply = match (request.method.as_str(), page) {
         ("GET", "journal") => journal(account, query),
         ("GET", "violations") => Ok(violations(account)),
         ("GET", "records") => records(account, query),
+        ("GET", "webhooks") => Ok(webhooks(account)),
         ("POST", "fault") => fault(account, now, &request.body),
         ("POST", "limit") => limit(account, &request.body),
-        (_, "journal" | "violations" | "records" | "fault" | "limit") => {
+        ("POST", "edit") => edit(account, now, &request.body),
+        ("POST", "expire") => {
+            account.expire_tokens();
+            Ok(Reply::empty(204))
+        }
+        (_, page) if PAGES.contains(&page) => {
             Err(Reply::error(405, "this path does not take this method"))
         }
         _ => Err(Reply::error(
             404,
-            "there are journal, violations, records, fault and limit",
+            &format!("there are {}", PAGES.join(", ")),
         )),
     };
     Some(reply.unwrap_or_else(|refused| refused))
@@ -80,7 +95,7 @@ fn violations(account: &Account) -> Reply {
 }
 
 fn records(account: &Account, query: &str) -> Result<Reply, Reply> {
-    let wanted = query_value(query, "object")?;
+    let wanted = value(query, "object")?;
     let shown: Vec<Value> = account
         .records()
         .filter(|(object, ..)| wanted.as_ref().is_none_or(|wanted| wanted == object))
@@ -94,6 +109,17 @@ fn records(account: &Account, query: &str) -> Result<Reply, Reply> {
         })
         .collect();
     Ok(Reply::json(200, &json!({ "records": shown })))
+}
+
+fn webhooks(account: &Account) -> Reply {
+    let counted = account.delivery_counts();
+    let shown = json!({
+        "waiting": counted.waiting,
+        "sent": counted.sent,
+        "acknowledged": counted.acknowledged,
+        "given_up": counted.given_up,
+    });
+    Reply::json(200, &shown)
 }
 
 /// With `for_ms` the faults are laid over the standing ones from now on; without, they replace
@@ -131,6 +157,39 @@ fn limit(account: &mut Account, body: &[u8]) -> Result<Reply, Reply> {
     Ok(Reply::empty(204))
 }
 
+/// A change made by somebody else, without a call of the account's own.
+fn edit(account: &mut Account, now: Duration, body: &[u8]) -> Result<Reply, Reply> {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Body {
+        object: String,
+        operation: String,
+        id: Option<String>,
+        #[serde(default)]
+        fields: Map<String, Value>,
+        into: Option<String>,
+    }
+    let body: Body = parse(body)?;
+    let change = match (body.operation.as_str(), body.into) {
+        ("create", None) => Change::Create(body.fields),
+        ("update", None) => Change::Update(body.fields),
+        ("delete", None) => Change::Delete,
+        ("merge", Some(into)) => Change::MergeInto(into),
+        _ => {
+            let known = "operation is create, update, delete, or merge with into";
+            return Err(Reply::error(400, known));
+        }
+    };
+    let edit = Edit {
+        object: body.object,
+        id: body.id,
+        change,
+    };
+    let id = account.edit(now, &edit);
+    let id = id.map_err(|refused| Reply::error(400, refused))?;
+    Ok(Reply::json(200, &json!({ "id": id.to_string() })))
+}
+
 fn parse<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Reply> {
     serde_json::from_slice(body).map_err(|error| refused(&error))
 }
@@ -140,7 +199,11 @@ fn refused(error: &dyn std::error::Error) -> Reply {
 }
 
 fn number(query: &str, name: &str) -> Result<Option<u64>, Reply> {
-    let value = query_value(query, name)?;
+    let value = value(query, name)?;
     let parsed = value.map(|value| value.parse()).transpose();
     parsed.map_err(|_| Reply::error(400, &format!("{name} must be a number")))
+}
+
+fn value(query: &str, name: &str) -> Result<Option<String>, Reply> {
+    target::query_value(query, name).map_err(|error| refused(&error))
 }

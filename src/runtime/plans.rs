@@ -10,13 +10,17 @@ use engine::mapping::Mapping;
 use engine::provider::{Definition, LimitDefinition, LimitKind as LimitKindOfProvider};
 use engine::quota::{AccountLimits, HoldSettings, Limit, Policy};
 use engine::retry::RetryPolicy;
+use engine::rules::RuleSet;
+use engine::schema::Schema;
 use engine::shard::AccountPlan;
 use net::egress::{self, AddressPolicy, Authorization, Origin};
+use xxhash_rust::xxh3::xxh3_64;
 
 use super::StartError;
-use super::router::Router;
+use super::router::{Pool, Router, Taker};
+use super::rules::Rules;
 use crate::settings::{
-    AuthSettings, LimitKind, LimitSettings, ProviderSettings, Settings, TargetSettings,
+    AuthSettings, LimitKind, LimitSettings, ProviderSettings, Settings, TargetSettings, read_schema,
 };
 
 /// The plan of every account.
@@ -40,7 +44,15 @@ fn plan(
     }
     let mut mappings = HashMap::new();
     for (object, wanted) in &settings.objects {
-        for (_, target) in wanted.to.iter().filter(|(account, _)| account == name) {
+        let own = wanted.to.iter().find(|(account, _)| account == name);
+        let pool = settings.pool_of(name);
+        let pools = || {
+            wanted
+                .to
+                .iter()
+                .find(|(account, _)| Some(account.as_str()) == pool)
+        };
+        if let Some((_, target)) = own.or_else(pools) {
             let mapping = mapping(object, target)?;
             if let Some(field) = mapping.external_id() {
                 definition = definition.with_external_id(mapping.remote(), field);
@@ -69,6 +81,7 @@ fn plan(
         settle: account.settle,
         timeout: account.timeout,
         fold: account.fold,
+        parent_timeout: account.parent_timeout,
     })
 }
 
@@ -251,23 +264,45 @@ fn authorization(name: &str, auth: &AuthSettings) -> Result<Authorization, Start
     })
 }
 
-/// What decides where events go.
-pub(crate) fn router(settings: &Settings, hash_key: HashKey, shards: usize, epoch: u64) -> Router {
+/// What decides where events go and what becomes of them there.
+pub(crate) fn router(
+    settings: &Settings,
+    rules: RuleSet,
+    hash_key: HashKey,
+    shards: usize,
+    epoch: u64,
+) -> Result<Router, StartError> {
     let accounts: Vec<Arc<str>> = settings
         .providers
         .iter()
         .map(|(name, _)| name.as_str().into())
         .collect();
-    let mut mapped: BTreeMap<String, Vec<usize>> = BTreeMap::new();
+    let place = |name: &str| accounts.iter().position(|account| **account == *name);
+    let pools: Vec<Pool> = settings
+        .pools
+        .iter()
+        .map(|(name, pool)| Pool {
+            name: name.as_str().into(),
+            members: pool.members.iter().filter_map(|name| place(name)).collect(),
+        })
+        .collect();
+    let mut mapped: BTreeMap<String, Vec<Taker>> = BTreeMap::new();
     for (object, wanted) in &settings.objects {
         for (name, _) in &wanted.to {
-            if let Some(at) = accounts.iter().position(|account| **account == **name) {
-                mapped.entry(object.clone()).or_default().push(at);
+            let pool = || pools.iter().position(|pool| *pool.name == **name);
+            let account = place(name).map(Taker::Account);
+            if let Some(taker) = account.or_else(|| pool().map(Taker::Pool)) {
+                mapped.entry(object.clone()).or_default().push(taker);
             }
         }
     }
-    let unmapped = (0..accounts.len())
-        .filter(|at| !mapped.values().any(|takers| takers.contains(at)))
+    // A member takes its records as a member, unless it is mapped by its own name.
+    let singles = (0..accounts.len())
+        .filter(|&at| settings.pool_of(&accounts[at]).is_none())
+        .map(Taker::Account);
+    let unmapped = singles
+        .chain((0..pools.len()).map(Taker::Pool))
+        .filter(|taker| !mapped.values().any(|takers| takers.contains(taker)))
         .collect();
     let only_mapped = if settings.objects.len() == 1 {
         Some(settings.objects[0].0.clone())
@@ -282,15 +317,43 @@ pub(crate) fn router(settings: &Settings, hash_key: HashKey, shards: usize, epoc
             Some((object.clone(), source.table.clone(), source.key.clone()))
         })
         .collect();
-    Router {
+    Ok(Router {
         hash_key,
         shards,
         accounts,
+        pools,
         mapped,
         unmapped,
         default_object: settings.server.default_object.clone(),
         only_mapped,
         sources,
+        rules: Rules::new(rules),
+        schemas: schemas(settings)?,
+        mapping_version: mapping_version(settings)?,
         next_seq: AtomicU64::new(OperationSeq::first_of_run(epoch).0),
+    })
+}
+
+fn schemas(settings: &Settings) -> Result<BTreeMap<String, Schema>, StartError> {
+    let mut schemas = BTreeMap::new();
+    for (object, wanted) in &settings.objects {
+        if let Some(path) = &wanted.record.schema {
+            let schema = read_schema(path).map_err(|detail| StartError::config(object, detail))?;
+            schemas.insert(object.clone(), schema);
+        }
     }
+    Ok(schemas)
+}
+
+/// One number for all mappings together: an event keeps it, whatever its accounts.
+fn mapping_version(settings: &Settings) -> Result<u32, StartError> {
+    let mut versions = Vec::new();
+    for (object, wanted) in &settings.objects {
+        for (account, target) in &wanted.to {
+            let version = mapping(object, target)?.version();
+            versions.extend_from_slice(format!("{object}\0{account}\0{version}\0").as_bytes());
+        }
+    }
+    // The low half: it tells versions apart, it is no key.
+    Ok(xxh3_64(&versions) as u32)
 }

@@ -149,6 +149,7 @@ fn mapped_field(block: &MappedFieldBlock) -> FieldSettings {
         values: block.values.clone().into_iter().collect(),
         lossy: block.lossy,
         reference: block.reference.clone(),
+        ..FieldSettings::default()
     }
 }
 

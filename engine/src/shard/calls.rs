@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use super::CallId;
 use super::item::Item;
 use crate::operation_slab::{OpIndex, Target};
+use crate::provider::BatchGroup;
 use crate::quota::LeaseId;
 use crate::time::Mono;
 
@@ -13,6 +14,8 @@ use crate::time::Mono;
 pub(super) struct OpenCall {
     /// The records it carries, at least one.
     pub(super) items: Vec<Item>,
+    /// What they share; `None`: a single record's own call.
+    pub(super) group: Option<BatchGroup>,
     pub(super) target: Target,
     /// The lease that pays for it, and the last instant at which it may be sent.
     pub(super) lease: Option<(LeaseId, Mono)>,
@@ -46,6 +49,12 @@ impl CallTable {
     pub(super) fn item_of(&self, front: OpIndex) -> Option<&Item> {
         let mut items = self.open.values().flat_map(|call| &call.items);
         items.find(|item| item.op == front)
+    }
+
+    /// Records in open calls of an account.
+    pub(super) fn records_of(&self, target: u16) -> u64 {
+        let calls = self.open.values().filter(|call| call.target.0 == target);
+        calls.map(|call| call.items.len() as u64).sum()
     }
 
     pub(super) fn len(&self) -> usize {

@@ -5,13 +5,13 @@ use std::borrow::Cow;
 
 use super::calls::OpenCall;
 use super::item::Item;
-use super::prepare::{Payload, Prepared};
+use super::prepare::Payload;
 use super::{CallId, Output, RECORDS_PER_TURN, Shard};
 use crate::id::OperationId;
 use crate::journal::{Class, Journal, Kind};
 use crate::json::{RawObject, compose_patches};
 use crate::operation_slab::{OpState, Target};
-use crate::provider::{CallKind, Field, Request, Subject};
+use crate::provider::{BatchGroup, CallKind, Field, Request, Subject};
 use crate::quota::{FromShard, Gate, LeaseId};
 use crate::record::KeyUse;
 use crate::state::{Reason, State};
@@ -37,13 +37,22 @@ impl<T> Shard<T> {
                 && self.accounts[at].may_start()
                 && journal.room(Class::Outcome) >= CALL_ROOM
             {
-                let Some(op) = self.index.accounts[at].ready.pop(&mut self.index.slab) else {
+                let Some(mut call) = self.gather(now, journal, at, &mut left) else {
                     break;
                 };
-                self.index.slab[op].set_state(OpState::Waiting);
-                left -= 1;
-                if let Prepared::Item(item, payload) = self.prepare(now, journal, op) {
-                    self.send_one(now, journal, at, *item, &payload);
+                match (call.group, self.accounts[at].plan.clone()) {
+                    (Some(group), Some(plan)) => {
+                        let records = call.records;
+                        if let Some((items, request)) =
+                            self.render_batch(now, journal, &plan, group, records)
+                        {
+                            self.send(now, journal, at, Some(group), items, request);
+                        }
+                    }
+                    _ => {
+                        let (item, payload) = call.records.remove(0);
+                        self.send_one(now, journal, at, item, &payload);
+                    }
                 }
             }
         }
@@ -51,7 +60,9 @@ impl<T> Shard<T> {
 
     pub(super) fn accounts_can_start(&self) -> bool {
         let mut accounts = self.accounts.iter().zip(&self.index.accounts);
-        accounts.any(|(account, queue)| account.may_start() && !queue.ready.is_empty())
+        accounts.any(|(account, queue)| {
+            account.may_start() && (queue.ready_len() > 0 || !account.suspects.is_empty())
+        })
     }
 
     /// A call for one record.
@@ -84,11 +95,11 @@ impl<T> Shard<T> {
             item.progress.key = item.progress.key.advance(request.digest().0);
             request.idempotency_key = Some(idempotency_key(item.id(), item.progress.key));
         }
-        self.send(now, journal, at, vec![item], request);
+        self.send(now, journal, at, None, vec![item], request);
     }
 
     /// A record that no request can carry.
-    fn unsendable(
+    pub(super) fn unsendable(
         &mut self,
         now: Now,
         journal: &mut impl Journal,
@@ -107,6 +118,7 @@ impl<T> Shard<T> {
         now: Now,
         journal: &mut impl Journal,
         at: usize,
+        group: Option<BatchGroup>,
         items: Vec<Item>,
         request: Request,
     ) {
@@ -118,8 +130,8 @@ impl<T> Shard<T> {
             None => None,
         };
         let (Some(plan), Some(lease)) = (plan, spent) else {
-            for item in items {
-                self.index.make_ready(item.op);
+            for item in items.iter().rev() {
+                self.index.put_back(item.op);
             }
             return;
         };
@@ -148,6 +160,7 @@ impl<T> Shard<T> {
         };
         let id = self.calls.insert(OpenCall {
             items,
+            group,
             target: Target(at as u16),
             lease,
             probe,
@@ -193,16 +206,16 @@ impl<T> Shard<T> {
                     count: 1,
                 }));
         }
-        for item in call.items {
+        for item in call.items.iter().rev() {
             self.index.slab[item.op].set_state(OpState::Waiting);
-            self.index.make_ready(item.op);
+            self.index.put_back(item.op);
         }
     }
 
     /// Says that a create is about to leave. It is written for the front of the lane, which is what
     /// a restart finds first.
     fn log_intent(&mut self, now: Now, journal: &mut impl Journal, account: &str, item: &Item) {
-        let front = item.folded.first().map_or(item.lead.seq, |front| front.seq);
+        let front = item.front_seq();
         let intent = crate::entry::Intent {
             record: item.record,
             seq: front,
@@ -224,7 +237,7 @@ impl<T> Shard<T> {
 }
 
 /// A record as a definition's templates see it.
-fn subject<'a>(
+pub(super) fn subject<'a>(
     item: &'a Item,
     account: &str,
     payload: &'a Payload,
@@ -239,13 +252,13 @@ fn subject<'a>(
     }
 }
 
-fn fields<'a>(members: &'a [(Cow<'a, str>, &'a str)]) -> Vec<Field<'a>> {
+pub(super) fn fields<'a>(members: &'a [(Cow<'a, str>, &'a str)]) -> Vec<Field<'a>> {
     let field = |(name, value): &'a (Cow<'a, str>, &'a str)| Field { name, value };
     members.iter().map(field).collect()
 }
 
 /// The members of an object, names unescaped.
-fn members(data: &str) -> Vec<(Cow<'_, str>, &str)> {
+pub(super) fn members(data: &str) -> Vec<(Cow<'_, str>, &str)> {
     let Some(data) = object(data.as_bytes()) else {
         return Vec::new();
     };

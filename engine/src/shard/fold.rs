@@ -9,8 +9,8 @@ use wal::Lsn;
 
 use super::Shard;
 use super::dispatch::{composed, object};
-use crate::event::Operation;
 use crate::event::codec::{self, AcceptedEvent};
+use crate::event::{Operation, TargetAction};
 use crate::id::OperationSeq;
 use crate::index::lsn;
 use crate::journal::Journal;
@@ -135,6 +135,7 @@ impl<T> Shard<T> {
         reach: Reach,
     ) -> Result<Fold, Unreadable> {
         let at = lsn(self.index.slab[op].position());
+        let account = &self.accounts[usize::from(self.index.slab[op].target().0)].name;
         let mut fold = Fold::one(front, at);
         if reach == Reach::One || !folds(front) {
             return Ok(fold);
@@ -160,9 +161,10 @@ impl<T> Shard<T> {
             }
             journal.read(position, &mut bytes).map_err(|_| Unreadable)?;
             let event = codec::decode(&bytes).map_err(|_| Unreadable)?;
-            if !same_record(front, &event) {
+            if !same_record(front, &event) || event.action_at(account) == TargetAction::Skip {
                 break;
             }
+            let event = event.asked_of(account);
             let told = Told::of(&event, position);
             if event.event.operation == Operation::Delete {
                 let unborn = reach == Reach::Unborn
@@ -261,9 +263,9 @@ impl Fold {
 #[derive(Debug, Default)]
 struct Patch {
     text: String,
-    /// For each top-level field the part that wrote it last, and whether what it wrote is an object,
-    /// into which a later object is merged.
-    writers: HashMap<String, (usize, bool)>,
+    /// For each top-level field the parts of which something is left there: more than one where
+    /// objects were merged.
+    writers: HashMap<String, Vec<usize>>,
     /// For each part the fields it wrote that no later part replaced.
     left: Vec<usize>,
 }
@@ -280,10 +282,14 @@ impl Patch {
         patch
     }
 
-    /// Lays a part on top. False when the whole would grow too long: it is left out.
+    /// Lays a part on top. False when one patch cannot say the whole, or would grow too long: it is
+    /// left out.
     fn add(&mut self, data: Option<RawObject<'_>>) -> bool {
         if let Some(data) = data {
             let beneath = object(self.text.as_bytes()).expect("a patch is composed of objects");
+            if !fits_upon(beneath, data) {
+                return false;
+            }
             let text = composed(beneath, Some(data));
             if text.len() > DATA_BYTES_MAX {
                 return false;
@@ -300,17 +306,18 @@ impl Patch {
     fn note(&mut self, data: RawObject<'_>) {
         let part = self.left.len() - 1;
         for member in data.members() {
-            let is_object = member.value.as_object().is_some();
-            let before = self
+            let writers = self
                 .writers
-                .insert(member.key.name().into_owned(), (part, is_object));
-            self.left[part] += 1;
-            match before {
-                // Two objects are merged: something of the earlier one may be left.
-                Some((_, true)) if is_object => {}
-                Some((before, _)) => self.left[before] -= 1,
-                None => {}
+                .entry(member.key.name().into_owned())
+                .or_default();
+            // Two objects are merged: something of the earlier one may be left.
+            if member.value.as_object().is_none() {
+                for before in writers.drain(..) {
+                    self.left[before] -= 1;
+                }
             }
+            writers.push(part);
+            self.left[part] += 1;
         }
     }
 
@@ -318,6 +325,29 @@ impl Patch {
     fn overwritten(&self) -> impl Iterator<Item = bool> + '_ {
         self.left.iter().map(|&left| left == 0)
     }
+}
+
+/// Whether one patch can do what both do in a row. RFC 7396 has no words for "drop what was there,
+/// then set these members of it": an object upon anything but an object.
+fn fits_upon(beneath: RawObject<'_>, above: RawObject<'_>) -> bool {
+    let objects = above.members();
+    let mut objects = objects
+        .filter_map(|member| Some((member.key.name(), member.value.as_object()?)))
+        .peekable();
+    if objects.peek().is_none() {
+        return true;
+    }
+    let beneath: HashMap<_, _> = beneath
+        .members()
+        .map(|member| (member.key.name(), member.value))
+        .collect();
+    objects.all(|(name, above)| {
+        beneath.get(&name).is_none_or(|value| {
+            value
+                .as_object()
+                .is_some_and(|beneath| fits_upon(beneath, above))
+        })
+    })
 }
 
 /// Whether an operation may share a call with others of its record.
@@ -379,6 +409,24 @@ mod tests {
             (text.as_str(), overwritten),
             (r#"{"a":3}"#, vec![true, false])
         );
+        let parts = [r#"{"a":{"x":1}}"#, r#"{"a":{"y":2}}"#, r#"{"a":null}"#];
+        assert_eq!(patch(&parts).1, [true, true, false]);
+    }
+
+    #[test]
+    fn an_object_upon_what_replaced_one_takes_a_call_of_its_own() {
+        for (beneath, fits) in [
+            (r#"{"a":null}"#, false),
+            (r#"{"a":[{}]}"#, false),
+            (r#"{"a":{"b":1}}"#, false),
+            (r#"{"a":{"b":{"d":1}}}"#, true),
+            (r#"{"a":{"e":1}}"#, true),
+            (r#"{"b":1}"#, true),
+        ] {
+            let mut patch = Patch::new(RawObject::new(beneath));
+            let added = patch.add(RawObject::new(r#"{"a":{"b":{"c":1}}}"#));
+            assert_eq!(added, fits, "{beneath}");
+        }
     }
 
     #[test]

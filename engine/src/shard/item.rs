@@ -7,7 +7,7 @@ use wal::Lsn;
 use super::fold::{Fold, Told};
 use super::{Observation, Shard};
 use crate::event::Operation;
-use crate::id::{OperationId, RecordHash};
+use crate::id::{OperationId, OperationSeq, RecordHash};
 use crate::index::lsn;
 use crate::journal::{AppendError, Class, Journal, Kind};
 use crate::json::RawObject;
@@ -78,6 +78,11 @@ impl Item {
             record: self.record,
             seq: self.lead.seq,
         }
+    }
+
+    /// The oldest of its operations.
+    pub(super) fn front_seq(&self) -> OperationSeq {
+        self.folded.first().map_or(self.lead.seq, |front| front.seq)
     }
 
     pub(super) fn object(&self) -> &str {
@@ -155,6 +160,8 @@ impl<T> Shard<T> {
             .iter()
             .position(|target| target.account == account);
         let ended = state.is_final();
+        let linked = ended && target_is_linked(&item.states[0], account);
+        let (record, op_target) = (item.record, self.index.slab[item.op].target());
         let frame = StateFrame {
             record: item.record.0,
             previous: self
@@ -166,6 +173,9 @@ impl<T> Shard<T> {
             folded: if ended { item.folded } else { Vec::new() },
         };
         self.log_state(now, journal, &frame);
+        if linked && !self.fenced {
+            self.tell_linked(record, op_target, journal.end());
+        }
         if ended && !self.fenced {
             self.observe_end(now, account, &item.lead, state, &frame.folded);
         }
@@ -316,6 +326,11 @@ impl<T> Shard<T> {
         }
         Some((states, at))
     }
+}
+
+fn target_is_linked(state: &RecordState, account: &str) -> bool {
+    let target = state.target(account);
+    target.is_some_and(|target| target.link.remote_id().is_some())
 }
 
 /// Fields that failed, over those that had failed before.

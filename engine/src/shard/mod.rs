@@ -14,8 +14,10 @@ mod control;
 mod dispatch;
 mod effects;
 mod fold;
+mod gather;
 mod item;
 mod leases;
+mod links;
 mod prepare;
 mod query;
 mod recover;
@@ -31,6 +33,7 @@ pub use account::AccountPlan;
 pub use checkpoint::{Carry, CarryError, CheckpointPart, GeneralUnion, PartKind};
 pub use control::{Command, CommandReply, DeadFilter};
 pub use leases::{LeaseBook, LoggedLease};
+pub use links::{Child, LinkAnswer, LinkQuestion, LinkWord};
 pub use query::{DeadLetter, OpenCounts, Standing};
 pub use recover::{Recovered, Recovery};
 
@@ -46,6 +49,7 @@ use crate::time::{Mono, Now};
 use account::Account;
 use calls::CallTable;
 use effects::Effects;
+use links::LinkBook;
 use relocate::Relocation;
 
 /// Records looked at for calls in one turn at most, so that a turn stays short.
@@ -92,6 +96,8 @@ pub enum Input<T> {
         /// Whether a write failed: nothing is accepted or sent any more.
         poisoned: bool,
     },
+    /// Word from another shard, or back from this one.
+    Link(LinkWord),
     /// An operator's command.
     Control {
         /// What to do.
@@ -124,6 +130,10 @@ pub enum Output<T> {
     },
     /// Tell the coordinator.
     Coordinator(FromShard),
+    /// Ask the shard that owns the parent.
+    Link(LinkWord),
+    /// Tell this shard.
+    LinkTo(ShardId, LinkWord),
     /// A command was carried out.
     Done {
         /// Who waits.
@@ -146,6 +156,8 @@ pub enum Observation {
         account: Arc<str>,
         /// What it came to.
         class: CallClass,
+        /// Records it carried.
+        records: usize,
         /// From the decision to send to the answer.
         took: Duration,
     },
@@ -186,6 +198,7 @@ pub struct Shard<T> {
     calls: CallTable,
     effects: Effects<Output<T>>,
     observations: Vec<Observation>,
+    links: LinkBook,
     relocation: Option<Relocation>,
     relocated_below: wal::Lsn,
     /// Where the log ended when this life began.
@@ -218,6 +231,7 @@ impl<T> Shard<T> {
             Input::Coordinator(word) => self.on_coordinator(now, journal, word),
             Input::Log { poisoned: false } => self.effects.on_durable(journal.durable()),
             Input::Log { poisoned: true } => self.fence(),
+            Input::Link(word) => self.on_link_word(journal, word),
             Input::Control { command, ticket } => self.control(now, journal, command, ticket),
         }
     }

@@ -1,6 +1,8 @@
 //! From a ready operation to what its call sends, or to its end without one.
 
 use std::borrow::Cow;
+use std::sync::Arc;
+use std::time::Duration;
 
 use wal::Lsn;
 
@@ -8,13 +10,14 @@ use super::Shard;
 use super::dispatch::{composed, object};
 use super::fold::{Fold, Reach, Unreadable};
 use super::item::Item;
+use super::links::{ParentWait, Parents, Resolved};
 use crate::decide::{Step, step};
-use crate::event::Operation;
 use crate::event::codec::{self, AcceptedEvent};
+use crate::event::{Operation, TargetAction};
 use crate::id::{OperationSeq, RecordHash};
 use crate::index::{due, lsn};
 use crate::journal::Journal;
-use crate::mapping::{Mapping, Write, keep_reference, write_unmapped};
+use crate::mapping::{Write, write_unmapped};
 use crate::operation_slab::{OpFlags, OpIndex, OpState};
 use crate::provider::CallKind;
 use crate::record::{Link, Progress, RecordState, Resume};
@@ -28,6 +31,8 @@ pub(super) enum Prepared {
     Item(Box<Item>, Payload),
     /// It ended, or waits for something else than a call.
     Settled,
+    /// It has to be asked for, and too much is asked for already: put back, to come again.
+    Later,
 }
 
 /// What a call sends of one record.
@@ -41,9 +46,24 @@ pub(super) struct Payload {
 }
 
 /// Why an operation cannot be sent as it is.
-struct Unsendable {
-    reason: Reason,
-    detail: String,
+enum Hindrance {
+    /// It never can.
+    Unsendable { reason: Reason, detail: String },
+    /// A record it refers to is not linked yet.
+    Unlinked,
+    /// The owners of the records it refers to were asked.
+    Asked,
+    /// They cannot be asked yet.
+    Full,
+}
+
+impl Hindrance {
+    fn mapping(detail: impl Into<String>) -> Self {
+        Self::Unsendable {
+            reason: Reason::Mapping,
+            detail: detail.into(),
+        }
+    }
 }
 
 impl<T> Shard<T> {
@@ -54,11 +74,16 @@ impl<T> Shard<T> {
         journal: &mut impl Journal,
         op: OpIndex,
     ) -> Prepared {
+        let parents = self.links.take(op);
         let mut event_bytes = std::mem::take(&mut self.scratch.event);
         let position = lsn(self.index.slab[op].position());
         let read = journal.read(position, &mut event_bytes);
         let prepared = match codec::decode(&event_bytes).ok().filter(|_| read.is_ok()) {
-            Some(event) => self.prepare_event(now, journal, op, position, &event),
+            Some(event) => {
+                let account = usize::from(self.index.slab[op].target().0);
+                let event = event.asked_of(&self.accounts[account].name);
+                self.prepare_event(now, journal, op, position, &event, parents)
+            }
             None => Err(Unreadable),
         };
         self.scratch.event = event_bytes;
@@ -77,6 +102,7 @@ impl<T> Shard<T> {
         op: OpIndex,
         position: Lsn,
         event: &AcceptedEvent<'_>,
+        parents: Option<Parents>,
     ) -> Result<Prepared, Unreadable> {
         let record_id = event.event.record_id.as_deref().unwrap_or_default();
         let at = usize::from(self.index.slab[op].target().0);
@@ -134,7 +160,7 @@ impl<T> Shard<T> {
             .map_or(&unlinked, |known| &known.link);
         let operation = fold.operation(link);
         let item = Item::new(op, record, &fold, operation, progress, (states, state_at));
-        Ok(self.prepare_item(now, journal, &name, event, &fold, item))
+        Ok(self.prepare_item(now, journal, &name, event, &fold, item, parents))
     }
 
     /// How far the operation has come: what the record's newest state says of it, or of the newer
@@ -170,6 +196,9 @@ impl<T> Shard<T> {
         progress: &Progress,
     ) -> Option<(State, Option<Reason>)> {
         let changed_at_ms = event.event.changed_at_ms.unwrap_or(event.accepted_at_ms);
+        if event.action_at(account) == TargetAction::Skip {
+            return Some((State::SkippedByRule, None));
+        }
         let target = state.target(account);
         match step(
             event.event.operation,
@@ -200,10 +229,10 @@ impl<T> Shard<T> {
                 Reach::Frozen(progress.folded)
             };
         }
-        let unlinked = state
+        let absent = state
             .target(&account.name)
-            .is_none_or(|known| known.link == Link::Unlinked);
-        let never_sent = unlinked && progress.attempts.is_empty() && !intent_logged;
+            .is_none_or(|known| matches!(known.link, Link::Unlinked | Link::Deleted { .. }));
+        let never_sent = absent && progress.attempts.is_empty() && !intent_logged;
         if never_sent {
             Reach::Unborn
         } else {
@@ -211,89 +240,175 @@ impl<T> Shard<T> {
         }
     }
 
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "what was found of one operation, gathered by its only caller"
+    )]
     fn prepare_item(
         &mut self,
         now: Now,
         journal: &mut impl Journal,
-        account: &str,
+        account: &Arc<str>,
         event: &AcceptedEvent<'_>,
         fold: &Fold,
         mut item: Item,
+        parents: Option<Parents>,
     ) -> Prepared {
-        let (state, reason, detail) = if fold.unborn {
+        if event.action_at(account) == TargetAction::Skip {
+            return self.end(now, journal, account, item, State::SkippedByRule, None, "");
+        }
+        if fold.unborn {
             let link = &mut item.states[0].target_mut(account).link;
             *link = Link::Deleted {
                 changed_at_ms: item.lead.changed_at_ms,
             };
-            (State::Synced, Some(Reason::Absent), String::new())
-        } else {
-            let target = item.states[0].target(account);
-            match step(
-                item.operation,
-                item.lead.changed_at_ms,
-                target,
-                item.progress.resume,
-            ) {
-                Step::End(state, reason) => (state, reason, String::new()),
-                Step::Call { kind, beneath } => {
-                    // An UPDATE at the front wants the undelivered fields beneath, whatever the
-                    // operations folded into it are.
-                    let beneath = beneath
-                        || (event.event.operation == Operation::Update && kind == CallKind::Upsert);
-                    match self.payload(event, account, &item, fold, kind, beneath) {
-                        Ok(payload) => {
-                            item.kind = Some(kind);
-                            return Prepared::Item(Box::new(item), payload);
-                        }
-                        Err(unsendable) => {
-                            (State::Failed, Some(unsendable.reason), unsendable.detail)
-                        }
+            let absent = Some(Reason::Absent);
+            return self.end(now, journal, account, item, State::Synced, absent, "");
+        }
+        let target = item.states[0].target(account);
+        let resume = item.progress.resume;
+        match step(item.operation, item.lead.changed_at_ms, target, resume) {
+            Step::End(state, reason) => self.end(now, journal, account, item, state, reason, ""),
+            Step::Call { kind, beneath } => {
+                // An UPDATE at the front wants the undelivered fields beneath, whatever the
+                // operations folded into it are.
+                let updates = event.event.operation == Operation::Update;
+                let beneath = beneath || (updates && kind == CallKind::Upsert);
+                let sent = Sent { kind, beneath };
+                match self.payload(journal, account, event, &item, fold, sent, parents) {
+                    Ok(payload) => {
+                        item.kind = Some(kind);
+                        Prepared::Item(Box::new(item), payload)
                     }
+                    Err(hindrance) => self.hinder(now, journal, account, item, hindrance),
                 }
             }
-        };
+        }
+    }
+
+    fn hinder(
+        &mut self,
+        now: Now,
+        journal: &mut impl Journal,
+        account: &Arc<str>,
+        mut item: Item,
+        hindrance: Hindrance,
+    ) -> Prepared {
+        match hindrance {
+            Hindrance::Asked => Prepared::Settled,
+            Hindrance::Full => {
+                self.index.put_back(item.op);
+                Prepared::Later
+            }
+            Hindrance::Unsendable { reason, detail } => {
+                let reason = Some(reason);
+                self.end(now, journal, account, item, State::Failed, reason, &detail)
+            }
+            Hindrance::Unlinked => {
+                let plan = self.accounts[usize::from(self.index.slab[item.op].target().0)]
+                    .plan
+                    .as_ref();
+                let timeout = plan.map_or(Duration::MAX, |plan| plan.parent_timeout);
+                match self.wait_for_parent(now, &mut item, timeout) {
+                    ParentWait::Begins => {
+                        self.log_item(now, journal, account, item, String::new());
+                    }
+                    ParentWait::Waits => {}
+                    ParentWait::TimedOut => {
+                        let reason = Some(Reason::Parent);
+                        let detail = "a record it refers to was not linked in time";
+                        return self.end(
+                            now,
+                            journal,
+                            account,
+                            item,
+                            State::Failed,
+                            reason,
+                            detail,
+                        );
+                    }
+                }
+                Prepared::Settled
+            }
+        }
+    }
+
+    /// Ends an item without a call.
+    #[expect(clippy::too_many_arguments, reason = "the parts of one end")]
+    fn end(
+        &mut self,
+        now: Now,
+        journal: &mut impl Journal,
+        account: &str,
+        mut item: Item,
+        state: State,
+        reason: Option<Reason>,
+        detail: &str,
+    ) -> Prepared {
         item.progress.state = state;
         item.progress.reason = reason;
         item.progress.updated_at_ms = now.wall.0;
-        self.log_item(now, journal, account, item, detail);
+        self.log_item(now, journal, account, item, detail.to_owned());
         Prepared::Settled
     }
 
     /// What is sent of the record.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "what was found of one operation, gathered by its only caller"
+    )]
     fn payload(
-        &self,
+        &mut self,
+        journal: &mut impl Journal,
+        account: &Arc<str>,
         event: &AcceptedEvent<'_>,
-        account: &str,
         item: &Item,
         fold: &Fold,
-        kind: CallKind,
-        beneath: bool,
-    ) -> Result<Payload, Unsendable> {
-        let plan = self
-            .accounts
-            .iter()
-            .find(|known| &*known.name == account)
-            .and_then(|known| known.plan.as_ref());
-        let plan = plan.ok_or(Unsendable {
+        sent: Sent,
+        parents: Option<Parents>,
+    ) -> Result<Payload, Hindrance> {
+        let at = usize::from(self.index.slab[item.op].target().0);
+        let plan = self.accounts[at].plan.clone();
+        let plan = plan.ok_or(Hindrance::Unsendable {
             reason: Reason::NoAccount,
             detail: String::new(),
         })?;
         let mapping = plan.mappings.get(&*event.event.object);
-        let fields = if kind.writes_fields() {
+        let fields = if sent.kind.writes_fields() {
             let own = match &fold.data {
                 Some(data) => data.as_str(),
                 None => event.event.data.map_or("{}", |data| data.text()),
             };
             let target = item.states[0].target(account);
-            let ground = target.filter(|target| beneath && !target.undelivered.is_empty());
+            let ground = target.filter(|target| sent.beneath && !target.undelivered.is_empty());
             let data: Cow<'_, str> = match ground.and_then(|target| object(&target.undelivered)) {
                 Some(undelivered) => Cow::Owned(composed(undelivered, object(own.as_bytes()))),
                 None => Cow::Borrowed(own),
             };
+            let data = object(data.as_bytes())
+                .ok_or_else(|| Hindrance::mapping("the data is no object"))?;
+            let mut out = Vec::new();
             match mapping {
-                Some(mapping) => mapped(mapping, &data, write_of(item.operation, kind))?,
-                None => unmapped(&data, item.record_id())?,
+                Some(mapping) => {
+                    let parents = match self
+                        .resolve_parents(journal, account, mapping, item, data, parents)
+                    {
+                        Resolved::Known(parents) => parents,
+                        Resolved::Asked => return Err(Hindrance::Asked),
+                        Resolved::Full => return Err(Hindrance::Full),
+                        Resolved::Unlinked => return Err(Hindrance::Unlinked),
+                    };
+                    let resolve = |object: &str, id: &str| parents.remote_id(object, id);
+                    let write = write_of(item.operation, sent.kind);
+                    mapping
+                        .apply(data, write, &resolve, &mut out)
+                        .map_err(|failure| Hindrance::mapping(failure.to_string()))?;
+                }
+                None => {
+                    write_unmapped(data, item.record_id(), &mut out);
+                }
             }
+            String::from_utf8(out).map_err(|_| Hindrance::mapping("the fields are no UTF-8"))?
         } else {
             "{}".to_owned()
         };
@@ -307,6 +422,14 @@ impl<T> Shard<T> {
     }
 }
 
+/// The call that an operation needs.
+#[derive(Clone, Copy)]
+struct Sent {
+    kind: CallKind,
+    /// Undelivered fields of earlier operations lie beneath its own.
+    beneath: bool,
+}
+
 /// What a mapping has to see to: an UPDATE names some fields only.
 fn write_of(operation: Operation, kind: CallKind) -> Write {
     match (operation, kind) {
@@ -314,29 +437,4 @@ fn write_of(operation: Operation, kind: CallKind) -> Write {
         (Operation::Create, _) => Write::Create,
         (Operation::Upsert | Operation::Delete | Operation::Read, _) => Write::Upsert,
     }
-}
-
-fn mapped(mapping: &Mapping, data: &str, write: Write) -> Result<String, Unsendable> {
-    let failed = |detail| Unsendable {
-        reason: Reason::Mapping,
-        detail,
-    };
-    let data = object(data.as_bytes()).ok_or_else(|| failed("the data is no object".to_owned()))?;
-    let mut out = Vec::new();
-    mapping
-        .apply(data, write, &keep_reference, &mut out)
-        .map_err(|failure| failed(failure.to_string()))?;
-    String::from_utf8(out).map_err(|_| failed("the mapping wrote no UTF-8".to_owned()))
-}
-
-/// Fields that go as they are.
-fn unmapped(data: &str, record_id: &str) -> Result<String, Unsendable> {
-    let failed = |detail: &str| Unsendable {
-        reason: Reason::Mapping,
-        detail: detail.to_owned(),
-    };
-    let data = object(data.as_bytes()).ok_or_else(|| failed("the data is no object"))?;
-    let mut out = Vec::new();
-    write_unmapped(data, record_id, &mut out);
-    String::from_utf8(out).map_err(|_| failed("the data is no UTF-8"))
 }

@@ -3,10 +3,10 @@
 use wal::Lsn;
 
 use super::Shard;
-use crate::event::Operation;
 use crate::event::codec::{self, AcceptedEvent};
+use crate::event::{Operation, TargetAction};
 use crate::id::{OperationId, OperationSeq, RecordHash};
-use crate::index::lsn;
+use crate::index::{Timed, lsn};
 use crate::journal::Journal;
 use crate::lane;
 use crate::operation_slab::{OpIndex, OpState};
@@ -78,12 +78,12 @@ pub struct OpenCounts {
     pub open: u64,
     /// Ready to be called.
     pub ready: u64,
-    /// Calls open.
+    /// In an open call.
     pub in_flight: u64,
     /// Held by an operator, one by one.
     pub paused: u64,
     /// Waiting for a time.
-    pub timed: u64,
+    pub timed: Timed,
     /// The account is held whole.
     pub held: bool,
     /// Dead letters.
@@ -199,11 +199,12 @@ impl<T> Shard<T> {
         self.accounts
             .iter()
             .zip(&self.index.accounts)
-            .map(|(account, queue)| {
+            .enumerate()
+            .map(|(target, (account, queue))| {
                 let counts = OpenCounts {
                     open: queue.open,
-                    ready: queue.ready.len() as u64,
-                    in_flight: u64::from(account.in_use),
+                    ready: (queue.ready_len() + account.suspects_len()) as u64,
+                    in_flight: self.calls.records_of(target as u16),
                     paused: queue.paused.len() as u64,
                     timed: queue.timed,
                     held: account.paused,
@@ -440,6 +441,7 @@ impl<T> Shard<T> {
             && node.state() == OpState::Waiting
             && account.plan.as_ref().is_some_and(|plan| plan.fold)
             && event.event.scheduled_at_ms.is_none()
+            && event.action_at(&account.name) != TargetAction::Skip
             && matches!(
                 event.event.operation,
                 Operation::Create | Operation::Update | Operation::Upsert
@@ -457,6 +459,11 @@ impl<T> Shard<T> {
         match node {
             OpState::Waiting => (State::Waiting, Some(Reason::Order)),
             OpState::InFlight => (State::InFlight, None),
+            OpState::Backoff
+                if progress.and_then(|progress| progress.reason) == Some(Reason::Parent) =>
+            {
+                (State::Waiting, Some(Reason::Parent))
+            }
             OpState::Backoff => (
                 progress.map_or(State::Retrying, |progress| progress.state),
                 Some(Reason::Backoff),

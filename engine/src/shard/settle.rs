@@ -6,10 +6,10 @@ use super::{AccountPlan, CallId, Observation, Shard};
 use crate::decide::{Outcome, class_of, conclude};
 use crate::event::Operation;
 use crate::journal::Journal;
-use crate::provider::{Reply, RetryAfter, SendFailure, Verdict};
+use crate::provider::{BatchItemRef, BatchVerdict, Reply, RetryAfter, SendFailure, Verdict};
 use crate::quota::{Ended, FromShard, Gate, Trouble};
 use crate::record::{Attempt, Resume};
-use crate::state::State;
+use crate::state::{CallClass, State};
 use crate::time::{Mono, Now};
 
 impl<T> Shard<T> {
@@ -33,23 +33,30 @@ impl<T> Shard<T> {
             }
             return;
         };
-        for item in items {
-            let verdict = match (result, item.kind) {
-                (Ok(reply), Some(kind)) => {
-                    let record_id = item.record_id();
-                    plan.definition
-                        .classify(kind, record_id, reply, timestamp(now))
+        let verdict = verdict_of(&plan, &call, &items, result, now);
+        self.observe(Observation::Call {
+            account: plan.name.clone(),
+            class: verdict.class(),
+            records: items.len(),
+            took: ended_at.saturating_since(call.started),
+        });
+        self.report(&call, verdict.of_account(), now);
+        match verdict {
+            BatchVerdict::Whole(verdict) => {
+                for item in items {
+                    self.settle_item(now, journal, &call, &plan, item, &verdict, result);
                 }
-                (Err(failure), _) => failure.verdict(),
-                (Ok(_), None) => unreachable!("an item in a call has a kind"),
-            };
-            self.observe(Observation::Call {
-                account: plan.name.clone(),
-                class: class_of(&verdict),
-                took: ended_at.saturating_since(call.started),
-            });
-            self.report(&call, &verdict, now);
-            self.settle_item(now, journal, &call, &plan, item, &verdict, result);
+            }
+            BatchVerdict::Items(verdicts) => {
+                let untold = Verdict::Unknown {
+                    detail: "the reply does not tell of this record".to_owned(),
+                };
+                for (at, item) in items.into_iter().enumerate() {
+                    let verdict = verdicts.get(at).unwrap_or(&untold);
+                    self.settle_item(now, journal, &call, &plan, item, verdict, result);
+                }
+            }
+            BatchVerdict::Split { .. } => self.halve(usize::from(call.target.0), &items),
         }
     }
 
@@ -137,11 +144,11 @@ impl<T> Shard<T> {
     }
 
     /// Says what the call told of its account.
-    fn report(&mut self, call: &OpenCall, verdict: &Verdict, now: Now) {
+    fn report(&mut self, call: &OpenCall, verdict: Option<&Verdict>, now: Now) {
         let account = &mut self.accounts[usize::from(call.target.0)];
         let Some(id) = account.id else { return };
         let mut words = Vec::new();
-        match trouble(verdict, now) {
+        match verdict.and_then(|verdict| trouble(verdict, now)) {
             Some(trouble) => {
                 let after_success = std::mem::take(&mut account.succeeded);
                 words.push(FromShard::Trouble {
@@ -171,6 +178,60 @@ impl<T> Shard<T> {
         for word in words {
             self.effects
                 .push_unconditional(super::Output::Coordinator(word));
+        }
+    }
+}
+
+/// What a call came to, for each of its records.
+fn verdict_of(
+    plan: &AccountPlan,
+    call: &OpenCall,
+    items: &[Item],
+    result: &Result<Reply, SendFailure>,
+    now: Now,
+) -> BatchVerdict {
+    let kind = |item: &Item| item.kind.expect("an item in a call has a kind");
+    match (result, call.group) {
+        (Err(failure), _) => BatchVerdict::Whole(failure.verdict()),
+        (Ok(reply), Some(group)) => {
+            let refs: Vec<BatchItemRef<'_>> = items
+                .iter()
+                .map(|item| BatchItemRef {
+                    kind: kind(item),
+                    record_id: item.record_id(),
+                    remote_id: item.states[0]
+                        .target(&plan.name)
+                        .and_then(|target| target.link.remote_id()),
+                })
+                .collect();
+            plan.definition
+                .classify_batch(group, &refs, reply, timestamp(now))
+        }
+        (Ok(reply), None) => {
+            let item = &items[0];
+            let verdict =
+                plan.definition
+                    .classify(kind(item), item.record_id(), reply, timestamp(now));
+            BatchVerdict::Whole(verdict)
+        }
+    }
+}
+
+impl BatchVerdict {
+    /// What the call counts under; a call whose records fared differently was answered.
+    fn class(&self) -> CallClass {
+        match self {
+            Self::Whole(verdict) => class_of(verdict),
+            Self::Items(_) => CallClass::Done,
+            Self::Split { .. } => CallClass::Permanent,
+        }
+    }
+
+    /// The verdict that may say something of the account.
+    fn of_account(&self) -> Option<&Verdict> {
+        match self {
+            Self::Whole(verdict) => Some(verdict),
+            Self::Items(_) | Self::Split { .. } => None,
         }
     }
 }

@@ -6,11 +6,13 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use http::HeaderMap;
 use tokio::time::Instant;
 
 use super::StartError;
 use crate::account::{Account, AccountConfig, Arrival, CallId};
 use crate::exchange::{Answer, Request};
+use crate::webhook::Delivery;
 
 /// All connections run on one thread; the lock is there for a [`ServerHandle`](super::ServerHandle)
 /// that looks in from another, and is never held across an await.
@@ -54,9 +56,15 @@ impl Books {
         look(self.started.elapsed(), &mut pages.account)
     }
 
+    /// The next notification that is due.
+    pub(super) fn poll_delivery(&self) -> Option<Delivery> {
+        self.with_account(|now, account| account.poll_delivery(now))
+    }
+
     /// Stamps and takes in a call whose request is complete.
-    pub(super) fn arrive(self: &Arc<Self>, request: &Request<'_>) -> OpenCall {
-        let (now, arrival) = self.with_account(|now, account| (now, account.arrive(now, request)));
+    pub(super) fn arrive(self: &Arc<Self>, request: &Request<'_>, headers: HeaderMap) -> OpenCall {
+        let (now, arrival) =
+            self.with_account(|now, account| (now, account.arrive_with(now, request, headers)));
         let delayed = arrival.answer_at > now;
         OpenCall {
             books: Arc::clone(self),
