@@ -49,9 +49,10 @@ impl Rehearsal {
     pub fn new(settings: &Settings) -> Result<Self, StartError> {
         let rules = RuleSet::compile(1, &settings.rules)
             .map_err(|error| StartError::config("rules", error.to_string()))?;
+        let accounts = plans::account_plans(settings)?;
         Ok(Self {
-            router: plans::router(settings, rules, HashKey([0; 16]), 1, 1)?,
-            accounts: plans::account_plans(settings)?,
+            router: plans::router(settings, &accounts, rules, HashKey([0; 16]), 1, 1)?,
+            accounts,
         })
     }
 
@@ -129,7 +130,8 @@ impl Rehearsal {
         let data = event.event.data.unwrap_or(RawObject::EMPTY);
         let plan = self.accounts.iter().find(|plan| &*plan.name == account)?;
         let mut fields = Vec::new();
-        match plan.mappings.get(&*event.event.object) {
+        let mapping = plan.mappings.get(&*event.event.object);
+        match mapping.filter(|mapping| !mapping.is_plain()) {
             Some(mapping) => {
                 if let Err(failure) = mapping.apply(data, write, &keep_reference, &mut fields) {
                     return Some(Err(failure));

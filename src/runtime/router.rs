@@ -7,8 +7,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use engine::event::codec::{AcceptedEvent, Dedup as LoggedDedup, ProducerPosition};
 use engine::event::{Defaults, Event, SourceTable, Target, TargetAction, Targets};
 use engine::id::{HashKey, OperationId, OperationSeq, RecordHash};
+use engine::mapping::{MapFailure, Write};
 use engine::refusal::{Code, Refusal};
 use engine::schema::Schema;
+use engine::shard::AccountPlan;
 use smallvec::SmallVec;
 
 use super::rules::Rules;
@@ -30,6 +32,10 @@ pub(crate) struct Router {
     pub(crate) rules: Rules,
     /// By object; an object without one takes any record.
     pub(crate) schemas: BTreeMap<String, Schema>,
+    /// In the order of `accounts`.
+    pub(crate) plans: Vec<Arc<AccountPlan>>,
+    /// Some mapping has a required field.
+    pub(crate) requires_fields: bool,
     /// Names the mappings in force.
     pub(crate) mapping_version: u32,
     /// The next operation's sequence; one counter keeps the order of acceptance over all threads.
@@ -90,8 +96,9 @@ impl Router {
             mapping_version: self.mapping_version,
         };
         self.rules.note(&accepted);
-        if !rules.is_empty() {
-            accepted.targets = rules.route(&mut accepted.event, &accepted.targets)?;
+        if !rules.is_empty() || self.requires_fields {
+            let lacks = |event: &Event<'_>, account: &str, write| self.lacks(event, account, write);
+            accepted.targets = rules.route(&mut accepted.event, &accepted.targets, lacks)?;
         }
         let seq = OperationSeq(self.next_seq.fetch_add(1, Ordering::Relaxed));
         accepted.operation_seq = seq.0;
@@ -100,6 +107,13 @@ impl Router {
             id: OperationId { record, seq },
             shard: self.shard_of(record),
         })
+    }
+
+    /// What an account's mapping requires and the event lacks.
+    fn lacks(&self, event: &Event<'_>, account: &str, write: Write) -> Option<MapFailure> {
+        let plan = self.plans.iter().find(|plan| &*plan.name == account)?;
+        let mapping = plan.mappings.get(&*event.object)?;
+        mapping.check_required(event.data?, write).err()
     }
 
     /// The shard that owns a record.

@@ -60,11 +60,21 @@ fn each_account_gets_what_the_rules_leave_it_and_the_rest_ends_skipped() {
     let mut node = Node::start(config);
 
     let active = json!({"status": "active"});
-    assert_eq!(node.post("/v1/sync", event("CREATE", "c-1", &active)).status, 202);
-    assert_eq!(states(&node, "c-1"), pairs([("a", "synced"), ("b", "synced")]));
+    assert_eq!(
+        node.post("/v1/sync", event("CREATE", "c-1", &active))
+            .status,
+        202
+    );
+    assert_eq!(
+        states(&node, "c-1"),
+        pairs([("a", "synced"), ("b", "synced")])
+    );
 
     let left = json!({"status": "inactive", "name": "Ada"});
-    assert_eq!(node.post("/v1/sync", event("UPDATE", "c-1", &left)).status, 202);
+    assert_eq!(
+        node.post("/v1/sync", event("UPDATE", "c-1", &left)).status,
+        202
+    );
     assert_eq!(
         states(&node, "c-1"),
         pairs([("a", "skipped_by_rule"), ("b", "synced")])
@@ -81,9 +91,18 @@ fn each_account_gets_what_the_rules_leave_it_and_the_rest_ends_skipped() {
     );
 
     let gone = json!({"status": "gone"});
-    assert_eq!(node.post("/v1/sync", event("UPSERT", "c-1", &gone)).status, 202);
-    assert_eq!(states(&node, "c-1"), pairs([("a", "synced"), ("b", "synced")]));
-    assert!(!a.records().contains_key("c-1"), "an upsert became a delete");
+    assert_eq!(
+        node.post("/v1/sync", event("UPSERT", "c-1", &gone)).status,
+        202
+    );
+    assert_eq!(
+        states(&node, "c-1"),
+        pairs([("a", "synced"), ("b", "synced")])
+    );
+    assert!(
+        !a.records().contains_key("c-1"),
+        "an upsert became a delete"
+    );
     assert!(!b.records().contains_key("c-1"));
 
     let refused = json!({
@@ -95,7 +114,10 @@ fn each_account_gets_what_the_rules_leave_it_and_the_rest_ends_skipped() {
     assert_eq!(answer.json()["type"], "urn:syncline:problem:rule_rejected");
     assert_eq!(answer.json()["detail"], "bad records are not for us");
     let bad = json!({"bad": true});
-    assert_eq!(node.post("/v1/sync", event("CREATE", "c-3", &bad)).status, 202);
+    assert_eq!(
+        node.post("/v1/sync", event("CREATE", "c-3", &bad)).status,
+        202
+    );
     assert_eq!(
         states(&node, "c-3"),
         pairs([("a", "skipped_by_rule"), ("b", "synced")]),
@@ -114,7 +136,10 @@ fn rules_pushed_over_the_api_hold_from_then_on_and_after_a_kill() {
     let data = json!({"name": "Ada", "secret": true});
     for number in 0..5 {
         let id = format!("old-{number}");
-        assert_eq!(node.post("/v1/sync", event("CREATE", &id, &data)).status, 202);
+        assert_eq!(
+            node.post("/v1/sync", event("CREATE", &id, &data)).status,
+            202
+        );
     }
     let skip = r#"{"rules":[{"when":"data.secret","action":"skip"}]}"#;
     let tried = put(&node, "?dry_run=true", skip).json();
@@ -122,7 +147,11 @@ fn rules_pushed_over_the_api_hold_from_then_on_and_after_a_kill() {
     let held = put(&node, "", skip);
     assert_eq!(held.status, 409, "it would withhold everything");
     assert_eq!(held.json()["type"], "urn:syncline:problem:force_required");
-    let bad = put(&node, "", r#"{"rules":[{"when":"data.x ==","action":"skip"}]}"#);
+    let bad = put(
+        &node,
+        "",
+        r#"{"rules":[{"when":"data.x ==","action":"skip"}]}"#,
+    );
     assert_eq!(bad.status, 422);
     assert_eq!(bad.json()["errors"][0]["pointer"], "/rules/0/when");
     assert_eq!(node.get("/v1/sync/rules").json()["version"], 0);
@@ -133,7 +162,11 @@ fn rules_pushed_over_the_api_hold_from_then_on_and_after_a_kill() {
     let kept = node.get("/v1/sync/rules").json();
     assert_eq!(kept["version"], 1);
     assert_eq!(kept["origin"], "api");
-    assert_eq!(node.post("/v1/sync", event("CREATE", "new-1", &data)).status, 202);
+    assert_eq!(
+        node.post("/v1/sync", event("CREATE", "new-1", &data))
+            .status,
+        202
+    );
     let state = states(&node, "new-1");
     assert_eq!(state, [("a".to_owned(), "skipped_by_rule".to_owned())]);
     assert!(!a.records().contains_key("new-1"));
@@ -153,9 +186,25 @@ fn a_record_that_does_not_fit_its_schema_is_refused_with_its_place() {
     assert_eq!(answer.json()["type"], "urn:syncline:problem:schema");
     assert_eq!(answer.json()["errors"][0]["pointer"], "/data/email");
     let fits = json!({"email": "ada@example.com"});
-    assert_eq!(node.post("/v1/sync", event("CREATE", "c-1", &fits)).status, 202);
+    assert_eq!(
+        node.post("/v1/sync", event("CREATE", "c-1", &fits)).status,
+        202
+    );
     let cleared = node.post("/v1/sync", event("UPDATE", "c-1", &json!({"email": null})));
     assert_eq!(cleared.status, 422);
+    assert_eq!(
+        states(&node, "c-1"),
+        [("a".to_owned(), "synced".to_owned())]
+    );
+    let email = &a.records()["c-1"]["email"];
+    assert_eq!(
+        email, "ada@example.com",
+        "no fields are named: they go as they are"
+    );
     let change = json!({"name": "Ada"});
-    assert_eq!(node.post("/v1/sync", event("UPDATE", "c-1", &change)).status, 202);
+    assert_eq!(
+        node.post("/v1/sync", event("UPDATE", "c-1", &change))
+            .status,
+        202
+    );
 }
