@@ -65,7 +65,8 @@ impl Rehearsal {
         self.router.with_defaults(|defaults| {
             let mut event = parse(bytes, &mut scratch, defaults, Surface::Http)?;
             event.record_id.get_or_insert_with(|| MADE_RECORD_ID.into());
-            let routed = self.router.route(event, None, None, 0)?;
+            let mut routed = self.router.route(event, None, None, 0)?;
+            self.router.decide(&mut routed)?;
             let targets = routed.event.targets.clone();
             Ok(targets
                 .iter()

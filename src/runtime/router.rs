@@ -65,11 +65,10 @@ impl Router {
         })
     }
 
-    /// Finds an event's targets and what is done at each, its shard and its operation id.
+    /// Finds an event's targets, its shard and its operation id.
     ///
     /// # Errors
-    /// `unknown_provider`, `no_route` when no account takes the object, `schema` when the record
-    /// does not fit, `rule_rejected` when every account rejects it.
+    /// `unknown_provider`, or `no_route` when no account takes the object.
     pub(crate) fn route<'a>(
         &'a self,
         event: Event<'a>,
@@ -78,35 +77,44 @@ impl Router {
         accepted_at_ms: i64,
     ) -> Result<Routed<'a>, Refusal> {
         let targets = self.targets(&event)?;
-        if let Some(schema) = self.schemas.get(&*event.object) {
-            schema.check(&event)?;
-        }
         let record_id = event.record_id.as_deref().unwrap_or_default();
         let record = self.hash_key.record(&event.object, record_id);
+        let seq = OperationSeq(self.next_seq.fetch_add(1, Ordering::Relaxed));
+        Ok(Routed {
+            event: AcceptedEvent {
+                event,
+                operation_seq: seq.0,
+                record_hash: record.0,
+                accepted_at_ms,
+                producer,
+                dedup,
+                targets,
+                rules_version: 0,
+                mapping_version: self.mapping_version,
+            },
+            id: OperationId { record, seq },
+            shard: self.shard_of(record),
+        })
+    }
+
+    /// Decides what becomes of an event at each target. Asked of an event that is no repetition:
+    /// what was taken once is not judged again, whatever the rules have become.
+    ///
+    /// # Errors
+    /// `schema` when the record does not fit, `rule_rejected` when every account rejects it.
+    pub(crate) fn decide(&self, routed: &mut Routed<'_>) -> Result<(), Refusal> {
+        let accepted = &mut routed.event;
+        if let Some(schema) = self.schemas.get(&*accepted.event.object) {
+            schema.check(&accepted.event)?;
+        }
+        self.rules.note(accepted);
         let rules = self.rules.in_force();
-        let mut accepted = AcceptedEvent {
-            event,
-            operation_seq: 0,
-            record_hash: record.0,
-            accepted_at_ms,
-            producer,
-            dedup,
-            targets,
-            rules_version: rules.version(),
-            mapping_version: self.mapping_version,
-        };
-        self.rules.note(&accepted);
+        accepted.rules_version = rules.version();
         if !rules.is_empty() || self.requires_fields {
             let lacks = |event: &Event<'_>, account: &str, write| self.lacks(event, account, write);
             accepted.targets = rules.route(&mut accepted.event, &accepted.targets, lacks)?;
         }
-        let seq = OperationSeq(self.next_seq.fetch_add(1, Ordering::Relaxed));
-        accepted.operation_seq = seq.0;
-        Ok(Routed {
-            event: accepted,
-            id: OperationId { record, seq },
-            shard: self.shard_of(record),
-        })
+        Ok(())
     }
 
     /// What an account's mapping requires and the event lacks.
