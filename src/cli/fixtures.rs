@@ -24,7 +24,7 @@ const FILES_MAX: usize = 10_000;
       [[case]]\n  \
       name = \"inactive contacts are not updated\"\n  \
       given = { operation = \"UPDATE\", record_id = \"c-1\", data = { status = \"inactive\" } }\n  \
-      expect.salesforce = { action = \"skip\", rule = 1 }\n\n\
+      expect.crm = { action = \"skip\", rule = 1 }\n\n\
     Exits with 0 when all hold, with 1 when one does not, with 78 when the settings are wrong.")]
 pub(crate) struct Arguments {
     /// The folder with the fixtures

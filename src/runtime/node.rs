@@ -100,6 +100,7 @@ impl Engine {
         let shared = Arc::new(Shared {
             router: plans::router(
                 settings,
+                &plan.accounts,
                 rules,
                 engine::id::HashKey(superblock.hash_key),
                 usize::from(count),

@@ -1,6 +1,7 @@
 //! From settings to what the engine and the egress side work with.
 
 use std::collections::{BTreeMap, HashMap};
+use std::hash::{Hash, Hasher};
 use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -14,7 +15,7 @@ use engine::rules::RuleSet;
 use engine::schema::Schema;
 use engine::shard::AccountPlan;
 use net::egress::{self, AddressPolicy, Authorization, Origin};
-use xxhash_rust::xxh3::xxh3_64;
+use xxhash_rust::xxh3::Xxh3;
 
 use super::StartError;
 use super::router::{Pool, Router, Taker};
@@ -267,6 +268,7 @@ fn authorization(name: &str, auth: &AuthSettings) -> Result<Authorization, Start
 /// What decides where events go and what becomes of them there.
 pub(crate) fn router(
     settings: &Settings,
+    plans: &[Arc<AccountPlan>],
     rules: RuleSet,
     hash_key: HashKey,
     shards: usize,
@@ -329,7 +331,11 @@ pub(crate) fn router(
         sources,
         rules: Rules::new(rules),
         schemas: schemas(settings)?,
-        mapping_version: mapping_version(settings)?,
+        plans: plans.to_vec(),
+        requires_fields: plans
+            .iter()
+            .any(|plan| plan.mappings.values().any(Mapping::requires_fields)),
+        mapping_version: mapping_version(plans),
         next_seq: AtomicU64::new(OperationSeq::first_of_run(epoch).0),
     })
 }
@@ -346,14 +352,15 @@ fn schemas(settings: &Settings) -> Result<BTreeMap<String, Schema>, StartError> 
 }
 
 /// One number for all mappings together: an event keeps it, whatever its accounts.
-fn mapping_version(settings: &Settings) -> Result<u32, StartError> {
-    let mut versions = Vec::new();
-    for (object, wanted) in &settings.objects {
-        for (account, target) in &wanted.to {
-            let version = mapping(object, target)?.version();
-            versions.extend_from_slice(format!("{object}\0{account}\0{version}\0").as_bytes());
+fn mapping_version(plans: &[Arc<AccountPlan>]) -> u32 {
+    let mut versions = BTreeMap::new();
+    for plan in plans {
+        for (object, mapping) in &plan.mappings {
+            versions.insert((&*plan.name, object.as_str()), mapping.version());
         }
     }
+    let mut hasher = Xxh3::new();
+    versions.hash(&mut hasher);
     // The low half: it tells versions apart, it is no key.
-    Ok(xxh3_64(&versions) as u32)
+    hasher.finish() as u32
 }

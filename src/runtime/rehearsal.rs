@@ -49,9 +49,10 @@ impl Rehearsal {
     pub fn new(settings: &Settings) -> Result<Self, StartError> {
         let rules = RuleSet::compile(1, &settings.rules)
             .map_err(|error| StartError::config("rules", error.to_string()))?;
+        let accounts = plans::account_plans(settings)?;
         Ok(Self {
-            router: plans::router(settings, rules, HashKey([0; 16]), 1, 1)?,
-            accounts: plans::account_plans(settings)?,
+            router: plans::router(settings, &accounts, rules, HashKey([0; 16]), 1, 1)?,
+            accounts,
         })
     }
 
@@ -64,7 +65,8 @@ impl Rehearsal {
         self.router.with_defaults(|defaults| {
             let mut event = parse(bytes, &mut scratch, defaults, Surface::Http)?;
             event.record_id.get_or_insert_with(|| MADE_RECORD_ID.into());
-            let routed = self.router.route(event, None, None, 0)?;
+            let mut routed = self.router.route(event, None, None, 0)?;
+            self.router.decide(&mut routed)?;
             let targets = routed.event.targets.clone();
             Ok(targets
                 .iter()
@@ -129,7 +131,8 @@ impl Rehearsal {
         let data = event.event.data.unwrap_or(RawObject::EMPTY);
         let plan = self.accounts.iter().find(|plan| &*plan.name == account)?;
         let mut fields = Vec::new();
-        match plan.mappings.get(&*event.event.object) {
+        let mapping = plan.mappings.get(&*event.event.object);
+        match mapping.filter(|mapping| !mapping.is_plain()) {
             Some(mapping) => {
                 if let Err(failure) = mapping.apply(data, write, &keep_reference, &mut fields) {
                     return Some(Err(failure));

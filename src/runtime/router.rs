@@ -7,8 +7,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use engine::event::codec::{AcceptedEvent, Dedup as LoggedDedup, ProducerPosition};
 use engine::event::{Defaults, Event, SourceTable, Target, TargetAction, Targets};
 use engine::id::{HashKey, OperationId, OperationSeq, RecordHash};
+use engine::mapping::{MapFailure, Write};
 use engine::refusal::{Code, Refusal};
 use engine::schema::Schema;
+use engine::shard::AccountPlan;
 use smallvec::SmallVec;
 
 use super::rules::Rules;
@@ -32,6 +34,10 @@ pub(crate) struct Router {
     pub(crate) rules: Rules,
     /// By object; an object without one takes any record.
     pub(crate) schemas: BTreeMap<String, Schema>,
+    /// Of all accounts, for their mappings.
+    pub(crate) plans: Vec<Arc<AccountPlan>>,
+    /// Some mapping has a required field.
+    pub(crate) requires_fields: bool,
     /// Names the mappings in force.
     pub(crate) mapping_version: u32,
     /// The next operation's sequence; one counter keeps the order of acceptance over all threads.
@@ -78,11 +84,10 @@ impl Router {
         })
     }
 
-    /// Finds an event's targets and what is done at each, its shard and its operation id.
+    /// Finds an event's targets, its shard and its operation id.
     ///
     /// # Errors
-    /// `unknown_provider`, `no_route` when no account takes the object, `schema` when the record
-    /// does not fit, `rule_rejected` when every account rejects it.
+    /// `unknown_provider`, or `no_route` when no account takes the object.
     pub(crate) fn route<'a>(
         &'a self,
         event: Event<'a>,
@@ -93,32 +98,49 @@ impl Router {
         let record_id = event.record_id.as_deref().unwrap_or_default();
         let record = self.hash_key.record(&event.object, record_id);
         let targets = self.targets(&event, record)?;
-        if let Some(schema) = self.schemas.get(&*event.object) {
-            schema.check(&event)?;
-        }
-        let rules = self.rules.in_force();
-        let mut accepted = AcceptedEvent {
-            event,
-            operation_seq: 0,
-            record_hash: record.0,
-            accepted_at_ms,
-            producer,
-            dedup,
-            targets,
-            rules_version: rules.version(),
-            mapping_version: self.mapping_version,
-        };
-        self.rules.note(&accepted);
-        if !rules.is_empty() {
-            accepted.targets = rules.route(&mut accepted.event, &accepted.targets)?;
-        }
         let seq = OperationSeq(self.next_seq.fetch_add(1, Ordering::Relaxed));
-        accepted.operation_seq = seq.0;
         Ok(Routed {
-            event: accepted,
+            event: AcceptedEvent {
+                event,
+                operation_seq: seq.0,
+                record_hash: record.0,
+                accepted_at_ms,
+                producer,
+                dedup,
+                targets,
+                rules_version: 0,
+                mapping_version: self.mapping_version,
+            },
             id: OperationId { record, seq },
             shard: self.shard_of(record),
         })
+    }
+
+    /// Decides what becomes of an event at each target. Asked of an event that is no repetition:
+    /// what was taken once is not judged again, whatever the rules have become.
+    ///
+    /// # Errors
+    /// `schema` when the record does not fit, `rule_rejected` when every account rejects it.
+    pub(crate) fn decide(&self, routed: &mut Routed<'_>) -> Result<(), Refusal> {
+        let accepted = &mut routed.event;
+        if let Some(schema) = self.schemas.get(&*accepted.event.object) {
+            schema.check(&accepted.event)?;
+        }
+        self.rules.note(accepted);
+        let rules = self.rules.in_force();
+        accepted.rules_version = rules.version();
+        if !rules.is_empty() || self.requires_fields {
+            let lacks = |event: &Event<'_>, account: &str, write| self.lacks(event, account, write);
+            accepted.targets = rules.route(&mut accepted.event, &accepted.targets, lacks)?;
+        }
+        Ok(())
+    }
+
+    /// What an account's mapping requires and the event lacks.
+    fn lacks(&self, event: &Event<'_>, account: &str, write: Write) -> Option<MapFailure> {
+        let plan = self.plans.iter().find(|plan| &*plan.name == account)?;
+        let mapping = plan.mappings.get(&*event.object)?;
+        mapping.check_required(event.data?, write).err()
     }
 
     /// The shard that owns a record.
@@ -196,6 +218,8 @@ mod tests {
             sources: Vec::new(),
             rules: Rules::new(engine::rules::RuleSet::default()),
             schemas: BTreeMap::new(),
+            plans: Vec::new(),
+            requires_fields: false,
             mapping_version: 0,
             next_seq: AtomicU64::new(1),
         }

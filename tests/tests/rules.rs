@@ -155,12 +155,26 @@ fn rules_pushed_over_the_api_hold_from_then_on_and_after_a_kill() {
     assert_eq!(bad.status, 422);
     assert_eq!(bad.json()["errors"][0]["pointer"], "/rules/0/when");
     assert_eq!(node.get("/v1/sync/rules").json()["version"], 0);
-    assert_eq!(put(&node, "?force=true", skip).json()["version"], 1);
+    let named = r#"{"operation":"CREATE","object":"contact","record_id":"named","event_id":"e-1",
+        "data":{"secret":true}}"#;
+    let first = node.post("/v1/sync", named).json();
+    let reject = r#"{"rules":[{"when":"data.secret","action":"reject"}]}"#;
+    assert_eq!(put(&node, "?force=true", reject).json()["version"], 1);
+    let again = node.post("/v1/sync", named);
+    assert_eq!(again.status, 202, "it was taken before the rules changed");
+    assert_eq!(again.json()["duplicate"], true);
+    assert_eq!(again.json()["operation_id"], first["operation_id"]);
+    let renamed = named.replace("e-1", "e-2");
+    for _ in 0..2 {
+        let refused = node.post("/v1/sync", &renamed);
+        assert_eq!(refused.status, 422, "a refused event is not remembered");
+    }
+    assert_eq!(put(&node, "?force=true", skip).json()["version"], 2);
 
     node.kill();
     node.restart();
     let kept = node.get("/v1/sync/rules").json();
-    assert_eq!(kept["version"], 1);
+    assert_eq!(kept["version"], 2);
     assert_eq!(kept["origin"], "api");
     assert_eq!(
         node.post("/v1/sync", event("CREATE", "new-1", &data))
@@ -192,6 +206,15 @@ fn a_record_that_does_not_fit_its_schema_is_refused_with_its_place() {
     );
     let cleared = node.post("/v1/sync", event("UPDATE", "c-1", &json!({"email": null})));
     assert_eq!(cleared.status, 422);
+    assert_eq!(
+        states(&node, "c-1"),
+        [("a".to_owned(), "synced".to_owned())]
+    );
+    let email = &a.records()["c-1"]["email"];
+    assert_eq!(
+        email, "ada@example.com",
+        "no fields are named: they go as they are"
+    );
     let change = json!({"name": "Ada"});
     assert_eq!(
         node.post("/v1/sync", event("UPDATE", "c-1", &change))
