@@ -15,6 +15,7 @@ use net::egress::{self, AddressPolicy, Authorization, Origin};
 
 use super::StartError;
 use super::router::Router;
+use super::tuning::Tuning;
 use crate::settings::{
     AuthSettings, LimitKind, LimitSettings, ProviderSettings, Settings, TargetSettings,
 };
@@ -28,7 +29,8 @@ pub(crate) fn account_plans(settings: &Settings) -> Result<Vec<Arc<AccountPlan>>
         .collect()
 }
 
-fn plan(
+/// The plan of one account.
+pub(crate) fn plan(
     settings: &Settings,
     name: &str,
     provider: &ProviderSettings,
@@ -132,16 +134,21 @@ fn utc_offset_s(timezone: &str) -> i32 {
 /// The egress side of every account, secrets resolved.
 pub(crate) fn egress_accounts(
     settings: &Settings,
+    tuning: &Tuning,
 ) -> Result<Vec<(Arc<str>, egress::AccountSettings)>, StartError> {
     let named = |(name, provider): &(String, ProviderSettings)| {
-        Ok((name.as_str().into(), egress_account(name, provider)?))
+        let account = egress_account(name, provider, tuning.addresses(name))?;
+        Ok((name.as_str().into(), account))
     };
     settings.providers.iter().map(named).collect()
 }
 
-fn egress_account(
+/// The egress side of one account. Addresses in the file are the operator's own choice; those that
+/// the API set are not.
+pub(crate) fn egress_account(
     name: &str,
     provider: &ProviderSettings,
+    addresses: AddressPolicy,
 ) -> Result<egress::AccountSettings, StartError> {
     let account = &provider.account;
     let base_url = account.base_url.as_deref().unwrap_or_default();
@@ -149,8 +156,7 @@ fn egress_account(
         .map_err(|error| StartError::config(name, format!("base_url: {error}")))?;
     Ok(egress::AccountSettings {
         origin,
-        // Addresses in the file are the operator's own choice.
-        addresses: AddressPolicy::Any,
+        addresses,
         authorization: authorization(name, &provider.auth)?,
         ca_file: account.ca_file.clone(),
         connections_max: account.max_in_flight.get() as usize,
