@@ -23,6 +23,10 @@ pub(crate) fn told(now: Now, why: &Explanation, around: &Surroundings<'_>) -> Ex
     let standing = &why.standing;
     let (reason, mut detail) = match &why.wait {
         None => (standing.reason, without_wait(standing.state)),
+        Some(Wait::Backoff) if standing.state == State::Unknown => (
+            Some(Reason::Backoff),
+            "the time after which what became of its call is looked up".to_owned(),
+        ),
         Some(wait) => sentence(wait, around),
     };
     if why.behind > 0 {
