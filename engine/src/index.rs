@@ -442,11 +442,6 @@ impl Index {
         &self.dead[vshard.index()]
     }
 
-    /// All dead letters, by virtual shard.
-    pub(crate) fn all_dead(&self) -> impl Iterator<Item = OpIndex> + '_ {
-        self.dead.iter().flat_map(|list| list.iter(&self.slab))
-    }
-
     /// Remembers an object's name. Beyond [`OBJECTS_MAX`] names a record has to be asked for
     /// with its object.
     pub(crate) fn note_object(&mut self, object: &str) {

@@ -2,6 +2,22 @@
 //!
 //! Plain values, copied out at one instant. How they look on a wire is the edge's business.
 
+mod access;
+mod dead_letter;
+mod explain;
+mod job;
+mod overrides;
+mod replay;
+
+pub use access::{Admission, Scope};
+pub use dead_letter::{
+    DeadLetterDetail, DeadLetterFilter, DeadLetterGroup, DeadLetterGroups, DeadLetterView,
+};
+pub use explain::{ExplainLookup, ExplainTarget, ExplainView};
+pub use job::{JobKind, JobState, JobView};
+pub use overrides::{OverrideChange, OverrideMember, OverrideRequest, OverridesView};
+pub use replay::{ReplayCount, ReplayRequest};
+
 use crate::rules::{RuleSettings, Trial};
 use crate::state::{CallClass, Reason, State};
 
@@ -124,19 +140,6 @@ pub struct OperationFilter {
     pub object: Option<String>,
 }
 
-/// Which dead letters are meant; what is absent matches all.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct DeadLetterFilter {
-    /// Of this account.
-    pub provider: Option<String>,
-    /// Of this kind of record.
-    pub object: Option<String>,
-    /// That failed for this reason.
-    pub code: Option<String>,
-    /// Of this record.
-    pub record_id: Option<String>,
-}
-
 /// Part of a long list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Page<T> {
@@ -153,38 +156,6 @@ pub struct PageRequest {
     pub limit: usize,
     /// The `next` of the page before.
     pub after: Option<String>,
-}
-
-/// An operation that failed at one target and waits for a person.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DeadLetterView {
-    /// Names it.
-    pub id: String,
-    /// The record.
-    pub record_id: String,
-    /// What kind of record.
-    pub object: String,
-    /// The account it failed at.
-    pub provider: String,
-    /// The operation that failed.
-    pub operation_id: String,
-    /// Why, in one word.
-    pub code: String,
-    /// Why, in the provider's or the engine's words.
-    pub detail: String,
-    /// Calls it had.
-    pub attempts: u32,
-    /// When it was given up.
-    pub dead_at: UnixMs,
-}
-
-/// What came of a redrive.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Redriven {
-    /// Dead letters that the filter matched.
-    pub matched: u64,
-    /// Of these, those that are queued again.
-    pub redriven: u64,
 }
 
 /// What is held, or let go; what is absent means all of it.

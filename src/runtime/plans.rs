@@ -20,6 +20,7 @@ use xxhash_rust::xxh3::Xxh3;
 use super::StartError;
 use super::router::{Pool, Router, Taker};
 use super::rules::Rules;
+use super::tuning::Tuning;
 use crate::settings::{
     AuthSettings, LimitKind, LimitSettings, ProviderSettings, Settings, TargetSettings, read_schema,
 };
@@ -33,7 +34,8 @@ pub(crate) fn account_plans(settings: &Settings) -> Result<Vec<Arc<AccountPlan>>
         .collect()
 }
 
-fn plan(
+/// The plan of one account.
+pub(crate) fn plan(
     settings: &Settings,
     name: &str,
     provider: &ProviderSettings,
@@ -207,16 +209,21 @@ fn utc_offset_s(timezone: &str) -> i32 {
 /// The egress side of every account, secrets resolved.
 pub(crate) fn egress_accounts(
     settings: &Settings,
+    tuning: &Tuning,
 ) -> Result<Vec<(Arc<str>, egress::AccountSettings)>, StartError> {
     let named = |(name, provider): &(String, ProviderSettings)| {
-        Ok((name.as_str().into(), egress_account(name, provider)?))
+        let account = egress_account(name, provider, tuning.addresses(name))?;
+        Ok((name.as_str().into(), account))
     };
     settings.providers.iter().map(named).collect()
 }
 
-fn egress_account(
+/// The egress side of one account. Addresses in the file are the operator's own choice; those that
+/// the API set are not.
+pub(crate) fn egress_account(
     name: &str,
     provider: &ProviderSettings,
+    addresses: AddressPolicy,
 ) -> Result<egress::AccountSettings, StartError> {
     let account = &provider.account;
     let definition = definition(name, provider)?;
@@ -226,8 +233,7 @@ fn egress_account(
         .map_err(|error| StartError::config(name, format!("base_url: {error}")))?;
     Ok(egress::AccountSettings {
         origin,
-        // Addresses in the file are the operator's own choice.
-        addresses: AddressPolicy::Any,
+        addresses,
         authorization: authorization(name, &provider.auth)?,
         headers: egress::HeaderSettings {
             sent: definition.headers().to_vec(),
