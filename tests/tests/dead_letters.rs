@@ -1,6 +1,8 @@
 //! Dead letters through the program: looked at, grouped, edited, redriven, and never over what is
 //! newer.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::thread;
 
 use serde_json::{Value, json};

@@ -1,5 +1,7 @@
 //! Why a record waits, as the program tells it in each case; holds by account, object and record.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use serde_json::{Value, json};
 use syncline_tests::process::{Config, Node, Provider, until};
 

@@ -1,6 +1,8 @@
 //! What was sent in a span of time is sent once more, and nothing old comes back over what is
 //! newer.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use serde_json::{Value, json};
 use syncline_tests::process::{Config, Node, Provider, until};
 

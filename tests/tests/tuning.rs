@@ -1,6 +1,8 @@
 //! Settings changed while the program runs: in force at once, kept over a restart, ended by
 //! themselves.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use serde_json::{Value, json};
 use syncline_tests::process::{Config, Node, Provider, until};
 
