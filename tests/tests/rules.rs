@@ -79,8 +79,8 @@ fn each_account_gets_what_the_rules_leave_it_and_the_rest_ends_skipped() {
         states(&node, "c-1"),
         pairs([("a", "skipped_by_rule"), ("b", "synced")])
     );
-    assert_eq!(a.records()["c-1"]["status"], "active");
-    assert_eq!(b.records()["c-1"]["status"], "inactive");
+    assert_eq!(a.records()["contact/c-1"]["status"], "active");
+    assert_eq!(b.records()["contact/c-1"]["status"], "inactive");
 
     // A crash in between changes nothing of what was decided.
     node.kill();
@@ -100,10 +100,10 @@ fn each_account_gets_what_the_rules_leave_it_and_the_rest_ends_skipped() {
         pairs([("a", "synced"), ("b", "synced")])
     );
     assert!(
-        !a.records().contains_key("c-1"),
+        !a.records().contains_key("contact/c-1"),
         "an upsert became a delete"
     );
-    assert!(!b.records().contains_key("c-1"));
+    assert!(!b.records().contains_key("contact/c-1"));
 
     let refused = json!({
         "operation": "CREATE", "provider": "a", "object": "contact", "record_id": "c-2",
@@ -183,7 +183,7 @@ fn rules_pushed_over_the_api_hold_from_then_on_and_after_a_kill() {
     );
     let state = states(&node, "new-1");
     assert_eq!(state, [("a".to_owned(), "skipped_by_rule".to_owned())]);
-    assert!(!a.records().contains_key("new-1"));
+    assert!(!a.records().contains_key("contact/new-1"));
 }
 
 #[test]
@@ -210,7 +210,7 @@ fn a_record_that_does_not_fit_its_schema_is_refused_with_its_place() {
         states(&node, "c-1"),
         [("a".to_owned(), "synced".to_owned())]
     );
-    let email = &a.records()["c-1"]["email"];
+    let email = &a.records()["contact/c-1"]["email"];
     assert_eq!(
         email, "ada@example.com",
         "no fields are named: they go as they are"

@@ -214,8 +214,10 @@ impl Text {
 
     /// Whether the text, escaped as it was compiled, is this name.
     fn is(&self, name: &str, values: &Values<'_>) -> Result<bool, RenderError> {
-        if let [TextPart::Value(placeholder)] = self.parts.as_slice() {
-            return Ok(placeholder.value(values)? == name);
+        match self.parts.as_slice() {
+            [TextPart::Value(placeholder)] => return Ok(placeholder.value(values)? == name),
+            [TextPart::Literal(text)] if !text.contains('\\') => return Ok(text == name),
+            _ => {}
         }
         let mut text = Vec::with_capacity(name.len() + 2);
         self.write(values, &mut text)?;
@@ -332,7 +334,8 @@ impl Writer<'_> {
                         };
                         if !self.leaves_out(&field, except)? {
                             comma(out);
-                            self.field(&field, out);
+                            push_name(out, field.name);
+                            push_field_value(out, field.value, self.style);
                         }
                     }
                 }
@@ -359,15 +362,20 @@ impl Writer<'_> {
     }
 
     fn field(&self, field: &Field<'_>, out: &mut Vec<u8>) {
-        out.push(b'"');
-        push_escaped(out, field.name);
-        out.extend_from_slice(b"\":");
+        push_name(out, field.name);
         let mut wraps = self.values.names.wraps.iter();
         match wraps.find(|(name, _)| name == field.name) {
             Some((_, wrap)) => wrap.wrap(field.value, self.style, out),
             None => push_field_value(out, field.value, self.style),
         }
     }
+}
+
+/// Writes `"name":`.
+fn push_name(out: &mut Vec<u8>, name: &str) {
+    out.push(b'"');
+    push_escaped(out, name);
+    out.extend_from_slice(b"\":");
 }
 
 /// Wraps hold no placeholder but the value, so that writing one cannot fail.
@@ -552,6 +560,11 @@ mod tests {
                 &[("external_id", "\"other\""), ("a", "1")]
             ),
             r#"{"external_id":"c-1","a":1}"#
+        );
+        let escaped = json!({"a\"b": 1, "c-{record_id}": 2, "$fields": true});
+        assert_eq!(
+            render(&escaped, "1", &[("a\"b", "3"), ("c-1", "4"), ("a", "5")]),
+            r#"{"a\"b":1,"c-1":2,"a":5}"#
         );
     }
 

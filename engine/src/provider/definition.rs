@@ -173,6 +173,9 @@ impl Definition {
     /// # Errors
     /// The setting that does not compile, as `rest.create`.
     pub fn with_rest(mut self, settings: &RestSettings) -> Result<Definition, DefinitionError> {
+        if let Some(version) = &settings.api_version {
+            self = self.with_api_version(version)?;
+        }
         for kind in CallKind::ALL {
             let slot = &mut self.operations[kind as usize];
             if let Some(operation) = slot {
@@ -214,11 +217,11 @@ impl Definition {
     /// This definition at another version of the provider's API.
     ///
     /// # Errors
-    /// The definition has no root for this version, under the key `api_version`.
+    /// The definition has no root for this version, under the key `rest.api_version`.
     pub fn with_api_version(mut self, version: &str) -> Result<Definition, DefinitionError> {
         let chosen = self.root.choose(version);
         chosen.map_err(|source| DefinitionError::Template {
-            key: "api_version".to_owned(),
+            key: "rest.api_version".to_owned(),
             source,
         })?;
         Ok(self)
