@@ -12,6 +12,7 @@ mod open;
 mod plans;
 mod query;
 mod registry;
+mod rehearsal;
 mod remembered;
 mod reshard;
 mod router;
@@ -23,4 +24,5 @@ mod ticket;
 
 pub use journal::{STAGED_BYTES_MAX, ShardLog};
 pub use node::Engine;
+pub use rehearsal::{Rehearsal, Rehearsed};
 pub use start_error::StartError;

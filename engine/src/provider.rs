@@ -43,7 +43,7 @@ mod verdict;
 pub use auth::{AuthDefinition, AuthKind};
 pub use batch::{BatchGroup, BatchItem, BatchItemRef};
 pub use batch_results::BatchVerdict;
-pub use definition::{Definition, DefinitionError, shipped, shipped_ids};
+pub use definition::{Definition, DefinitionError, SCHEMA, shipped, shipped_ids};
 pub use error_rule::PauseScope;
 pub use excerpt::DETAIL_BYTES_MAX;
 pub use field_style::Field;

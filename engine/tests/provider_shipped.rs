@@ -207,6 +207,15 @@ fn salesforce_is_asked_as_documented() {
             .0
             .contains("/Key__c/c%2F42")
     );
+    // System A's name of an object that has no mapping leads there too.
+    assert_eq!(
+        request(&own, Update, "account").0,
+        "PATCH /services/data/v62.0/sobjects/Account/7001"
+    );
+    assert_eq!(
+        own.batch_group(Update, "account"),
+        own.batch_group(Update, "Account")
+    );
     // An object that nobody named a key for.
     assert_eq!(
         own.render(Upsert, &subject("Case")),

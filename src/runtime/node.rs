@@ -381,7 +381,7 @@ fn coordinator(
         last_lease: LeaseId(run_epoch << 40),
         seed: clock::random(),
     };
-    let mut coordinator = Coordinator::new(start, plans::account_limits(settings))
+    let mut coordinator = Coordinator::new(start, plans::account_limits(settings)?)
         .map_err(|error| StartError::config("providers", error.to_string()))?;
     let boot = clock::boot();
     let leases: Vec<RecoveredLease> = opened

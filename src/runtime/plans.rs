@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicU64;
 
 use engine::id::{HashKey, OperationSeq};
 use engine::mapping::Mapping;
-use engine::provider::Definition;
+use engine::provider::{Definition, LimitDefinition, LimitKind as LimitKindOfProvider};
 use engine::quota::{AccountLimits, HoldSettings, Limit, Policy};
 use engine::retry::RetryPolicy;
 use engine::rules::RuleSet;
@@ -17,7 +17,7 @@ use net::egress::{self, AddressPolicy, Authorization, Origin};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::StartError;
-use super::router::Router;
+use super::router::{Pool, Router, Taker};
 use super::rules::Rules;
 use crate::settings::{
     AuthSettings, LimitKind, LimitSettings, ProviderSettings, Settings, TargetSettings, read_schema,
@@ -38,23 +38,33 @@ fn plan(
     provider: &ProviderSettings,
 ) -> Result<AccountPlan, StartError> {
     let account = &provider.account;
-    let id = &provider.definition;
-    let text = engine::provider::shipped(id)
-        .ok_or_else(|| StartError::config(name, format!("there is no definition {id:?}")))?;
-    let mut definition = Definition::parse(text)
-        .and_then(|definition| definition.with_rest(&account.rest))
-        .map_err(|error| StartError::config(name, super::shard_thread::chain(&error)))?;
+    let mut definition = definition(name, provider)?;
     if let Some(items) = account.batch.max_items {
         definition = definition.with_batch_items_max(items.get() as usize);
     }
     let mut mappings = HashMap::new();
     for (object, wanted) in &settings.objects {
-        for (_, target) in wanted.to.iter().filter(|(account, _)| account == name) {
+        let own = wanted.to.iter().find(|(account, _)| account == name);
+        let pool = settings.pool_of(name);
+        let pools = || {
+            wanted
+                .to
+                .iter()
+                .find(|(account, _)| Some(account.as_str()) == pool)
+        };
+        if let Some((_, target)) = own.or_else(pools) {
             let mapping = mapping(object, target)?;
             if let Some(field) = mapping.external_id() {
                 definition = definition.with_external_id(mapping.remote(), field);
             }
             mappings.insert(object.clone(), mapping);
+        }
+    }
+    for (object, shipped) in definition.default_mappings() {
+        if !mappings.contains_key(object) {
+            let mapping = Mapping::compile(object, shipped)
+                .map_err(|error| StartError::config(object, error.to_string()))?;
+            mappings.insert(object.to_owned(), mapping);
         }
     }
     let retry = &account.retry;
@@ -75,21 +85,39 @@ fn plan(
     })
 }
 
+fn definition(name: &str, provider: &ProviderSettings) -> Result<Definition, StartError> {
+    let id = &provider.definition;
+    let text = engine::provider::shipped(id)
+        .ok_or_else(|| StartError::config(name, format!("there is no definition {id:?}")))?;
+    Definition::parse(text)
+        .and_then(|definition| definition.with_rest(&provider.account.rest))
+        .map_err(|error| StartError::config(name, super::shard_thread::chain(&error)))
+}
+
 fn mapping(object: &str, target: &TargetSettings) -> Result<Mapping, StartError> {
     Mapping::compile(object, &target.mapping(object))
         .map_err(|error| StartError::config(object, error.to_string()))
 }
 
-/// The limits of every account.
-pub(crate) fn account_limits(settings: &Settings) -> Vec<AccountLimits> {
-    settings
-        .providers
-        .iter()
+/// The limits of every account: its own, and those of its definition that it does not name.
+pub(crate) fn account_limits(settings: &Settings) -> Result<Vec<AccountLimits>, StartError> {
+    let accounts = settings.providers.iter();
+    accounts
         .map(|(name, provider)| {
             let account = &provider.account;
-            AccountLimits {
+            let definition = definition(name, provider)?;
+            let own = provider.limits.iter();
+            let replaced = |shipped: &&LimitDefinition| {
+                let mut own = provider.limits.iter();
+                !own.any(|own| own.name == shipped.name)
+            };
+            let shipped = definition.limits().iter().filter(replaced);
+            Ok(AccountLimits {
                 name: name.clone(),
-                limits: provider.limits.iter().map(limit).collect(),
+                limits: own
+                    .map(limit)
+                    .chain(shipped.filter_map(shipped_limit))
+                    .collect(),
                 max_in_flight: account.max_in_flight.get(),
                 call_timeout: account.timeout,
                 hold: HoldSettings {
@@ -97,9 +125,43 @@ pub(crate) fn account_limits(settings: &Settings) -> Vec<AccountLimits> {
                     open_for: account.breaker.open_for,
                     ..HoldSettings::default()
                 },
-            }
+            })
         })
         .collect()
+}
+
+/// A definition's limit as the quota keeps it today, never over what the provider allows: each
+/// call counts as the dearest one, and a limit for some kinds of call holds for all. `None` while
+/// nobody knows the number.
+fn shipped_limit(shipped: &LimitDefinition) -> Option<Limit> {
+    let dearest = shipped.costs.iter().map(|(_, cost)| u64::from(*cost)).max();
+    let calls = shipped.limit? / dearest.unwrap_or(1).max(1);
+    let limit = u32::try_from(calls.max(1)).unwrap_or(u32::MAX);
+    let window = shipped.window.unwrap_or_default();
+    let policy = match shipped.kind {
+        LimitKindOfProvider::Sliding | LimitKindOfProvider::Rolling | LimitKindOfProvider::Cost => {
+            Policy::Sliding { limit, window }
+        }
+        LimitKindOfProvider::Fixed => match &shipped.timezone {
+            Some(timezone) => Policy::Fixed {
+                limit,
+                window,
+                utc_offset_s: utc_offset_s(timezone),
+            },
+            // Wherever the provider's windows begin, a sliding one is never over them.
+            None => Policy::Sliding { limit, window },
+        },
+        LimitKindOfProvider::TokenBucket => Policy::TokenBucket {
+            burst: u32::try_from(shipped.burst?).unwrap_or(u32::MAX),
+            refill: limit,
+            period: window,
+        },
+        LimitKindOfProvider::Concurrency => Policy::Concurrency { limit },
+    };
+    Some(Limit {
+        name: shipped.name.clone(),
+        policy,
+    })
 }
 
 fn limit(settings: &LimitSettings) -> Limit {
@@ -156,7 +218,9 @@ fn egress_account(
     provider: &ProviderSettings,
 ) -> Result<egress::AccountSettings, StartError> {
     let account = &provider.account;
-    let base_url = account.base_url.as_deref().unwrap_or_default();
+    let definition = definition(name, provider)?;
+    let base_url = account.base_url.as_deref().or(definition.base_url());
+    let base_url = base_url.unwrap_or_default();
     let origin = Origin::parse(base_url)
         .map_err(|error| StartError::config(name, format!("base_url: {error}")))?;
     Ok(egress::AccountSettings {
@@ -164,7 +228,10 @@ fn egress_account(
         // Addresses in the file are the operator's own choice.
         addresses: AddressPolicy::Any,
         authorization: authorization(name, &provider.auth)?,
-        headers: egress::HeaderSettings::default(),
+        headers: egress::HeaderSettings {
+            sent: definition.headers().to_vec(),
+            kept: definition.kept_headers().to_vec(),
+        },
         ca_file: account.ca_file.clone(),
         connections_max: account.max_in_flight.get() as usize,
         timeout: account.timeout,
@@ -210,16 +277,32 @@ pub(crate) fn router(
         .iter()
         .map(|(name, _)| name.as_str().into())
         .collect();
-    let mut mapped: BTreeMap<String, Vec<usize>> = BTreeMap::new();
+    let place = |name: &str| accounts.iter().position(|account| **account == *name);
+    let pools: Vec<Pool> = settings
+        .pools
+        .iter()
+        .map(|(name, pool)| Pool {
+            name: name.as_str().into(),
+            members: pool.members.iter().filter_map(|name| place(name)).collect(),
+        })
+        .collect();
+    let mut mapped: BTreeMap<String, Vec<Taker>> = BTreeMap::new();
     for (object, wanted) in &settings.objects {
         for (name, _) in &wanted.to {
-            if let Some(at) = accounts.iter().position(|account| **account == **name) {
-                mapped.entry(object.clone()).or_default().push(at);
+            let pool = || pools.iter().position(|pool| *pool.name == **name);
+            let account = place(name).map(Taker::Account);
+            if let Some(taker) = account.or_else(|| pool().map(Taker::Pool)) {
+                mapped.entry(object.clone()).or_default().push(taker);
             }
         }
     }
-    let unmapped = (0..accounts.len())
-        .filter(|at| !mapped.values().any(|takers| takers.contains(at)))
+    // A member takes its records as a member, unless it is mapped by its own name.
+    let singles = (0..accounts.len())
+        .filter(|&at| settings.pool_of(&accounts[at]).is_none())
+        .map(Taker::Account);
+    let unmapped = singles
+        .chain((0..pools.len()).map(Taker::Pool))
+        .filter(|taker| !mapped.values().any(|takers| takers.contains(taker)))
         .collect();
     let only_mapped = if settings.objects.len() == 1 {
         Some(settings.objects[0].0.clone())
@@ -238,6 +321,7 @@ pub(crate) fn router(
         hash_key,
         shards,
         accounts,
+        pools,
         mapped,
         unmapped,
         default_object: settings.server.default_object.clone(),

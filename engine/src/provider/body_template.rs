@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::field_style::{Field, FieldStyle, push_escaped, push_field_value};
 use super::placeholder::{Place, Placeholder, Values};
-use super::{RenderError, TemplateError};
+use super::{RenderError, Subject, TemplateError};
 use crate::json::{Member as RawMember, RawObject};
 
 /// A JSON object with placeholders.
@@ -270,9 +270,13 @@ impl Writer<'_> {
             if at > 0 {
                 out.push(b',');
             }
+            let subject = Subject {
+                object: self.values.subject.object,
+                ..item.subject
+            };
             let values = Values {
                 kind: item.kind,
-                subject: item.subject,
+                subject,
                 names: self.values.names,
                 item: at,
                 items: &[],
@@ -426,8 +430,8 @@ mod tests {
     use proptest::prelude::*;
     use serde_json::json;
 
+    use super::super::CallKind;
     use super::super::object::ObjectNames;
-    use super::super::{CallKind, Subject};
     use super::*;
 
     fn render(template: &Value, record_id: &str, fields: &[(&str, &str)]) -> String {
