@@ -141,17 +141,7 @@ impl Outreach {
 
     fn subject_of(&self, ask: &Ask) -> Subject {
         let subject = Subject::of(&ask.resource);
-        let by_id = |id: &str| {
-            let row = id
-                .parse()
-                .ok()
-                .and_then(|serial| self.crm.row(&ask.resource, serial));
-            let known = row.and_then(|row| row.record.external_id.as_deref());
-            match known {
-                Some(external_id) => RecordKey::by_external_id(&ask.resource, external_id),
-                None => RecordKey::by_id(&ask.resource, id),
-            }
-        };
+        let by_id = |id: &str| self.crm.record_key(&ask.resource, id.parse().ok(), id);
         match (ask.method.as_str(), ask.id.as_deref()) {
             ("POST", None) => {
                 let fields = ask.document().map(resources::Document::into_fields);

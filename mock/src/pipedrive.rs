@@ -143,17 +143,7 @@ impl Pipedrive {
             },
             ..Subject::of(&ask.entity)
         };
-        let by_id = |id: &str| {
-            let row = id
-                .parse()
-                .ok()
-                .and_then(|serial| self.crm.row(&ask.entity, serial));
-            let known = row.and_then(|row| row.record.external_id.as_deref());
-            match known {
-                Some(external_id) => RecordKey::by_external_id(&ask.entity, external_id),
-                None => RecordKey::by_id(&ask.entity, id),
-            }
-        };
+        let by_id = |id: &str| self.crm.record_key(&ask.entity, id.parse().ok(), id);
         match (ask.method.as_str(), parts.as_slice()) {
             ("POST", []) => {
                 let fields = ask.fields().unwrap_or_default();

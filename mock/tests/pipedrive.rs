@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use http::Method;
 use serde_json::{Value, json};
-use syncline_mock::{AccountConfig, ProviderKind};
+use syncline_mock::{AccountConfig, Change, ProviderKind};
 
 use caller::{Caller, config};
 
@@ -74,6 +74,11 @@ fn nothing_is_unique_so_a_second_create_makes_a_second_record_and_is_counted() {
     create(&mut company, "c-1");
     create(&mut company, "c-1");
     assert_eq!(company.account.records().count(), 2);
+    assert_eq!(company.account.violations().duplicate_creates, 1);
+    let by_hand = json!({"name": "A", "custom_fields": {"external_id": "c-1"}});
+    let by_hand = by_hand.as_object().unwrap().clone();
+    company.edit("persons", None, Change::Create(by_hand));
+    assert_eq!(company.account.records().count(), 3);
     assert_eq!(company.account.violations().duplicate_creates, 1);
 }
 

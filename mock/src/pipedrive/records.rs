@@ -213,10 +213,10 @@ impl Pipedrive {
     ) -> Result<(), Wrong> {
         let external_id = match serial {
             None => self.crm.external_id_in(&ask.entity, fields),
-            Some(serial) => {
-                let row = self.crm.row(&ask.entity, serial);
-                row.and_then(|row| row.record.external_id.clone())
-            }
+            Some(serial) => self
+                .crm
+                .external_id_of(&ask.entity, serial)
+                .map(str::to_owned),
         };
         if external_id.is_some_and(|id| scene.faults.poisons(&id)) || is_poison(fields) {
             return Err(Wrong::invalid("this record is not accepted"));
