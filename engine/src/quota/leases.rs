@@ -1,0 +1,75 @@
+//! Permits that are lent to shards and not reported yet.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::message::{LeaseId, ShardId};
+use crate::time::Mono;
+
+/// The live leases of one account, in the order granted, which is the order in which they end.
+#[derive(Debug, Default)]
+pub(super) struct Leases {
+    live: BTreeMap<LeaseId, Lease>,
+}
+
+/// Permits lent to one shard.
+#[derive(Debug)]
+pub(super) struct Lease {
+    pub(super) shard: ShardId,
+    pub(super) permits: u32,
+    /// Tokens of each pool that a permit holds.
+    pub(super) costs: Arc<[u32]>,
+    /// From here on the permits count as spent by calls that have just ended.
+    pub(super) given_up_at: Mono,
+}
+
+impl Leases {
+    pub(super) fn grant(&mut self, id: LeaseId, lease: Lease) {
+        self.live.insert(id, lease);
+    }
+
+    /// Takes `count` permits off a lease of that shard: how many it still had, and what each
+    /// holds; `None` for one that is not live.
+    pub(super) fn settle(
+        &mut self,
+        from: ShardId,
+        id: LeaseId,
+        count: u32,
+    ) -> Option<(u32, Arc<[u32]>)> {
+        let lease = self.live.get_mut(&id).filter(|lease| lease.shard == from)?;
+        let settled = count.min(lease.permits);
+        lease.permits -= settled;
+        let costs = Arc::clone(&lease.costs);
+        if lease.permits == 0 {
+            self.live.remove(&id);
+        }
+        Some((settled, costs))
+    }
+
+    /// The next lease whose shard has been silent for too long.
+    pub(super) fn give_up(&mut self, now: Mono) -> Option<Lease> {
+        let first = self.live.first_entry()?;
+        (first.get().given_up_at <= now).then(|| first.remove())
+    }
+
+    pub(super) fn next_deadline(&self) -> Option<Mono> {
+        let first = self.live.first_key_value()?;
+        Some(first.1.given_up_at)
+    }
+
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Lease> {
+        self.live.values_mut()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.live.len()
+    }
+
+    /// Tokens of a pool that are lent.
+    pub(super) fn tokens_of(&self, pool: usize) -> u64 {
+        let leases = self.live.values();
+        leases
+            .map(|lease| u64::from(lease.permits) * u64::from(lease.costs[pool]))
+            .sum()
+    }
+}
