@@ -16,7 +16,7 @@ mod source;
 use std::path::Path;
 
 pub use auth::{AuthSettings, OAuthClient};
-pub use limit::{LimitKind, LimitSettings};
+pub use limit::{LimitKind, LimitScope, LimitSettings};
 pub use node::{
     Durability, EgressSettings, ListenSettings, LogFormat, LogLevel, LogSettings, MemorySettings,
     Retention, RetentionSettings, ServerSettings, ShardSettings, WalSettings,

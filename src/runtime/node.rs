@@ -371,6 +371,7 @@ fn coordinator(
         .flat_map(|shard| &shard.recovered.leases)
         .map(|lease| RecoveredLease {
             account: lease.account.clone(),
+            label: String::new(),
             permits: lease.permits,
             usable_until: lease.usable_until,
             wall_until: lease.usable_until_wall,

@@ -1,23 +1,20 @@
 //! From settings to what the engine and the egress side work with.
 
 use std::collections::{BTreeMap, HashMap};
-use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use engine::id::{HashKey, OperationSeq};
 use engine::mapping::Mapping;
 use engine::provider::Definition;
-use engine::quota::{AccountLimits, HoldSettings, Limit, Policy};
+use engine::quota::{AccountLimits, HoldSettings};
 use engine::retry::RetryPolicy;
 use engine::shard::AccountPlan;
 use net::egress::{self, AddressPolicy, Authorization, Origin};
 
 use super::StartError;
 use super::router::Router;
-use crate::settings::{
-    AuthSettings, LimitKind, LimitSettings, ProviderSettings, Settings, TargetSettings,
-};
+use crate::settings::{AuthSettings, LimitSettings, ProviderSettings, Settings, TargetSettings};
 
 /// The plan of every account.
 pub(crate) fn account_plans(settings: &Settings) -> Result<Vec<Arc<AccountPlan>>, StartError> {
@@ -76,7 +73,11 @@ pub(crate) fn account_limits(settings: &Settings) -> Vec<AccountLimits> {
             let account = &provider.account;
             AccountLimits {
                 name: name.clone(),
-                limits: provider.limits.iter().map(limit).collect(),
+                limits: provider
+                    .limits
+                    .iter()
+                    .flat_map(LimitSettings::limits)
+                    .collect(),
                 max_in_flight: account.max_in_flight.get(),
                 call_timeout: account.timeout,
                 hold: HoldSettings {
@@ -87,45 +88,6 @@ pub(crate) fn account_limits(settings: &Settings) -> Vec<AccountLimits> {
             }
         })
         .collect()
-}
-
-fn limit(settings: &LimitSettings) -> Limit {
-    let count = |value: NonZeroU64| u32::try_from(value.get()).unwrap_or(u32::MAX);
-    let limit = count(settings.limit);
-    let policy = match &settings.kind {
-        LimitKind::Sliding(window) | LimitKind::Rolling(window) | LimitKind::Cost(window) => {
-            Policy::Sliding {
-                limit,
-                window: *window,
-            }
-        }
-        LimitKind::Fixed { window, timezone } => Policy::Fixed {
-            limit,
-            window: *window,
-            utc_offset_s: utc_offset_s(timezone),
-        },
-        LimitKind::TokenBucket { window, burst } => Policy::TokenBucket {
-            burst: count(*burst),
-            refill: limit,
-            period: *window,
-        },
-        LimitKind::Concurrency => Policy::Concurrency { limit },
-    };
-    Limit {
-        name: settings.name.clone(),
-        policy,
-    }
-}
-
-/// `+02:00` as seconds; the settings have checked its form.
-fn utc_offset_s(timezone: &str) -> i32 {
-    let Some((hours, minutes)) = timezone.split_once(':') else {
-        return 0;
-    };
-    let sign = if hours.starts_with('-') { -1 } else { 1 };
-    let hours: i32 = hours.trim_start_matches(['+', '-']).parse().unwrap_or(0);
-    let minutes: i32 = minutes.parse().unwrap_or(0);
-    sign * (hours * 3600 + minutes * 60)
 }
 
 /// The egress side of every account, secrets resolved.

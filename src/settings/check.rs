@@ -6,10 +6,11 @@ use std::net::SocketAddr;
 use super::auth::AuthSettings;
 use engine::mapping::Mapping;
 use engine::provider::{Definition, DefinitionError, shipped, shipped_ids};
+use engine::quota::{AccountLimits, LimitsError};
 use net::egress::Origin;
 
 use super::document::Places;
-use super::limit::LimitKind;
+use super::limit::LimitSettings;
 use super::problem::ProblemList;
 use super::provider::{ProviderSettings, RecordIdIs};
 use super::quantity::ByteSize;
@@ -243,15 +244,19 @@ impl Checker<'_, '_> {
                 let message = format!("a second limit named \"{}\"", limit.name);
                 self.refuse(&format!("{at}.name"), message);
             }
-            if let LimitKind::Fixed { timezone, .. } = &limit.kind
-                && !is_fixed_offset(timezone)
-            {
-                let message = format!(
-                    "expected \"UTC\" or an offset such as \"+02:00\", found \"{timezone}\": \
-                     time zones by name are not available in this version"
-                );
-                self.refuse(&format!("{at}.timezone"), message);
-            }
+        }
+        let limits = AccountLimits {
+            limits: provider
+                .limits
+                .iter()
+                .flat_map(LimitSettings::limits)
+                .collect(),
+            ..AccountLimits::unlimited(path)
+        };
+        // Two of one name were refused above, with their place.
+        match limits.validate() {
+            Ok(()) | Err(LimitsError::Duplicate { .. }) => {}
+            Err(error) => self.refuse(&format!("{path}.limits"), error.to_string()),
         }
     }
 
@@ -374,16 +379,6 @@ impl FieldPlace {
 fn is_name(text: &str) -> bool {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
     (1..=NAME_BYTES_MAX).contains(&text.len()) && text.bytes().all(allowed)
-}
-
-fn is_fixed_offset(timezone: &str) -> bool {
-    let offset = match timezone.as_bytes() {
-        b"UTC" | b"Z" => return true,
-        [b'+' | b'-', rest @ ..] => rest,
-        _ => return false,
-    };
-    matches!(offset, [h1 @ b'0'..=b'1', h2, b':', m1 @ b'0'..=b'5', m2]
-        if h2.is_ascii_digit() && m2.is_ascii_digit() && (*h1, *h2, *m1) <= (b'1', b'4', b'5'))
 }
 
 /// A URL that paths can be put after; `Err` says what was found instead.

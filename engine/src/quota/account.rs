@@ -118,6 +118,7 @@ impl Account {
         *self.lane(shard) = Lane::connected();
         let ended = now.saturating_add(self.limits.call_timeout + ARRIVAL_GRACE);
         self.slots.lost(shard, ended);
+        self.leases.lost(shard, ended);
         self.health.on_probe_unused(now, shard);
     }
 

@@ -224,8 +224,7 @@ impl Holding {
             LeaseId::default()
         } else {
             let spendable = |held: &&mut HeldLease| {
-                let pays = held.class == class || held.class == CallClass::ANY;
-                pays && held.durable && held.unspent > 0 && now <= held.usable_until
+                held.class == class && held.durable && held.unspent > 0 && now <= held.usable_until
             };
             let held = self.leases.iter_mut().find(spendable);
             let held = held.ok_or(Refusal::Permits)?;

@@ -21,6 +21,9 @@ pub(super) struct Lease {
     pub(super) costs: Arc<[u32]>,
     /// From here on the permits count as spent by calls that have just ended.
     pub(super) given_up_at: Mono,
+    /// Its calls may be at the provider for as long as the shard lives: a stalled one does not
+    /// cut them off.
+    pub(super) bound_to_life: bool,
 }
 
 impl Leases {
@@ -48,13 +51,26 @@ impl Leases {
 
     /// The next lease whose shard has been silent for too long.
     pub(super) fn give_up(&mut self, now: Mono) -> Option<Lease> {
-        let first = self.live.first_entry()?;
-        (first.get().given_up_at <= now).then(|| first.remove())
+        let (&id, first) = self.live.iter().find(|(_, lease)| !lease.bound_to_life)?;
+        if first.given_up_at > now {
+            return None;
+        }
+        self.live.remove(&id)
+    }
+
+    /// The shard's life is over: by `ended` its calls are, too.
+    pub(super) fn lost(&mut self, shard: ShardId, ended: Mono) {
+        for lease in self.live.values_mut() {
+            if lease.shard == shard && std::mem::take(&mut lease.bound_to_life) {
+                lease.given_up_at = lease.given_up_at.max(ended);
+            }
+        }
     }
 
     pub(super) fn next_deadline(&self) -> Option<Mono> {
-        let first = self.live.first_key_value()?;
-        Some(first.1.given_up_at)
+        let mut leases = self.live.values();
+        let first = leases.find(|lease| !lease.bound_to_life)?;
+        Some(first.given_up_at)
     }
 
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Lease> {

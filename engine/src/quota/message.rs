@@ -96,7 +96,8 @@ pub enum FromShard {
         /// The call was the probe.
         probe: bool,
     },
-    /// What a reply said of a limit. At most one for a limit and turn, the newest.
+    /// What a reply said of a limit. At most one for a limit and turn: the one by which the
+    /// most is used.
     Observed {
         /// The account called.
         account: AccountId,
@@ -138,7 +139,7 @@ pub enum ToShard {
     Grant {
         /// The account they are for.
         account: AccountId,
-        /// The calls they pay for. Permits of [`CallClass::ANY`] pay for every call.
+        /// The calls they pay for; permits of [`CallClass::ANY`] would pay for every call.
         class: CallClass,
         /// Names the lease in reports and in the log.
         lease: LeaseId,

@@ -218,8 +218,9 @@ impl Pool {
             restoring: self.restoring.tokens(),
             leaving: self.restoring.tokens_before(leaving_by),
         };
-        let until = self.others_leave_at(now, word);
-        self.truth.read(now.mono, word, u64::from(used), own, until);
+        let starts_over = self.starts_over(now, word);
+        self.truth
+            .read(now.mono, word, u64::from(used), own, starts_over);
     }
 
     /// Takes in the provider's own clock.
@@ -424,6 +425,11 @@ impl Pool {
         }
     }
 
+    /// Its tokens stand for calls at the provider, not for what it counted of them.
+    pub(super) fn is_in_flight(&self) -> bool {
+        matches!(self.rule, Rule::InFlight)
+    }
+
     /// When the next token comes back.
     fn next_restore(&self) -> Option<Mono> {
         let (slot, boundary_ms) = self.restoring.first()?;
@@ -461,20 +467,11 @@ impl Pool {
         }
     }
 
-    /// When what others hold must be forgotten, if nothing more is heard.
-    fn others_leave_at(&self, now: Now, word: &Observation) -> Mono {
-        let at_latest = word.answered_at.saturating_add(self.memory());
-        let reset = word.resets_at.filter(|reset| *reset > now.mono);
-        match &self.rule {
-            Rule::Fixed(calendar) => {
-                let edge = calendar.boundary_after(calendar.wall.latest(word.answered_at));
-                reset
-                    .unwrap_or(at_latest)
-                    .min(calendar.reaches(edge))
-                    .min(at_latest)
-            }
-            _ => at_latest,
-        }
+    /// When a calendar forgets what others hold.
+    fn starts_over(&self, now: Now, word: &Observation) -> Option<Mono> {
+        let edge = self.next_edge(now.mono)?;
+        let told = word.resets_at.filter(|reset| *reset > now.mono);
+        Some(told.map_or(edge, |told| told.min(edge)))
     }
 
     fn restore_after(&mut self, now: Mono, completed_at: Mono, tokens: u64) {

@@ -4,10 +4,10 @@ use std::collections::VecDeque;
 
 use crate::time::Mono;
 
-/// Instants closer than this are one: a tenth of a fast round trip.
-const SLOT_NS: u64 = 10_000_000;
-/// Slots remembered: five seconds, more than all but the slowest replies take.
-const SLOTS_KEPT: u64 = 512;
+/// Instants closer than this are one: shorter than a lease takes to be logged and used.
+const SLOT_NS: u64 = 1_000_000;
+/// Slots remembered: four seconds, more than all but the slowest replies take.
+const SLOTS_KEPT: u64 = 4096;
 
 /// Tokens that moved, by when, for the last few seconds.
 #[derive(Debug, Default)]
@@ -56,10 +56,15 @@ mod tests {
     fn what_moved_since_an_instant_is_counted_and_old_times_are_not_known() {
         let mut tally = Tally::default();
         tally.add(ms(100), 3);
-        tally.add(ms(104), 1);
+        tally.add(Mono(ms(100).0 + 999), 1);
         tally.add(ms(250), 5);
-        assert_eq!(tally.since(ms(251)), Some(5), "in the same slot");
-        assert_eq!(tally.since(ms(105)), Some(9));
+        assert_eq!(
+            tally.since(Mono(ms(250).0 + 9)),
+            Some(5),
+            "in the same slot"
+        );
+        assert_eq!(tally.since(ms(251)), Some(0));
+        assert_eq!(tally.since(ms(101)), Some(5));
         assert_eq!(tally.since(ms(0)), Some(9));
         tally.add(ms(10_000), 7);
         assert_eq!(tally.since(ms(250)), None);

@@ -28,7 +28,7 @@ pub struct Observation {
     pub answered_at: Mono,
 }
 
-/// Others are allowed for this long after they were last surely seen, or for two windows.
+/// Others are allowed for this long after they were last surely seen, or for a longer window.
 const OTHERS_MEMORY: Duration = Duration::from_secs(10);
 /// How long a pool that others have used up is left alone before one call looks again:
 /// reference practice for daily quotas that roll.
@@ -41,11 +41,13 @@ pub(super) struct Truth {
     /// Tokens of calls that ended, and tokens that came back, in the last seconds.
     ended: Tally,
     returned: Tally,
-    /// Tokens others are taken to hold, until then at the latest.
-    others: u64,
-    others_until: Mono,
-    /// Others were surely seen not long before.
-    others_live_until: Mono,
+    /// The most that others were surely seen to hold, in this memory's time and in the last's.
+    peak: u64,
+    peak_before: u64,
+    /// When the older peak is forgotten.
+    fades_at: Mono,
+    /// When both are, at a calendar's edge.
+    starts_over: Option<Mono>,
     /// The newest word taken: an older one changes nothing.
     newest: Mono,
     next_look: Option<Mono>,
@@ -67,9 +69,10 @@ impl Truth {
             window,
             ended: Tally::default(),
             returned: Tally::default(),
-            others: 0,
-            others_until: Mono(0),
-            others_live_until: Mono(0),
+            peak: 0,
+            peak_before: 0,
+            fades_at: Mono(0),
+            starts_over: None,
             newest: Mono(0),
             next_look: None,
             max: None,
@@ -84,25 +87,26 @@ impl Truth {
         self.returned.add(now, tokens);
     }
 
-    /// Reads what the provider counts as used. `until` is when that must be forgotten.
+    /// Reads what the provider counts as used; at `starts_over` that is forgotten.
     ///
     /// The provider counted at one instant between `sent_at` and `answered_at`. At most all our
-    /// tokens that were out then are among what it counted, so more than that is surely not
-    /// ours. At least those of calls that ended before `sent_at` are, so all but these may be
-    /// others'. The first tells whether there are others, the second what to leave to them:
-    /// alone on the account, calls in flight are never taken for somebody else's.
+    /// tokens that were out then are among what it counted: what is more is surely not ours.
+    /// At least those of calls that ended before `sent_at` are, and that the provider has not
+    /// forgotten since: others hold no more than all but these. So each word sets bounds to what
+    /// others hold. The highest lower bound of late is taken, and an eighth and one on top for
+    /// what they spend meanwhile, unless a newer upper bound is below it. Alone on an account
+    /// the lower bound is never above zero, whatever is in flight.
     pub(super) fn read(
         &mut self,
         now: Mono,
         word: &Observation,
         used: u64,
         own: OwnCount,
-        until: Mono,
+        starts_over: Option<Mono>,
     ) {
-        let (Some(ended), Some(returned)) = (
-            self.ended.since(word.sent_at),
-            self.returned.since(word.sent_at),
-        ) else {
+        let ended = self.ended.since(word.sent_at);
+        let returned = self.returned.since(word.sent_at);
+        let (Some(ended), Some(returned)) = (ended, returned) else {
             return;
         };
         if word.sent_at < self.newest {
@@ -111,21 +115,18 @@ impl Truth {
         self.newest = word.sent_at;
         let own_most = own.leased + own.restoring + returned;
         let own_least = own.restoring.saturating_sub(ended + own.leaving);
-        if used > own_most {
-            let memory = OTHERS_MEMORY.max(self.window.saturating_mul(2));
-            self.others_live_until = now.saturating_add(memory);
-        }
-        if now < self.others_live_until {
-            let now_held = used.saturating_sub(own_least);
-            // They go on while the word travels: an eighth of a window's worth is more than
-            // they spend at a steady pace in the time of a reply.
-            self.others = now_held + now_held / 8 + u64::from(now_held > 0);
-            self.others_until = until;
+        let least = used.saturating_sub(own_most);
+        let most = used.saturating_sub(own_least);
+        if least > self.peak {
+            if self.seen() == 0 {
+                self.fades_at = now.saturating_add(self.memory());
+            }
             self.next_look = Some(now.saturating_add(LOOK_EVERY));
-        } else {
-            self.others = 0;
-            self.next_look = None;
+            self.peak = least;
         }
+        self.peak = self.peak.min(most);
+        self.peak_before = self.peak_before.min(most);
+        self.starts_over = starts_over;
     }
 
     /// The provider's own size of the limit; a size of nothing is no size.
@@ -137,17 +138,20 @@ impl Truth {
 
     /// Forgets what others held when its time is over; says whether that was anything.
     pub(super) fn tick(&mut self, now: Mono) -> bool {
-        let over = self.others > 0 && self.others_until <= now;
-        if over {
-            self.others = 0;
-            self.next_look = None;
+        let before = self.seen();
+        if self.starts_over.is_some_and(|edge| edge <= now) {
+            (self.peak, self.peak_before, self.starts_over) = (0, 0, None);
         }
-        over
+        while self.seen() > 0 && self.fades_at <= now {
+            self.peak_before = std::mem::take(&mut self.peak);
+            self.fades_at = self.fades_at.saturating_add(self.memory());
+        }
+        self.seen() < before
     }
 
     /// Whether one call may see if others still hold so much.
     pub(super) fn is_look_due(&self, now: Mono) -> bool {
-        self.others > 0 && self.next_look.is_some_and(|look| look <= now)
+        self.seen() > 0 && self.next_look.is_some_and(|look| look <= now)
     }
 
     /// A call goes: looking again waits.
@@ -157,11 +161,13 @@ impl Truth {
 
     /// Whether the provider spoke of this limit within its window.
     pub(super) fn is_fresh(&self, now: Mono) -> bool {
-        self.newest > Mono(0) && now.saturating_since(self.newest) <= self.window.max(OTHERS_MEMORY)
+        self.newest > Mono(0) && now.saturating_since(self.newest) <= self.memory()
     }
 
+    /// Tokens to leave to others.
     pub(super) fn others(&self) -> u64 {
-        self.others
+        let seen = self.seen();
+        seen + seen / 8 + u64::from(seen > 0)
     }
 
     pub(super) fn max(&self) -> Option<u32> {
@@ -170,9 +176,23 @@ impl Truth {
 
     /// When what others hold changes by itself; `looks`: also when one call may look again.
     pub(super) fn next_deadline(&self, looks: bool) -> Option<Mono> {
-        let look = self.next_look.filter(|_| looks && self.others > 0);
-        let over = (self.others > 0).then_some(self.others_until);
-        look.into_iter().chain(over).min()
+        if self.seen() == 0 {
+            return None;
+        }
+        let look = self.next_look.filter(|_| looks);
+        [look, self.starts_over, Some(self.fades_at)]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    fn seen(&self) -> u64 {
+        self.peak.max(self.peak_before)
+    }
+
+    /// How long others are allowed for after they were last surely seen, at the least.
+    fn memory(&self) -> Duration {
+        OTHERS_MEMORY.max(self.window)
     }
 }
 
@@ -196,7 +216,7 @@ mod tests {
             sent_at: ms(9950),
             answered_at: ms(10_000),
         };
-        truth.read(ms(10_000), &word, used, own, ms(11_000));
+        truth.read(ms(10_000), &word, used, own, None);
         truth.others()
     }
 
@@ -221,19 +241,32 @@ mod tests {
     }
 
     #[test]
-    fn once_others_are_surely_there_all_that_is_not_surely_ours_is_theirs() {
+    fn what_is_surely_not_ours_is_left_to_others_and_a_part_more() {
         let mut truth = Truth::new(Duration::from_secs(1));
+        assert_eq!(told(&mut truth, 140, own(10, 90)), 40 + 5 + 1);
+        assert_eq!(
+            told(&mut truth, 105, own(10, 90)),
+            40 + 5 + 1,
+            "or ours are on their way"
+        );
+        assert_eq!(truth.next_deadline(true), Some(ms(20_000)));
+        assert!(!truth.tick(ms(20_000)));
+        assert_eq!(truth.others(), 46);
+        assert!(truth.tick(ms(30_000)));
+        assert_eq!((truth.others(), truth.next_deadline(true)), (0, None));
+    }
+
+    #[test]
+    fn what_others_cannot_hold_any_more_is_ours_at_once() {
+        let mut truth = Truth::new(Duration::from_secs(1));
+        told(&mut truth, 140, own(10, 90));
         truth.on_ended(ms(9970), 4);
-        // 130 counted, 100 of ours at most; at least 90 - 4 of them: 44 and an eighth and one.
-        assert_eq!(told(&mut truth, 130, own(10, 90)), 44 + 5 + 1);
         assert_eq!(
             told(&mut truth, 100, own(10, 90)),
             14 + 1 + 1,
-            "still allowed for"
+            "all but 90 - 4"
         );
-        assert_eq!(truth.next_deadline(true), Some(ms(11_000)));
-        assert!(truth.tick(ms(11_000)));
-        assert_eq!(truth.others(), 0);
+        assert_eq!(told(&mut truth, 80, own(10, 90)), 0);
     }
 
     #[test]

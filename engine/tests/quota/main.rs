@@ -1,8 +1,10 @@
 //! No window of any limit is exceeded, and what the limits allow is used.
 
+mod classes;
 mod coordinator;
 mod dice;
 mod holdings;
+mod learning;
 mod monitor;
 mod provider;
 mod simulation;

@@ -56,6 +56,12 @@ impl Provider {
         self.calls.iter().filter(|call| !call.other).count()
     }
 
+    /// Our own calls of this kind.
+    pub(crate) fn calls_of(&self, kind: usize) -> usize {
+        let own = self.calls.iter().filter(|call| !call.other);
+        own.filter(|call| call.kind == kind).count()
+    }
+
     /// Our own arrivals in order, on the true clock.
     pub(crate) fn sorted(&self) -> Vec<u64> {
         let own = self.calls.iter().filter(|call| !call.other);
@@ -78,11 +84,11 @@ impl Provider {
     /// Panics with the first window that holds more than the limit allows.
     pub(crate) fn assert_kept(&self, limit: &Limit, wall_at_zero_ms: i64) {
         let found = self.violations(limit, wall_at_zero_ms);
-        assert!(found.is_empty(), "{}: {}", limit.name, found[0]);
+        assert!(found.is_empty(), "{}: {}", limit.name, found[0].1);
     }
 
-    /// Each call that some window of the limit has no room for, in words.
-    pub(crate) fn violations(&self, limit: &Limit, wall_at_zero_ms: i64) -> Vec<String> {
+    /// Each call that some window of the limit has no room for: when, and in words.
+    pub(crate) fn violations(&self, limit: &Limit, wall_at_zero_ms: i64) -> Vec<(u64, String)> {
         let counted = self.calls.iter().map(|call| {
             let tokens = u64::from(self.cost(&limit.weights, call.kind));
             (self.clock(call.at), tokens)
@@ -110,7 +116,7 @@ impl Provider {
                 let sums =
                     windows.map(|w| (w[0].0, w.iter().map(|(_, tokens)| tokens).sum::<u64>()));
                 sums.filter(|(_, sum)| *sum > u64::from(*limit))
-                    .map(|(from, sum)| format!("{sum} from {from} on"))
+                    .map(|(from, sum)| (from, format!("{sum} from {from} on")))
                     .collect()
             }
             Policy::TokenBucket {
@@ -128,7 +134,7 @@ impl Provider {
                     seen = at;
                     match level.checked_sub(u128::from(tokens) * token) {
                         Some(left) => level = left,
-                        None => over.push(format!("the bucket is dry at {at}")),
+                        None => over.push((at, format!("the bucket is dry at {at}"))),
                     }
                 }
                 over
@@ -145,7 +151,7 @@ impl Provider {
                     (at, at_once)
                 });
                 sums.filter(|(_, at_once)| *at_once > i64::from(*most))
-                    .map(|(at, at_once)| format!("{at_once} at once at {at}"))
+                    .map(|(at, at_once)| (at, format!("{at_once} at once at {at}")))
                     .collect()
             }
         }
@@ -157,7 +163,7 @@ impl Provider {
 }
 
 /// Closed windows: two calls exactly a window apart are both inside.
-fn over_sliding(counted: &[(u64, u64)], limit: u64, window: u64) -> Vec<String> {
+fn over_sliding(counted: &[(u64, u64)], limit: u64, window: u64) -> Vec<(u64, String)> {
     let mut over = Vec::new();
     let (mut first, mut sum) = (0, 0);
     for &(at, tokens) in counted {
@@ -167,7 +173,7 @@ fn over_sliding(counted: &[(u64, u64)], limit: u64, window: u64) -> Vec<String> 
             first += 1;
         }
         if sum > limit {
-            over.push(format!("{sum} in the window that ends at {at}"));
+            over.push((at, format!("{sum} in the window that ends at {at}")));
         }
     }
     over

@@ -7,9 +7,9 @@ use std::ops::Range;
 use std::time::Duration;
 
 use syncline_engine::quota::{
-    AccountId, AccountLimits, CallClass, CallEnd, Coordinator, Ended, FromShard, Holdings, LeaseId,
-    LeaseTaken, Observation, Permit, Policy, RecoveredLease, ShardId, Start, ToShard, Trouble,
-    Verdict, Waiting,
+    AccountId, AccountLimits, AccountView, CallClass, CallEnd, Coordinator, Ended, FromShard,
+    Holdings, LeaseId, LeaseTaken, Observation, Permit, Policy, RecoveredLease, ShardId, Start,
+    ToShard, Trouble, Verdict, Waiting,
 };
 use syncline_engine::time::{Mono, Now, WallMs};
 
@@ -62,6 +62,8 @@ pub(crate) struct Plan {
     pub(crate) tells: bool,
     /// Another application calls once in so long, never when empty.
     pub(crate) others: Range<u64>,
+    /// The run ends when so many calls were sent.
+    pub(crate) calls_max: u64,
 }
 
 impl Plan {
@@ -90,6 +92,7 @@ impl Plan {
             kinds: vec![vec![]],
             tells: false,
             others: 0..0,
+            calls_max: u64::MAX,
         }
     }
 
@@ -114,6 +117,8 @@ pub(crate) struct Outcome {
     pub(crate) holds: u64,
     /// When the last call was sent.
     pub(crate) last_sent: u64,
+    /// How the account stood at the end.
+    pub(crate) view: Option<AccountView>,
 }
 
 impl Outcome {
@@ -146,6 +151,7 @@ struct Simulation {
     provider: Provider,
     /// Arrivals of the last window of the first limit, for what replies tell.
     counted: VecDeque<u64>,
+    sent: u64,
     trace: u64,
     crashes: u64,
     messages: u64,
@@ -251,6 +257,7 @@ impl Simulation {
             log: Vec::new(),
             provider,
             counted: VecDeque::new(),
+            sent: 0,
             trace: 0,
             crashes: 0,
             messages: 0,
@@ -270,7 +277,7 @@ impl Simulation {
 
     fn run(mut self) -> Outcome {
         while let Some(Reverse((at, _, event))) = self.events.pop() {
-            if at > self.plan.length {
+            if at > self.plan.length || self.sent >= self.plan.calls_max {
                 break;
             }
             self.now = at;
@@ -281,6 +288,8 @@ impl Simulation {
         for shard in 0..self.shards.len() {
             self.cut_calls(shard, cut);
         }
+        let now = self.clocks();
+        let view = self.coordinator.views(now).next();
         Outcome {
             provider: self.provider,
             plan: self.plan,
@@ -292,6 +301,7 @@ impl Simulation {
             most_probes: self.monitor.most_probes,
             holds: self.monitor.holds,
             last_sent: self.monitor.last_sent,
+            view,
         }
     }
 
@@ -365,7 +375,7 @@ impl Simulation {
                     limit.name
                 );
             }
-            assert!(view.slots_held <= view.slots);
+            assert!(view.slots_held <= self.plan.limits.max_in_flight);
             self.monitor.gate(self.now, view.gate);
         }
         if let Some(deadline) = self.coordinator.next_deadline() {
@@ -403,14 +413,21 @@ impl Simulation {
             }
         }
         let mut told = None;
-        for call in std::mem::take(&mut shard.ended) {
-            let call = shard.calls.remove(&call).expect("each call ends once");
+        let ended = std::mem::take(&mut shard.ended);
+        let ended = ended.iter().map(|call| shard.calls.remove(call));
+        let ended: Vec<Call> = ended
+            .map(|call| call.expect("each call ends once"))
+            .collect();
+        for call in ended {
             if call.fate != Fate::Refused {
                 self.provider.count(call.arrives, call.kind);
                 self.provider.span(call.sent, self.now, call.kind);
             }
             if self.plan.tells && call.fate == Fate::Answered {
-                told = Some(self.observation(&call, mono));
+                let word = self.observation(&call, mono);
+                told = told
+                    .filter(|told: &Observation| told.used >= word.used)
+                    .or(Some(word));
             }
             let (ended, verdict) = match call.fate {
                 Fate::Answered => (Ended::Answered, Verdict::Healthy),
@@ -457,16 +474,21 @@ impl Simulation {
         }
     }
 
-    /// Calls of one kind may wait while another's go.
+    /// One of each kind in turn, as long as any can go.
     fn send_calls(&mut self, index: u16, holdings: &mut Holdings, mono: Mono) {
-        for kind in 0..self.plan.kinds.len() {
-            let class = holdings.class_of(ACCOUNT, &self.plan.kinds[kind]);
-            while self.shards[usize::from(index)].backlog[kind] > 0 {
-                let Ok(permit) = holdings.try_spend(mono, ACCOUNT, class) else {
-                    break;
-                };
-                self.send_call(index, kind, permit);
-            }
+        let mut kinds: Vec<usize> = (0..self.plan.kinds.len()).collect();
+        while !kinds.is_empty() {
+            kinds.retain(|&kind| {
+                if self.shards[usize::from(index)].backlog[kind] == 0 {
+                    return false;
+                }
+                let class = holdings.class_of(ACCOUNT, &self.plan.kinds[kind]);
+                let permit = holdings.try_spend(mono, ACCOUNT, class);
+                permit.is_ok_and(|permit| {
+                    self.send_call(index, kind, permit);
+                    true
+                })
+            });
         }
     }
 
@@ -541,6 +563,7 @@ impl Simulation {
             Fate::TimesOut => ends + ARRIVES_AFTER_DEATH - MS,
             _ => ends,
         };
+        self.sent += 1;
         self.monitor.sent(self.now);
         let arrives = match self.dice.within(0..3) {
             0 => self.now,

@@ -129,6 +129,8 @@ impl Account {
         for (pool, &cost) in self.pools.iter_mut().zip(costs.iter()) {
             pool.take(now, tokens(permits, cost));
         }
+        let mut held = self.pools.iter().zip(costs.iter());
+        let bound_to_life = held.any(|(pool, cost)| *cost > 0 && pool.is_in_flight());
         let lease = turn.new_lease();
         let usable_until = now.saturating_add(LEASE_TERM);
         let shard = shard_id(index);
@@ -140,6 +142,7 @@ impl Account {
                 permits,
                 costs,
                 given_up_at,
+                bound_to_life,
             },
         );
         self.lanes[index].granted(lease, class, permits);
