@@ -1,6 +1,7 @@
 //! The engine at work: threads, their rings, start and stop.
 
-pub(crate) mod backend;
+mod account_outlook;
+mod backend;
 mod checkpointer;
 mod clock;
 mod coordinator;

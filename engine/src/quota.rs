@@ -36,9 +36,9 @@ mod wall;
 use std::time::Duration;
 
 pub use self::account::AccountView;
-pub use self::classes::{CallClass, CallClasses};
+pub use self::classes::{CostClass, CostClasses};
 pub use self::coordinator::{Coordinator, Start};
-pub use self::forecast::drains_in;
+pub use self::forecast::{BacklogTrend, drains_in};
 pub use self::gate::{BreakerPhase, BreakerView};
 pub use self::holdings::{CallEnd, Holdings, LeaseTaken, Permit, Refusal, Verdict, Waiting};
 pub use self::learned::{IN_FLIGHT, Learned, LearnedFrom};

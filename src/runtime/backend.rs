@@ -17,15 +17,16 @@ use engine::shard::{
 };
 use engine::state::State;
 use engine::view::{
-    Accepted, AccountStatus, AccountView, AttemptView, AuthState, BreakerState, Check,
-    DeadLetterFilter, DeadLetterView, HealthView, Hold, LimitStatus, OpenOperations,
-    OperationFilter, OperationTarget, OperationView, Page, PageRequest, RecordLookup, RecordTarget,
-    RecordView, Redriven,
+    Accepted, AccountOutlook, AccountStatus, AccountView, AttemptView, AuthState, BreakerState,
+    Check, DeadLetterFilter, DeadLetterView, HealthView, Hold, OpenOperations, OperationFilter,
+    OperationTarget, OperationView, Page, PageRequest, RecordLookup, RecordTarget, RecordView,
+    Redriven,
 };
 use net::http::Backend;
 use net::metrics::{Metrics, MetricsWriter};
 use tokio::sync::{mpsc, oneshot};
 
+use super::account_outlook::{self, Trends};
 use super::clock;
 use super::coordinator::SharedCoordinator;
 use super::intake::Shared;
@@ -50,6 +51,7 @@ pub(crate) struct Node {
     pub(crate) rejected: Mutex<MetricsWriter>,
     pub(crate) gauges: Vec<Arc<Gauges>>,
     pub(crate) accounts: Vec<(AccountView, bool)>,
+    pub(crate) trends: Trends,
 }
 
 /// The accounts as the API shows them, and whether each needs credentials.
@@ -155,8 +157,9 @@ impl Node {
 
     async fn statuses(&self) -> Result<Vec<AccountStatus>, Refusal> {
         let counts = self.counts().await?;
+        let now = clock::now();
         let mut coordinator = super::coordinator::lock(&self.coordinator);
-        let views: Vec<_> = coordinator.views(clock::now()).collect();
+        let views: Vec<_> = coordinator.views(now).collect();
         drop(coordinator);
         let status = |(account, needs_auth): &(AccountView, bool)| {
             let counts = counts
@@ -166,10 +169,11 @@ impl Node {
             let counts = counts.unwrap_or_default();
             let view = views.iter().find(|view| *view.name == *account.name);
             let gate = view.map_or(Gate::Open, |view| view.gate);
+            let open = open_operations(counts);
             AccountStatus {
                 account: account.clone(),
                 paused: counts.held,
-                breaker: breaker(gate),
+                breaker: view.map_or(BreakerState::Closed, account_outlook::breaker),
                 auth: match gate {
                     Gate::Held {
                         reason: HoldReason::Unauthorized,
@@ -178,9 +182,19 @@ impl Node {
                     _ if *needs_auth => AuthState::Valid,
                     _ => AuthState::None,
                 },
-                open: open_operations(counts),
+                open,
                 dead_letters: counts.dead,
-                limits: view.map(limits).unwrap_or_default(),
+                limits: view
+                    .map(|view| account_outlook::limits(now, view))
+                    .unwrap_or_default(),
+                outlook: AccountOutlook {
+                    drained_at: self
+                        .trends
+                        .drained_at(now, &account.name, open.total(), view),
+                    ..view
+                        .map(|view| account_outlook::hold(now, view))
+                        .unwrap_or_default()
+                },
             }
         };
         Ok(self.accounts.iter().map(status).collect())
@@ -699,19 +713,6 @@ fn severity(state: State) -> u8 {
     }
 }
 
-fn breaker(gate: Gate) -> BreakerState {
-    match gate {
-        Gate::Open | Gate::Suspect => BreakerState::Closed,
-        Gate::Probe => BreakerState::HalfOpen,
-        // A pause that the provider asked for is no trip of the breaker.
-        Gate::Held {
-            reason: HoldReason::Throttled,
-            ..
-        } => BreakerState::Closed,
-        Gate::Held { .. } => BreakerState::Open,
-    }
-}
-
 fn open_operations(counts: OpenCounts) -> OpenOperations {
     let behind = counts
         .open
@@ -724,22 +725,6 @@ fn open_operations(counts: OpenCounts) -> OpenOperations {
         unknown: 0,
         conflict: 0,
     }
-}
-
-fn limits(view: &engine::quota::AccountView) -> Vec<LimitStatus> {
-    let windows = view.limits.iter().map(|limit| LimitStatus {
-        name: limit.name.to_string(),
-        limit: u64::from(limit.capacity),
-        used: u64::try_from(i64::from(limit.capacity) - limit.available).unwrap_or(0),
-        window_ms: 0,
-    });
-    let slots = LimitStatus {
-        name: "in_flight".to_owned(),
-        limit: u64::from(view.slots),
-        used: u64::from(view.slots_held),
-        window_ms: 0,
-    };
-    windows.chain([slots]).collect()
 }
 
 fn cursor(after: Option<&str>) -> Result<usize, Refusal> {

@@ -161,6 +161,7 @@ impl Engine {
             rejected: Mutex::new(metrics.writer()),
             gauges,
             accounts: super::backend::account_views(settings),
+            trends: super::account_outlook::Trends::default(),
         });
         let (http_stop, http_stopped) = watch::channel(false);
         let links: Vec<(mpsc::Sender<Word>, Mailbox)> = words

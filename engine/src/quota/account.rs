@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::ARRIVAL_GRACE;
 use super::adaptive::Adaptive;
-use super::classes::CallClasses;
+use super::classes::CostClasses;
 use super::dice::Dice;
 use super::gate::{BreakerView, Health, QUOTA_LOOK, TroubleReport};
 use super::lane::{Lane, Want};
@@ -32,7 +32,7 @@ pub(super) struct Account {
     id: AccountId,
     name: Arc<str>,
     limits: AccountLimits,
-    classes: Arc<CallClasses>,
+    classes: Arc<CostClasses>,
     /// Removed from the configuration: lends nothing, but remembers what was spent.
     gone: bool,
     /// Of the pooled limits, in their order.
@@ -91,7 +91,7 @@ pub(super) struct Turn<'a> {
 
 impl Account {
     pub(super) fn new(now: Now, id: AccountId, limits: AccountLimits, shards: usize) -> Self {
-        let classes = CallClasses::compile(&limits.limits);
+        let classes = CostClasses::compile(&limits.limits);
         let pools = pooled(&limits).zip(classes.dearest().iter());
         Self {
             id,
@@ -297,7 +297,7 @@ impl Account {
         &self.limits
     }
 
-    pub(super) fn classes(&self) -> &Arc<CallClasses> {
+    pub(super) fn classes(&self) -> &Arc<CostClasses> {
         &self.classes
     }
 

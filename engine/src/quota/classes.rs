@@ -12,7 +12,7 @@ pub(super) const TAGS_MAX: usize = 8;
 
 /// Calls that take the same tokens of every limit of their account.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
-pub struct CallClass(u32);
+pub struct CostClass(u32);
 
 /// The classes of an account's calls, compiled from its limits.
 ///
@@ -21,7 +21,7 @@ pub struct CallClass(u32);
 /// that any signature does, so that whoever does not tell calls apart is too careful, never
 /// over a limit. Limits that name no tag leave one class, and that is class 0.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CallClasses {
+pub struct CostClasses {
     /// The number of the class at index 1; index 0 is always number 0. Grows when the classes
     /// change their meaning, so that a word about an old class is not taken for a new one.
     first: u32,
@@ -43,12 +43,12 @@ struct Class {
     example: usize,
 }
 
-impl CallClass {
+impl CostClass {
     /// Any call: costs the most of every limit that a call can.
     pub const ANY: Self = Self(0);
 }
 
-impl CallClasses {
+impl CostClasses {
     /// The classes of these limits, which name [`TAGS_MAX`] tags or fewer.
     ///
     /// # Panics
@@ -115,7 +115,7 @@ impl CallClasses {
     }
 
     /// The class of a call with these tags, the word of its kind among them.
-    pub fn class_of(&self, tags: &[&str]) -> CallClass {
+    pub fn class_of(&self, tags: &[&str]) -> CostClass {
         let kind = self.kinds.iter().position(|kind| tags.contains(&&**kind));
         let mut signature = kind.map_or(0, |kind| kind + 1) << self.tags.len();
         for (bit, tag) in self.tags.iter().enumerate() {
@@ -125,19 +125,19 @@ impl CallClasses {
     }
 
     /// Whether this is one of these classes.
-    pub fn contains(&self, class: CallClass) -> bool {
+    pub fn contains(&self, class: CostClass) -> bool {
         self.index(class).is_some()
     }
 
     /// Whether its calls need no permit.
-    pub fn is_free(&self, class: CallClass) -> bool {
+    pub fn is_free(&self, class: CostClass) -> bool {
         let costs = self.costs(class);
         costs.is_some_and(|costs| costs.iter().all(|cost| *cost == 0))
     }
 
     /// The tags of one of its calls, with a space between, for the log: what a lease of this
     /// class paid for can be told again when the limits have changed.
-    pub fn label(&self, class: CallClass) -> String {
+    pub fn label(&self, class: CostClass) -> String {
         let Some(index) = self.index(class).filter(|index| *index > 0) else {
             return String::new();
         };
@@ -156,7 +156,7 @@ impl CallClasses {
     }
 
     /// The class by its label; any call for one that names what no limit names now.
-    pub fn labelled(&self, label: &str) -> CallClass {
+    pub fn labelled(&self, label: &str) -> CostClass {
         if label == NO_TAGS {
             return self.class_of(&[]);
         }
@@ -168,14 +168,14 @@ impl CallClasses {
                 .any(|own| **own == **tag)
         };
         if tags.is_empty() || !tags.iter().all(known) {
-            return CallClass::ANY;
+            return CostClass::ANY;
         }
         self.class_of(&tags)
     }
 
     /// Tokens that a call of this class takes of each pooled limit; `None` for a class that is
     /// not one of these.
-    pub(super) fn costs(&self, class: CallClass) -> Option<&Arc<[u32]>> {
+    pub(super) fn costs(&self, class: CostClass) -> Option<&Arc<[u32]>> {
         Some(&self.classes[self.index(class)?].costs)
     }
 
@@ -191,13 +191,13 @@ impl CallClasses {
         is_kind || bit.is_some_and(|bit| signature >> bit & 1 == 1)
     }
 
-    fn numbered(&self, index: usize) -> CallClass {
+    fn numbered(&self, index: usize) -> CostClass {
         let above = u32::try_from(index).expect("a table's worth");
-        CallClass(above.checked_sub(1).map_or(0, |above| self.first + above))
+        CostClass(above.checked_sub(1).map_or(0, |above| self.first + above))
     }
 
-    fn index(&self, class: CallClass) -> Option<usize> {
-        if class == CallClass::ANY {
+    fn index(&self, class: CostClass) -> Option<usize> {
+        if class == CostClass::ANY {
             return Some(0);
         }
         let index = class.0.checked_sub(self.first)? as usize + 1;
@@ -245,7 +245,7 @@ mod tests {
         [limit("burst", burst), limit("search", search)]
     }
 
-    fn costs(classes: &CallClasses, tags: &[&str]) -> Vec<u32> {
+    fn costs(classes: &CostClasses, tags: &[&str]) -> Vec<u32> {
         let class = classes.class_of(tags);
         classes.costs(class).expect("one of these").to_vec()
     }
@@ -256,17 +256,17 @@ mod tests {
             limit("a", Weights::default()),
             limit("b", Weights::default()),
         ];
-        let classes = CallClasses::compile(&limits);
-        assert_eq!(classes.class_of(&[]), CallClass::ANY);
-        assert_eq!(classes.class_of(&["lookup", "search"]), CallClass::ANY);
+        let classes = CostClasses::compile(&limits);
+        assert_eq!(classes.class_of(&[]), CostClass::ANY);
+        assert_eq!(classes.class_of(&["lookup", "search"]), CostClass::ANY);
         assert_eq!(classes.dearest()[..], [1, 1]);
-        assert!(!classes.is_free(CallClass::ANY));
-        assert!(CallClasses::compile(&[]).is_free(CallClass::ANY));
+        assert!(!classes.is_free(CostClass::ANY));
+        assert!(CostClasses::compile(&[]).is_free(CostClass::ANY));
     }
 
     #[test]
     fn a_search_counts_in_its_own_window_and_any_call_in_both() {
-        let classes = CallClasses::compile(&with_search());
+        let classes = CostClasses::compile(&with_search());
         assert_eq!(costs(&classes, &["lookup", "search"]), [0, 1]);
         assert_eq!(costs(&classes, &["update"]), [1, 0]);
         assert_eq!(classes.dearest()[..], [1, 1]);
@@ -281,36 +281,36 @@ mod tests {
                 .into(),
             ..Weights::default()
         };
-        let classes = CallClasses::compile(&[limit("tokens", costly)]);
+        let classes = CostClasses::compile(&[limit("tokens", costly)]);
         assert_eq!(classes.class_of(&["create"]), classes.class_of(&["update"]));
-        assert_eq!(classes.class_of(&["create"]), CallClass::ANY, "the dearest");
+        assert_eq!(classes.class_of(&["create"]), CostClass::ANY, "the dearest");
         assert_ne!(classes.class_of(&["create"]), classes.class_of(&["delete"]));
         assert_eq!(costs(&classes, &["read"]), [1]);
     }
 
     #[test]
     fn a_class_of_old_limits_is_none_of_the_new_ones() {
-        let old = CallClasses::compile(&with_search());
+        let old = CostClasses::compile(&with_search());
         let search = old.class_of(&["search"]);
-        let resized = CallClasses::compile(&with_search()).after(&old);
+        let resized = CostClasses::compile(&with_search()).after(&old);
         assert_eq!(resized.class_of(&["search"]), search, "nothing has changed");
-        let plain = CallClasses::compile(&[]).after(&resized);
+        let plain = CostClasses::compile(&[]).after(&resized);
         assert_eq!(plain.costs(search), None);
-        let again = CallClasses::compile(&with_search()).after(&plain);
+        let again = CostClasses::compile(&with_search()).after(&plain);
         assert_eq!(again.costs(search), None);
-        assert!(again.costs(CallClass::ANY).is_some());
+        assert!(again.costs(CostClass::ANY).is_some());
     }
 
     #[test]
     fn a_label_finds_its_class_again_and_an_unknown_one_means_any_call() {
-        let classes = CallClasses::compile(&with_search());
+        let classes = CostClasses::compile(&with_search());
         for tags in [&["search"][..], &["lookup"]] {
             let class = classes.class_of(tags);
             assert_eq!(classes.labelled(&classes.label(class)), class, "{tags:?}");
         }
-        assert_eq!(classes.label(CallClass::ANY), "");
+        assert_eq!(classes.label(CostClass::ANY), "");
         for label in ["", "bulk", "search bulk"] {
-            assert_eq!(classes.labelled(label), CallClass::ANY, "{label:?}");
+            assert_eq!(classes.labelled(label), CostClass::ANY, "{label:?}");
         }
     }
 
@@ -326,7 +326,7 @@ mod tests {
             let kinds = ["create", "lookup"];
             prop_assume!(!kinds.iter().all(|kind| tags.contains(kind)));
             let limits: Vec<Limit> = limits.into_iter().map(|w| limit("l", w)).collect();
-            let classes = CallClasses::compile(&limits);
+            let classes = CostClasses::compile(&limits);
             let expected: Vec<u32> = limits
                 .iter()
                 .map(|limit| limit.weights.cost(|tag| tags.contains(&tag)))

@@ -40,16 +40,52 @@ impl Outlook {
     }
 }
 
-/// How long until `open` operations have ended, when `ended_per_s` end and `taken_per_s` come
-/// in; `None` when the backlog does not shrink.
-pub fn drains_in(open: u64, ended_per_s: f64, taken_per_s: f64) -> Option<Duration> {
+/// How a backlog grows or shrinks, by looking at it now and then.
+#[derive(Debug, Default, Clone)]
+pub struct BacklogTrend {
+    last: Option<(Mono, u64)>,
+    /// Negative while it grows; `None` before the second look.
+    falls_per_s: Option<f64>,
+}
+
+impl BacklogTrend {
+    /// A look at it.
+    pub fn observe(&mut self, now: Mono, open: u64) {
+        if let Some((then, before)) = self.last {
+            let passed_s = now.saturating_since(then).as_secs_f64();
+            if passed_s < LOOK_MIN.as_secs_f64() {
+                return;
+            }
+            let fell = (before as f64 - open as f64) / passed_s;
+            // A look after a long time says all there is to say, one soon after the last little.
+            let weight = 1.0 - (-passed_s / TREND_TIME_CONSTANT_S).exp();
+            let known = self.falls_per_s.unwrap_or(fell);
+            self.falls_per_s = Some(known + weight * (fell - known));
+        }
+        self.last = Some((now, open));
+    }
+
+    /// Operations that end a second beyond those that come in; `None` before the second look.
+    pub fn falls_per_s(&self) -> Option<f64> {
+        self.falls_per_s
+    }
+}
+
+/// How long until none of `open` is left when so many more end than come in each second; `None`
+/// when the backlog does not shrink.
+pub fn drains_in(open: u64, falls_per_s: f64) -> Option<Duration> {
     if open == 0 {
         return Some(Duration::ZERO);
     }
-    let net = ended_per_s - taken_per_s;
-    let seconds = open as f64 / net;
-    (net > 0.0 && seconds < FORECAST_MAX.as_secs_f64()).then(|| Duration::from_secs_f64(seconds))
+    let seconds = open as f64 / falls_per_s;
+    let known = falls_per_s > 0.0 && seconds < FORECAST_MAX.as_secs_f64();
+    known.then(|| Duration::from_secs_f64(seconds))
 }
+
+/// Looks closer together than this see noise.
+const LOOK_MIN: Duration = Duration::from_millis(500);
+/// As long as the pace of a limit is remembered.
+const TREND_TIME_CONSTANT_S: f64 = 60.0;
 
 /// Beyond a quarter of a year nothing goes on as it does.
 const FORECAST_MAX: Duration = Duration::from_secs(90 * 86_400);
@@ -109,9 +145,26 @@ mod tests {
 
     #[test]
     fn a_backlog_that_does_not_shrink_has_no_end() {
-        assert_eq!(drains_in(0, 0.0, 0.0), Some(Duration::ZERO));
-        assert_eq!(drains_in(7200, 12.0, 2.0), Some(Duration::from_secs(720)));
-        assert_eq!(drains_in(7200, 2.0, 2.0), None);
-        assert_eq!(drains_in(u64::MAX, 1.0, 0.0), None);
+        assert_eq!(drains_in(0, 0.0), Some(Duration::ZERO));
+        assert_eq!(drains_in(7200, 10.0), Some(Duration::from_secs(720)));
+        assert_eq!(drains_in(7200, 0.0), None);
+        assert_eq!(drains_in(7200, -5.0), None);
+        assert_eq!(drains_in(u64::MAX, 1.0), None);
+    }
+
+    #[test]
+    fn the_trend_of_a_backlog_follows_its_looks() {
+        let mut trend = BacklogTrend::default();
+        trend.observe(s(0), 1000);
+        assert_eq!(trend.falls_per_s(), None);
+        trend.observe(s(10), 900);
+        assert_eq!(trend.falls_per_s(), Some(10.0));
+        trend.observe(Mono(s(10).0 + 1), 0);
+        assert_eq!(trend.falls_per_s(), Some(10.0), "too soon to say");
+        for look in 2..100 {
+            trend.observe(s(look * 10), 900 + look * 20);
+        }
+        let falls = trend.falls_per_s().expect("known");
+        assert!((falls + 2.0).abs() < 0.1, "{falls}");
     }
 }

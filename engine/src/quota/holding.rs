@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use super::classes::CallClass;
+use super::classes::CostClass;
 use super::holdings::{CallEnd, LeaseTaken, Permit, Refusal, Terms, Verdict, Waiting};
 use super::message::{AccountId, Ended, FromShard, Gate, LeaseId, Trouble};
 use crate::time::Mono;
@@ -34,7 +34,7 @@ pub(super) struct Holding {
     keep: Option<u32>,
     in_flight: u32,
     /// By class; a class stays here until the coordinator knows that nothing waits in it.
-    wishes: BTreeMap<CallClass, Wish>,
+    wishes: BTreeMap<CostClass, Wish>,
     ended: Vec<EndedCalls>,
     health: VecDeque<FromShard>,
     succeeded: bool,
@@ -50,7 +50,7 @@ pub(super) struct Holding {
 #[derive(Debug)]
 struct HeldLease {
     lease: LeaseId,
-    class: CallClass,
+    class: CostClass,
     unspent: u32,
     usable_until: Mono,
     durable: bool,
@@ -143,7 +143,7 @@ impl Holding {
 
     pub(super) fn lease(
         &mut self,
-        class: CallClass,
+        class: CostClass,
         lease: LeaseId,
         permits: u32,
         usable_until: Mono,
@@ -197,17 +197,17 @@ impl Holding {
         self.gate
     }
 
-    pub(super) fn class_of(&self, tags: &[&str]) -> CallClass {
+    pub(super) fn class_of(&self, tags: &[&str]) -> CostClass {
         self.terms.classes.class_of(tags)
     }
 
-    pub(super) fn demand(&mut self, class: CallClass, waiting: Waiting) {
+    pub(super) fn demand(&mut self, class: CostClass, waiting: Waiting) {
         if !self.over && self.terms.classes.contains(class) {
             self.wishes.entry(class).or_default().waiting = waiting;
         }
     }
 
-    pub(super) fn try_spend(&mut self, now: Mono, class: CallClass) -> Result<Permit, Refusal> {
+    pub(super) fn try_spend(&mut self, now: Mono, class: CostClass) -> Result<Permit, Refusal> {
         let gate = match self.gate {
             Some(gate) if !self.over => gate,
             _ => return Err(Refusal::Unknown),
@@ -370,7 +370,7 @@ impl Holding {
     }
 
     /// By class, permits that nothing has waited for during their idle time.
-    fn idle_permits(&mut self, now: Mono) -> BTreeMap<CallClass, u32> {
+    fn idle_permits(&mut self, now: Mono) -> BTreeMap<CostClass, u32> {
         let mut idle = BTreeMap::new();
         for held in &self.leases {
             *idle.entry(held.class).or_insert(0) += held.unspent;
@@ -424,8 +424,8 @@ impl Holding {
     fn tell_demand(&mut self, reports: &mut VecDeque<FromShard>) {
         let ahead = self.slots.max(1).saturating_add(self.pace.ahead());
         let slots = self.slots_wanted();
-        let mut changed: Vec<CallClass> = Vec::new();
-        let classes: Vec<CallClass> = self.wishes.keys().copied().collect();
+        let mut changed: Vec<CostClass> = Vec::new();
+        let classes: Vec<CostClass> = self.wishes.keys().copied().collect();
         for class in classes {
             let in_hand = self.permits_in_hand(class);
             let free = self.terms.classes.is_free(class);
@@ -447,7 +447,7 @@ impl Holding {
         // Slots and what was seen are told with any class.
         if changed.is_empty() && (slots != self.slots_told || self.unseen >= UNSEEN_MAX) {
             let any = self.wishes.keys().next().copied();
-            changed.push(any.unwrap_or(CallClass::ANY));
+            changed.push(any.unwrap_or(CostClass::ANY));
         }
         for class in changed {
             let wish = self.wishes.get(&class);
@@ -466,7 +466,7 @@ impl Holding {
             self.slots_told = slots;
             self.unseen = 0;
         }
-        let unused = |class: &CallClass| self.leases.iter().all(|held| held.class != *class);
+        let unused = |class: &CostClass| self.leases.iter().all(|held| held.class != *class);
         self.wishes
             .retain(|class, wish| !wish.is_empty() || !unused(class));
     }
@@ -488,7 +488,7 @@ impl Holding {
         calls.fold(0, u32::saturating_add)
     }
 
-    fn permits_in_hand(&self, class: CallClass) -> u32 {
+    fn permits_in_hand(&self, class: CostClass) -> u32 {
         let held = self.leases.iter().filter(|held| held.class == class);
         held.map(|held| held.unspent).sum()
     }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::classes::{CallClass, CallClasses};
+use super::classes::{CostClass, CostClasses};
 use super::holding::Holding;
 use super::message::{AccountId, Ended, FromShard, Gate, LeaseId, ToShard, Trouble};
 use crate::time::Mono;
@@ -172,13 +172,13 @@ impl Holdings {
     }
 
     /// The class of a call with these tags, the word of its kind among them.
-    pub fn class_of(&self, account: AccountId, tags: &[&str]) -> CallClass {
+    pub fn class_of(&self, account: AccountId, tags: &[&str]) -> CostClass {
         let holding = self.accounts.get(&account);
-        holding.map_or(CallClass::ANY, |holding| holding.class_of(tags))
+        holding.map_or(CostClass::ANY, |holding| holding.class_of(tags))
     }
 
     /// What waits to be sent to an account in calls of this class.
-    pub fn demand(&mut self, account: AccountId, class: CallClass, waiting: Waiting) {
+    pub fn demand(&mut self, account: AccountId, class: CostClass, waiting: Waiting) {
         if let Some(holding) = self.accounts.get_mut(&account) {
             holding.demand(class, waiting);
         }
@@ -192,7 +192,7 @@ impl Holdings {
         &mut self,
         now: Mono,
         account: AccountId,
-        class: CallClass,
+        class: CostClass,
     ) -> Result<Permit, Refusal> {
         let holding = self.accounts.get_mut(&account).ok_or(Refusal::Unknown)?;
         holding.try_spend(now, class)
@@ -249,6 +249,6 @@ impl Default for Holdings {
 pub(super) struct Terms {
     pub(super) name: Arc<str>,
     pub(super) unlimited: bool,
-    pub(super) classes: Arc<CallClasses>,
+    pub(super) classes: Arc<CostClasses>,
     pub(super) lease_memory: Duration,
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use super::classes::CallClass;
+use super::classes::CostClass;
 use super::message::{Gate, LeaseId};
 
 /// Grants a shard may have on their way before it acknowledges one: a stalled shard is not
@@ -14,7 +14,7 @@ const UNSEEN_LEASES_MAX: usize = 64;
 pub(super) struct Lane {
     pub(super) connected: bool,
     /// By class; none without permits.
-    demands: BTreeMap<CallClass, Demand>,
+    demands: BTreeMap<CostClass, Demand>,
     /// Records behind the newest word of demand, permits or not.
     records: u32,
     wants_slots: bool,
@@ -36,7 +36,7 @@ pub(super) struct Demand {
 /// A shard's demand as it was reported.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Want {
-    pub(super) class: CallClass,
+    pub(super) class: CostClass,
     pub(super) demand: Demand,
     pub(super) slots: u32,
     pub(super) seen: LeaseId,
@@ -45,7 +45,7 @@ pub(super) struct Want {
 #[derive(Debug)]
 struct Unseen {
     lease: LeaseId,
-    class: CallClass,
+    class: CostClass,
     permits: u32,
 }
 
@@ -70,7 +70,7 @@ impl Lane {
         self.wants_slots = want.slots > 0;
     }
 
-    pub(super) fn granted(&mut self, lease: LeaseId, class: CallClass, permits: u32) {
+    pub(super) fn granted(&mut self, lease: LeaseId, class: CostClass, permits: u32) {
         self.served(class, permits);
         self.unseen.push_back(Unseen {
             lease,
@@ -86,12 +86,12 @@ impl Lane {
     }
 
     /// Forgets demand for classes that are gone.
-    pub(super) fn keep_classes(&mut self, mut exists: impl FnMut(CallClass) -> bool) {
+    pub(super) fn keep_classes(&mut self, mut exists: impl FnMut(CostClass) -> bool) {
         self.demands.retain(|class, _| exists(*class));
     }
 
     /// What it may be lent now.
-    pub(super) fn demands(&self) -> impl Iterator<Item = (CallClass, Demand)> + '_ {
+    pub(super) fn demands(&self) -> impl Iterator<Item = (CostClass, Demand)> + '_ {
         let listens = self.connected && self.unseen.len() < UNSEEN_LEASES_MAX;
         self.demands
             .iter()
@@ -113,7 +113,7 @@ impl Lane {
     }
 
     /// Urgent calls are sent first, so they are served first.
-    fn served(&mut self, class: CallClass, permits: u32) {
+    fn served(&mut self, class: CostClass, permits: u32) {
         if let Some(demand) = self.demands.get_mut(&class) {
             demand.permits = demand.permits.saturating_sub(permits);
             demand.urgent = demand.urgent.saturating_sub(permits).min(demand.permits);
@@ -130,7 +130,7 @@ mod tests {
 
     fn want(permits: u32, urgent: u32, seen: u64) -> Want {
         Want {
-            class: CallClass::ANY,
+            class: CostClass::ANY,
             demand: Demand {
                 permits,
                 urgent,
@@ -145,7 +145,7 @@ mod tests {
     fn grants_on_their_way_are_taken_off_the_urgent_first() {
         let mut lane = Lane::connected();
         lane.want(want(10, 4, 0));
-        lane.granted(LeaseId(1), CallClass::ANY, 3);
+        lane.granted(LeaseId(1), CostClass::ANY, 3);
         let left = |lane: &Lane| lane.demands().next().map(|(_, d)| (d.permits, d.urgent));
         assert_eq!(left(&lane), Some((7, 1)));
         lane.want(want(10, 4, 0));
@@ -160,7 +160,7 @@ mod tests {
         lane.want(want(1000, 0, 0));
         for lease in 1..=UNSEEN_LEASES_MAX {
             assert_eq!(lane.demands().count(), 1);
-            lane.granted(LeaseId(lease as u64), CallClass::ANY, 1);
+            lane.granted(LeaseId(lease as u64), CostClass::ANY, 1);
         }
         assert_eq!(lane.demands().count(), 0);
         assert_eq!(lane.permits_wanted(), 1000 - UNSEEN_LEASES_MAX as u64);

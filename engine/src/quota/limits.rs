@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::classes::{CallClasses, TAGS_MAX};
+use super::classes::{CostClasses, TAGS_MAX};
 use super::limit::{Limit, Policy};
 
 /// Everything the coordinator must know about one provider account.
@@ -157,14 +157,14 @@ impl AccountLimits {
 
     /// Whether every kind of call can be told apart and can ever go.
     fn validate_calls(&self) -> Result<(), LimitsError> {
-        let tags = CallClasses::tags(&self.limits).len();
+        let tags = CostClasses::tags(&self.limits).len();
         if tags > TAGS_MAX {
             return Err(LimitsError::TooManyTags {
                 account: self.name.clone(),
                 tags,
             });
         }
-        let classes = CallClasses::compile(&self.limits);
+        let classes = CostClasses::compile(&self.limits);
         let pooled = self.limits.iter().filter(|limit| limit.is_pooled());
         for (limit, &tokens) in pooled.zip(classes.dearest().iter()) {
             let capacity = limit.policy.capacity();

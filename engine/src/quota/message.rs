@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::classes::{CallClass, CallClasses};
+use super::classes::{CostClass, CostClasses};
 use super::truth::Observation;
 use crate::time::Mono;
 
@@ -31,9 +31,9 @@ pub enum FromShard {
     Want {
         /// The account to be called.
         account: AccountId,
-        /// Which calls; [`CallClass::ANY`] for a shard that does not tell them apart. A class
+        /// Which calls; [`CostClass::ANY`] for a shard that does not tell them apart. A class
         /// that the account does not have (any more) is ignored.
-        class: CallClass,
+        class: CostClass,
         /// Calls that are ready and not covered by unspent permits in hand. Ask for what can
         /// be sent soon, not for a backlog that the slots cannot carry. 0: none.
         permits: u32,
@@ -124,7 +124,7 @@ pub enum ToShard {
         unlimited: bool,
         /// Which calls cost the same. When they differ from those told before, permits of a
         /// class that is gone go back, and the demand is told anew.
-        classes: Arc<CallClasses>,
+        classes: Arc<CostClasses>,
         /// The longest time from the first byte sent to the end of a call.
         call_timeout: Duration,
         /// A lease must stay known to the shard's log until `usable_until` + this.
@@ -139,8 +139,8 @@ pub enum ToShard {
     Grant {
         /// The account they are for.
         account: AccountId,
-        /// The calls they pay for; permits of [`CallClass::ANY`] would pay for every call.
-        class: CallClass,
+        /// The calls they pay for; permits of [`CostClass::ANY`] would pay for every call.
+        class: CostClass,
         /// Names the lease in reports and in the log.
         lease: LeaseId,
         /// Calls it pays for, at least 1.

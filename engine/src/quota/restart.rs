@@ -25,7 +25,7 @@ pub struct RecoveredLease {
     pub account: String,
     /// Permits granted, less those logged as returned unspent.
     pub permits: u32,
-    /// Which calls they pay for: [`CallClasses::label`](super::CallClasses::label) of the
+    /// Which calls they pay for: [`CostClasses::label`](super::CostClasses::label) of the
     /// lease's class. Empty is any call, which counts the most.
     pub label: String,
     /// The last instant at which a permit could be spent, on the clock of the boot it is from.

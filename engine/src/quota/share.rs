@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use super::classes::CallClass;
+use super::classes::CostClass;
 
 /// What one shard asks for calls of one class.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Claim<'a> {
     pub(super) shard: usize,
-    pub(super) class: CallClass,
+    pub(super) class: CostClass,
     pub(super) permits: u32,
     /// Records behind the permits: the fullest batches come first when permits are scarce.
     pub(super) records: u32,
@@ -21,10 +21,10 @@ pub(super) struct Claim<'a> {
 pub(super) struct Sharing {
     /// Smooth weighted round robin: each turn adds everyone's weight to their credit, and who
     /// is served pays the sum of the weights.
-    credits: BTreeMap<(usize, CallClass), i64>,
+    credits: BTreeMap<(usize, CostClass), i64>,
     /// Tokens that others took of a pool which had too few for one permit of this claim.
     /// At the price of a permit the claim saves: others leave the pool alone until it is served.
-    passed: BTreeMap<(usize, CallClass), u64>,
+    passed: BTreeMap<(usize, CostClass), u64>,
 }
 
 impl Sharing {
@@ -160,7 +160,7 @@ impl Sharing {
 
     /// Who asks for nothing has no credit and was not passed over.
     fn forget_all_but(&mut self, claims: &[Claim<'_>]) {
-        let asks = |who: &(usize, CallClass)| {
+        let asks = |who: &(usize, CostClass)| {
             let claim = claims.iter().find(|claim| claim.claimant() == *who);
             claim.is_some_and(|claim| claim.permits > 0)
         };
@@ -184,7 +184,7 @@ impl Claim<'_> {
         }
     }
 
-    fn claimant(&self) -> (usize, CallClass) {
+    fn claimant(&self) -> (usize, CostClass) {
         (self.shard, self.class)
     }
 
@@ -223,7 +223,7 @@ mod tests {
     fn claim(shard: usize, permits: u32, costs: &[u32]) -> Claim<'_> {
         Claim {
             shard,
-            class: CallClass::ANY,
+            class: CostClass::ANY,
             permits,
             records: 0,
             costs,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::tz::TimeZone;
 use syncline_engine::quota::{
-    AccountId, CallClass, Coordinator, FromShard, LeaseId, Limit, Policy, Reserve, ShardId, Start,
+    AccountId, Coordinator, CostClass, FromShard, LeaseId, Limit, Policy, Reserve, ShardId, Start,
     ToShard, Weights,
 };
 use syncline_engine::time::{Mono, Now, WallMs};
@@ -200,7 +200,7 @@ fn coordinator(limits: Vec<Limit>) -> Coordinator {
 }
 
 /// Permits lent for a wish of this class, of which so many are urgent.
-fn lent(coordinator: &mut Coordinator, class: CallClass, permits: u32, urgent: u32) -> u32 {
+fn lent(coordinator: &mut Coordinator, class: CostClass, permits: u32, urgent: u32) -> u32 {
     let want = FromShard::Want {
         account: ACCOUNT,
         class,
@@ -227,9 +227,9 @@ fn what_is_kept_for_urgent_operations_is_lent_to_them_alone() {
         urgent_permille: 200,
     };
     let mut coordinator = coordinator(vec![limit]);
-    assert_eq!(lent(&mut coordinator, CallClass::ANY, 1000, 0), 70);
-    assert_eq!(lent(&mut coordinator, CallClass::ANY, 1000, 5), 5);
-    assert_eq!(lent(&mut coordinator, CallClass::ANY, 1000, 1000), 15);
+    assert_eq!(lent(&mut coordinator, CostClass::ANY, 1000, 0), 70);
+    assert_eq!(lent(&mut coordinator, CostClass::ANY, 1000, 5), 5);
+    assert_eq!(lent(&mut coordinator, CostClass::ANY, 1000, 1000), 15);
     let view = coordinator.views(now(0)).next().expect("one account");
     assert_eq!(view.limits[0].available, 10, "for other applications");
     assert_eq!(view.limits[0].used_ratio, 1.0);
@@ -238,7 +238,7 @@ fn what_is_kept_for_urgent_operations_is_lent_to_them_alone() {
 #[test]
 fn a_shard_that_does_not_tell_calls_apart_pays_for_the_dearest() {
     let mut coordinator = coordinator(with_costs());
-    assert_eq!(lent(&mut coordinator, CallClass::ANY, 1000, 0), 200 / 40);
+    assert_eq!(lent(&mut coordinator, CostClass::ANY, 1000, 0), 200 / 40);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use syncline_engine::quota::{
-    AccountId, AccountLimits, AccountView, CallClass, Coordinator, Ended, FromShard, Gate,
+    AccountId, AccountLimits, AccountView, Coordinator, CostClass, Ended, FromShard, Gate,
     HoldReason, LeaseId, Limit, LimitsError, Policy, RecoveredLease, ShardId, Start, ToShard,
     Trouble,
 };
@@ -62,7 +62,7 @@ impl Rig {
             from,
             FromShard::Want {
                 account: ACCOUNT,
-                class: CallClass::ANY,
+                class: CostClass::ANY,
                 urgent: 0,
                 permits,
                 records: permits,
@@ -211,7 +211,7 @@ fn demand_of_one_turn_is_weighed_together() {
     for (shard, permits) in [(A, 1000), (B, 30)] {
         let want = FromShard::Want {
             account: ACCOUNT,
-            class: CallClass::ANY,
+            class: CostClass::ANY,
             urgent: 0,
             permits,
             records: permits,
@@ -233,7 +233,7 @@ fn grants_on_their_way_are_not_granted_again() {
             A,
             FromShard::Want {
                 account: ACCOUNT,
-                class: CallClass::ANY,
+                class: CostClass::ANY,
                 urgent: 0,
                 permits,
                 records: 0,

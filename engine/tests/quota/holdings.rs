@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use syncline_engine::quota::{
-    AccountId, CallClass, CallClasses, CallEnd, Ended, FromShard, Gate, HoldReason, Holdings,
+    AccountId, CallEnd, CostClass, CostClasses, Ended, FromShard, Gate, HoldReason, Holdings,
     LeaseId, Permit, Refusal, ToShard, Trouble, Verdict, Waiting,
 };
 use syncline_engine::time::Mono;
@@ -24,7 +24,7 @@ fn shard(unlimited: bool) -> Holdings {
         account: ACCOUNT,
         name: "salesforce".into(),
         unlimited,
-        classes: Arc::new(CallClasses::compile(if unlimited { &[] } else { &limits })),
+        classes: Arc::new(CostClasses::compile(if unlimited { &[] } else { &limits })),
         call_timeout: Duration::from_secs(30),
         lease_memory: Duration::from_secs(92),
     };
@@ -51,7 +51,7 @@ fn lease(holdings: &mut Holdings, lease: u64, permits: u32, usable_until: Mono) 
     let lease = LeaseId(lease);
     let grant = ToShard::Grant {
         account: ACCOUNT,
-        class: CallClass::ANY,
+        class: CostClass::ANY,
         lease,
         permits,
         usable_until,
@@ -68,7 +68,7 @@ fn demand(holdings: &mut Holdings, calls: u32) {
         urgent: 0,
         records: calls,
     };
-    holdings.demand(ACCOUNT, CallClass::ANY, waiting);
+    holdings.demand(ACCOUNT, CostClass::ANY, waiting);
 }
 
 fn end_turn(holdings: &mut Holdings, now: Mono) -> Vec<FromShard> {
@@ -78,7 +78,7 @@ fn end_turn(holdings: &mut Holdings, now: Mono) -> Vec<FromShard> {
 
 fn spend(holdings: &mut Holdings, now: Mono) -> Permit {
     holdings
-        .try_spend(now, ACCOUNT, CallClass::ANY)
+        .try_spend(now, ACCOUNT, CostClass::ANY)
         .expect("a permit")
 }
 
@@ -105,21 +105,21 @@ fn no_permit_is_spent_before_its_lease_is_durable_or_after_it_ends() {
     demand(&mut holdings, 9);
     let grant = ToShard::Grant {
         account: ACCOUNT,
-        class: CallClass::ANY,
+        class: CostClass::ANY,
         lease: LeaseId(1),
         permits: 2,
         usable_until: ms(2000),
     };
     assert!(holdings.handle(grant).is_some());
     assert_eq!(
-        holdings.try_spend(ms(1), ACCOUNT, CallClass::ANY),
+        holdings.try_spend(ms(1), ACCOUNT, CostClass::ANY),
         Err(Refusal::Permits)
     );
     holdings.on_durable(ACCOUNT, LeaseId(1));
     let permit = spend(&mut holdings, ms(2000));
     let late = Mono(ms(2000).0 + 1);
     assert_eq!(
-        holdings.try_spend(late, ACCOUNT, CallClass::ANY),
+        holdings.try_spend(late, ACCOUNT, CostClass::ANY),
         Err(Refusal::Permits)
     );
     assert!(end_turn(&mut holdings, late).contains(&unspent(1, 1)));
@@ -193,7 +193,7 @@ fn recalled_slots_go_back_as_their_calls_end() {
     };
     holdings.handle(recall);
     assert_eq!(
-        holdings.try_spend(ms(2), ACCOUNT, CallClass::ANY),
+        holdings.try_spend(ms(2), ACCOUNT, CostClass::ANY),
         Err(Refusal::Slots)
     );
     let returned = |holdings: &mut Holdings| {
@@ -225,7 +225,7 @@ fn a_held_account_gets_its_permits_back_and_a_probe_is_one_call() {
     };
     set_gate(&mut holdings, held);
     assert_eq!(
-        holdings.try_spend(ms(1), ACCOUNT, CallClass::ANY),
+        holdings.try_spend(ms(1), ACCOUNT, CostClass::ANY),
         Err(Refusal::Held(held))
     );
     assert!(end_turn(&mut holdings, ms(1)).contains(&unspent(1, 4)));
@@ -233,7 +233,7 @@ fn a_held_account_gets_its_permits_back_and_a_probe_is_one_call() {
     set_gate(&mut holdings, Gate::Probe);
     let probe = spend(&mut holdings, ms(501));
     assert_eq!(
-        holdings.try_spend(ms(501), ACCOUNT, CallClass::ANY),
+        holdings.try_spend(ms(501), ACCOUNT, CostClass::ANY),
         Err(Refusal::Held(Gate::Probe))
     );
     holdings.complete(probe, ended(ms(502), Verdict::Trouble(Trouble::Failing)));
@@ -300,7 +300,7 @@ fn an_account_that_is_gone_is_forgotten_when_its_last_call_has_ended() {
     holdings.handle(ToShard::AccountGone { account: ACCOUNT });
     demand(&mut holdings, 5);
     assert_eq!(
-        holdings.try_spend(ms(1), ACCOUNT, CallClass::ANY),
+        holdings.try_spend(ms(1), ACCOUNT, CostClass::ANY),
         Err(Refusal::Unknown)
     );
     assert!(end_turn(&mut holdings, ms(1)).contains(&unspent(1, 1)));

@@ -7,7 +7,7 @@ use std::ops::Range;
 use std::time::Duration;
 
 use syncline_engine::quota::{
-    AccountId, AccountLimits, AccountView, CallClass, CallEnd, Coordinator, Ended, FromShard,
+    AccountId, AccountLimits, AccountView, CallEnd, Coordinator, CostClass, Ended, FromShard,
     Holdings, LeaseId, LeaseTaken, Observation, Permit, Policy, RecoveredLease, ShardId, Start,
     ToShard, Trouble, Verdict, Waiting,
 };
@@ -493,7 +493,7 @@ impl Simulation {
     }
 
     fn tell_demand(&self, index: u16, holdings: &mut Holdings) {
-        let mut waiting: BTreeMap<CallClass, Waiting> = BTreeMap::new();
+        let mut waiting: BTreeMap<CostClass, Waiting> = BTreeMap::new();
         for (tags, backlog) in self
             .plan
             .kinds

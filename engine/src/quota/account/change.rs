@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{Account, pooled, shard_id, tokens};
-use crate::quota::classes::CallClasses;
+use crate::quota::classes::CostClasses;
 use crate::quota::learned::{IN_FLIGHT, Learned, LearnedFrom};
 use crate::quota::limits::AccountLimits;
 use crate::quota::pool::Pool;
@@ -13,7 +13,7 @@ impl Account {
     /// Takes over new settings. Limits that count as before keep their state; a new one is
     /// charged with everything the account has out or still counted anywhere.
     pub(in crate::quota) fn reconfigure(&mut self, now: Now, limits: AccountLimits) {
-        let classes = CallClasses::compile(&limits.limits).after(&self.classes);
+        let classes = CostClasses::compile(&limits.limits).after(&self.classes);
         let counted = self.pools.iter().map(Pool::restoring).max().unwrap_or(0);
         let mut old: Vec<(usize, Pool)> = self.pools.drain(..).enumerate().collect();
         let mut kept = Vec::new();
@@ -97,7 +97,7 @@ impl Account {
     /// What is lent holds of each pool as much as any call may cost there now: which calls it
     /// pays for is up to the shard, which has yet to hear of the change. `kept` says which pool
     /// each one was before.
-    fn charge_leases_anew(&mut self, classes: &CallClasses, kept: &[Option<usize>]) {
+    fn charge_leases_anew(&mut self, classes: &CostClasses, kept: &[Option<usize>]) {
         for lease in self.leases.iter_mut() {
             let held = |before: &Option<usize>| before.map_or(0, |before| lease.costs[before]);
             let before: Vec<u32> = kept.iter().map(held).collect();

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{Account, Turn, shard_id, tokens};
 use crate::quota::ARRIVAL_GRACE;
-use crate::quota::classes::{CallClass, CallClasses};
+use crate::quota::classes::{CostClass, CostClasses};
 use crate::quota::lane::{Demand, Lane};
 use crate::quota::leases::Lease;
 use crate::quota::message::ToShard;
@@ -21,7 +21,7 @@ const PARKED_MIN: Duration = Duration::from_secs(60);
 
 impl Account {
     /// The shard with demand that makes one call to see whether the account works again.
-    pub(super) fn choose_prober(&mut self, now: Mono) -> Option<(usize, CallClass)> {
+    pub(super) fn choose_prober(&mut self, now: Mono) -> Option<(usize, CostClass)> {
         let lendable = self.lendable();
         let last = self.health.last_prober();
         let ready = (0..self.lanes.len()).filter_map(|index| {
@@ -41,11 +41,11 @@ impl Account {
     }
 
     /// A class that the shard would call and the pools have the tokens for.
-    fn probe_class(&self, lane: &Lane, lendable: &[u64]) -> Option<CallClass> {
+    fn probe_class(&self, lane: &Lane, lendable: &[u64]) -> Option<CostClass> {
         if self.pools.is_empty() {
-            return lane.has_demand().then_some(CallClass::ANY);
+            return lane.has_demand().then_some(CostClass::ANY);
         }
-        let affordable = |class: &CallClass| {
+        let affordable = |class: &CostClass| {
             let costs = self.classes.costs(*class);
             costs.is_some_and(|costs| {
                 let mut pools = lendable.iter().zip(costs.iter());
@@ -56,7 +56,7 @@ impl Account {
         // Slots are wanted for calls that the permits in hand cover; those went back.
         asked.or_else(|| {
             let idle = lane.has_demand() && lane.demands().next().is_none();
-            Some(CallClass::ANY).filter(|class| idle && affordable(class))
+            Some(CostClass::ANY).filter(|class| idle && affordable(class))
         })
     }
 
@@ -66,7 +66,7 @@ impl Account {
         }
         let mut lendable = self.lendable();
         let classes = Arc::clone(&self.classes);
-        let mut granted: Vec<(usize, CallClass, u32)> = Vec::new();
+        let mut granted: Vec<(usize, CostClass, u32)> = Vec::new();
         // The urgent from all there is, then everyone from what is not kept for the urgent.
         for urgent in [true, false] {
             let claims = claims(&self.lanes, &classes, |demand| {
@@ -99,7 +99,7 @@ impl Account {
             let shares = sharing.divide(&mut lendable, &claims);
             for (claim, permits) in claims.iter().zip(shares) {
                 let same =
-                    |g: &&mut (usize, CallClass, u32)| (g.0, g.1) == (claim.shard, claim.class);
+                    |g: &&mut (usize, CostClass, u32)| (g.0, g.1) == (claim.shard, claim.class);
                 match granted.iter_mut().find(same) {
                     Some(before) => before.2 += permits,
                     None => granted.push((claim.shard, claim.class, permits)),
@@ -117,7 +117,7 @@ impl Account {
         &mut self,
         now: Mono,
         index: usize,
-        class: CallClass,
+        class: CostClass,
         permits: u32,
         turn: &mut Turn<'_>,
     ) {
@@ -207,7 +207,7 @@ impl Account {
 
 fn claims<'a>(
     lanes: &'a [Lane],
-    classes: &'a CallClasses,
+    classes: &'a CostClasses,
     permits: impl Fn(&Demand) -> u32 + 'a,
 ) -> impl Iterator<Item = Claim<'a>> + 'a {
     let demands = lanes.iter().enumerate().flat_map(|(shard, lane)| {
