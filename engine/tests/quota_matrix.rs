@@ -59,13 +59,13 @@ fn assert_never_exceeded(name: &str, policy: &Policy) {
         let mut plan = Plan::new(shards, account(limits), shards as u16, u64::MAX);
         plan.calls_max = CALLS.div_ceil(SHARDS);
         // Hazards by laps, so that windows of an hour fill up and those of a second meet many.
-        let seldom = (lap_ns / SECOND).max(1);
+        plan.hazards_every = SECOND / 10 * (lap_ns / SECOND).max(1);
         plan.latency = MS..[200 * MS, 20 * MS, 1500 * MS][shards as usize % 3];
         plan.wake = MS / 100..2 * MS;
         plan.clock_ppm = [-1000, 0, 1000][shards as usize % 3];
         plan.backlog = shards % 4 != 3;
-        (plan.timeouts, plan.stalls, plan.losses) = (200, 7 * seldom, 19 * seldom);
-        (plan.crashes, plan.wall_steps) = (23 * seldom, 31 * seldom);
+        (plan.timeouts, plan.stalls, plan.losses) = (200, 7, 19);
+        (plan.crashes, plan.wall_steps) = (23, 31);
         plan.reboots = shards % 2 == 1;
         let outcome = plan.run();
         calls += outcome.provider.calls();

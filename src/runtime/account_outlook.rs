@@ -16,8 +16,8 @@ pub(crate) struct Trends {
 }
 
 impl Trends {
-    /// When nothing of an account waits any more, by how its backlog fell from look to look, or
-    /// before the second one by the calls it makes.
+    /// When nothing of an account waits any more, if something does: by how its backlog fell
+    /// from look to look, or before the second one by the calls it makes.
     pub(super) fn drained_at(
         &self,
         now: Now,
@@ -36,7 +36,7 @@ impl Trends {
             paces.max_by(f64::total_cmp)
         });
         let falls = trend.falls_per_s().or(calls_per_s)?;
-        let drains = drains_in(open, falls)?;
+        let drains = drains_in(open, falls).filter(|_| open > 0)?;
         Some(wall_at(now, now.mono.saturating_add(drains)))
     }
 }

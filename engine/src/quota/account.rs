@@ -159,9 +159,8 @@ impl Account {
         now: Now,
         dice: &mut Dice,
         from: ShardId,
-        report: TroubleReport,
+        mut report: TroubleReport,
     ) {
-        let mut report = report;
         match &mut report.trouble {
             // What is still in flight when an account pauses is refused for the same reason.
             Trouble::Throttled { .. } if !self.health.is_paused() => self.refused(now.mono),

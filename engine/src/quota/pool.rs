@@ -351,14 +351,17 @@ impl Pool {
 
     /// Tokens that calls of any priority can be lent now.
     pub(super) fn lendable(&self) -> u64 {
-        let reserve = self.limit.reserve.others(self.limit.policy.capacity());
-        let others = signed(self.truth.others()).max(i64::from(reserve));
-        let free = self.available - others - (self.capacity - i64::from(self.allowed()));
+        let free = self.available - self.withheld();
         let dearest = i64::from(self.dearest);
         if self.looks && free < dearest && self.available >= dearest {
             return unsigned(dearest);
         }
         unsigned(free)
+    }
+
+    /// The same if all its tokens were back.
+    pub(super) fn lendable_at_most(&self) -> u64 {
+        unsigned(self.capacity - self.withheld())
     }
 
     /// Tokens that only urgent operations can be lent.
@@ -442,6 +445,13 @@ impl Pool {
     /// When a calendar gives back is known: nobody has to go and see.
     fn may_look(&self) -> bool {
         !matches!(self.rule, Rule::Fixed(_))
+    }
+
+    /// Tokens left to others, and those by which the limit is smaller than configured.
+    fn withheld(&self) -> i64 {
+        let reserve = self.limit.reserve.others(self.limit.policy.capacity());
+        let others = signed(self.truth.others()).max(i64::from(reserve));
+        others + self.capacity - i64::from(self.allowed())
     }
 
     /// What the limit is taken to be.

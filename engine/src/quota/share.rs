@@ -29,15 +29,22 @@ pub(super) struct Sharing {
 
 impl Sharing {
     /// What each claim gets; never more than it asks for, nor than `tokens` of the pools last.
-    /// Leaves in `tokens` what nobody got and nobody saves for.
-    pub(super) fn divide(&mut self, tokens: &mut [u64], claims: &[Claim<'_>]) -> Vec<u32> {
+    /// Leaves in `tokens` what nobody got and nobody saves for. `reach` is the most that each
+    /// pool could have to lend: nobody saves for what is beyond that.
+    pub(super) fn divide(
+        &mut self,
+        tokens: &mut [u64],
+        reach: &[u64],
+        claims: &[Claim<'_>],
+    ) -> Vec<u32> {
         self.forget_all_but(claims);
         let mut shares = vec![0; claims.len()];
         let short: Vec<usize> = (0..claims.len())
             .filter(|&i| claims[i].permits > 0 && !claims[i].is_affordable(tokens))
             .collect();
-        self.serve_savers(tokens, claims, &mut shares);
-        self.save(tokens, claims, &short);
+        let savers = self.savers(reach, claims);
+        serve(&savers, tokens, claims, &mut shares);
+        save(&savers, tokens, claims, &short);
         let before = tokens.to_vec();
         // Water-filling: every pass satisfies a claim, or leaves less than a permit each.
         loop {
@@ -65,31 +72,10 @@ impl Sharing {
         shares
     }
 
-    /// One permit first for each claim that has saved up its price.
-    fn serve_savers(&self, tokens: &mut [u64], claims: &[Claim<'_>], shares: &mut [u32]) {
-        for index in self.savers(claims) {
-            if claims[index].is_affordable(tokens) {
-                claims[index].pay(tokens, 1);
-                shares[index] = 1;
-            }
-        }
-    }
-
-    /// Sets aside for claims that were passed over long enough what there is of their price.
-    fn save(&self, tokens: &mut [u64], claims: &[Claim<'_>], short: &[usize]) {
-        for index in self.savers(claims) {
-            if short.contains(&index) {
-                for (tokens, &cost) in tokens.iter_mut().zip(claims[index].costs) {
-                    *tokens = tokens.saturating_sub(u64::from(cost));
-                }
-            }
-        }
-    }
-
     /// Claims for which others took the price of a permit, the most passed over first.
-    fn savers(&self, claims: &[Claim<'_>]) -> Vec<usize> {
+    fn savers(&self, reach: &[u64], claims: &[Claim<'_>]) -> Vec<usize> {
         let mut savers: Vec<(u64, usize)> = (0..claims.len())
-            .filter(|&index| claims[index].permits > 0)
+            .filter(|&index| claims[index].permits > 0 && claims[index].is_affordable(reach))
             .filter_map(|index| {
                 let passed = *self.passed.get(&claims[index].claimant())?;
                 (passed >= u64::from(claims[index].price())).then_some((passed, index))
@@ -184,7 +170,8 @@ impl Claim<'_> {
         }
     }
 
-    fn claimant(&self) -> (usize, CostClass) {
+    /// Who is passed over or served.
+    pub(super) fn claimant(&self) -> (usize, CostClass) {
         (self.shard, self.class)
     }
 
@@ -198,6 +185,25 @@ impl Claim<'_> {
     fn weight(&self) -> i64 {
         let records = self.records.max(self.permits).max(1);
         i64::from(u32::BITS - records.leading_zeros())
+    }
+}
+
+/// One permit first for each claim that has saved up its price.
+fn serve(savers: &[usize], tokens: &mut [u64], claims: &[Claim<'_>], shares: &mut [u32]) {
+    for &index in savers {
+        if claims[index].is_affordable(tokens) {
+            claims[index].pay(tokens, 1);
+            shares[index] = 1;
+        }
+    }
+}
+
+/// Sets aside for those who are still short what there is of their price.
+fn save(savers: &[usize], tokens: &mut [u64], claims: &[Claim<'_>], short: &[usize]) {
+    for index in savers.iter().filter(|index| short.contains(index)) {
+        for (tokens, &cost) in tokens.iter_mut().zip(claims[*index].costs) {
+            *tokens = tokens.saturating_sub(u64::from(cost));
+        }
     }
 }
 
@@ -220,6 +226,8 @@ mod tests {
 
     use super::*;
 
+    const ANY_REACH: [u64; 2] = [u64::MAX; 2];
+
     fn claim(shard: usize, permits: u32, costs: &[u32]) -> Claim<'_> {
         Claim {
             shard,
@@ -236,7 +244,7 @@ mod tests {
             .enumerate()
             .map(|(shard, &permits)| claim(shard, permits, &[1]))
             .collect();
-        let shares = Sharing::default().divide(&mut [available], &claims);
+        let shares = Sharing::default().divide(&mut [available], &ANY_REACH, &claims);
         assert_eq!(shares, expected, "{available} over {permits:?}");
     }
 
@@ -264,7 +272,10 @@ mod tests {
         });
         let mut sum = [0; 3];
         for _ in 0..300 {
-            for (sum, share) in sum.iter_mut().zip(sharing.divide(&mut [4], &claims)) {
+            for (sum, share) in sum
+                .iter_mut()
+                .zip(sharing.divide(&mut [4], &ANY_REACH, &claims))
+            {
                 *sum += share;
             }
         }
@@ -283,7 +294,7 @@ mod tests {
             ..claim(1, 1, &[1])
         };
         let served: u32 = (0..290)
-            .map(|_| sharing.divide(&mut [1], &[flood, little])[1])
+            .map(|_| sharing.divide(&mut [1], &ANY_REACH, &[flood, little])[1])
             .sum();
         assert_eq!(served, 10, "one in 29: weights 28 and 1");
     }
@@ -296,7 +307,7 @@ mod tests {
             claim(2, 50, &[1, 0]),
         ];
         let mut tokens = [30, 0];
-        let shares = Sharing::default().divide(&mut tokens, &claims);
+        let shares = Sharing::default().divide(&mut tokens, &ANY_REACH, &claims);
         assert_eq!(shares, [0, 15, 15]);
         assert_eq!(tokens, [0, 0]);
     }
@@ -310,13 +321,23 @@ mod tests {
         for _ in 0..400 {
             available += 1;
             let mut tokens = [available];
-            let shares = sharing.divide(&mut tokens, &claims);
+            let shares = sharing.divide(&mut tokens, &ANY_REACH, &claims);
             dear += shares[0];
             cheap += shares[1];
             available -= u64::from(shares[0] * 20 + shares[1]);
         }
         assert_eq!(dear, 10, "half of the tokens");
         assert!((180..=220).contains(&cheap), "{cheap}");
+    }
+
+    #[test]
+    fn nothing_is_saved_for_a_call_that_the_pool_cannot_pay_for_now() {
+        let mut sharing = Sharing::default();
+        let claims = [claim(0, 1, &[20]), claim(1, 1_000_000, &[1])];
+        for _ in 0..100 {
+            let shares = sharing.divide(&mut [1], &[19], &claims);
+            assert_eq!(shares, [0, 1]);
+        }
     }
 
     proptest! {
@@ -334,7 +355,7 @@ mod tests {
                 .map(|(shard, ((permits, ..), costs))| claim(shard, *permits, costs))
                 .collect();
             let mut tokens = pools.clone();
-            let shares = Sharing::default().divide(&mut tokens, &claims);
+            let shares = Sharing::default().divide(&mut tokens, &ANY_REACH, &claims);
             for pool in 0..2 {
                 let paid: u64 = (0..claims.len())
                     .map(|i| u64::from(shares[i] * costs[i][pool]))

@@ -245,7 +245,7 @@ mod tests {
         let mut truth = Truth::new(Duration::from_secs(1));
         assert_eq!(told(&mut truth, 140, own(10, 90)), 40 + 5 + 1);
         assert_eq!(
-            told(&mut truth, 105, own(10, 90)),
+            told(&mut truth, 105, own(60, 40)),
             40 + 5 + 1,
             "or ours are on their way"
         );

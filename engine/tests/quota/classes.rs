@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use jiff::tz::TimeZone;
 use syncline_engine::quota::{
-    AccountId, Coordinator, CostClass, FromShard, LeaseId, Limit, Policy, Reserve, ShardId, Start,
-    ToShard, Weights,
+    AccountId, Coordinator, CostClass, FromShard, LeaseId, Limit, Policy, RecoveredLease, Reserve,
+    ShardId, Start, ToShard, Weights,
 };
 use syncline_engine::time::{Mono, Now, WallMs};
 
@@ -269,4 +269,27 @@ fn a_class_of_limits_that_have_changed_is_lent_nothing() {
         [2, 2],
         "what is lent may pay for any call until it is back"
     );
+}
+
+#[test]
+fn a_lease_in_the_log_counts_where_its_calls_did_and_an_unlabelled_one_everywhere() {
+    let available = |label: &str| -> Vec<i64> {
+        let mut coordinator = coordinator(with_searches());
+        let lease = RecoveredLease {
+            account: "salesforce".to_owned(),
+            label: label.to_owned(),
+            permits: 2,
+            usable_until: now(5000).mono,
+            wall_until: now(5000).wall,
+            same_boot: true,
+        };
+        coordinator.restore(now(4000), &[lease]);
+        let view = coordinator.views(now(4000)).next().expect("one account");
+        view.limits.iter().map(|limit| limit.available).collect()
+    };
+    assert_eq!(available("search"), [190, 3, 19_998]);
+    assert_eq!(available("-"), [188, 5, 19_998]);
+    for label in ["", "a tag of old"] {
+        assert_eq!(available(label), [188, 3, 19_998], "{label:?}");
+    }
 }

@@ -313,3 +313,104 @@ fn an_account_that_is_gone_is_forgotten_when_its_last_call_has_ended() {
     assert!(reports.contains(&all), "{reports:?}");
     assert_eq!(holdings.gate(ACCOUNT), None);
 }
+
+/// A shard of an account that counts searches in a window of their own.
+fn with_searches(first: Option<Holdings>) -> (Holdings, CostClass, CostClass) {
+    let mut search = crate::sliding(5, 1);
+    search.weights.only = vec!["search".to_owned()];
+    let classes = Arc::new(CostClasses::compile(&[search, crate::sliding(100, 1)]));
+    let mut holdings = first.unwrap_or_else(|| shard(false));
+    let told = ToShard::Account {
+        account: ACCOUNT,
+        name: "salesforce".into(),
+        unlimited: false,
+        classes: Arc::clone(&classes),
+        call_timeout: Duration::from_secs(30),
+        lease_memory: Duration::from_secs(92),
+    };
+    assert_eq!(holdings.handle(told), None);
+    (
+        holdings,
+        classes.class_of(&["search"]),
+        classes.class_of(&["update"]),
+    )
+}
+
+#[test]
+fn a_permit_of_one_class_pays_for_no_call_of_another() {
+    let (mut holdings, search, update) = with_searches(None);
+    grant_slots(&mut holdings, 4);
+    for class in [search, update] {
+        let waiting = Waiting {
+            calls: 2,
+            urgent: 1,
+            records: 2,
+        };
+        holdings.demand(ACCOUNT, class, waiting);
+    }
+    let wanted: Vec<_> = end_turn(&mut holdings, ms(1))
+        .into_iter()
+        .filter_map(|report| match report {
+            FromShard::Want {
+                class,
+                permits,
+                urgent,
+                ..
+            } => Some((class, permits, urgent)),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(wanted.len(), 2);
+    assert!(wanted.contains(&(search, 2, 1)) && wanted.contains(&(update, 2, 1)));
+    let grant = ToShard::Grant {
+        account: ACCOUNT,
+        class: update,
+        lease: LeaseId(1),
+        permits: 1,
+        usable_until: ms(2000),
+    };
+    let taken = holdings.handle(grant).expect("a lease to log");
+    assert_eq!(taken.label, "-", "a call without any tag that counts");
+    holdings.on_durable(ACCOUNT, LeaseId(1));
+    let refused = holdings.try_spend(ms(2), ACCOUNT, search);
+    assert_eq!(refused, Err(Refusal::Permits));
+    let permit = holdings
+        .try_spend(ms(2), ACCOUNT, update)
+        .expect("a permit");
+    holdings.cancel(permit);
+}
+
+#[test]
+fn permits_of_a_class_that_is_gone_go_back() {
+    let (mut holdings, ..) = with_searches(None);
+    let plain = Arc::new(CostClasses::compile(&[crate::sliding(100, 1)]));
+    let (_, search, update) = with_searches(Some(shard(false)));
+    let class = if search == CostClass::ANY {
+        update
+    } else {
+        search
+    };
+    let waiting = Waiting {
+        calls: 9,
+        ..Waiting::default()
+    };
+    holdings.demand(ACCOUNT, class, waiting);
+    let grant = ToShard::Grant {
+        account: ACCOUNT,
+        class,
+        lease: LeaseId(1),
+        permits: 3,
+        usable_until: ms(2000),
+    };
+    assert!(holdings.handle(grant).is_some());
+    let changed = ToShard::Account {
+        account: ACCOUNT,
+        name: "salesforce".into(),
+        unlimited: false,
+        classes: plain,
+        call_timeout: Duration::from_secs(30),
+        lease_memory: Duration::from_secs(92),
+    };
+    assert_eq!(holdings.handle(changed), None);
+    assert!(end_turn(&mut holdings, ms(1)).contains(&unspent(1, 3)));
+}

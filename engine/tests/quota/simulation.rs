@@ -26,10 +26,12 @@ const ACCOUNT: AccountId = AccountId(0);
 /// A wall clock in 2026; what counts is that it is no multiple of any window.
 pub(crate) const WALL_AT_ZERO_MS: i64 = 1_795_229_262_123;
 
-/// What happens in a run. Each hazard comes once in so many seconds on average, 0 never.
+/// What happens in a run. Each hazard comes once in so many seconds on average, 0 never; with
+/// another `hazards_every` than a tenth of a second, in proportion.
 #[derive(Clone)]
 pub(crate) struct Plan {
     pub(crate) seed: u64,
+    pub(crate) hazards_every: u64,
     pub(crate) limits: AccountLimits,
     pub(crate) shards: u16,
     pub(crate) length: u64,
@@ -70,6 +72,7 @@ impl Plan {
     pub(crate) fn new(seed: u64, limits: AccountLimits, shards: u16, length: u64) -> Self {
         Self {
             seed,
+            hazards_every: SECOND / 10,
             limits,
             shards,
             length,
@@ -268,7 +271,7 @@ impl Simulation {
             plan,
         };
         simulation.start_shards();
-        simulation.schedule(SECOND / 10, Event::Hazards);
+        simulation.schedule(simulation.plan.hazards_every, Event::Hazards);
         if !simulation.plan.others.is_empty() {
             simulation.schedule(simulation.plan.others.start, Event::OtherCalls);
         }
@@ -664,7 +667,7 @@ impl Simulation {
     }
 
     fn hazards(&mut self) {
-        let next = self.now + SECOND / 10;
+        let next = self.now + self.plan.hazards_every;
         self.schedule(next, Event::Hazards);
         let victim = self.dice.within(0..u64::from(self.plan.shards)) as u16;
         if self.down_until.is_some() || self.now >= self.plan.calm_from {

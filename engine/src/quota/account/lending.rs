@@ -1,5 +1,6 @@
 //! Who is lent what: the prober one permit, or everyone a share.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -65,8 +66,9 @@ impl Account {
             return;
         }
         let mut lendable = self.lendable();
+        let mut reach: Vec<u64> = self.pools.iter().map(Pool::lendable_at_most).collect();
         let classes = Arc::clone(&self.classes);
-        let mut granted: Vec<(usize, CostClass, u32)> = Vec::new();
+        let mut granted: BTreeMap<(usize, CostClass), u32> = BTreeMap::new();
         // The urgent from all there is, then everyone from what is not kept for the urgent.
         for urgent in [true, false] {
             let claims = claims(&self.lanes, &classes, |demand| {
@@ -78,14 +80,12 @@ impl Account {
             });
             let mut claims: Vec<Claim<'_>> = claims.collect();
             if !urgent {
-                for (tokens, pool) in lendable.iter_mut().zip(&self.pools) {
-                    *tokens = tokens.saturating_sub(pool.urgent_reserve());
+                for (at, pool) in self.pools.iter().enumerate() {
+                    lendable[at] = lendable[at].saturating_sub(pool.urgent_reserve());
+                    reach[at] = reach[at].saturating_sub(pool.urgent_reserve());
                 }
                 for claim in &mut claims {
-                    let served = granted
-                        .iter()
-                        .find(|g| (g.0, g.1) == (claim.shard, claim.class));
-                    claim.permits -= served.map_or(0, |(.., permits)| *permits);
+                    claim.permits -= granted.get(&claim.claimant()).copied().unwrap_or(0);
                 }
             }
             if claims.iter().all(|claim| claim.permits == 0) {
@@ -96,17 +96,12 @@ impl Account {
             } else {
                 &mut self.sharing
             };
-            let shares = sharing.divide(&mut lendable, &claims);
+            let shares = sharing.divide(&mut lendable, &reach, &claims);
             for (claim, permits) in claims.iter().zip(shares) {
-                let same =
-                    |g: &&mut (usize, CostClass, u32)| (g.0, g.1) == (claim.shard, claim.class);
-                match granted.iter_mut().find(same) {
-                    Some(before) => before.2 += permits,
-                    None => granted.push((claim.shard, claim.class, permits)),
-                }
+                *granted.entry(claim.claimant()).or_insert(0) += permits;
             }
         }
-        for (index, class, permits) in granted {
+        for ((index, class), permits) in granted {
             if permits > 0 {
                 self.lend(now, index, class, permits, turn);
             }
