@@ -16,6 +16,8 @@ mod registry;
 mod remembered;
 mod reshard;
 mod router;
+mod rule_store;
+mod rules;
 mod shard_thread;
 mod start_error;
 mod ticket;

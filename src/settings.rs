@@ -9,21 +9,21 @@ mod object;
 mod problem;
 mod provider;
 mod quantity;
-mod rule;
 mod secret;
 mod source;
 
 use std::path::Path;
 
 pub use auth::{AuthSettings, OAuthClient};
+pub use engine::rules::{RuleAction, RuleSettings};
 pub use limit::{LimitKind, LimitScope, LimitSettings};
 pub use node::{
     Durability, EgressSettings, ListenSettings, LogFormat, LogLevel, LogSettings, MemorySettings,
     Retention, RetentionSettings, ServerSettings, ShardSettings, WalSettings,
 };
 pub use object::{
-    ConflictPolicy, ConflictSettings, Direction, FieldSettings, ObjectSettings, RecordSettings,
-    SourceSettings, TargetSettings,
+    ConflictPolicy, ConflictSettings, Direction, FieldSettings, ObjectSettings, OnNull,
+    RecordSettings, SourceSettings, TargetSettings, read_schema,
 };
 pub use problem::{Problem, Problems};
 pub use provider::{
@@ -31,7 +31,6 @@ pub use provider::{
     WebhookSettings,
 };
 pub use quantity::{ByteSize, parse_duration, parse_size};
-pub use rule::{RuleAction, RuleSettings};
 pub use secret::{Credential, EXEC_TIMEOUT, SECRET_BYTES_MAX, Secret, SecretError, SecretSource};
 pub use source::{Place, Source};
 
@@ -94,7 +93,10 @@ impl Settings {
             Some(path) => {
                 let name = path.display().to_string();
                 match read_file(path) {
-                    Ok(text) => Source::new(name, text),
+                    Ok(text) => {
+                        let folder = path.parent().unwrap_or(Path::new(""));
+                        Source::new(name, text).in_folder(folder)
+                    }
                     Err(error) => {
                         let source = Source::new(name, "");
                         let mut problems = ProblemList::new(&source);
@@ -144,7 +146,12 @@ impl Settings {
             objects: document
                 .take_named("objects", &mut problems)
                 .into_iter()
-                .map(|(name, section)| (name, read_object(section, &mut problems)))
+                .map(|(name, section)| {
+                    let mut object = read_object(section, &mut problems);
+                    let schema = object.record.schema.take();
+                    object.record.schema = schema.map(|path| source.folder().join(path));
+                    (name, object)
+                })
                 .collect(),
             rules: document.take_list("rules", &mut problems),
         };

@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+mod batch;
 mod compare;
 mod events;
 mod figures;
@@ -14,6 +15,7 @@ mod program;
 mod report;
 mod scenario;
 mod settings;
+mod simulated;
 mod sink;
 mod watch;
 mod wire;
@@ -53,6 +55,8 @@ enum Command {
     Ingest(Settings),
     /// Events in, one HTTP call each out, counted at nginx
     Deliver(Settings),
+    /// A backlog of changes on a skewed choice of records: records per call under a limit
+    Batch(batch::BatchSettings),
     /// Ratios between two reports
     Compare {
         /// The one before
@@ -66,6 +70,7 @@ fn main() -> ExitCode {
     let done = match Arguments::parse().command {
         Command::Ingest(settings) => measure(Scenario::Ingest, settings.settled(false)),
         Command::Deliver(settings) => measure(Scenario::Deliver, settings.settled(true)),
+        Command::Batch(settings) => batch::run(&settings),
         Command::Compare { a, b } => compare_files(&a, &b),
     };
     match done {

@@ -28,6 +28,8 @@ pub(crate) struct ProgramSettings<'a> {
     /// Where the one account's calls go.
     pub(crate) sink: SocketAddr,
     pub(crate) max_in_flight: u32,
+    /// More of the account's table and its own: limits, batches, folding.
+    pub(crate) account: &'a str,
 }
 
 /// The program does not run.
@@ -55,7 +57,8 @@ impl ProgramSettings<'_> {
              {shards}\
              [wal]\ndurability = {durability:?}\n\
              [providers.sink]\ntype = \"rest\"\nbase_url = \"http://{sink}\"\n\
-             max_in_flight = {max_in_flight}\nfold = false\n",
+             max_in_flight = {max_in_flight}\n{account}",
+            account = self.account,
             durability = self.durability,
             sink = self.sink,
             max_in_flight = self.max_in_flight,
@@ -191,6 +194,7 @@ mod tests {
             durability: "os",
             sink: "127.0.0.1:9".parse().unwrap(),
             max_in_flight: 1,
+            account: "",
         };
         let ended = Program::start(Path::new("/bin/false"), &settings, folder.path());
         assert!(

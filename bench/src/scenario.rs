@@ -155,13 +155,14 @@ fn start(settings: &Settings, sink: SocketAddr, folder: &Path) -> Result<Program
         durability: &settings.durability,
         sink,
         max_in_flight: settings.max_in_flight,
+        account: "fold = false\n",
     };
     let program = Program::start(&bin, &program_settings, folder)?;
     eprintln!("syncline runs as process {}", program.id());
     Ok(program)
 }
 
-fn pause(api: SocketAddr) -> Result<(), RunError> {
+pub(crate) fn pause(api: SocketAddr) -> Result<(), RunError> {
     let body = serde_json::json!({ "provider": ACCOUNT }).to_string();
     let (status, answer) = Asker::connect(api)?.ask("POST", "/v1/pause", body.as_bytes())?;
     if (200..300).contains(&status) {

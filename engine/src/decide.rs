@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use crate::event::Operation;
-use crate::provider::{CallKind, Verdict};
+use crate::provider::{CallKind, RetryAfter, Verdict};
 use crate::record::{Link, Progress, Resume, TargetState};
 use crate::retry::{Dice, RetryPolicy};
 use crate::state::{CallClass, Reason, State};
@@ -123,12 +123,31 @@ pub fn conclude(outcome: &Outcome<'_>, link: &mut Link, progress: &mut Progress,
         Verdict::Done { remote_id, .. } => done(outcome, remote_id.as_deref(), link, progress),
         Verdict::Found { remote_id } => found(outcome, remote_id, link, progress),
         Verdict::Absent => absent(outcome, link, progress),
-        Verdict::Throttled { .. } | Verdict::Unauthorized { .. } | Verdict::Unreachable { .. } => {
-            go_on(progress, 0)
+        Verdict::Throttled { .. }
+        | Verdict::QuotaExhausted { .. }
+        | Verdict::Maintenance { .. }
+        | Verdict::Permission { .. }
+        | Verdict::Unauthorized { .. }
+        | Verdict::Unreachable { .. } => go_on(progress, 0),
+        Verdict::Contention { retry_after, .. } => {
+            burn(outcome, progress, dice, State::Retrying);
+            if let RetryAfter::Wait(wait) = retry_after
+                && !progress.state.is_final()
+            {
+                progress.due_ms = outcome.now_ms.saturating_add(wait.as_millis() as i64);
+            }
         }
         Verdict::Transient { .. } => burn(outcome, progress, dice, State::Retrying),
         Verdict::Unknown { .. } => unknown(outcome, progress, dice),
         Verdict::Gone { .. } => gone(outcome, link, progress),
+        // The provider named the record: the create becomes its update.
+        Verdict::Duplicate {
+            remote_id: Some(remote_id),
+            ..
+        } if outcome.kind == CallKind::Create => {
+            *link = Link::Linked(remote_id.clone());
+            burn(outcome, progress, dice, State::Queued);
+        }
         Verdict::Duplicate { .. } => {
             if progress.resume == Resume::LookUpDuplicate {
                 end(progress, State::Failed, Reason::Duplicate);
@@ -138,6 +157,7 @@ pub fn conclude(outcome: &Outcome<'_>, link: &mut Link, progress: &mut Progress,
             }
         }
         Verdict::Conflict { .. } => end(progress, State::Failed, Reason::Conflict),
+        Verdict::Ambiguous { .. } => end(progress, State::Failed, Reason::NeedsDecision),
         Verdict::Permanent { .. } => end(progress, State::Failed, Reason::Permanent),
     }
 }
@@ -309,5 +329,10 @@ pub fn class_of(verdict: &Verdict) -> CallClass {
         Verdict::Conflict { .. } => CallClass::Conflict,
         Verdict::Permanent { .. } => CallClass::Permanent,
         Verdict::Unreachable { .. } => CallClass::Unreachable,
+        Verdict::QuotaExhausted { .. } => CallClass::QuotaExhausted,
+        Verdict::Maintenance { .. } => CallClass::Maintenance,
+        Verdict::Contention { .. } => CallClass::Contention,
+        Verdict::Permission { .. } => CallClass::Permission,
+        Verdict::Ambiguous { .. } => CallClass::Ambiguous,
     }
 }

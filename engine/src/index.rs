@@ -12,14 +12,15 @@ use crate::entry::{HoldChange, HoldScope};
 use crate::id::{OperationSeq, RecordHash, VSHARD_COUNT, VShard};
 use crate::lane;
 use crate::operation_slab::{
-    NewOperation, OpClass, OpFlags, OpIndex, OpState, OperationSlab, Position, Priority, Target,
+    NewOperation, OpClass, OpFlags, OpIndex, OpState, Operation, OperationSlab, Position, Priority,
+    Target,
 };
 use crate::producers::Producers;
 use crate::ready::{OpList, ReadyQueue};
 use crate::record::{Progress, StateFrame};
 use crate::record_table::{RecordTable, RecordTag};
 use crate::shard::LeaseBook;
-use crate::state::State;
+use crate::state::{Reason, State};
 use crate::time::{Mono, Now};
 use crate::timer::TimerQueue;
 
@@ -53,14 +54,63 @@ pub struct Index {
 #[derive(Debug)]
 pub(crate) struct AccountQueue {
     pub(crate) name: Box<str>,
+    /// Fronts of lanes that were not sent yet.
     pub(crate) ready: ReadyQueue,
+    /// Fronts of lanes whose last call failed and whose time to go again has come.
+    pub(crate) retries: ReadyQueue,
     pub(crate) paused: OpList,
     /// Waiting for a time; they lie in the shard's timer queue.
-    pub(crate) timed: u64,
+    pub(crate) timed: Timed,
     /// Dead letters; they lie in the lists of their virtual shards.
     pub(crate) dead: u64,
     /// Operations not final, dead letters apart.
     pub(crate) open: u64,
+}
+
+/// Operations that wait for a time, by what they wait for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Timed {
+    /// Their `scheduled_at`.
+    pub scheduled: u64,
+    /// The end of a back-off.
+    pub backoff: u64,
+    /// The look-up of what became of a call.
+    pub unknown: u64,
+    /// A parent's remote id.
+    pub parent: u64,
+}
+
+impl Timed {
+    /// All of them.
+    #[must_use]
+    pub fn sum(self) -> u64 {
+        self.scheduled + self.backoff + self.unknown + self.parent
+    }
+
+    fn of(&mut self, node: &Operation) -> &mut u64 {
+        match node.state() {
+            OpState::Scheduled => &mut self.scheduled,
+            _ if node.has(OpFlags::UNKNOWN) => &mut self.unknown,
+            _ if node.has(OpFlags::PARENT) => &mut self.parent,
+            _ => &mut self.backoff,
+        }
+    }
+}
+
+impl AccountQueue {
+    /// The queue a ready operation belongs to.
+    fn queue_of(&mut self, node: &Operation) -> &mut ReadyQueue {
+        if node.attempts() > 0 {
+            &mut self.retries
+        } else {
+            &mut self.ready
+        }
+    }
+
+    /// Operations that a call could take.
+    pub(crate) fn ready_len(&self) -> usize {
+        self.ready.len() + self.retries.len()
+    }
 }
 
 /// An operation to be queued, as its event says.
@@ -113,8 +163,9 @@ impl Index {
         self.accounts.push(AccountQueue {
             name: name.into(),
             ready: ReadyQueue::new(),
+            retries: ReadyQueue::new(),
             paused: OpList::new(),
-            timed: 0,
+            timed: Timed::default(),
             dead: 0,
             open: 0,
         });
@@ -173,8 +224,20 @@ impl Index {
             .as_ref()
             .expect("decoding checked that a moved target has progress");
         let open = self.find(record, progress.seq, target);
-        if let Some(op) = open.or_else(|| self.find_dead(record, progress.seq, target)) {
-            self.move_operation(now, record, op, progress);
+        let Some(op) = open.or_else(|| self.find_dead(record, progress.seq, target)) else {
+            return;
+        };
+        if progress.state.is_final() {
+            for folded in &frame.folded {
+                if let Some(older) = self.find(record, folded.seq, target) {
+                    self.end_operation(record, older, folded.state(progress.state));
+                }
+            }
+            self.end_operation(record, op, progress.state);
+        } else if self.slab[op].state() != OpState::Dead {
+            // What was folded goes on with the front of the lane, which is what waits and runs.
+            let front = self.lane_front(record, target).unwrap_or(op);
+            self.reschedule(now, front, progress);
         }
     }
 
@@ -286,11 +349,14 @@ impl Index {
         let (state, account) = (node.state(), usize::from(node.target().0));
         match state {
             OpState::Waiting | OpState::InFlight => {}
-            OpState::Ready => self.accounts[account].ready.remove(&mut self.slab, op),
+            OpState::Ready => {
+                let queue = self.accounts[account].queue_of(&self.slab[op]);
+                queue.remove(&mut self.slab, op);
+            }
             OpState::Backoff | OpState::Scheduled => {
                 let timed = self.timers.cancel(&mut self.slab, op);
                 debug_assert!(timed, "its state says that it waits for a time");
-                self.accounts[account].timed -= 1;
+                *self.accounts[account].timed.of(&self.slab[op]) -= 1;
             }
             OpState::Paused => self.accounts[account].paused.remove(&mut self.slab, op),
             OpState::Dead => self.unlist_dead(op),
@@ -304,9 +370,26 @@ impl Index {
         let target = self.slab[op].target();
         let priority = self.slab[op].lane_best();
         self.slab[op].set_state(OpState::Ready);
-        self.accounts[usize::from(target.0)]
-            .ready
-            .push(&mut self.slab, op, priority);
+        let queue = self.accounts[usize::from(target.0)].queue_of(&self.slab[op]);
+        queue.push(&mut self.slab, op, priority);
+    }
+
+    /// Puts the front of a lane back where it was taken from.
+    pub(crate) fn put_back(&mut self, op: OpIndex) {
+        debug_assert_eq!(self.slab[op].state(), OpState::Waiting);
+        let target = self.slab[op].target();
+        let priority = self.slab[op].lane_best();
+        self.slab[op].set_state(OpState::Ready);
+        let queue = self.accounts[usize::from(target.0)].queue_of(&self.slab[op]);
+        queue.push_front(&mut self.slab, op, priority);
+    }
+
+    /// Puts what is ready into the order it was accepted in, within its priority and class.
+    pub(crate) fn sort_ready(&mut self) {
+        for account in &mut self.accounts {
+            account.ready.sort_by_position(&mut self.slab);
+            account.retries.sort_by_position(&mut self.slab);
+        }
     }
 
     /// Lets an operation wait for a time.
@@ -318,7 +401,7 @@ impl Index {
         let due_ms = due.0.div_ceil(NANOS_PER_MS);
         if self.timers.insert(&mut self.slab, op, due_ms).is_ok() {
             let account = usize::from(self.slab[op].target().0);
-            self.accounts[account].timed += 1;
+            *self.accounts[account].timed.of(&self.slab[op]) += 1;
         } else {
             self.slab[op].set_state(OpState::Waiting);
             self.make_paused(op);
@@ -413,7 +496,7 @@ impl Index {
                 .pop_due(&mut self.slab, now.0 / NANOS_PER_MS, &mut moves_left)
         {
             let account = usize::from(self.slab[op].target().0);
-            self.accounts[account].timed -= 1;
+            *self.accounts[account].timed.of(&self.slab[op]) -= 1;
             if self.slab[op].state() == OpState::Backoff {
                 // It waited by the monotonic clock; the wall clock may have stepped back since.
                 self.slab[op].set_flags(OpFlags::HURRIED);
@@ -475,33 +558,42 @@ impl Index {
         } else if self.slab[front].state() == OpState::Ready {
             let account = usize::from(self.slab[front].target().0);
             let best = self.slab[front].lane_best();
-            self.accounts[account]
-                .ready
-                .raise(&mut self.slab, front, best);
+            let queue = self.accounts[account].queue_of(&self.slab[front]);
+            queue.raise(&mut self.slab, front, best);
         }
     }
 
-    fn move_operation(&mut self, now: Now, record: RecordHash, op: OpIndex, progress: &Progress) {
+    fn end_operation(&mut self, record: RecordHash, op: OpIndex, end: State) {
         if self.slab[op].state() == OpState::Dead {
             // Only an operator moves a dead letter, and only by dropping it.
-            if progress.state == State::Dropped {
+            if end == State::Dropped {
                 self.forget_dead(op);
             }
             return;
         }
         self.unschedule(op);
-        if progress.state.is_final() {
-            self.leave_lane(record, op);
-            let account = usize::from(self.slab[op].target().0);
-            self.accounts[account].open -= 1;
-            if progress.state == State::Failed {
-                self.list_dead(op, record);
-            } else {
-                self.slab.remove(op);
-            }
-            return;
+        self.leave_lane(record, op);
+        let account = usize::from(self.slab[op].target().0);
+        self.accounts[account].open -= 1;
+        if end == State::Failed {
+            self.list_dead(op, record);
+        } else {
+            self.slab.remove(op);
         }
-        self.slab[op].clear_flags(OpFlags::INTENT_LOGGED.with(OpFlags::HURRIED));
+    }
+
+    fn reschedule(&mut self, now: Now, op: OpIndex, progress: &Progress) {
+        self.unschedule(op);
+        let outdated = OpFlags::INTENT_LOGGED
+            .with(OpFlags::HURRIED)
+            .with(OpFlags::UNKNOWN)
+            .with(OpFlags::PARENT);
+        self.slab[op].clear_flags(outdated);
+        if progress.state == State::Unknown {
+            self.slab[op].set_flags(OpFlags::UNKNOWN);
+        } else if progress.reason == Some(Reason::Parent) {
+            self.slab[op].set_flags(OpFlags::PARENT);
+        }
         if !progress.attempts.is_empty() {
             self.slab[op].count_attempt();
         }
@@ -509,6 +601,12 @@ impl Index {
             Some(due) => self.make_timed(op, OpState::Backoff, due),
             None => self.make_ready(op),
         }
+    }
+
+    /// The oldest open operation of a record at a target.
+    fn lane_front(&self, record: RecordHash, target: Target) -> Option<OpIndex> {
+        let first = self.lanes_of(record)?;
+        lane::front(&self.slab, Some(first), target)
     }
 
     fn leave_lane(&mut self, record: RecordHash, op: OpIndex) {

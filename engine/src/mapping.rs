@@ -5,17 +5,22 @@
 //! not one to one, and converters that lose something without saying so are refused there.
 
 mod convert;
+mod field;
+mod law;
 mod plan;
 mod settings;
+mod value_table;
 
 use std::borrow::Cow;
 
 use smallvec::SmallVec;
 
-use self::convert::{Conversion, Scalar};
+use self::convert::Scalar;
+pub use self::field::OnNull;
+use self::field::{Field, Outbound, Written};
 use self::plan::{Node, Plan};
-pub use self::settings::{FieldSettings, MappingError, MappingSettings};
-use crate::json::{ObjectWriter, Pointer, RawObject, RawValue, write_string};
+pub use self::settings::{Direction, FieldSettings, MappingError, MappingSettings};
+use crate::json::{ObjectWriter, Pointer, RawObject, RawValue};
 
 /// Fields of one mapping: far over the widest CRM object.
 pub const FIELDS_MAX: usize = 1_000;
@@ -29,23 +34,10 @@ pub struct Mapping {
     object: String,
     remote: String,
     external_id: Option<String>,
+    version: u64,
     fields: Vec<Field>,
     outbound: Plan,
     inbound: Plan,
-}
-
-/// What a field does; the paths are in the plans.
-#[derive(Debug, Clone)]
-struct Field {
-    /// Where the value stands in the event, for refusals.
-    pointer: String,
-    required: bool,
-    /// Written for a CREATE that leaves the field out; JSON as the provider gets it.
-    default: Option<String>,
-    /// Written whatever the event says; JSON as the provider gets it.
-    constant: Option<String>,
-    conversion: Conversion,
-    reference: Option<String>,
 }
 
 /// What the mapped fields are for: it decides what a missing field means.
@@ -127,6 +119,11 @@ impl Mapping {
         &self.remote
     }
 
+    /// A hash of all that the settings say: equal settings, equal version.
+    pub fn version(&self) -> u64 {
+        self.version
+    }
+
     /// The provider's field that holds the record id.
     pub fn external_id(&self) -> Option<&str> {
         self.external_id.as_deref()
@@ -134,15 +131,16 @@ impl Mapping {
 
     /// The records that `data` refers to, as `(object, record_id)`: parents that go first.
     pub fn references<'m, 'd>(&'m self, data: RawObject<'d>) -> Vec<(&'m str, Cow<'d, str>)> {
-        if self.fields.iter().all(|field| field.reference.is_none()) {
+        if self.fields.iter().all(|field| field.reference().is_none()) {
             return Vec::new();
         }
-        let Ok(slots) = self.fill(&self.outbound, data) else {
+        let Ok(slots) = fill(&self.outbound, data) else {
             return Vec::new();
         };
-        let references = self.fields.iter().zip(slots).filter_map(|(field, slot)| {
-            let id = Scalar::of(slot?)?.into_id()?;
-            Some((field.reference.as_deref()?, id))
+        let references = self.fields.iter().filter_map(|field| {
+            let object = field.reference()?;
+            let value = slots[field.locals.start]?;
+            Some((object, Scalar::of(value)?.into_id()?))
         });
         references.collect()
     }
@@ -152,9 +150,9 @@ impl Mapping {
     /// # Errors
     /// [`MapFailure`] naming the first field that is absent or cleared.
     pub fn check_required(&self, data: RawObject<'_>, write: Write) -> Result<(), MapFailure> {
-        let slots = self.fill(&self.outbound, data)?;
-        let mut fields = self.fields.iter().zip(slots);
-        fields.try_for_each(|(field, slot)| field.check_required(slot, write))
+        let slots = fill(&self.outbound, data)?;
+        let mut fields = self.fields.iter();
+        fields.try_for_each(|field| field.check_required(&slots, write))
     }
 
     /// Appends System A's fields as the provider's object. Answers how many fields it wrote: none
@@ -169,11 +167,12 @@ impl Mapping {
         resolve: ResolveReference<'_>,
         out: &mut Vec<u8>,
     ) -> Result<usize, MapFailure> {
-        let slots = self.fill(&self.outbound, data)?;
-        let mut values: SmallVec<[Option<Cow<'_, [u8]>>; SLOTS_INLINE]> = SmallVec::new();
-        for (field, slot) in self.fields.iter().zip(slots) {
-            field.check_required(slot, write)?;
-            values.push(field.outbound(slot, write, resolve)?);
+        let slots = fill(&self.outbound, data)?;
+        let outbound = Outbound { write, resolve };
+        let mut values: Values<'_> = SmallVec::from_elem(None, self.inbound.slots);
+        for field in &self.fields {
+            field.check_required(&slots, write)?;
+            field.write_out(data, &slots, &outbound, &mut values)?;
         }
         write_object(&self.outbound.output, &values, out);
         Ok(values.iter().flatten().count())
@@ -184,124 +183,37 @@ impl Mapping {
     ///
     /// # Errors
     /// [`MapFailure`]; `out` is as it was.
-    pub fn apply_inbound(
-        &self,
-        remote: RawObject<'_>,
-        out: &mut Vec<u8>,
-    ) -> Result<usize, MapFailure> {
-        let slots = self.fill(&self.inbound, remote)?;
-        let mut values: SmallVec<[Option<Cow<'_, [u8]>>; SLOTS_INLINE]> = SmallVec::new();
-        for (at, slot) in slots.into_iter().enumerate() {
-            let converted = slot.map(|value| {
-                let undone = self.fields[at].conversion.undo(value);
-                undone.map_err(|detail| self.inbound.failure(at, detail))
-            });
-            values.push(converted.transpose()?);
+    pub fn unapply(&self, remote: RawObject<'_>, out: &mut Vec<u8>) -> Result<usize, MapFailure> {
+        let slots = fill(&self.inbound, remote)?;
+        let mut values: Values<'_> = SmallVec::from_elem(None, self.outbound.slots);
+        for field in &self.fields {
+            let written = field.write_back(remote, &slots, &mut values);
+            written.map_err(|detail| self.inbound.failure(field.remotes.start, detail))?;
         }
         write_object(&self.inbound.output, &values, out);
         Ok(values.iter().flatten().count())
     }
-
-    /// One pass over the members: the value of each field, `None` where it is absent.
-    fn fill<'d>(
-        &self,
-        plan: &Plan,
-        data: RawObject<'d>,
-    ) -> Result<SmallVec<[Option<RawValue<'d>>; SLOTS_INLINE]>, MapFailure> {
-        let mut slots = SmallVec::from_elem(None, self.fields.len());
-        for member in data.members() {
-            for input in plan.inputs_under(&member.key.name()) {
-                slots[input.field] = input
-                    .value_in(member.value)
-                    .map_err(|detail| plan.failure(input.field, detail))?;
-            }
-        }
-        Ok(slots)
-    }
 }
 
-impl Field {
-    fn check_required(&self, slot: Option<RawValue<'_>>, write: Write) -> Result<(), MapFailure> {
-        let missing = match slot {
-            Some(value) => value.is_null(),
-            None => match write {
-                Write::Create => self.default.is_none(),
-                Write::Upsert => true,
-                Write::Update => false,
-            },
-        };
-        if !self.required || !missing {
-            return Ok(());
-        }
-        let detail = match write {
-            Write::Update => "a required field must not be cleared",
-            Write::Create | Write::Upsert => "a required field is absent or null",
-        };
-        Err(self.failure(MapFailureCause::Required, detail))
-    }
+type Values<'v> = SmallVec<[Written<'v>; SLOTS_INLINE]>;
+type Slots<'d> = SmallVec<[Option<RawValue<'d>>; SLOTS_INLINE]>;
 
-    /// The field's JSON as the provider gets it; `None` leaves it out.
-    fn outbound<'v>(
-        &'v self,
-        slot: Option<RawValue<'v>>,
-        write: Write,
-        resolve: ResolveReference<'_>,
-    ) -> Result<Option<Cow<'v, [u8]>>, MapFailure> {
-        let stored = |json: &'v Option<String>| json.as_ref().map(|j| Cow::Borrowed(j.as_bytes()));
-        if self.constant.is_some() {
-            return Ok(match write {
-                Write::Create | Write::Upsert => stored(&self.constant),
-                Write::Update => None,
-            });
-        }
-        let Some(value) = slot else {
-            return Ok(match write {
-                Write::Create => stored(&self.default),
-                Write::Upsert | Write::Update => None,
-            });
-        };
-        if let Some(object) = &self.reference {
-            return self.resolved(object, value, resolve).map(Some);
-        }
-        let converted = self.conversion.apply(value);
-        let converted = converted.map_err(|d| self.failure(MapFailureCause::Value, d))?;
-        Ok(Some(converted))
-    }
-
-    fn resolved<'v>(
-        &self,
-        object: &str,
-        value: RawValue<'v>,
-        resolve: ResolveReference<'_>,
-    ) -> Result<Cow<'v, [u8]>, MapFailure> {
-        if value.is_null() {
-            return Ok(Cow::Borrowed(value.text().as_bytes()));
-        }
-        let Some(id) = Scalar::of(value).and_then(Scalar::into_id) else {
-            let detail = "a reference must be text or an integer";
-            return Err(self.failure(MapFailureCause::Value, detail));
-        };
-        let Some(remote_id) = resolve(object, &id) else {
-            let detail = format!("refers to a {object} that is not linked yet");
-            return Err(self.failure(MapFailureCause::Unlinked, detail));
-        };
-        let mut json = Vec::with_capacity(remote_id.len() + 2);
-        write_string(&mut json, &remote_id);
-        Ok(Cow::Owned(json))
-    }
-
-    fn failure(&self, cause: MapFailureCause, detail: impl Into<Cow<'static, str>>) -> MapFailure {
-        MapFailure {
-            cause,
-            pointer: self.pointer.clone(),
-            detail: detail.into(),
+/// One pass over the members: each value that the plan reads, `None` where it is absent.
+fn fill<'d>(plan: &Plan, data: RawObject<'d>) -> Result<Slots<'d>, MapFailure> {
+    let mut slots = SmallVec::from_elem(None, plan.slots);
+    for member in data.members() {
+        for input in plan.inputs_under(&member.key.name()) {
+            slots[input.slot] = input
+                .value_in(member.value)
+                .map_err(|detail| plan.failure(input.slot, detail))?;
         }
     }
+    Ok(slots)
 }
 
 impl Plan {
-    fn failure(&self, field: usize, detail: impl Into<Cow<'static, str>>) -> MapFailure {
-        let input = self.inputs().find(|input| input.field == field);
+    fn failure(&self, slot: usize, detail: impl Into<Cow<'static, str>>) -> MapFailure {
+        let input = self.inputs().find(|input| input.slot == slot);
         let mut pointer = Pointer::root();
         for name in self
             .root
@@ -320,12 +232,12 @@ impl Plan {
 }
 
 /// Writes the members that have a value; an object that would be empty is left out with them.
-fn write_object(nodes: &[Node], values: &[Option<Cow<'_, [u8]>>], out: &mut Vec<u8>) {
+fn write_object(nodes: &[Node], values: &[Written<'_>], out: &mut Vec<u8>) {
     let mut object = ObjectWriter::open(out);
     for node in nodes {
         match node {
-            Node::Leaf { name, field } => {
-                if let Some(value) = &values[*field] {
+            Node::Leaf { name, value } => {
+                if let Some(value) = &values[*value] {
                     object.member(name).extend_from_slice(value);
                 }
             }
@@ -340,9 +252,9 @@ fn write_object(nodes: &[Node], values: &[Option<Cow<'_, [u8]>>], out: &mut Vec<
 }
 
 impl Node {
-    fn has_value(&self, values: &[Option<Cow<'_, [u8]>>]) -> bool {
+    fn has_value(&self, values: &[Written<'_>]) -> bool {
         match self {
-            Self::Leaf { field, .. } => values[*field].is_some(),
+            Self::Leaf { value, .. } => values[*value].is_some(),
             Self::Branch { children, .. } => children.iter().any(|child| child.has_value(values)),
         }
     }

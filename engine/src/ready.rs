@@ -41,10 +41,29 @@ impl ReadyQueue {
         self.len += 1;
     }
 
+    /// Queues `op` before the others of this priority and its class: it was there before.
+    pub fn push_front(&mut self, slab: &mut OperationSlab, op: OpIndex, priority: Priority) {
+        let list = list_of(priority, slab[op].class());
+        self.lists[list].push_front(slab, op);
+        self.taken |= 1 << list;
+        self.len += 1;
+    }
+
     /// Takes the best one out.
     pub fn pop(&mut self, slab: &mut OperationSlab) -> Option<OpIndex> {
         let op = self.peek()?;
         self.remove_from(slab, op, self.taken.trailing_zeros() as usize);
+        Some(op)
+    }
+
+    /// Takes out the first of a list whose event is the oldest in the log.
+    pub fn pop_oldest(&mut self, slab: &mut OperationSlab) -> Option<OpIndex> {
+        let heads = self.lists.iter().enumerate().filter_map(|(list, ends)| {
+            let head = ends.head?;
+            Some((slab[head].position().offset(), list, head))
+        });
+        let (_, list, op) = heads.min()?;
+        self.remove_from(slab, op, list);
         Some(op)
     }
 
@@ -68,6 +87,23 @@ impl ReadyQueue {
     pub fn raise(&mut self, slab: &mut OperationSlab, op: OpIndex, priority: Priority) {
         self.remove(slab, op);
         self.push(slab, op, priority);
+    }
+
+    /// Puts each list into the order of the log. A recovery fills the queue record by record; read
+    /// in that order, every event would cost a read from the disk of its own.
+    pub fn sort_by_position(&mut self, slab: &mut OperationSlab) {
+        let mut ops: Vec<(u64, OpIndex)> = Vec::new();
+        for ends in &mut self.lists {
+            ops.clear();
+            while let Some(op) = ends.head {
+                ends.remove(slab, op);
+                ops.push((slab[op].position().offset(), op));
+            }
+            ops.sort_unstable_by_key(|&(position, _)| position);
+            for &(_, op) in &ops {
+                ends.push(slab, op);
+            }
+        }
     }
 
     /// The best one.

@@ -90,6 +90,10 @@ pub enum Reason {
     Backoff = 6,
     /// The account's credentials are refused.
     Auth = 7,
+    /// Goes along with a newer operation's call.
+    Folded = 8,
+    /// The record it refers to is not linked yet; as the reason of a failure: it never was.
+    Parent = 9,
     /// A CREATE of a record that was linked already became an update.
     AlreadyLinked = 16,
     /// A DELETE found nothing to delete.
@@ -121,7 +125,7 @@ pub enum Reason {
 }
 
 impl Reason {
-    const ALL: [Self; 21] = [
+    const ALL: [Self; 23] = [
         Self::Order,
         Self::Quota,
         Self::Breaker,
@@ -129,6 +133,8 @@ impl Reason {
         Self::Scheduled,
         Self::Backoff,
         Self::Auth,
+        Self::Folded,
+        Self::Parent,
         Self::AlreadyLinked,
         Self::Absent,
         Self::RecordDeleted,
@@ -156,6 +162,8 @@ impl Reason {
             Self::Scheduled => "scheduled",
             Self::Backoff => "backoff",
             Self::Auth => "auth",
+            Self::Folded => "folded",
+            Self::Parent => "parent",
             Self::AlreadyLinked => "already_linked",
             Self::Absent => "absent",
             Self::RecordDeleted => "record_deleted",
@@ -204,11 +212,21 @@ pub enum CallClass {
     Absent = 9,
     /// Never reached the target.
     Unreachable = 10,
+    /// Refused because a day's calls or the like are used up.
+    QuotaExhausted = 11,
+    /// The target is closed for a while.
+    Maintenance = 12,
+    /// Somebody else holds the record.
+    Contention = 13,
+    /// The account may not do this.
+    Permission = 14,
+    /// More than one record has the key.
+    Ambiguous = 15,
 }
 
 impl CallClass {
     /// All classes, in the order of their numbers.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 16] = [
         Self::Done,
         Self::Throttled,
         Self::Transient,
@@ -220,6 +238,11 @@ impl CallClass {
         Self::Permanent,
         Self::Absent,
         Self::Unreachable,
+        Self::QuotaExhausted,
+        Self::Maintenance,
+        Self::Contention,
+        Self::Permission,
+        Self::Ambiguous,
     ];
 
     /// The name in the API and in metrics.
@@ -237,6 +260,11 @@ impl CallClass {
             Self::Permanent => "permanent",
             Self::Absent => "absent",
             Self::Unreachable => "unreachable",
+            Self::QuotaExhausted => "quota_exhausted",
+            Self::Maintenance => "maintenance",
+            Self::Contention => "contention",
+            Self::Permission => "permission",
+            Self::Ambiguous => "ambiguous",
         }
     }
 

@@ -2,6 +2,7 @@
 //!
 //! Plain values, copied out at one instant. How they look on a wire is the edge's business.
 
+use crate::rules::{RuleSettings, Trial};
 use crate::state::{CallClass, Reason, State};
 
 /// Milliseconds since the Unix epoch.
@@ -391,4 +392,37 @@ pub enum Check {
     Degraded(String),
     /// Does not work, for this reason.
     Unhealthy(String),
+}
+
+/// The set of rules in force.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RulesView {
+    /// Counts the sets that were ever given; 0 while there was none.
+    pub version: u32,
+    /// Who gave it: `file` or `api`.
+    pub origin: &'static str,
+    /// The set as it was given.
+    pub rules: Vec<RuleSettings>,
+}
+
+/// A set of rules that is to replace the one in force.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct RulesPush {
+    /// All of it.
+    pub rules: Vec<RuleSettings>,
+    /// Only tells what would change.
+    pub dry_run: bool,
+    /// It may keep many more operations from their accounts.
+    pub force: bool,
+}
+
+/// What became of a push.
+#[derive(Debug, Clone, PartialEq)]
+pub enum RulesPushed {
+    /// It is durable and in force, under this version.
+    Replaced(u32, Trial),
+    /// Nothing changed: a dry run.
+    Tried(Trial),
+    /// Nothing changed: it would withhold so much more that it has to be forced.
+    NeedsForce(Trial),
 }

@@ -4,8 +4,8 @@
 use proptest::prelude::*;
 use syncline_engine::json::{RawObject, write_string};
 use syncline_engine::mapping::{
-    FieldSettings, MapFailure, MapFailureCause, Mapping, MappingSettings, Write, keep_reference,
-    write_unmapped,
+    Direction, FieldSettings, MapFailure, MapFailureCause, Mapping, MappingSettings, OnNull, Write,
+    keep_reference, write_unmapped,
 };
 
 fn field(local: &str, remote: &str) -> FieldSettings {
@@ -56,7 +56,7 @@ fn out(mapping: &Mapping, data: &str, write: Write) -> Result<String, MapFailure
 
 fn back(mapping: &Mapping, remote: &str) -> Result<String, MapFailure> {
     let mut out = Vec::new();
-    mapping.apply_inbound(RawObject::new(remote).unwrap(), &mut out)?;
+    mapping.unapply(RawObject::new(remote).unwrap(), &mut out)?;
     Ok(String::from_utf8(out).unwrap())
 }
 
@@ -241,6 +241,77 @@ fn converters_convert_and_say_what_they_cannot() {
         (&["datetime"], r#""2026-02-30""#, None),
         (&["datetime"], r#""2026-11-20T00:00:00Z""#, None),
         (&["epoch_ms"], r#""1970-01-01T00:00:01.5Z""#, Some("1500")),
+        (
+            &["date:-02:00"],
+            r#""2026-11-21T01:30:00Z""#,
+            Some(r#""2026-11-20""#),
+        ),
+        (
+            &["datetime:+02:00"],
+            r#""2026-11-20""#,
+            Some(r#""2026-11-20T00:00:00+02:00""#),
+        ),
+        (
+            &["zone:+02:00"],
+            r#""2026-11-20T10:00:00Z""#,
+            Some(r#""2026-11-20T12:00:00.000+02:00""#),
+        ),
+        (&["epoch_s"], r#""1970-01-01T00:01:00Z""#, Some("60")),
+        (&["yes_no"], "true", Some(r#""yes""#)),
+        (&["yes_no"], r#""true""#, None),
+        (&["one_zero"], "false", Some("0")),
+        (&["to_bool", "yes_no"], r#"" ON ""#, Some(r#""yes""#)),
+        (&["to_bool"], "2", None),
+        (&["join:;"], r#"["a","b c"]"#, Some(r#""a;b c""#)),
+        (&["join:;"], r#"["a;b"]"#, None),
+        (&["join:;"], r#"[1]"#, None),
+        (&["split:, "], r#""a, b""#, Some(r#"["a","b"]"#)),
+        (&["split:,"], r#""a,,b""#, None),
+        (&["phone:49"], r#""030 1234567""#, Some(r#""+49301234567""#)),
+        (&["phone"], r#""n/a""#, None),
+        (&["max:3"], r#""abc""#, Some(r#""abc""#)),
+        (&["max:3"], r#""abcd""#, None),
+        (&["truncate:3"], r#""äbcd""#, Some(r#""äbc""#)),
+        (&["ellipsis:3"], r#""äbcd""#, Some(r#""äb…""#)),
+        (
+            &["html_to_text"],
+            r#""<p>a &amp; b</p>""#,
+            Some(r#""a & b""#),
+        ),
+        // The names of the founding documents.
+        (&["to_upper"], r#""a""#, Some(r#""A""#)),
+        (&["to_lower"], r#""A""#, Some(r#""a""#)),
+        (&["to_string"], "1.50", Some(r#""1.50""#)),
+        (&["to_string"], "true", Some(r#""true""#)),
+        (&["to_int"], r#"" 42.9 ""#, Some("42")),
+        (&["to_int"], "true", Some("1")),
+        (&["to_int"], r#""x""#, None),
+        (&["to_float"], r#"" 1.50 ""#, Some("1.50")),
+        (&["to_bool"], r#""no""#, Some("false")),
+        (
+            &["format_phone"],
+            r#""(415) 555-0100""#,
+            Some(r#""4155550100""#),
+        ),
+        (
+            &["format_email"],
+            r#"" Ada@Example.com ""#,
+            Some(r#""ada@example.com""#),
+        ),
+        (&["format_email"], r#""ada""#, None),
+        (
+            &["format_date"],
+            r#""2026-11-20T10:00:00Z""#,
+            Some(r#""2026-11-20""#),
+        ),
+        (&["format_date"], r#""2026-11-20""#, Some(r#""2026-11-20""#)),
+        (&["clean_html"], r#""<b>a</b>""#, Some(r#""a""#)),
+        (&["truncate_255"], r#""a""#, Some(r#""a""#)),
+        (
+            &["remove_special_chars"],
+            r#""Ada & Söhne! (A-1)""#,
+            Some(r#""Ada  Söhne A-1""#),
+        ),
         (&["trim"], "true", None),
         (&["trim"], "{}", None),
         (&["trim"], "1", None),
@@ -273,6 +344,24 @@ fn converters_have_a_way_back() {
         (&["datetime"], r#""2026-11-20T00:00:01Z""#, None),
         (&["epoch_ms"], "1500", Some(r#""1970-01-01T00:00:01.500Z""#)),
         (&["epoch_ms"], "1e300", None),
+        (&["epoch_s"], "60", Some(r#""1970-01-01T00:01:00.000Z""#)),
+        (&["yes_no"], r#""no""#, Some("false")),
+        (&["yes_no"], r#""maybe""#, None),
+        (&["one_zero"], "1", Some("true")),
+        (&["join:;"], r#""a;b""#, Some(r#"["a","b"]"#)),
+        (&["join:;"], r#""""#, Some("[]")),
+        (&["split:;"], r#"["a","b"]"#, Some(r#""a;b""#)),
+        (
+            &["datetime:+02:00"],
+            r#""2026-11-19T22:00:00Z""#,
+            Some(r#""2026-11-20""#),
+        ),
+        (
+            &["zone:+02:00"],
+            r#""2026-11-20T12:00:00+02:00""#,
+            Some(r#""2026-11-20T10:00:00.000Z""#),
+        ),
+        (&["truncate:3"], r#""abc""#, Some(r#""abc""#)),
     ] {
         let mapping = compiled(vec![converted("f", "F", convert)]);
         let mapped = back(&mapping, &format!("{{\"F\":{remote}}}"));
@@ -281,6 +370,146 @@ fn converters_have_a_way_back() {
             None => assert_eq!(mapped.expect_err(remote).pointer, "/F"),
         }
     }
+}
+
+fn parted(locals: &[&str], remotes: &[&str]) -> FieldSettings {
+    let texts = |paths: &[&str]| paths.iter().map(|&path| path.to_owned()).collect();
+    FieldSettings {
+        locals: texts(locals),
+        remotes: texts(remotes),
+        lossy: true,
+        ..FieldSettings::default()
+    }
+}
+
+#[test]
+fn names_are_joined_and_split() {
+    let joined = compiled(vec![FieldSettings {
+        remote: "Name".to_owned(),
+        ..parted(&["first_name", "last_name"], &[])
+    }]);
+    let split = compiled(vec![FieldSettings {
+        local: "name".to_owned(),
+        ..parted(&[], &["FirstName", "LastName"])
+    }]);
+    let ada = r#"{"first_name":"Mary Ann","last_name":"Smith"}"#;
+    assert_eq!(
+        out(&joined, ada, Write::Create).unwrap(),
+        r#"{"Name":"Mary Ann Smith"}"#
+    );
+    assert_eq!(back(&joined, r#"{"Name":"Mary Ann Smith"}"#).unwrap(), ada);
+    let remote = r#"{"FirstName":"Mary Ann","LastName":"Smith"}"#;
+    assert_eq!(
+        out(&split, r#"{"name":" Mary Ann  Smith"}"#, Write::Update).unwrap(),
+        remote
+    );
+    assert_eq!(
+        back(&split, remote).unwrap(),
+        r#"{"name":"Mary Ann Smith"}"#
+    );
+    assert_eq!(
+        out(&split, r#"{"name":"Cher"}"#, Write::Update).unwrap(),
+        r#"{"FirstName":null,"LastName":"Cher"}"#
+    );
+    assert_eq!(
+        out(&split, r#"{"name":null}"#, Write::Update).unwrap(),
+        r#"{"FirstName":null,"LastName":null}"#
+    );
+    let cher = r#"{"first_name":null,"last_name":"Cher"}"#;
+    assert_eq!(
+        out(&joined, cher, Write::Update).unwrap(),
+        r#"{"Name":"Cher"}"#
+    );
+    let failure = out(&joined, r#"{"last_name":"Smith"}"#, Write::Update).unwrap_err();
+    assert_eq!(failure.cause, MapFailureCause::Value);
+    assert_eq!(failure.pointer, "/data/first_name");
+    assert_eq!(out(&joined, "{}", Write::Update).unwrap(), "{}");
+}
+
+#[test]
+fn a_null_clears_or_does_not() {
+    let check = |on_null, expected_out: &str, expected_back: &str| {
+        let mapping = compiled(vec![FieldSettings {
+            on_null,
+            ..field("a", "A")
+        }]);
+        assert_eq!(
+            out(&mapping, r#"{"a":null}"#, Write::Update).unwrap(),
+            expected_out
+        );
+        assert_eq!(back(&mapping, r#"{"A":null}"#).unwrap(), expected_back);
+        let value = out(&mapping, r#"{"a":1}"#, Write::Update).unwrap();
+        assert_eq!(value, r#"{"A":1}"#);
+    };
+    check(OnNull::Clear, r#"{"A":null}"#, r#"{"a":null}"#);
+    check(OnNull::Omit, "{}", r#"{"a":null}"#);
+    check(OnNull::Keep, "{}", "{}");
+}
+
+#[test]
+fn a_field_may_go_one_way_only() {
+    let mapping = compiled(vec![
+        FieldSettings {
+            direction: Direction::Out,
+            lossy: false,
+            ..converted("a", "A", &["lowercase"])
+        },
+        FieldSettings {
+            direction: Direction::In,
+            ..field("owner", "OwnerId")
+        },
+    ]);
+    let data = r#"{"a":"X","owner":"me"}"#;
+    assert_eq!(out(&mapping, data, Write::Update).unwrap(), r#"{"A":"x"}"#);
+    assert_eq!(
+        back(&mapping, r#"{"A":"x","OwnerId":"you"}"#).unwrap(),
+        r#"{"owner":"you"}"#
+    );
+}
+
+#[test]
+fn an_expression_stands_where_no_converter_fits() {
+    let mapping = compiled(vec![
+        FieldSettings {
+            cel: Some(r#"data.amount > 1000.0 ? "gold" : "blue""#.to_owned()),
+            ..field("", "Tier__c")
+        },
+        FieldSettings {
+            cel: Some(r#"data.city + " (" + data.country + ")""#.to_owned()),
+            cel_in: Some(r#"remote.Place.substring(0, remote.Place.indexOf(" ("))"#.to_owned()),
+            lossy: true,
+            ..field("city", "Place")
+        },
+    ]);
+    assert_eq!(
+        out(
+            &mapping,
+            r#"{"amount":1500.5,"city":"Paris","country":"FR"}"#,
+            Write::Create
+        )
+        .unwrap(),
+        r#"{"Tier__c":"gold","Place":"Paris (FR)"}"#
+    );
+    assert_eq!(
+        out(&mapping, r#"{"amount":1}"#, Write::Update).unwrap(),
+        r#"{"Tier__c":"blue"}"#,
+        "what a change does not tell is left out"
+    );
+    assert_eq!(
+        back(&mapping, r#"{"Tier__c":"gold","Place":"Rome (IT)"}"#).unwrap(),
+        r#"{"city":"Rome"}"#
+    );
+}
+
+#[test]
+fn equal_settings_have_equal_versions() {
+    let version = |fields| compiled(fields).version();
+    assert_eq!(
+        version(vec![field("a", "A")]),
+        version(vec![field("a", "A")])
+    );
+    let other = converted("a", "A", &["trim"]);
+    assert_ne!(version(vec![field("a", "A")]), version(vec![other]));
 }
 
 #[test]
@@ -468,6 +697,101 @@ fn settings_that_cannot_be_right_are_refused_with_their_place() {
             "fields[0].reference",
             "converted",
         ),
+        (
+            vec![converted("a", "A", &["truncate"])],
+            "fields[0].convert[0]",
+            "needs a number",
+        ),
+        (
+            vec![converted("a", "A", &["trim:3"])],
+            "fields[0].convert[0]",
+            "takes no argument",
+        ),
+        (
+            vec![converted("a", "A", &["zone:Europe/Paris"])],
+            "fields[0].convert[0]",
+            "offset",
+        ),
+        (
+            vec![FieldSettings {
+                lossy: false,
+                ..converted("a", "A", &["truncate:10"])
+            }],
+            "fields[0].convert[0]",
+            "lossy = true",
+        ),
+        (
+            vec![FieldSettings {
+                lossy: false,
+                remote: "Name".to_owned(),
+                ..parted(&["a", "b"], &[])
+            }],
+            "fields[0].locals",
+            "lossy = true",
+        ),
+        (
+            vec![FieldSettings {
+                remote: "Name".to_owned(),
+                ..parted(&["a"], &[])
+            }],
+            "fields[0].locals",
+            "2 to 8",
+        ),
+        (
+            vec![parted(&["a", "b"], &["A", "B"])],
+            "fields[0].remotes",
+            "single path",
+        ),
+        (
+            vec![FieldSettings {
+                remote: "Name".to_owned(),
+                ..parted(&["a", "b..c"], &[])
+            }],
+            "fields[0].locals[1]",
+            "empty part",
+        ),
+        (
+            vec![FieldSettings {
+                separator: Some(";".to_owned()),
+                ..field("a", "A")
+            }],
+            "fields[0].separator",
+            "locals",
+        ),
+        (
+            vec![FieldSettings {
+                cel: Some("data.a +".to_owned()),
+                ..field("", "A")
+            }],
+            "fields[0].cel",
+            "is not CEL",
+        ),
+        (
+            vec![FieldSettings {
+                cel: Some("remote.a".to_owned()),
+                ..field("", "A")
+            }],
+            "fields[0].cel",
+            "`remote` is not known",
+        ),
+        (
+            vec![FieldSettings {
+                cel: Some("data.a".to_owned()),
+                cel_in: Some("remote.A".to_owned()),
+                ..field("a", "A")
+            }],
+            "fields[0].cel_in",
+            "lossy = true",
+        ),
+        (
+            vec![FieldSettings {
+                direction: Direction::In,
+                required: true,
+                ..field("a", "A")
+            }],
+            "fields[0].required",
+            "not sent",
+        ),
     ] {
         check_compile_error(fields, place, detail);
     }
@@ -502,6 +826,18 @@ fn lossless() -> impl Strategy<Value = (FieldSettings, String)> {
         number.prop_map({
             let f = step("number");
             move |n| (f.clone(), format!("\"{n}\""))
+        }),
+        prop::sample::select(&["true", "false"][..]).prop_map({
+            let f = step("yes_no");
+            move |json| (f.clone(), json.to_owned())
+        }),
+        prop::collection::vec("[a-zé ]{1,8}", 0..5).prop_map({
+            let f = step("join:;");
+            move |items| (f.clone(), serde_json::to_string(&items).unwrap())
+        }),
+        (1900..2100_u32, 1..=12_u32, 1..=28_u32).prop_map({
+            let f = step("datetime:-03:30");
+            move |(y, m, d)| (f.clone(), format!("\"{y}-{m:02}-{d:02}\""))
         }),
         (1900..2100_u32, 1..=12_u32, 1..=28_u32).prop_map({
             let f = step("datetime");

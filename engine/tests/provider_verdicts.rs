@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use syncline_engine::provider::{
-    BodyEnd, CallKind, DETAIL_BYTES_MAX, Definition, NoReply, NotSent, Reply, RestSettings,
-    RetryAfter, SendFailure, Verdict, shipped,
+    BodyEnd, CallKind, DETAIL_BYTES_MAX, Definition, NoReply, NotSent, Reply, ReplyHeaders,
+    RestSettings, RetryAfter, SendFailure, Verdict, shipped,
 };
 
 use syncline_engine::provider::CallKind::{Create, Delete, Lookup, Read, Update, Upsert};
@@ -24,6 +24,7 @@ fn reply(status: u16, body: impl AsRef<[u8]>) -> Reply {
         status,
         retry_after: None,
         date: None,
+        headers: ReplyHeaders::default(),
         body: Bytes::copy_from_slice(body.as_ref()),
         body_end: BodyEnd::Complete,
     }
@@ -118,6 +119,7 @@ fn a_503_pauses_the_account_only_if_it_says_when_to_come_back() {
         let Verdict::Throttled {
             retry_after,
             detail,
+            ..
         } = classify(*kind, &told)
         else {
             panic!("{kind}");

@@ -3,47 +3,66 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use http::HeaderMap;
+
 use crate::exchange::{Answer, Reply, Request};
 use crate::fault::{Fault, FaultSpec, Faults, Roll};
 use crate::journal::{Call, Journal};
-use crate::limit::{Limit, LimitSet, OverLimit};
+use crate::limit::{CallClass, Limit, LimitSet};
+use crate::oauth::Credentials;
 use crate::open_writes::{OpenWrites, RecordKey};
-use crate::operation::Operation;
-use crate::replayed_keys::{Fingerprint, ReplayedKeys};
-use crate::rest::Rest;
+use crate::provider::{Edit, Provider, RawCall, Refusal, Scene, Subject};
+use crate::provider_kind::ProviderKind;
+use crate::record::{Record, RemoteId};
 use crate::scenario::{Scenario, ScenarioError};
-use crate::store::{Record, RemoteId, Store};
+use crate::webhook::{Delivered, Deliveries, Delivery, DeliveryCounts, DeliveryId};
 
 /// How an account behaves.
 #[derive(Debug, Clone)]
 pub struct AccountConfig {
+    /// The provider it is an account of.
+    pub provider: ProviderKind,
     /// What its dice start from.
     pub seed: u64,
-    /// Rate limits, all in force at once.
+    /// Rate limits beside the provider's own, all in force at once; one that bears the name of an
+    /// own one changes it.
     pub limits: Vec<Limit>,
     /// Faults that hold always.
     pub faults: FaultSpec,
     /// Faults that hold at times.
     pub scenario: Scenario,
-    /// Refuse a create whose external id is live, with 409.
+    /// `rest`: refuse a create whose external id is live, with 409.
     pub unique: bool,
-    /// Answer a repeated idempotency key with the first answer.
+    /// `rest`: answer a repeated idempotency key with the first answer.
     pub honour_keys: bool,
+    /// What callers prove themselves with. `rest` asks for it when there are `tokens`.
+    pub credentials: Credentials,
+    /// Fields that hold the caller's own key, as `FIELD` or `OBJECT.FIELD`, beside the usual one.
+    pub key_fields: Vec<String>,
+    /// Where callers reach the account, for replies that tell them.
+    pub base_url: String,
+    /// Where notifications of changes go, for providers that send any.
+    pub webhook: Option<String>,
     /// Memory for the journal; the oldest calls are forgotten beyond it.
     pub journal_bytes_max: usize,
-    /// Unix time at which `now` is zero; only shifts the times that the journal shows.
+    /// Unix time at which `now` is zero: what the journal and the records' own times count from.
     pub epoch: Duration,
 }
 
 impl Default for AccountConfig {
     fn default() -> Self {
         Self {
+            provider: ProviderKind::Rest,
             seed: 0,
             limits: Vec::new(),
             faults: FaultSpec::default(),
             scenario: Scenario::default(),
             unique: false,
             honour_keys: false,
+            credentials: Credentials::default(),
+            key_fields: Vec::new(),
+            base_url: "http://127.0.0.1".to_owned(),
+            webhook: None,
             // About 700,000 calls with a body of 400 bytes.
             journal_bytes_max: 512 << 20,
             epoch: Duration::ZERO,
@@ -51,7 +70,7 @@ impl Default for AccountConfig {
     }
 }
 
-/// A simulated account of the `rest` provider.
+/// A simulated account of one provider.
 ///
 /// A driver tells it of each call twice: [`arrive`](Self::arrive) when the whole request is there,
 /// and [`finish`](Self::finish) at the time that `arrive` named, for the answer (or
@@ -60,17 +79,14 @@ impl Default for AccountConfig {
 #[derive(Debug)]
 pub struct Account {
     seed: u64,
-    unique: bool,
-    honour_keys: bool,
+    epoch: Duration,
+    provider: Box<dyn Provider>,
     standing_faults: Faults,
     scenario: Scenario,
     limits: LimitSet,
-    store: Store,
-    keys: ReplayedKeys,
     writes: OpenWrites,
     journal: Journal,
     last_seq: u64,
-    duplicate_creates: u64,
     open: BTreeMap<CallId, OpenCall>,
     /// Calls applied when they are due, by that time.
     late: BTreeMap<(Duration, CallId), Effect>,
@@ -81,6 +97,11 @@ pub struct Account {
 pub struct CallId(u64);
 
 impl CallId {
+    #[cfg(test)]
+    pub(crate) fn of(seq: u64) -> Self {
+        Self(seq)
+    }
+
     /// The call's `seq` in the journal.
     #[must_use]
     pub fn seq(self) -> u64 {
@@ -113,6 +134,7 @@ pub struct Violations {
 #[derive(Debug)]
 struct OpenCall {
     keys: Vec<RecordKey>,
+    class: CallClass,
     ending: Ending,
 }
 
@@ -126,8 +148,7 @@ enum Ending {
 /// What a call does when it is applied.
 #[derive(Debug)]
 struct Effect {
-    operation: Operation,
-    idempotency: Option<(String, Fingerprint)>,
+    call: RawCall,
     faults: Faults,
     roll: Roll,
 }
@@ -136,70 +157,78 @@ impl Account {
     /// An account without records.
     #[must_use]
     pub fn new(config: AccountConfig) -> Self {
-        let mut standing_faults = Faults::default();
-        standing_faults.apply(&config.faults);
-        Self {
+        let provider = config.provider.open(&config);
+        let limits = Limit::overlay(provider.limits(), config.limits);
+        let mut account = Self {
             seed: config.seed,
-            unique: config.unique,
-            honour_keys: config.honour_keys,
-            standing_faults,
+            epoch: config.epoch,
+            provider,
+            standing_faults: Faults::default(),
             scenario: config.scenario,
-            limits: LimitSet::new(config.limits),
-            store: Store::default(),
-            keys: ReplayedKeys::default(),
+            limits: LimitSet::new(limits, config.epoch),
             writes: OpenWrites::default(),
             journal: Journal::new(config.journal_bytes_max, config.epoch),
             last_seq: 0,
-            duplicate_creates: 0,
             open: BTreeMap::new(),
             late: BTreeMap::new(),
-        }
+        };
+        account.replace_faults(&config.faults);
+        account
     }
 
-    /// Takes in a call: counts it against the limits, decides its faults, applies it.
+    /// Takes in a call without headers: counts it against the limits, decides its faults, applies
+    /// it.
     pub fn arrive(&mut self, now: Duration, request: &Request<'_>) -> Arrival {
+        self.arrive_with(now, request, HeaderMap::new())
+    }
+
+    /// Takes in a call with its headers, which all providers but `rest` look at.
+    pub fn arrive_with(
+        &mut self,
+        now: Duration,
+        request: &Request<'_>,
+        headers: HeaderMap,
+    ) -> Arrival {
         self.settle_late(now);
         self.last_seq += 1;
-        let call = CallId(self.last_seq);
-        let roll = Roll::of_call(self.seed, call.0);
-        let operation = Operation::parse(request);
-        let keys = match &operation {
-            Ok(operation) => RecordKey::written_by(operation, &self.store),
-            Err(_) => Vec::new(),
+        let id = CallId(self.last_seq);
+        let roll = Roll::of_call(self.seed, id.0);
+        let call = RawCall {
+            method: request.method.clone(),
+            target: request.target.into(),
+            headers,
+            idempotency_key: request.idempotency_key.map(Into::into),
+            body: request.body.clone(),
         };
-        self.writes.open(&keys);
-        self.journal
-            .push(entry(now, call, request, operation.as_ref().ok(), &keys));
+        let subject = self.provider.subject(&call);
+        self.writes.open(&subject.writes);
+        self.journal.push(entry(now, id, &call, &subject));
 
         let faults = self.faults_at(now);
         let mut answer_at = now + faults.delay(roll);
-        let ending = match (self.limits.admit(now), operation) {
-            (Err(OverLimit { wait }), _) => {
-                // A limiter stands in front of what is slow.
-                answer_at = now;
-                let reply = Reply::error(429, "over a rate limit");
-                Ending::Decided(Answer::Reply(reply.with_retry_after(whole_seconds(wait))))
+        let ending = match self.turn_away(now, &call, &subject, &faults, roll) {
+            Some(TurnedAway { answer, at_once }) => {
+                if at_once {
+                    answer_at = now;
+                }
+                Ending::Decided(answer)
             }
-            (Ok(()), operation) => match refusal(&faults, roll) {
-                Some(answer) => Ending::Decided(answer),
-                None => match operation {
-                    Err(refused) => Ending::Decided(Answer::Reply(refused)),
-                    Ok(operation) => {
-                        let key = request.idempotency_key.filter(|_| operation.is_write());
-                        let idempotency = key.map(|key| (key.to_owned(), Fingerprint::of(request)));
-                        let effect = Effect {
-                            operation,
-                            idempotency,
-                            faults,
-                            roll,
-                        };
-                        self.bring_about(now, call, answer_at, effect)
-                    }
-                },
-            },
+            None => {
+                let effect = Effect { call, faults, roll };
+                self.bring_about(now, id, answer_at, effect)
+            }
         };
-        self.open.insert(call, OpenCall { keys, ending });
-        Arrival { call, answer_at }
+        self.limits.opened(now, id, subject.class);
+        let open = OpenCall {
+            keys: subject.writes,
+            class: subject.class,
+            ending,
+        };
+        self.open.insert(id, open);
+        Arrival {
+            call: id,
+            answer_at,
+        }
     }
 
     /// Ends a call with its answer.
@@ -217,11 +246,14 @@ impl Account {
             self.settle_one(now, due, call);
         }
         let open = self.close(now, call).expect("a driver ends each call once");
-        let Ending::Decided(answer) = open.ending else {
+        let Ending::Decided(mut answer) = open.ending else {
             unreachable!("a late call was settled above");
         };
-        if let (Answer::Reply(reply), Some(entry)) = (&answer, self.journal.get_mut(call.0)) {
-            entry.status = reply.status;
+        if let Answer::Reply(reply) = &mut answer {
+            self.provider.stamp(&self.limits, now, open.class, reply);
+            if let Some(entry) = self.journal.get_mut(call.0) {
+                entry.status = reply.status;
+            }
         }
         answer
     }
@@ -234,13 +266,75 @@ impl Account {
 
     /// One call from arrival to answer in no time, for drivers that model no delay.
     pub fn handle(&mut self, now: Duration, request: &Request<'_>) -> Answer {
-        let arrival = self.arrive(now, request);
+        self.handle_with(now, request, HeaderMap::new())
+    }
+
+    /// The same for a call with headers.
+    pub fn handle_with(
+        &mut self,
+        now: Duration,
+        request: &Request<'_>,
+        headers: HeaderMap,
+    ) -> Answer {
+        let arrival = self.arrive_with(now, request, headers);
         self.finish(now, arrival.call)
+    }
+
+    /// A change made at the provider by somebody else: counts against no limit and is in no
+    /// journal. Gives the record's id.
+    ///
+    /// # Errors
+    /// A sentence that says why not; nothing has changed.
+    pub fn edit(&mut self, now: Duration, edit: &Edit) -> Result<RemoteId, &'static str> {
+        self.settle_late(now);
+        let faults = self.faults_at(now);
+        let scene = Scene {
+            now,
+            epoch: self.epoch,
+            faults: &faults,
+            limits: &self.limits,
+            roll: Roll::of_call(self.seed, self.last_seq),
+        };
+        self.provider.edit(&scene, edit)
+    }
+
+    /// Every access token handed out so far is worth nothing from now on.
+    pub fn expire_tokens(&mut self) {
+        self.provider.expire_tokens();
+    }
+
+    /// When there is a notification to send.
+    #[must_use]
+    pub fn next_delivery_at(&self) -> Option<Duration> {
+        self.provider.deliveries()?.next_at()
+    }
+
+    /// The next notification to send; its end is told by [`delivered`](Self::delivered).
+    pub fn poll_delivery(&mut self, now: Duration) -> Option<Delivery> {
+        let epoch = self.epoch;
+        self.provider.deliveries_mut()?.poll(now, epoch)
+    }
+
+    /// A notification was answered, or nobody was there.
+    pub fn delivered(&mut self, now: Duration, id: DeliveryId, outcome: Delivered) {
+        if let Some(deliveries) = self.provider.deliveries_mut() {
+            deliveries.delivered(now, id, outcome);
+        }
+    }
+
+    /// What became of the notifications.
+    #[must_use]
+    pub fn delivery_counts(&self) -> DeliveryCounts {
+        let deliveries = self.provider.deliveries();
+        deliveries.map(Deliveries::counts).unwrap_or_default()
     }
 
     /// Replaces the faults that hold always.
     pub fn replace_faults(&mut self, faults: &FaultSpec) {
+        let nature = self.provider.nature().parse();
         self.standing_faults = Faults::default();
+        self.standing_faults
+            .apply(&nature.expect("a provider's own faults are well-formed"));
         self.standing_faults.apply(faults);
     }
 
@@ -258,9 +352,10 @@ impl Account {
         self.scenario.add(now, length, faults)
     }
 
-    /// Puts other limits in place; windows of the same length keep what they have counted.
+    /// Puts other limits in place beside the provider's own; what is counted already stays so.
     pub fn replace_limits(&mut self, limits: Vec<Limit>) {
-        self.limits.replace(limits);
+        self.limits
+            .replace(Limit::overlay(self.provider.limits(), limits));
     }
 
     /// What the account counted against its callers.
@@ -273,7 +368,7 @@ impl Account {
         Violations {
             total: self.limits.refused(),
             by_limit: by_limit.collect(),
-            duplicate_creates: self.duplicate_creates,
+            duplicate_creates: self.provider.duplicate_creates(),
             overlaps: self.writes.overlaps(),
         }
     }
@@ -286,13 +381,73 @@ impl Account {
 
     /// Every live record with its object and id, in the order of objects and ids.
     pub fn records(&self) -> impl Iterator<Item = (&str, RemoteId, &Record)> {
-        self.store.records()
+        self.provider.records()
     }
 
     fn faults_at(&self, now: Duration) -> Faults {
         let mut faults = self.standing_faults.clone();
         self.scenario.overlay(now, &mut faults);
         faults
+    }
+
+    /// Whether a call is answered without being applied, and how.
+    fn turn_away(
+        &mut self,
+        now: Duration,
+        call: &RawCall,
+        subject: &Subject,
+        faults: &Faults,
+        roll: Roll,
+    ) -> Option<TurnedAway> {
+        let scene = Scene {
+            now,
+            epoch: self.epoch,
+            faults,
+            limits: &self.limits,
+            roll,
+        };
+        let unix = scene.unix();
+        // Who may not come in and who comes too often is told at the door, before what is slow.
+        let at_the_door = |reply| {
+            Some(TurnedAway {
+                answer: Answer::Reply(reply),
+                at_once: true,
+            })
+        };
+        if let Err(stranger) = self.provider.admit(&scene, call) {
+            return at_the_door(stranger);
+        }
+        if let Err(over) = self.limits.admit(now, subject.class, subject.cost) {
+            return at_the_door(self.provider.refuse(&Refusal::OverLimit {
+                name: &over.name,
+                wait: over.wait,
+            }));
+        }
+        if faults.strikes(Fault::ResetBefore, roll) {
+            return Some(TurnedAway {
+                answer: Answer::Reset,
+                at_once: false,
+            });
+        }
+        let wait = faults.retry_after;
+        let refusal = if faults.strikes(Fault::Unauthorized, roll) {
+            Refusal::Unauthorized
+        } else if faults.strikes(Fault::Throttled, roll) {
+            Refusal::Throttled { wait }
+        } else if faults.strikes(Fault::Daily, roll) {
+            Refusal::DailySpent { wait }
+        } else if faults.strikes(Fault::ServerError, roll) {
+            Refusal::ServerError(roll.server_error())
+        } else if faults.strikes(Fault::Maintenance, roll) {
+            let over_at = unix + wait;
+            Refusal::Maintenance { wait, over_at }
+        } else {
+            return None;
+        };
+        Some(TurnedAway {
+            answer: Answer::Reply(self.provider.refuse(&refusal)),
+            at_once: false,
+        })
     }
 
     /// Applies an effect now, or lays it by when the call is to take effect late.
@@ -329,7 +484,14 @@ impl Account {
     }
 
     fn apply(&mut self, now: Duration, call: CallId, effect: &Effect) -> Answer {
-        let reply = self.reply_to(now, effect);
+        let scene = Scene {
+            now,
+            epoch: self.epoch,
+            faults: &effect.faults,
+            limits: &self.limits,
+            roll: effect.roll,
+        };
+        let reply = self.provider.carry_out(&scene, &effect.call);
         if let Some(entry) = self.journal.get_mut(call.0) {
             entry.applied = true;
         }
@@ -338,8 +500,8 @@ impl Account {
             return Answer::Reset;
         }
         if strikes(Fault::ServerErrorAfter) {
-            let status = effect.roll.server_error();
-            return Answer::Reply(Reply::error(status, "something went wrong afterwards"));
+            let refusal = Refusal::ServerError(effect.roll.server_error());
+            return Answer::Reply(self.provider.refuse(&refusal));
         }
         if strikes(Fault::Garbage) {
             let page = Reply::rendered(200, "<html><body>welcome to the proxy</body></html>");
@@ -351,31 +513,10 @@ impl Account {
         Answer::Reply(reply)
     }
 
-    fn reply_to(&mut self, now: Duration, effect: &Effect) -> Reply {
-        let idempotency = effect.idempotency.as_ref().filter(|_| self.honour_keys);
-        if let Some((key, fingerprint)) = idempotency
-            && let Some(first) = self.keys.look_up(key, *fingerprint)
-        {
-            return first;
-        }
-        let mut rest = Rest {
-            now,
-            store: &mut self.store,
-            faults: &effect.faults,
-            roll: effect.roll,
-            unique: self.unique,
-            duplicate_creates: &mut self.duplicate_creates,
-        };
-        let reply = rest.apply(&effect.operation);
-        if let Some((key, fingerprint)) = idempotency {
-            self.keys.remember(key, *fingerprint, &reply);
-        }
-        reply
-    }
-
     fn close(&mut self, now: Duration, call: CallId) -> Option<OpenCall> {
         let open = self.open.remove(&call)?;
         self.writes.close(&open.keys);
+        self.limits.closed(call);
         if let Some(entry) = self.journal.get_mut(call.0) {
             entry.done = Some(now);
         }
@@ -383,56 +524,26 @@ impl Account {
     }
 }
 
-/// The answer that a fault gives instead of applying the call.
-fn refusal(faults: &Faults, roll: Roll) -> Option<Answer> {
-    if faults.strikes(Fault::ResetBefore, roll) {
-        return Some(Answer::Reset);
-    }
-    let reply = if faults.strikes(Fault::Unauthorized, roll) {
-        Reply::error(401, "the credentials are not accepted")
-    } else if faults.strikes(Fault::Throttled, roll) {
-        let wait = whole_seconds(faults.retry_after);
-        Reply::error(429, "too many calls").with_retry_after(wait)
-    } else if faults.strikes(Fault::ServerError, roll) {
-        Reply::error(roll.server_error(), "something went wrong")
-    } else {
-        return None;
-    };
-    Some(Answer::Reply(reply))
+/// An answer to a call that is not applied.
+struct TurnedAway {
+    answer: Answer,
+    /// Whether it comes before what makes answers slow.
+    at_once: bool,
 }
 
-/// `Retry-After` has no fractions: the next whole second is the first that is late enough.
-fn whole_seconds(wait: Duration) -> u64 {
-    wait.as_secs() + u64::from(wait.subsec_nanos() > 0)
-}
-
-fn entry(
-    now: Duration,
-    call: CallId,
-    request: &Request<'_>,
-    operation: Option<&Operation>,
-    keys: &[RecordKey],
-) -> Call {
-    let external_id = match operation {
-        Some(Operation::LookUp { external_id, .. }) => Some(external_id.as_str()),
-        Some(Operation::Batch { .. }) => None,
-        _ => keys.first().and_then(RecordKey::external_id),
-    };
-    let path = request
-        .target
-        .split_once('?')
-        .map_or(request.target, |(path, _)| path);
+fn entry(now: Duration, id: CallId, call: &RawCall, subject: &Subject) -> Call {
     Call {
-        seq: call.0,
+        seq: id.0,
         at: now,
         done: None,
-        method: request.method.clone(),
-        path: path.into(),
+        method: call.method.clone(),
+        path: call.path().into(),
         status: 0,
         applied: false,
-        object: operation.map(|operation| operation.object().into()),
-        external_id: external_id.map(Into::into),
-        idempotency_key: request.idempotency_key.map(Into::into),
-        body: request.body.clone(),
+        object: subject.object.as_deref().map(Into::into),
+        external_id: subject.external_id.as_deref().map(Into::into),
+        records: subject.records,
+        idempotency_key: call.idempotency_key.clone(),
+        body: call.body.clone(),
     }
 }

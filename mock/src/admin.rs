@@ -7,7 +7,8 @@ use serde_json::{Map, Value, json};
 
 use crate::account::Account;
 use crate::exchange::{Reply, Request};
-use crate::operation::query_value;
+use crate::provider::{Change, Edit};
+use crate::target;
 
 /// Calls in one page of the journal unless `?limit=` asks for another number.
 pub const PAGE_CALLS: usize = 10_000;
@@ -18,10 +19,7 @@ pub const PAGE_CALLS_MAX: usize = 100_000;
 /// Answers a request for `/__mock/…`; `None` when the request is for the account itself. These
 /// requests count against no limit and are not in the journal.
 pub fn answer(account: &mut Account, now: Duration, request: &Request<'_>) -> Option<Reply> {
-    let (path, query) = request
-        .target
-        .split_once('?')
-        .unwrap_or((request.target, ""));
+    let (path, query) = target::split(request.target);
     let page = path.strip_prefix("/__mock/")?;
     let reply = match (request.method.as_str(), page) {
         ("GET", "journal") => journal(account, query),
@@ -29,12 +27,17 @@ pub fn answer(account: &mut Account, now: Duration, request: &Request<'_>) -> Op
         ("GET", "records") => records(account, query),
         ("POST", "fault") => fault(account, now, &request.body),
         ("POST", "limit") => limit(account, &request.body),
-        (_, "journal" | "violations" | "records" | "fault" | "limit") => {
+        ("POST", "edit") => edit(account, now, &request.body),
+        ("POST", "expire") => {
+            account.expire_tokens();
+            Ok(Reply::empty(204))
+        }
+        (_, "journal" | "violations" | "records" | "fault" | "limit" | "edit" | "expire") => {
             Err(Reply::error(405, "this path does not take this method"))
         }
         _ => Err(Reply::error(
             404,
-            "there are journal, violations, records, fault and limit",
+            "there are journal, violations, records, fault, limit, edit and expire",
         )),
     };
     Some(reply.unwrap_or_else(|refused| refused))
@@ -80,7 +83,7 @@ fn violations(account: &Account) -> Reply {
 }
 
 fn records(account: &Account, query: &str) -> Result<Reply, Reply> {
-    let wanted = query_value(query, "object")?;
+    let wanted = value(query, "object")?;
     let shown: Vec<Value> = account
         .records()
         .filter(|(object, ..)| wanted.as_ref().is_none_or(|wanted| wanted == object))
@@ -131,6 +134,39 @@ fn limit(account: &mut Account, body: &[u8]) -> Result<Reply, Reply> {
     Ok(Reply::empty(204))
 }
 
+/// A change made by somebody else, without a call of the account's own.
+fn edit(account: &mut Account, now: Duration, body: &[u8]) -> Result<Reply, Reply> {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Body {
+        object: String,
+        operation: String,
+        id: Option<String>,
+        #[serde(default)]
+        fields: Map<String, Value>,
+        into: Option<String>,
+    }
+    let body: Body = parse(body)?;
+    let change = match (body.operation.as_str(), body.into) {
+        ("create", None) => Change::Create(body.fields),
+        ("update", None) => Change::Update(body.fields),
+        ("delete", None) => Change::Delete,
+        ("merge", Some(into)) => Change::MergeInto(into),
+        _ => {
+            let known = "operation is create, update, delete, or merge with into";
+            return Err(Reply::error(400, known));
+        }
+    };
+    let edit = Edit {
+        object: body.object,
+        id: body.id,
+        change,
+    };
+    let id = account.edit(now, &edit);
+    let id = id.map_err(|refused| Reply::error(400, refused))?;
+    Ok(Reply::json(200, &json!({ "id": id.to_string() })))
+}
+
 fn parse<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Reply> {
     serde_json::from_slice(body).map_err(|error| refused(&error))
 }
@@ -140,7 +176,11 @@ fn refused(error: &dyn std::error::Error) -> Reply {
 }
 
 fn number(query: &str, name: &str) -> Result<Option<u64>, Reply> {
-    let value = query_value(query, name)?;
+    let value = value(query, name)?;
     let parsed = value.map(|value| value.parse()).transpose();
     parsed.map_err(|_| Reply::error(400, &format!("{name} must be a number")))
+}
+
+fn value(query: &str, name: &str) -> Result<Option<String>, Reply> {
+    target::query_value(query, name).map_err(|error| refused(&error))
 }

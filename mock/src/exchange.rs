@@ -4,7 +4,8 @@ use bytes::Bytes;
 use http::Method;
 use serde_json::Value;
 
-/// A request, reduced to what the account looks at.
+/// A request, reduced to what every account looks at; headers beside it go to
+/// [`Account::arrive_with`](crate::Account::arrive_with).
 #[derive(Debug, Clone)]
 pub struct Request<'a> {
     /// The HTTP method.
@@ -66,6 +67,8 @@ pub struct Reply {
     pub retry_after_s: Option<u64>,
     /// `Content-Type`, absent when the body is empty.
     pub content_type: Option<&'static str>,
+    /// Other headers, names in lower case.
+    pub headers: Vec<(&'static str, String)>,
     /// The body.
     pub body: Bytes,
 }
@@ -78,6 +81,7 @@ impl Reply {
             status,
             retry_after_s: None,
             content_type: None,
+            headers: Vec::new(),
             body: Bytes::new(),
         }
     }
@@ -92,10 +96,9 @@ impl Reply {
     #[must_use]
     pub fn rendered(status: u16, json: impl Into<Bytes>) -> Self {
         Self {
-            status,
-            retry_after_s: None,
             content_type: Some("application/json"),
             body: json.into(),
+            ..Self::empty(status)
         }
     }
 
@@ -112,5 +115,19 @@ impl Reply {
             retry_after_s: Some(seconds),
             ..self
         }
+    }
+
+    /// The same response with one header more; its name is in lower case.
+    #[must_use]
+    pub fn with_header(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        self.headers.push((name, value.into()));
+        self
+    }
+
+    /// The value of one of the [`headers`](Self::headers).
+    #[must_use]
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let found = self.headers.iter().find(|(known, _)| *known == name);
+        found.map(|(_, value)| value.as_str())
     }
 }

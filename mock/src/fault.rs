@@ -26,14 +26,33 @@ pub enum Fault {
     Late,
     /// `slow`: answered `slow_for` later than other calls.
     Slow,
-    /// `missing`: a record of a batch is applied but absent from the results (chance per record).
-    Missing,
-    /// `shuffle`: the results of a batch come in reverse order.
+    /// `maintenance`: refused for a planned downtime, in the provider's words.
+    Maintenance,
+    /// `daily`: refused as when the day's calls are spent, although they are not.
+    Daily,
+    /// `empty`: a batch is answered as done, with no result in it, and nothing was written.
+    Empty,
+    /// `lock`: a record is locked by someone else (chance per record).
+    Lock,
+    /// `item_4xx`: a record of a batch is refused for good (chance per record).
+    ItemRefused,
+    /// `item_5xx`: a record of a batch fails, nothing of it is applied (chance per record).
+    ItemFailed,
+    /// `item_missing`: a record of a batch is applied but absent from the results (chance per
+    /// record).
+    ItemMissing,
+    /// `item_lost`: a record of a batch is neither applied nor in the results (chance per record).
+    ItemLost,
+    /// `shuffle`: the results of a batch come in another order, where the provider keeps none.
     Shuffle,
+    /// `hook_lost`: a change is not notified of.
+    HookLost,
+    /// `hook_repeat`: a change is notified of twice.
+    HookRepeat,
 }
 
 impl Fault {
-    const ALL: [Self; 11] = [
+    const ALL: [Self; 20] = [
         Self::ResetBefore,
         Self::ResetAfter,
         Self::Unauthorized,
@@ -43,8 +62,17 @@ impl Fault {
         Self::Garbage,
         Self::Late,
         Self::Slow,
-        Self::Missing,
+        Self::Maintenance,
+        Self::Daily,
+        Self::Empty,
+        Self::Lock,
+        Self::ItemRefused,
+        Self::ItemFailed,
+        Self::ItemMissing,
+        Self::ItemLost,
         Self::Shuffle,
+        Self::HookLost,
+        Self::HookRepeat,
     ];
 
     /// The name it is set by.
@@ -60,8 +88,17 @@ impl Fault {
             Self::Garbage => "garbage",
             Self::Late => "late",
             Self::Slow => "slow",
-            Self::Missing => "missing",
+            Self::Maintenance => "maintenance",
+            Self::Daily => "daily",
+            Self::Empty => "empty",
+            Self::Lock => "lock",
+            Self::ItemRefused => "item_4xx",
+            Self::ItemFailed => "item_5xx",
+            Self::ItemMissing => "item_missing",
+            Self::ItemLost => "item_lost",
             Self::Shuffle => "shuffle",
+            Self::HookLost => "hook_lost",
+            Self::HookRepeat => "hook_repeat",
         }
     }
 }
@@ -102,7 +139,8 @@ pub enum FaultError {
     /// A fault this account does not know.
     #[error(
         "unknown fault `{0}`: chances are reset_before, reset_after, 401, 429, 5xx, 5xx_after, \
-         garbage, late, slow, missing, shuffle; durations latency, jitter, slow_for, stale, \
+         garbage, late, slow, maintenance, daily, empty, lock, item_4xx, item_5xx, item_missing, \
+         item_lost, shuffle, hook_lost, hook_repeat; durations latency, jitter, slow_for, stale, \
          retry_after; and poison=PREFIX"
     )]
     Unknown(String),
@@ -160,9 +198,9 @@ pub(crate) struct Faults {
     /// And up to this much longer, evenly spread.
     jitter: Duration,
     slow_for: Duration,
-    /// For this long after its creation a look-up does not find a record.
+    /// For this long a look-up or search does not see what was written.
     pub(crate) stale: Duration,
-    /// What an injected 429 asks for.
+    /// What an injected refusal asks for.
     pub(crate) retry_after: Duration,
     /// Writes to records whose external id starts so are refused for good.
     poison: Option<String>,
@@ -170,8 +208,11 @@ pub(crate) struct Faults {
 
 impl Default for Faults {
     fn default() -> Self {
+        let mut chances = [0.0; Fault::ALL.len()];
+        // A provider that keeps no order shows it from the first batch on.
+        chances[Fault::Shuffle as usize] = 1.0;
         Self {
-            chances: [0.0; Fault::ALL.len()],
+            chances,
             latency: Duration::ZERO,
             jitter: Duration::ZERO,
             slow_for: Duration::from_secs(5),
@@ -247,6 +288,14 @@ impl Roll {
 
     fn spread(self) -> f64 {
         unit(mix(self.base ^ 0x100))
+    }
+
+    /// Another order of the items, the same for the same call.
+    pub(crate) fn shuffle<T>(self, items: &mut [T]) {
+        for last in (1..items.len()).rev() {
+            let pick = mix(self.base ^ mix(0x200 + last as u64)) % (last as u64 + 1);
+            items.swap(last, pick as usize);
+        }
     }
 
     pub(crate) fn server_error(self) -> u16 {
@@ -331,6 +380,22 @@ mod tests {
         );
         assert_eq!(count(Fault::Throttled), 100_000);
         assert_eq!(count(Fault::ResetAfter), 0);
+    }
+
+    #[test]
+    fn a_shuffle_keeps_every_item_and_reaches_every_place() {
+        let mut first_places = [0; 3];
+        for seq in 0..3_000 {
+            let mut items = [0, 1, 2];
+            Roll::of_call(5, seq).shuffle(&mut items);
+            first_places[items[0]] += 1;
+            items.sort_unstable();
+            assert_eq!(items, [0, 1, 2]);
+        }
+        assert!(
+            first_places.iter().all(|n| (900..1_100).contains(n)),
+            "{first_places:?}"
+        );
     }
 
     #[test]

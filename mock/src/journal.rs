@@ -30,6 +30,8 @@ pub struct Call {
     pub object: Option<Box<str>>,
     /// The record's external id: as sent, or as the account knows it for the id sent.
     pub external_id: Option<Box<str>>,
+    /// Records the call is about: 1 but for batches, 0 when the request is none.
+    pub records: usize,
     /// The `Idempotency-Key` header.
     pub idempotency_key: Option<Box<str>>,
     /// The body, as sent.
@@ -108,6 +110,7 @@ impl Journal {
             status: call.status,
             object: call.object.as_deref(),
             external_id: call.external_id.as_deref(),
+            records: call.records,
             idempotency_key: call.idempotency_key.as_deref(),
             body: Body::of(&call.body),
         };
@@ -140,6 +143,7 @@ struct Row<'a> {
     status: u16,
     object: Option<&'a str>,
     external_id: Option<&'a str>,
+    records: usize,
     idempotency_key: Option<&'a str>,
     body: Body<'a>,
 }
@@ -186,6 +190,7 @@ mod tests {
             applied: false,
             object: Some("contact".into()),
             external_id: Some("c-1".into()),
+            records: 1,
             idempotency_key: None,
             body: Bytes::from_static(body),
         }
@@ -198,7 +203,7 @@ mod tests {
             journal.render(&call(7, b"{\"a\":1.50}")),
             "{\"seq\":7,\"at_ms\":1001,\"done_ms\":null,\"method\":\"PUT\",\
              \"path\":\"/contact/external/c-1\",\"status\":0,\"object\":\"contact\",\
-             \"external_id\":\"c-1\",\"idempotency_key\":null,\"body\":{\"a\":1.50}}"
+             \"external_id\":\"c-1\",\"records\":1,\"idempotency_key\":null,\"body\":{\"a\":1.50}}"
         );
     }
 

@@ -1,4 +1,4 @@
-//! A simulated provider account that speaks the `rest` provider and keeps its own books.
+//! Simulated provider accounts that speak as the providers do and keep their own books.
 //!
 //! [`Account`] is the model: no socket, clock, thread or unseeded dice, so a simulator drives it
 //! in virtual time and two runs of one seed are equal. [`Server`] puts the same model behind
@@ -16,15 +16,28 @@ pub mod limit;
 pub mod scenario;
 pub mod server;
 
+mod crm;
+mod hubspot;
+mod oauth;
 mod open_writes;
-mod operation;
-mod replayed_keys;
+mod provider;
+mod provider_kind;
+mod record;
 mod rest;
-mod store;
+mod salesforce;
+mod signature;
+mod stamp;
+mod target;
+mod webhook;
 
 pub use account::{Account, AccountConfig, Arrival, CallId, Violations};
 pub use exchange::{Answer, Reply, Request};
 pub use fault::FaultSpec;
 pub use limit::Limit;
+pub use oauth::Credentials;
+pub use provider::{Change, Edit};
+pub use provider_kind::{ProviderKind, UnknownProvider};
+pub use record::{Record, RemoteId};
 pub use scenario::Scenario;
 pub use server::{Server, ServerConfig, ServerHandle};
+pub use webhook::{Delivered, Delivery, DeliveryCounts, DeliveryId};

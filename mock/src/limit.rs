@@ -1,18 +1,51 @@
-//! Rate limits as a provider counts them: calls by arrival, in an exact sliding window.
+//! Limits as a provider counts them: by arrival, on its own clock.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
+use crate::account::CallId;
 use crate::duration::{self, DurationError};
 
-/// At most `count` calls in any `window`; typed `100/1s`.
+/// A bound on calls; typed `100/1s` (any window of a second), `8/open` (at a time), or with a name
+/// in front, `daily=1000/24h`, to change a limit that the provider has by itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limit {
     name: String,
     count: u32,
-    window: Duration,
+    shape: Shape,
+    scope: Scope,
+    /// Whether a call counts as what it costs, or as one.
+    weighed: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Shape {
+    /// At most so many in any window of that length.
+    Sliding(Duration),
+    /// At most so many from one multiple of that length, in Unix time, to the next.
+    Fixed(Duration),
+    /// At most so many open at a time, of those that have been open for that long.
+    Open(Duration),
+}
+
+/// What a call is to the limits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum CallClass {
+    General,
+    /// A search, where it has a limit of its own.
+    Search,
+    /// A request for an access token.
+    Mint,
+}
+
+/// Which calls a limit counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Scope {
+    /// All but those for tokens.
+    Calls,
+    Only(CallClass),
 }
 
 impl Limit {
@@ -20,6 +53,76 @@ impl Limit {
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    pub(crate) fn sliding(name: &str, count: u32, window: Duration) -> Self {
+        Self::of_calls(name, count, Shape::Sliding(window))
+    }
+
+    pub(crate) fn fixed(name: &str, count: u32, window: Duration) -> Self {
+        Self::of_calls(name, count, Shape::Fixed(window))
+    }
+
+    pub(crate) fn open(name: &str, count: u32, open_for: Duration) -> Self {
+        Self::of_calls(name, count, Shape::Open(open_for))
+    }
+
+    /// The same limit for calls of one class alone.
+    pub(crate) fn only(self, class: CallClass) -> Self {
+        Self {
+            scope: Scope::Only(class),
+            ..self
+        }
+    }
+
+    /// The same limit, counting what calls cost.
+    pub(crate) fn weighed(self) -> Self {
+        Self {
+            weighed: true,
+            ..self
+        }
+    }
+
+    /// The provider's own limits, changed where one of the typed ones bears its name, then the
+    /// other typed ones.
+    pub(crate) fn overlay(own: Vec<Self>, typed: Vec<Self>) -> Vec<Self> {
+        let mut limits = own;
+        let mut beside = Vec::new();
+        for limit in typed {
+            match limits.iter_mut().find(|known| known.name == limit.name) {
+                Some(known) => known.retune(&limit),
+                None => beside.push(limit),
+            }
+        }
+        limits.extend(beside);
+        limits
+    }
+
+    /// Takes the numbers of another limit and keeps its own way of counting.
+    fn retune(&mut self, other: &Self) {
+        self.count = other.count;
+        self.shape = match (self.shape, other.shape) {
+            (Shape::Fixed(_), Shape::Sliding(window)) => Shape::Fixed(window),
+            (Shape::Open(open_for), Shape::Open(_)) => Shape::Open(open_for),
+            (_, shape) => shape,
+        };
+    }
+
+    fn of_calls(name: &str, count: u32, shape: Shape) -> Self {
+        Self {
+            name: name.to_owned(),
+            count,
+            shape,
+            scope: Scope::Calls,
+            weighed: false,
+        }
+    }
+
+    fn counts(&self, class: CallClass) -> bool {
+        match self.scope {
+            Scope::Calls => class != CallClass::Mint,
+            Scope::Only(only) => class == only,
+        }
     }
 }
 
@@ -33,7 +136,7 @@ impl fmt::Display for Limit {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LimitError {
     /// No `COUNT/WINDOW`.
-    #[error("`{0}` is not a limit such as 100/1s")]
+    #[error("`{0}` is not a limit such as 100/1s, 8/open or daily=1000/24h")]
     Shape(String),
     /// A window in which nothing could ever be counted.
     #[error("`{0}`: the window must be longer than nothing")]
@@ -48,73 +151,141 @@ impl FromStr for Limit {
 
     fn from_str(text: &str) -> Result<Self, LimitError> {
         let shape = || LimitError::Shape(text.to_owned());
-        let (count, window) = text.split_once('/').ok_or_else(shape)?;
+        let (name, bound) = text.split_once('=').unwrap_or((text, text));
+        let (count, window) = bound.split_once('/').ok_or_else(shape)?;
         let count = count.parse().map_err(|_| shape())?;
+        if window == "open" {
+            return Ok(Self::open(name, count, Duration::ZERO));
+        }
         let window = duration::parse(window)?;
         if window.is_zero() {
             return Err(LimitError::EmptyWindow(text.to_owned()));
         }
-        Ok(Self {
-            name: text.to_owned(),
-            count,
-            window,
-        })
+        Ok(Self::sliding(name, count, window))
     }
 }
 
 /// All limits of one account, with what each has counted.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct LimitSet {
-    windows: Vec<SlidingWindow>,
+    counters: Vec<Counter>,
+    /// Calls open now, by arrival.
+    open: OpenCalls,
     /// Calls that were over at least one limit.
     refused: u64,
+    /// Unix time at zero, for windows that begin on the clock.
+    epoch: Duration,
 }
 
+/// When each open call arrived, and as what.
+type OpenCalls = BTreeMap<CallId, (Duration, CallClass)>;
+
+/// How far a limit is used up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Gauge {
+    pub(crate) limit: u32,
+    pub(crate) used: u32,
+    /// Until a fixed window ends, or the oldest call leaves a sliding one.
+    pub(crate) resets_in: Duration,
+}
+
+impl Gauge {
+    pub(crate) fn remaining(self) -> u32 {
+        self.limit.saturating_sub(self.used)
+    }
+}
+
+/// The call is over a limit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct OverLimit {
+    /// The limit with the longest wait.
+    pub(crate) name: String,
+    /// Until every full window has room for one call.
+    pub(crate) wait: Duration,
+}
+
+/// How long a caller over a limit of open calls is told to wait: nobody knows when one ends.
+const OPEN_WAIT: Duration = Duration::from_secs(1);
+
 impl LimitSet {
-    pub(crate) fn new(limits: Vec<Limit>) -> Self {
-        let windows = limits.into_iter().map(SlidingWindow::new).collect();
+    pub(crate) fn new(limits: Vec<Limit>, epoch: Duration) -> Self {
         Self {
-            windows,
+            counters: limits.into_iter().map(Counter::new).collect(),
+            open: BTreeMap::new(),
             refused: 0,
+            epoch,
         }
     }
 
     /// Counts one arrival. A call over any limit is refused and fills no window.
     ///
     /// # Errors
-    /// When the call is over a limit: how long until all of them would take one again.
-    pub(crate) fn admit(&mut self, now: Duration) -> Result<(), OverLimit> {
-        let mut wait = None;
-        for window in &mut self.windows {
-            window.forget_before(now);
-            if let Some(room_in) = window.full_for(now) {
-                window.violations += 1;
-                wait = wait.max(Some(room_in));
+    /// When the call is over a limit: which, and how long until all of them would take one again.
+    pub(crate) fn admit(
+        &mut self,
+        now: Duration,
+        class: CallClass,
+        cost: u32,
+    ) -> Result<(), OverLimit> {
+        let mut over: Option<OverLimit> = None;
+        for counter in &mut self.counters {
+            if !counter.limit.counts(class) {
+                continue;
+            }
+            let Some(wait) = counter.full_for(now, self.epoch, cost, &self.open) else {
+                continue;
+            };
+            counter.violations += 1;
+            if over.as_ref().is_none_or(|longest| longest.wait < wait) {
+                let name = counter.limit.name.clone();
+                over = Some(OverLimit { name, wait });
             }
         }
-        if let Some(wait) = wait {
+        if let Some(over) = over {
             self.refused += 1;
-            return Err(OverLimit { wait });
+            return Err(over);
         }
-        for window in &mut self.windows {
-            window.admitted.push_back(now);
+        for counter in &mut self.counters {
+            if counter.limit.counts(class) {
+                counter.count(now, self.epoch, cost);
+            }
         }
         Ok(())
     }
 
-    /// Puts other limits in place. A limit whose window stays keeps what it has counted, so that
-    /// tightening it bites at once; violations of limits that go are forgotten.
+    /// A call that was taken in is open.
+    pub(crate) fn opened(&mut self, now: Duration, call: CallId, class: CallClass) {
+        if self.counters.iter().any(|counter| counter.counts_open()) {
+            self.open.insert(call, (now, class));
+        }
+    }
+
+    /// A call has ended.
+    pub(crate) fn closed(&mut self, call: CallId) {
+        self.open.remove(&call);
+    }
+
+    /// How far the limit of that name is used up; `None` when there is none.
+    pub(crate) fn gauge(&self, name: &str, now: Duration) -> Option<Gauge> {
+        let counter = self.counters.iter().find(|c| c.limit.name == name)?;
+        Some(counter.gauge(now, self.epoch, &self.open))
+    }
+
+    /// Puts other limits in place. A limit keeps what one of its name, or else of its window, has
+    /// counted, so that tightening it bites at once; violations of limits that go are forgotten.
     pub(crate) fn replace(&mut self, limits: Vec<Limit>) {
-        let mut old = std::mem::take(&mut self.windows);
+        let mut old = std::mem::take(&mut self.counters);
         for limit in limits {
-            let kept = old.iter().position(|w| w.limit.window == limit.window);
-            let mut window = SlidingWindow::new(limit);
+            let same_name = old.iter().position(|c| c.limit.name == limit.name);
+            let kept = same_name.or_else(|| old.iter().position(|c| c.limit.shape == limit.shape));
+            let mut counter = Counter::new(limit);
             if let Some(at) = kept {
                 let before = old.swap_remove(at);
-                window.admitted = before.admitted;
-                window.violations = before.violations;
+                counter.admitted = before.admitted;
+                counter.used = before.used;
+                counter.violations = before.violations;
             }
-            self.windows.push(window);
+            self.counters.push(counter);
         }
     }
 
@@ -125,57 +296,143 @@ impl LimitSet {
 
     /// Each limit's name and how many calls were over it.
     pub(crate) fn violations(&self) -> impl Iterator<Item = (&str, u64)> {
-        self.windows.iter().map(|w| (w.limit.name(), w.violations))
+        self.counters.iter().map(|c| (c.limit.name(), c.violations))
     }
 }
 
-/// The call is over a limit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct OverLimit {
-    /// Until every full window has room for one call.
-    pub(crate) wait: Duration,
-}
-
-/// Arrivals of the last window, oldest first; never more than the limit's count, except just
-/// after the limit was lowered.
+/// One limit with the arrivals that its window holds, oldest first, each with its cost; their sum
+/// is never more than the limit's count, except just after the limit was lowered.
 #[derive(Debug)]
-struct SlidingWindow {
+struct Counter {
     limit: Limit,
-    admitted: VecDeque<Duration>,
+    admitted: VecDeque<(Duration, u32)>,
+    /// The sum of their costs: a daily window holds too many to add up on each call.
+    used: u64,
     violations: u64,
 }
 
-impl SlidingWindow {
+impl Counter {
     fn new(limit: Limit) -> Self {
         Self {
             limit,
             admitted: VecDeque::new(),
+            used: 0,
             violations: 0,
         }
     }
 
-    /// Drops arrivals that no window ending now holds: the window is half open, so a call exactly
-    /// one window after another is not counted with it.
-    fn forget_before(&mut self, now: Duration) {
-        while self
-            .admitted
-            .front()
-            .is_some_and(|at| *at + self.limit.window <= now)
-        {
-            self.admitted.pop_front();
+    fn counts_open(&self) -> bool {
+        matches!(self.limit.shape, Shape::Open(_))
+    }
+
+    fn weigh(&self, cost: u32) -> u32 {
+        if self.limit.weighed { cost } else { 1 }
+    }
+
+    fn count(&mut self, now: Duration, epoch: Duration, cost: u32) {
+        if self.counts_open() {
+            return;
+        }
+        self.forget_before(now, epoch);
+        let cost = self.weigh(cost);
+        self.used += u64::from(cost);
+        self.admitted.push_back((now, cost));
+    }
+
+    /// How long the limit takes no call of this cost; `None` when it has room.
+    fn full_for(
+        &mut self,
+        now: Duration,
+        epoch: Duration,
+        cost: u32,
+        open: &OpenCalls,
+    ) -> Option<Duration> {
+        if self.counts_open() {
+            return (self.count_open(now, open) >= self.limit.count).then_some(OPEN_WAIT);
+        }
+        self.forget_before(now, epoch);
+        let mut used = self.used + u64::from(self.weigh(cost));
+        let count = u64::from(self.limit.count);
+        if used <= count {
+            return None;
+        }
+        let (Shape::Sliding(window) | Shape::Fixed(window) | Shape::Open(window)) =
+            self.limit.shape;
+        if matches!(self.limit.shape, Shape::Fixed(_)) {
+            return Some(ends_in(now, epoch, window));
+        }
+        let last_to_leave = self.admitted.iter().find(|(_, cost)| {
+            used -= u64::from(*cost);
+            used <= count
+        });
+        let leaves_at = last_to_leave.map_or(now, |(at, _)| *at) + window;
+        Some(leaves_at.saturating_sub(now))
+    }
+
+    fn gauge(&self, now: Duration, epoch: Duration, open: &OpenCalls) -> Gauge {
+        let limit = self.limit.count;
+        let of = |used: u64, resets_in| Gauge {
+            limit,
+            used: u32::try_from(used).unwrap_or(u32::MAX),
+            resets_in,
+        };
+        if self.counts_open() {
+            return of(u64::from(self.count_open(now, open)), OPEN_WAIT);
+        }
+        let mut arrivals = self.admitted.iter().peekable();
+        let mut used = self.used;
+        while let Some((_, cost)) = arrivals.next_if(|(at, _)| !self.holds(*at, now, epoch)) {
+            used -= u64::from(*cost);
+        }
+        let resets_in = match self.limit.shape {
+            Shape::Fixed(window) => ends_in(now, epoch, window),
+            Shape::Sliding(window) | Shape::Open(window) => {
+                let leaves_at = arrivals.peek().map_or(now, |(at, _)| *at + window);
+                leaves_at.saturating_sub(now)
+            }
+        };
+        of(used, resets_in)
+    }
+
+    fn count_open(&self, now: Duration, open: &OpenCalls) -> u32 {
+        let Shape::Open(open_for) = self.limit.shape else {
+            return 0;
+        };
+        let counted = open
+            .values()
+            .filter(|(at, class)| self.limit.counts(*class) && now.saturating_sub(*at) >= open_for);
+        u32::try_from(counted.count()).unwrap_or(u32::MAX)
+    }
+
+    /// Whether a window that ends now holds an arrival. It is half open, so a call exactly one
+    /// window after another is not counted with it.
+    fn holds(&self, at: Duration, now: Duration, epoch: Duration) -> bool {
+        match self.limit.shape {
+            Shape::Sliding(window) => at + window > now,
+            Shape::Fixed(window) => window_of(at, epoch, window) == window_of(now, epoch, window),
+            Shape::Open(_) => false,
         }
     }
 
-    /// How long the window takes no call; `None` when it has room.
-    fn full_for(&self, now: Duration) -> Option<Duration> {
-        let count = self.limit.count as usize;
-        if self.admitted.len() < count {
-            return None;
+    fn forget_before(&mut self, now: Duration, epoch: Duration) {
+        while let Some(&(at, cost)) = self.admitted.front()
+            && !self.holds(at, now, epoch)
+        {
+            self.admitted.pop_front();
+            self.used -= u64::from(cost);
         }
-        let frees = self.admitted.len() - count;
-        let leaves_at = self.admitted.get(frees).map_or(now, |at| *at) + self.limit.window;
-        Some(leaves_at.saturating_sub(now))
     }
+}
+
+/// Which fixed window an instant lies in.
+fn window_of(at: Duration, epoch: Duration, window: Duration) -> u128 {
+    (epoch + at).as_nanos() / window.as_nanos()
+}
+
+fn ends_in(now: Duration, epoch: Duration, window: Duration) -> Duration {
+    let into = (epoch + now).as_nanos() % window.as_nanos();
+    let left = window.as_nanos() - into;
+    Duration::from_nanos(u64::try_from(left).unwrap_or(u64::MAX))
 }
 
 #[cfg(test)]
@@ -183,7 +440,13 @@ mod tests {
     use super::*;
 
     fn limits(texts: &[&str]) -> LimitSet {
-        LimitSet::new(texts.iter().map(|text| text.parse().unwrap()).collect())
+        let limits = texts.iter().map(|text| text.parse().unwrap());
+        LimitSet::new(limits.collect(), Duration::ZERO)
+    }
+
+    fn admit(set: &mut LimitSet, now: Duration) -> Result<(), Duration> {
+        let admitted = set.admit(now, CallClass::General, 1);
+        admitted.map_err(|over| over.wait)
     }
 
     fn ms(n: u64) -> Duration {
@@ -193,7 +456,7 @@ mod tests {
     #[test]
     fn a_limit_is_typed_as_count_and_window() {
         assert_eq!("100/1s".parse::<Limit>().unwrap().to_string(), "100/1s");
-        for bad in ["", "100", "/1s", "x/1s", "-1/1s", "1/s", "5/0s"] {
+        for bad in ["", "100", "/1s", "x/1s", "-1/1s", "1/s", "5/0s", "a=5"] {
             assert!(bad.parse::<Limit>().is_err(), "{bad}");
         }
     }
@@ -201,24 +464,19 @@ mod tests {
     #[test]
     fn a_call_one_whole_window_later_is_taken_and_one_nanosecond_earlier_is_not() {
         let mut set = limits(&["1/1s"]);
-        assert!(set.admit(ms(5)).is_ok());
-        let early = set.admit(ms(1005) - Duration::from_nanos(1));
-        assert_eq!(
-            early,
-            Err(OverLimit {
-                wait: Duration::from_nanos(1)
-            })
-        );
-        assert!(set.admit(ms(1005)).is_ok());
+        assert!(admit(&mut set, ms(5)).is_ok());
+        let early = admit(&mut set, ms(1005) - Duration::from_nanos(1));
+        assert_eq!(early, Err(Duration::from_nanos(1)));
+        assert!(admit(&mut set, ms(1005)).is_ok());
         assert_eq!(set.refused(), 1);
     }
 
     #[test]
     fn a_call_over_two_limits_is_one_refused_call_and_a_violation_of_each() {
         let mut set = limits(&["2/1s", "2/1m", "9/1h"]);
-        assert!(set.admit(ms(0)).is_ok());
-        assert!(set.admit(ms(1)).is_ok());
-        assert_eq!(set.admit(ms(2)), Err(OverLimit { wait: ms(59_998) }));
+        assert!(admit(&mut set, ms(0)).is_ok());
+        assert!(admit(&mut set, ms(1)).is_ok());
+        assert_eq!(admit(&mut set, ms(2)), Err(ms(59_998)));
         let by_limit: Vec<_> = set.violations().collect();
         assert_eq!(by_limit, [("2/1s", 1), ("2/1m", 1), ("9/1h", 0)]);
         assert_eq!(set.refused(), 1);
@@ -227,27 +485,98 @@ mod tests {
     #[test]
     fn a_refused_call_fills_no_window() {
         let mut set = limits(&["1/1s", "2/1m"]);
-        assert!(set.admit(ms(0)).is_ok());
+        assert!(admit(&mut set, ms(0)).is_ok());
         for n in 1..500 {
-            assert!(set.admit(ms(n)).is_err());
+            assert!(admit(&mut set, ms(n)).is_err());
         }
-        assert!(set.admit(ms(1000)).is_ok());
+        assert!(admit(&mut set, ms(1000)).is_ok());
     }
 
     #[test]
     fn a_lowered_limit_counts_what_already_came() {
         let mut set = limits(&["5/1s"]);
         for n in 0..4 {
-            assert!(set.admit(ms(n)).is_ok());
+            assert!(admit(&mut set, ms(n)).is_ok());
         }
         set.replace(vec!["2/1s".parse().unwrap()]);
-        assert_eq!(set.admit(ms(10)), Err(OverLimit { wait: ms(992) }));
-        assert!(set.admit(ms(1002)).is_ok());
+        assert_eq!(admit(&mut set, ms(10)), Err(ms(992)));
+        assert!(admit(&mut set, ms(1002)).is_ok());
     }
 
     #[test]
     fn a_limit_of_nothing_takes_nothing() {
         let mut set = limits(&["0/1s"]);
-        assert_eq!(set.admit(ms(0)), Err(OverLimit { wait: ms(1000) }));
+        assert_eq!(admit(&mut set, ms(0)), Err(ms(1000)));
+    }
+
+    #[test]
+    fn a_fixed_window_begins_on_the_clock_and_forgets_at_once() {
+        let limits = vec![Limit::fixed("hourly", 2, ms(1_000))];
+        let mut set = LimitSet::new(limits, ms(500));
+        assert!(admit(&mut set, ms(400)).is_ok());
+        assert!(admit(&mut set, ms(450)).is_ok());
+        assert_eq!(admit(&mut set, ms(490)), Err(ms(10)));
+        assert!(admit(&mut set, ms(500)).is_ok());
+        let gauge = set.gauge("hourly", ms(600)).unwrap();
+        assert_eq!((gauge.remaining(), gauge.resets_in), (1, ms(900)));
+    }
+
+    #[test]
+    fn a_weighed_limit_counts_what_calls_cost() {
+        let limits = vec![Limit::sliding("tokens", 10, ms(1_000)).weighed()];
+        let mut set = LimitSet::new(limits, Duration::ZERO);
+        assert!(set.admit(ms(0), CallClass::General, 4).is_ok());
+        assert!(set.admit(ms(100), CallClass::General, 4).is_ok());
+        let over = set.admit(ms(200), CallClass::General, 5).unwrap_err();
+        assert_eq!((over.name.as_str(), over.wait), ("tokens", ms(800)));
+        assert!(set.admit(ms(200), CallClass::General, 2).is_ok());
+        assert_eq!(set.gauge("tokens", ms(200)).unwrap().used, 10);
+    }
+
+    #[test]
+    fn a_limit_of_open_calls_counts_those_open_for_long_enough() {
+        let limits = vec![Limit::open("long", 1, ms(20)), "2/open".parse().unwrap()];
+        let mut set = LimitSet::new(limits, Duration::ZERO);
+        let (first, second) = (CallId::of(1), CallId::of(2));
+        assert!(admit(&mut set, ms(0)).is_ok());
+        set.opened(ms(0), first, CallClass::General);
+        assert!(admit(&mut set, ms(19)).is_ok());
+        assert!(admit(&mut set, ms(20)).is_err());
+        set.closed(first);
+        set.opened(ms(21), first, CallClass::General);
+        set.opened(ms(21), second, CallClass::General);
+        assert!(admit(&mut set, ms(22)).is_err());
+        let counted: Vec<_> = set.violations().collect();
+        assert_eq!(counted, [("long", 1), ("2/open", 1)]);
+    }
+
+    #[test]
+    fn a_limit_of_one_class_leaves_the_others_alone() {
+        let limits = vec![
+            Limit::sliding("search", 1, ms(1_000)).only(CallClass::Search),
+            Limit::sliding("mint", 1, ms(1_000)).only(CallClass::Mint),
+            "3/1s".parse().unwrap(),
+        ];
+        let mut set = LimitSet::new(limits, Duration::ZERO);
+        assert!(set.admit(ms(0), CallClass::Search, 1).is_ok());
+        assert!(set.admit(ms(0), CallClass::Search, 1).is_err());
+        assert!(set.admit(ms(0), CallClass::Mint, 1).is_ok());
+        assert!(set.admit(ms(0), CallClass::Mint, 1).is_err());
+        assert!(set.admit(ms(0), CallClass::General, 1).is_ok());
+        assert_eq!(set.gauge("3/1s", ms(0)).unwrap().used, 2);
+    }
+
+    #[test]
+    fn a_typed_limit_of_a_known_name_changes_numbers_and_keeps_the_way_of_counting() {
+        let own = vec![
+            Limit::fixed("daily", 100, ms(1_000)),
+            Limit::sliding("tokens", 9, ms(1_000)).weighed(),
+        ];
+        let typed = ["daily=5/2s", "tokens=8/3s", "7/1s"];
+        let typed = typed.iter().map(|text| text.parse().unwrap()).collect();
+        let limits = Limit::overlay(own, typed);
+        assert_eq!(limits[0], Limit::fixed("daily", 5, ms(2_000)));
+        assert_eq!(limits[1], Limit::sliding("tokens", 8, ms(3_000)).weighed());
+        assert_eq!(limits[2].name(), "7/1s");
     }
 }

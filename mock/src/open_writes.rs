@@ -2,9 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use crate::operation::{BatchRecord, ExternalId, Operation};
-use crate::store::Store;
-
 /// How many open writes each record has.
 #[derive(Debug, Default)]
 pub(crate) struct OpenWrites {
@@ -26,40 +23,17 @@ enum RecordName {
 }
 
 impl RecordKey {
-    /// The records an operation writes to; a record named twice in a batch is there twice.
-    pub(crate) fn written_by(operation: &Operation, store: &Store) -> Vec<Self> {
-        let object = operation.object();
-        let by_external_id = |external_id: &str| Self {
+    pub(crate) fn by_external_id(object: &str, external_id: &str) -> Self {
+        Self {
             object: object.to_owned(),
             name: RecordName::ExternalId(external_id.to_owned()),
-        };
-        let by_id = |id: &str| {
-            let record = store.read(object, id);
-            let external_id = record.and_then(|(_, record)| record.external_id.as_deref());
-            external_id.map_or_else(
-                || Self {
-                    object: object.to_owned(),
-                    name: RecordName::Id(id.to_owned()),
-                },
-                by_external_id,
-            )
-        };
-        match operation {
-            Operation::Create { external_id, .. } => external_id
-                .as_deref()
-                .map(by_external_id)
-                .into_iter()
-                .collect(),
-            Operation::Upsert { external_id, .. } => vec![by_external_id(external_id)],
-            Operation::Update { id, .. } | Operation::Delete { id, .. } => vec![by_id(id)],
-            Operation::Read { .. } | Operation::LookUp { .. } => Vec::new(),
-            Operation::Batch { records, .. } => {
-                let key = |BatchRecord {
-                               external_id: ExternalId(id),
-                               ..
-                           }: &_| by_external_id(id);
-                records.iter().map(key).collect()
-            }
+        }
+    }
+
+    pub(crate) fn by_id(object: &str, id: &str) -> Self {
+        Self {
+            object: object.to_owned(),
+            name: RecordName::Id(id.to_owned()),
         }
     }
 

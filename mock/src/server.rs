@@ -45,7 +45,8 @@ pub struct ServerConfig {
     pub tls_ca: Option<PathBuf>,
     /// Append each ended call to this file, a line of JSON each.
     pub journal: Option<PathBuf>,
-    /// The account itself; its `epoch` is set to the time of the start.
+    /// The account itself; its `epoch` is set to the time of the start, its `base_url` to where
+    /// it listens.
     pub account: AccountConfig,
 }
 
@@ -134,6 +135,10 @@ impl Server {
         let tls = tls_ca
             .map(|path| tls::acceptor(addr.ip(), &path))
             .transpose()?;
+        let account = AccountConfig {
+            base_url: base_url(addr, tls.is_some()),
+            ..account
+        };
         let books = Arc::new(Books::open(account, journal)?);
         Ok(Self {
             listener,
@@ -232,11 +237,7 @@ impl ServerHandle {
     /// What to put into `base_url`.
     #[must_use]
     pub fn base_url(&self) -> String {
-        format!(
-            "{}://{}",
-            if self.tls { "https" } else { "http" },
-            self.addr
-        )
+        base_url(self.addr, self.tls)
     }
 
     /// Looks at the account, or changes it, between two calls. `Duration` is its time now.
@@ -258,6 +259,10 @@ impl Drop for ServerHandle {
             panic!("the server's thread panicked");
         }
     }
+}
+
+fn base_url(addr: SocketAddr, tls: bool) -> String {
+    format!("{}://{addr}", if tls { "https" } else { "http" })
 }
 
 async fn accept(
@@ -325,10 +330,8 @@ async fn call(
         .uri
         .path_and_query()
         .map_or("/", http::uri::PathAndQuery::as_str);
-    let key = head
-        .headers
-        .get("idempotency-key")
-        .and_then(|key| key.to_str().ok());
+    let key = head.headers.get("idempotency-key").cloned();
+    let key = key.as_ref().and_then(|key| key.to_str().ok());
     let request = Request {
         method: head.method,
         target,
@@ -338,7 +341,7 @@ async fn call(
     if let Some(reply) = books.with_account(|now, account| admin::answer(account, now, &request)) {
         return Ok(response(reply));
     }
-    let open = books.arrive(&request);
+    let open = books.arrive(&request, head.headers);
     if let Some(answer_at) = open.waits_until() {
         tokio::time::sleep_until(answer_at).await;
     }
@@ -361,6 +364,11 @@ fn response(reply: Reply) -> http::Response<Full<Bytes>> {
     }
     if let Some(kind) = reply.content_type {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    }
+    for (name, value) in reply.headers {
+        if let Ok(value) = HeaderValue::try_from(value) {
+            headers.insert(name, value);
+        }
     }
     response
 }

@@ -65,13 +65,13 @@ fn the_journal_shows_every_call_as_it_came() {
         get(&mut account, "/__mock/journal"),
         json!({"calls": [
             {"seq": 1, "at_ms": 1_000_005, "done_ms": 1_000_030, "method": "POST",
-             "path": "/contact", "status": 201, "object": "contact", "external_id": "c-1",
+             "path": "/contact", "status": 201, "object": "contact", "external_id": "c-1", "records": 1,
              "idempotency_key": "op-1", "body": {"external_id": "c-1", "name": "Ada"}},
             {"seq": 2, "at_ms": 1_000_040, "done_ms": 1_000_040, "method": "PATCH",
-             "path": "/contact/r1", "status": 200, "object": "contact", "external_id": "c-1",
+             "path": "/contact/r1", "status": 200, "object": "contact", "external_id": "c-1", "records": 1,
              "idempotency_key": null, "body": {"name": "B"}},
             {"seq": 3, "at_ms": 1_000_050, "done_ms": 1_000_050, "method": "GET",
-             "path": "/contact", "status": 200, "object": "contact", "external_id": "c-9",
+             "path": "/contact", "status": 200, "object": "contact", "external_id": "c-9", "records": 1,
              "idempotency_key": null, "body": null},
         ], "next": null})
     );

@@ -142,27 +142,72 @@ fn a_stale_look_up_does_not_see_a_fresh_record() {
     assert_eq!(found(&mut account, ms(500)), 1);
 }
 
+/// Upserts ten records by one batch and gives the results by external id, in the order answered.
+fn batch_of_ten(account: &mut Account) -> Vec<(String, u64)> {
+    let records: Vec<Value> = (0..10)
+        .map(|n| json!({"external_id": format!("c-{n}"), "operation": "upsert", "fields": {}}))
+        .collect();
+    let body = json!({"records": records});
+    let request = Request::json(Method::POST, "/contact/batch", &body);
+    let answer = reply(account.handle(ms(0), &request));
+    assert_eq!(answer.status, 200);
+    let body: Value = serde_json::from_slice(&answer.body).unwrap();
+    let rows = body["results"].as_array().unwrap().iter();
+    rows.map(|row| {
+        let external_id = row["external_id"].as_str().unwrap().to_owned();
+        (external_id, row["status"].as_u64().unwrap())
+    })
+    .collect()
+}
+
 #[test]
-fn a_batch_may_lose_results_or_turn_them_round() {
-    let batch = json!({"records": [
-        {"external_id": "c-1", "operation": "upsert", "fields": {}},
-        {"external_id": "c-2", "operation": "upsert", "fields": {}},
-    ]});
-    let results = |account: &mut Account| {
-        let request = Request::json(Method::POST, "/contact/batch", &batch);
-        let body: Value =
-            serde_json::from_slice(&reply(account.handle(ms(0), &request)).body).unwrap();
-        let results = body["results"].as_array().unwrap().clone();
-        results
-            .iter()
-            .map(|row| row["external_id"].as_str().unwrap().to_owned())
-            .collect::<Vec<_>>()
-    };
-    assert_eq!(results(&mut faulty("shuffle=1")), ["c-2", "c-1"]);
-    let mut lossy = faulty("missing=0.5");
-    let kept: usize = (0..200).map(|_| results(&mut lossy).len()).sum();
-    assert!((150..250).contains(&kept), "{kept} of 400 at one half");
-    assert_eq!(lossy.records().count(), 2);
+fn a_batch_keeps_its_order_only_when_told_to() {
+    let in_order = |account: &mut Account| batch_of_ten(account).is_sorted();
+    assert!(in_order(&mut faulty("shuffle=0")));
+    assert!(!in_order(&mut faulty("")));
+    assert_eq!(
+        batch_of_ten(&mut faulty("")),
+        batch_of_ten(&mut faulty("")),
+        "a seed gives the same order twice"
+    );
+}
+
+#[test]
+fn a_batch_may_lose_records_with_and_without_their_effect() {
+    for (faults, written) in [("item_missing=1", 10), ("item_lost=1", 0)] {
+        let mut account = faulty(faults);
+        assert_eq!(batch_of_ten(&mut account), []);
+        assert_eq!(account.records().count(), written, "{faults}");
+    }
+    let mut account = faulty("item_missing=0.5");
+    let told: usize = (0..40).map(|_| batch_of_ten(&mut account).len()).sum();
+    assert!((150..250).contains(&told), "{told} of 400 at one half");
+}
+
+#[test]
+fn a_batch_may_refuse_some_records_and_write_the_others() {
+    let mut account = faulty("item_4xx=0.3,item_5xx=0.3,lock=0.3");
+    let mut statuses = [0_usize; 6];
+    for _ in 0..100 {
+        for (_, status) in batch_of_ten(&mut account) {
+            statuses[(status / 100) as usize] += 1;
+        }
+    }
+    assert_eq!(statuses.iter().sum::<usize>(), 1_000);
+    assert!((250..420).contains(&statuses[2]), "{statuses:?}");
+    assert!(statuses[4] > statuses[5], "4xx and locks: {statuses:?}");
+    let nothing = batch_of_ten(&mut faulty("empty=1"));
+    assert_eq!(nothing, []);
+}
+
+#[test]
+fn maintenance_and_a_spent_day_say_when_to_come_back() {
+    for (faults, status) in [("maintenance=1", 503), ("daily=1", 429)] {
+        let mut account = faulty(&format!("{faults},retry_after=90s"));
+        let reply = reply(create(&mut account, ms(0)));
+        assert_eq!((reply.status, reply.retry_after_s), (status, Some(90)));
+        assert_eq!(account.records().count(), 0);
+    }
 }
 
 #[test]

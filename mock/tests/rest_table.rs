@@ -162,8 +162,10 @@ fn a_batch_has_a_result_for_each_of_its_records() {
         {"external_id": "c-5", "operation": "update", "id": "r99", "fields": {}},
         {"external_id": "c-6", "operation": "update", "fields": {}},
     ]});
-    let (status, body) = caller.call(Method::POST, "/contact/batch", &batch);
+    let (status, mut body) = caller.call(Method::POST, "/contact/batch", &batch);
     assert_eq!(status, 200);
+    let rows = body["results"].as_array_mut().unwrap();
+    rows.sort_by_key(|row| (row["external_id"].to_string(), row["status"] != 201));
     assert_eq!(
         body,
         json!({"results": [
@@ -183,6 +185,86 @@ fn a_batch_has_a_result_for_each_of_its_records() {
         1,
         "c-3 stands in it twice"
     );
+}
+
+#[test]
+fn a_batch_is_one_call_of_many_records_and_tells_of_them_in_any_order() {
+    let mut caller = plain();
+    let records: Vec<Value> = (0..20)
+        .map(|n| json!({"external_id": n.to_string(), "operation": "upsert", "fields": {}}))
+        .collect();
+    let batch = json!({"records": records});
+    let (_, body) = caller.call(Method::POST, "/contact/batch", &batch);
+    let order = |body: &Value| {
+        let rows = body["results"].as_array().unwrap().iter();
+        rows.map(|row| row["external_id"].as_str().unwrap().parse().unwrap())
+            .collect::<Vec<u32>>()
+    };
+    let mut sorted = order(&body);
+    sorted.sort_unstable();
+    assert_eq!(sorted, (0..20).collect::<Vec<_>>());
+    assert_ne!(order(&body), sorted);
+    let call = caller.account.journal().get(1).unwrap();
+    assert_eq!((call.records, call.external_id.as_deref()), (20, None));
+    assert_eq!(caller.account.journal().after(0).count(), 1);
+    assert_eq!(caller.account.violations().overlaps, 0);
+}
+
+#[test]
+fn a_record_in_two_open_batches_overlaps_and_a_second_create_of_it_is_counted() {
+    let mut caller = plain();
+    let batch = |keys: &[&str]| {
+        let row = |key: &&str| json!({"external_id": key, "operation": "create", "fields": {}});
+        json!({"records": keys.iter().map(row).collect::<Vec<_>>()})
+    };
+    let (one, two) = (batch(&["c-1", "c-2"]), batch(&["c-2", "c-3"]));
+    let one = Request::json(Method::POST, "/contact/batch", &one);
+    let two = Request::json(Method::POST, "/contact/batch", &two);
+    let first = caller.account.arrive(Duration::ZERO, &one);
+    let second = caller.account.arrive(Duration::ZERO, &two);
+    caller.account.finish(Duration::ZERO, first.call);
+    caller.account.finish(Duration::ZERO, second.call);
+    let counted = caller.account.violations();
+    assert_eq!((counted.overlaps, counted.duplicate_creates), (1, 1));
+    assert_eq!(caller.account.records().count(), 4);
+}
+
+#[test]
+fn a_record_marked_as_poison_is_refused_with_everything_in_its_batch() {
+    let mut caller = plain();
+    let batch = json!({"records": [
+        {"external_id": "c-1", "operation": "upsert", "fields": {"poison": false}},
+        {"external_id": "c-2", "operation": "upsert", "fields": {"a": {"poison": true}}},
+    ]});
+    assert_eq!(caller.call(Method::POST, "/contact/batch", &batch).0, 400);
+    let alone = json!({"poison": true});
+    let path = "/contact/external/c-2";
+    assert_eq!(caller.call(Method::PUT, path, &alone).0, 400);
+    assert_eq!(caller.account.records().count(), 0);
+    assert_eq!(
+        caller.call(Method::PUT, path, &json!({"poison": null})).0,
+        201
+    );
+}
+
+#[test]
+fn a_token_is_asked_for_when_there_is_one() {
+    let credentials = syncline_mock::Credentials {
+        tokens: vec!["t-1".into()],
+        ..syncline_mock::Credentials::default()
+    };
+    let mut caller = Caller::new(AccountConfig {
+        credentials,
+        ..AccountConfig::default()
+    });
+    let request = Request::bare(Method::GET, "/contact/r1");
+    assert_eq!(caller.ask(&request).status, 401);
+    let mut headers = http::HeaderMap::new();
+    headers.insert("authorization", "Bearer t-1".parse().unwrap());
+    let Answer::Reply(reply) = caller.account.handle_with(caller.now, &request, headers) else {
+        panic!("reset");
+    };
+    assert_eq!(reply.status, 404);
 }
 
 #[test]

@@ -14,7 +14,8 @@ use bytes::Bytes;
 use engine::provider::{CallKind, Method, Request};
 use rustix::time::{ClockId, clock_gettime};
 use syncline_net::egress::{
-    Account, AccountSettings, AddressPolicy, Authorization, Egress, EgressSettings, Origin,
+    Account, AccountSettings, AddressPolicy, Authorization, Egress, EgressSettings, HeaderSettings,
+    Origin,
 };
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -33,6 +34,7 @@ fn main() -> io::Result<()> {
         authorization: Authorization::Bearer {
             token: "t".repeat(64),
         },
+        headers: HeaderSettings::default(),
         ca_file: None,
         connections_max: in_flight as usize,
         timeout: Duration::from_secs(30),

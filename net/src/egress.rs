@@ -26,7 +26,7 @@ use engine::provider::{BodyEnd, NoReply, NotSent, Reply, Request, SendFailure};
 use rustls::ClientConfig;
 use tokio::time::{Instant, timeout_at};
 
-pub use account::{Account, AccountError, AccountSettings};
+pub use account::{Account, AccountError, AccountSettings, HeaderSettings};
 pub use address_policy::{AddressPolicy, Cidr, InvalidCidr};
 pub use authorization::{Authorization, AuthorizationError};
 pub use origin::{Origin, OriginError};
@@ -87,7 +87,7 @@ impl Egress {
     /// [`SendFailure`] says whether the request may have arrived.
     pub async fn call(&self, account: &Account, request: &Request) -> Result<Reply, SendFailure> {
         let deadline = Instant::now() + account.timeout();
-        let mut progress = Progress::default();
+        let mut progress = Progress::keeping(account.kept_headers());
         let attempt = self.attempt(account, request, deadline, &mut progress);
         let failure = match timeout_at(deadline, attempt).await {
             Ok(Ok(body_end)) => return Ok(progress.into_reply(body_end)),
@@ -185,6 +185,7 @@ mod tests {
             origin: Origin::parse("http://127.0.0.1:9").unwrap(),
             addresses: AddressPolicy::Any,
             authorization: Authorization::None,
+            headers: HeaderSettings::default(),
             ca_file: None,
             connections_max: 1,
             timeout: Duration::from_millis(20),

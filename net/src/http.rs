@@ -9,6 +9,7 @@ mod operations;
 mod origin;
 mod probes;
 mod problem;
+mod rules;
 mod server;
 mod split;
 mod sync;
@@ -50,6 +51,12 @@ fn router<B: Backend>(backend: Arc<B>, limits: HttpLimits, hosts: Arc<AllowedHos
         .route("/v1/sync/", post(sync::submit::<B>))
         .route("/v1/sync/status/{record_id}", get(sync::status::<B>))
         .route("/v1/sync/retry/{record_id}", post(sync::retry::<B>))
+        .route(
+            "/v1/sync/rules",
+            get(rules::show::<B>)
+                .put(rules::replace::<B>)
+                .post(rules::replace::<B>),
+        )
         .route("/v1/operations", get(operations::list::<B>))
         .route("/v1/operations/{id}", get(operations::show::<B>))
         .route("/v1/dlq", get(dead_letters::list::<B>))
@@ -96,10 +103,9 @@ fn router<B: Backend>(backend: Arc<B>, limits: HttpLimits, hosts: Arc<AllowedHos
 /// Paths of the contract that this version does not answer: told apart from
 /// paths that are nobody's, so that a client sees which of the two it is.
 fn not_available<S: Clone + Send + Sync + 'static>() -> Router<S> {
-    const PATHS: [&str; 11] = [
+    const PATHS: [&str; 10] = [
         "/v1/explain/{record_id}",
         "/v1/sync/config-override",
-        "/v1/sync/rules",
         "/v1/conflicts",
         "/v1/conflicts/{id}/resolve",
         "/v1/records/{record_id}",

@@ -164,11 +164,17 @@ impl MetricsWriter {
         self.cells.add(self.layout.rejected(code), count);
     }
 
-    /// An operation reached the final state `outcome` at an account. Open
+    /// `count` operations reached the final state `outcome` at an account. Open
     /// states are levels and count for nothing here.
-    pub fn operation(&mut self, account: AccountLabel, operation: Operation, outcome: State) {
+    pub fn operations(
+        &mut self,
+        account: AccountLabel,
+        operation: Operation,
+        outcome: State,
+        count: u64,
+    ) {
         if let Some(cell) = self.layout.operation(account, operation, outcome) {
-            self.cells.add(cell, 1);
+            self.cells.add(cell, count);
         }
     }
 

@@ -12,7 +12,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use engine::provider::{BodyEnd, CallKind, Method, NoReply, NotSent, Reply, Request, SendFailure};
 use syncline_net::egress::{
-    Account, AccountSettings, AddressPolicy, Authorization, Egress, EgressSettings, Origin,
+    Account, AccountSettings, AddressPolicy, Authorization, Egress, EgressSettings, HeaderSettings,
+    Origin,
 };
 
 const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 8\r\n\r\n{\"id\":1}";
@@ -116,6 +117,7 @@ fn settings(base_url: &str) -> AccountSettings {
         origin: Origin::parse(base_url).unwrap(),
         addresses: AddressPolicy::Any,
         authorization: Authorization::None,
+        headers: HeaderSettings::default(),
         ca_file: None,
         connections_max: 4,
         timeout: Duration::from_secs(20),
@@ -286,6 +288,62 @@ fn a_reply_is_status_body_and_the_headers_that_matter() {
         assert_eq!(server.connections(), 1, "kept alive: {text}");
         assert_eq!(account.idle_connections(), 1);
     }
+}
+
+#[test]
+fn a_definition_has_headers_of_its_own_and_reads_those_it_names() {
+    let (seen, requests) = sync_channel(4);
+    let server = Server::new(move |mut stream| {
+        while let Some(request) = read_request(&mut stream) {
+            seen.send(request).unwrap();
+            let long = "x".repeat(257);
+            let reply = format!(
+                "HTTP/1.1 200 OK\r\nSforce-Limit-Info: api-usage=22/15000\r\nx-long: {long}\r\n\
+                 date: Sun, 06 Nov 1994 08:49:37 GMT\r\nx-ratelimit-remaining: 7\r\ncontent-length: 0\r\n\r\n"
+            );
+            stream.write_all(reply.as_bytes()).unwrap();
+        }
+    });
+    let egress = egress();
+    let text = |text: &str| text.to_owned();
+    let account = egress
+        .account(AccountSettings {
+            headers: HeaderSettings {
+                sent: vec![
+                    (text("accept"), text("application/vnd.api+json")),
+                    (text("content-type"), text("application/vnd.api+json")),
+                ],
+                kept: vec![text("sforce-limit-info"), text("x-long"), text("x-absent")],
+            },
+            ..settings(&server.url())
+        })
+        .unwrap();
+    run(async {
+        let reply = egress.call(&account, &patch("{}")).await.unwrap();
+        let header = |name| reply.headers.value(name);
+        assert_eq!(header("sforce-limit-info"), Some("api-usage=22/15000"));
+        assert_eq!(header("x-long"), None);
+        assert_eq!(header("x-absent"), None);
+        assert_eq!(header("x-ratelimit-remaining"), None, "nobody named it");
+        assert!(reply.date.is_some());
+        egress.call(&account, &get()).await.unwrap();
+    });
+    let with_body = requests.recv().unwrap();
+    assert_eq!(with_body.matches("application/vnd.api+json").count(), 2);
+    assert!(!with_body.contains("application/json"));
+    assert!(!requests.recv().unwrap().contains("content-type"));
+
+    let refused = egress.account(AccountSettings {
+        headers: HeaderSettings {
+            sent: vec![(text("a b"), text("x"))],
+            kept: Vec::new(),
+        },
+        ..settings(&server.url())
+    });
+    assert_eq!(
+        refused.err().map(|error| error.to_string()),
+        Some(text("`a b` cannot be a header"))
+    );
 }
 
 #[test]

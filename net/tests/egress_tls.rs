@@ -15,7 +15,8 @@ use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair}
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use syncline_net::egress::{
-    AccountError, AccountSettings, AddressPolicy, Authorization, Egress, EgressSettings, Origin,
+    AccountError, AccountSettings, AddressPolicy, Authorization, Egress, EgressSettings,
+    HeaderSettings, Origin,
 };
 use tempfile::TempDir;
 
@@ -85,6 +86,7 @@ fn settings(url: &str, ca_file: Option<PathBuf>) -> AccountSettings {
         authorization: Authorization::Bearer {
             token: "t0k".to_owned(),
         },
+        headers: HeaderSettings::default(),
         ca_file,
         connections_max: 1,
         timeout: Duration::from_secs(20),

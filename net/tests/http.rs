@@ -6,6 +6,7 @@ mod fake;
 use std::io::{Read, Write};
 use std::time::Duration;
 
+use engine::rules::{Action, Difference, Tally, Trial};
 use engine::state::State;
 use engine::view::{BreakerState, Check, Hold};
 use fake::{Answer, Server, dead_letter, operation, read_answer};
@@ -240,7 +241,6 @@ fn unknown_paths_and_methods_are_problems_too() {
     assert_problem(&answer, 405, "method_not_allowed");
     assert!(answer.has_header("allow: POST"), "{}", answer.head);
     for (method, path) in [
-        ("PUT", "/v1/sync/rules"),
         ("POST", "/v1/providers"),
         ("DELETE", "/v1/providers/crm"),
         ("PATCH", "/v1/dlq/1"),
@@ -585,4 +585,103 @@ fn an_open_request_is_finished_after_the_shutdown_began() {
     stream.write_all(EVENT.as_bytes()).unwrap();
     let answer = read_answer(&mut stream);
     assert_eq!(answer.status, 202, "{}", answer.head);
+}
+
+/// The set printed in the contract.
+const RULES: &str = r#"{"rules":[
+    {"provider":"crm","object":"contact","when":"data.status != \"active\"","action":"skip",
+     "priority":3,"reason":"inactive contacts are not updated"},
+    {"provider":"crm","required_fields":["email"]},
+    {"disallow_if":["do_not_sync"]},
+    {"provider":"crm","UPDATE":"active_only","share":0.5}]}"#;
+
+#[test]
+fn rules_are_replaced_and_read_back() {
+    let server = Server::start();
+    for (method, version) in [("PUT", 1), ("POST", 2)] {
+        let answer = server.ask(method, "/v1/sync/rules", "", RULES);
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        assert_eq!(answer.json()["version"], version);
+    }
+    let read = server.get("/v1/sync/rules");
+    assert_eq!(read.status, 200);
+    assert_eq!(read.json()["version"], 2);
+    let rules = read.json()["rules"].clone();
+    assert_eq!(rules[0]["action"], "skip");
+    assert_eq!(rules[1]["required_fields"], json!(["email"]));
+    assert_eq!(rules[3]["UPDATE"], "active_only");
+    let again = json!({ "rules": rules }).to_string();
+    let answer = server.ask("PUT", "/v1/sync/rules", "", &again);
+    assert_eq!(answer.json()["version"], 3, "what is read can be sent back");
+}
+
+#[test]
+fn a_set_that_cannot_be_right_points_at_the_rule() {
+    let server = Server::start();
+    for (body, code, pointer) in [
+        (
+            r#"{"rules":[{"disallow_if":["a"]},{"when":"data.x ==","action":"skip"}]}"#,
+            "invalid_field",
+            "/rules/1/when",
+        ),
+        (
+            r#"{"rules":[{"actoin":"skip"}]}"#,
+            "unknown_field",
+            "/rules/0",
+        ),
+        (
+            r#"{"rules":[{"action":"explode"}]}"#,
+            "invalid_field",
+            "/rules/0",
+        ),
+    ] {
+        let answer = server.ask("PUT", "/v1/sync/rules", "", body);
+        assert_problem(&answer, 422, code);
+        assert_eq!(answer.json()["errors"][0]["pointer"], pointer);
+    }
+    let answer = server.ask("PUT", "/v1/sync/rules", "", "{}");
+    assert_problem(&answer, 422, "missing_field");
+    assert_eq!(server.get("/v1/sync/rules").json()["version"], 0);
+}
+
+#[test]
+fn a_dry_run_changes_nothing_and_a_set_that_withholds_much_has_to_be_forced() {
+    let server = Server::start();
+    server.node.lock().unwrap().trial = Trial {
+        decisions: 10,
+        changed: 3,
+        before: Tally {
+            synced: 10,
+            ..Tally::default()
+        },
+        after: Tally {
+            synced: 7,
+            skipped: 3,
+            ..Tally::default()
+        },
+        examples: vec![Difference {
+            record_id: "c-1".into(),
+            object: "contact".into(),
+            provider: "crm".into(),
+            operation: engine::event::Operation::Update,
+            before: Action::Sync,
+            after: Action::Skip,
+            rule: 1,
+        }],
+    };
+    let tried = server.ask("PUT", "/v1/sync/rules?dry_run=true", "", RULES);
+    assert_eq!(tried.status, 200, "{}", tried.body);
+    assert_eq!(tried.json()["dry_run"], true);
+    assert_eq!(tried.json()["trial"]["share_changed"], 0.3);
+    assert_eq!(tried.json()["trial"]["after"]["skipped"], 3);
+    assert_eq!(tried.json()["trial"]["examples"][0]["after"], "skip");
+    let held = server.ask("PUT", "/v1/sync/rules", "", RULES);
+    assert_problem(&held, 409, "force_required");
+    assert_eq!(held.json()["trial"]["changed"], 3);
+    assert_eq!(server.get("/v1/sync/rules").json()["version"], 0);
+    let forced = server.ask("PUT", "/v1/sync/rules?force=true", "", RULES);
+    assert_eq!(forced.json()["version"], 1, "{}", forced.body);
+    let in_body = RULES.replacen('{', r#"{"force":true,"#, 1);
+    let forced = server.ask("PUT", "/v1/sync/rules", "", &in_body);
+    assert_eq!(forced.json()["version"], 2, "{}", forced.body);
 }

@@ -5,8 +5,11 @@ use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
-use ::mock::{AccountConfig, FaultSpec, Limit, Scenario, Server, ServerConfig};
+use ::mock::{
+    AccountConfig, Credentials, FaultSpec, Limit, ProviderKind, Scenario, Server, ServerConfig,
+};
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -20,11 +23,14 @@ Example:
 What it counted: GET /__mock/journal, /__mock/violations, /__mock/records
 While it runs:   POST /__mock/fault {\"fault\":\"5xx=1\",\"for_ms\":5000}
                  POST /__mock/limit {\"limits\":[\"10/1s\"]}
+                 POST /__mock/edit {\"object\":\"contact\",\"operation\":\"delete\",\"id\":\"r1\"}
+                 POST /__mock/expire (every token handed out)
 Faults: chances (0 to 1) reset_before, reset_after, 401, 429, 5xx, 5xx_after, garbage, late, slow,
-missing, shuffle; durations latency, jitter, slow_for, stale, retry_after; poison=PREFIX")]
+maintenance, daily, empty, lock, item_4xx, item_5xx, item_missing, item_lost, shuffle; durations
+latency, jitter, slow_for, stale, retry_after; poison=PREFIX")]
 pub(crate) struct MockArgs {
-    /// The provider to play: `rest`
-    provider: String,
+    /// The provider to play; a name that is not known lists those that are
+    provider: ProviderKind,
 
     /// Where to listen; port 0 takes a free one
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9100")]
@@ -40,8 +46,9 @@ pub(crate) struct MockArgs {
     )]
     tls: Option<PathBuf>,
 
-    /// A rate limit as COUNT/WINDOW, such as 100/1s; may be given several times
-    #[arg(long = "limit", value_name = "COUNT/WINDOW")]
+    /// A limit as COUNT/WINDOW, such as 100/1s, or 8/open for calls at a time; NAME=COUNT/WINDOW
+    /// changes one of the provider's own; may be given several times
+    #[arg(long = "limit", value_name = "[NAME=]COUNT/WINDOW")]
     limits: Vec<Limit>,
 
     /// Faults as NAME=VALUE,…; may be given several times
@@ -67,10 +74,37 @@ pub(crate) struct MockArgs {
     /// Refuse a create whose external id is taken, with 409
     #[arg(long)]
     unique: bool,
+
+    /// An access token that is taken as it is; may be given several times
+    #[arg(long = "token", value_name = "TOKEN")]
+    tokens: Vec<String>,
+
+    /// The one application that gets tokens; without it every one does
+    #[arg(long, value_name = "ID")]
+    client_id: Option<String>,
+
+    /// Its secret; notifications are signed with it
+    #[arg(long, value_name = "SECRET")]
+    client_secret: Option<String>,
+
+    /// The refresh token to begin with; without it the first one presented
+    #[arg(long, value_name = "TOKEN")]
+    refresh_token: Option<String>,
+
+    /// How long tokens are good, instead of the provider's own time
+    #[arg(long, value_name = "DURATION", value_parser = ::mock::duration::parse)]
+    token_ttl: Option<Duration>,
+
+    /// A further field that holds the caller's key, as FIELD or OBJECT.FIELD; may be given several
+    /// times
+    #[arg(long = "key", value_name = "[OBJECT.]FIELD")]
+    key_fields: Vec<String>,
+
+    /// Where notifications of changes are sent
+    #[arg(long, value_name = "URL")]
+    webhook: Option<String>,
 }
 
-/// Exit status of a wrong command line (`EX_USAGE` of sysexits.h).
-const EX_USAGE: u8 = 64;
 /// Exit status of input that cannot be opened (`EX_NOINPUT`).
 const EX_NOINPUT: u8 = 66;
 /// Exit status of something the system refused (`EX_OSERR`).
@@ -114,13 +148,6 @@ impl Failure {
 }
 
 fn prepare(args: MockArgs) -> Result<ServerConfig, Failure> {
-    if args.provider != "rest" {
-        let message = format!("there is no simulated `{}`; there is `rest`", args.provider);
-        return Err(Failure {
-            status: EX_USAGE,
-            message,
-        });
-    }
     let mut faults = FaultSpec::default();
     for more in args.faults {
         faults.extend(more);
@@ -139,12 +166,22 @@ fn prepare(args: MockArgs) -> Result<ServerConfig, Failure> {
         tls_ca: args.tls,
         journal: args.journal,
         account: AccountConfig {
+            provider: args.provider,
             seed: args.seed,
             limits: args.limits,
             faults,
             scenario,
             unique: args.unique,
             honour_keys: args.honour_keys,
+            credentials: Credentials {
+                client_id: args.client_id,
+                client_secret: args.client_secret,
+                refresh_token: args.refresh_token,
+                tokens: args.tokens,
+                token_ttl: args.token_ttl,
+            },
+            key_fields: args.key_fields,
+            webhook: args.webhook,
             ..AccountConfig::default()
         },
     })

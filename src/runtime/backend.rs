@@ -1,7 +1,7 @@
 //! The engine as the HTTP API sees it.
 
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use engine::dedup::{Dedup, EventKey, TakenOperation};
@@ -20,7 +20,7 @@ use engine::view::{
     Accepted, AccountOutlook, AccountStatus, AccountView, AttemptView, AuthState, BreakerState,
     Check, DeadLetterFilter, DeadLetterView, HealthView, Hold, OpenOperations, OperationFilter,
     OperationTarget, OperationView, Page, PageRequest, RecordLookup, RecordTarget, RecordView,
-    Redriven,
+    Redriven, RulesPush, RulesPushed, RulesView,
 };
 use net::http::Backend;
 use net::metrics::{Metrics, MetricsWriter};
@@ -32,6 +32,7 @@ use super::coordinator::SharedCoordinator;
 use super::intake::Shared;
 use super::mailbox::Parcel;
 use super::query::Query;
+use super::rule_store::{self, RuleOrigin, RuleStore};
 use super::shard_thread::{Gauges, Word};
 use super::ticket::{Ticket, Waiter};
 use crate::settings::{AuthSettings, Settings};
@@ -50,6 +51,8 @@ pub(crate) struct Node {
     /// Counts what the API refused.
     pub(crate) rejected: Mutex<MetricsWriter>,
     pub(crate) gauges: Vec<Arc<Gauges>>,
+    /// Locked while a set is replaced, which happens one after the other.
+    pub(crate) rule_store: Mutex<RuleStore>,
     pub(crate) accounts: Vec<(AccountView, bool)>,
     pub(crate) trends: Trends,
 }
@@ -144,7 +147,10 @@ impl Node {
                         sum.ready += counts.ready;
                         sum.in_flight += counts.in_flight;
                         sum.paused += counts.paused;
-                        sum.timed += counts.timed;
+                        sum.timed.scheduled += counts.timed.scheduled;
+                        sum.timed.backoff += counts.timed.backoff;
+                        sum.timed.unknown += counts.timed.unknown;
+                        sum.timed.parent += counts.timed.parent;
                         sum.dead += counts.dead;
                         sum.held |= counts.held;
                     }
@@ -277,6 +283,12 @@ impl Node {
                 remembered,
             })
         })
+    }
+
+    fn rule_store(&self) -> MutexGuard<'_, RuleStore> {
+        self.rule_store
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     fn count_refusals(&self, results: &[Result<Accepted, Refusal>]) {
@@ -556,6 +568,36 @@ impl Backend for Node {
         .map(drop)
     }
 
+    fn rules(&self) -> RulesView {
+        let store = self.rule_store();
+        RulesView {
+            version: store.version(),
+            origin: store.origin().as_str(),
+            rules: store.rules().to_vec(),
+        }
+    }
+
+    async fn push_rules(&self, push: RulesPush) -> Result<RulesPushed, Refusal> {
+        let mut store = self.rule_store();
+        let known = |name: &str| self.accounts.iter().any(|(view, _)| view.name == name);
+        let set = rule_store::checked(store.version() + 1, &push.rules, known)?;
+        let rules = &self.shared.router.rules;
+        let trial = rules.try_out(&set);
+        if push.dry_run {
+            return Ok(RulesPushed::Tried(trial));
+        }
+        if trial.needs_force() && !push.force {
+            return Ok(RulesPushed::NeedsForce(trial));
+        }
+        let version = set.version();
+        store
+            .keep(RuleOrigin::Api, push.rules)
+            .map_err(|error| error.into_refusal())?;
+        rules.replace(set);
+        tracing::info!(version, "the API replaced the rules");
+        Ok(RulesPushed::Replaced(version, trial))
+    }
+
     fn accounts(&self) -> Vec<AccountView> {
         self.accounts
             .iter()
@@ -680,7 +722,7 @@ fn operation_view(standings: Vec<Standing>) -> Option<OperationView> {
                 reason: standing.reason,
                 remote_id: standing.remote_id,
                 updated_at: standing.updated_at_ms,
-                superseded_by: None,
+                superseded_by: standing.superseded_by.map(|newer| newer.to_string()),
                 attempts: standing
                     .attempts
                     .into_iter()
@@ -716,13 +758,13 @@ fn severity(state: State) -> u8 {
 fn open_operations(counts: OpenCounts) -> OpenOperations {
     let behind = counts
         .open
-        .saturating_sub(counts.ready + counts.in_flight + counts.timed + counts.paused);
+        .saturating_sub(counts.ready + counts.in_flight + counts.timed.sum() + counts.paused);
     OpenOperations {
         queued: counts.ready,
-        waiting: behind + counts.paused,
+        waiting: behind + counts.paused + counts.timed.scheduled + counts.timed.parent,
         in_flight: counts.in_flight,
-        retrying: counts.timed,
-        unknown: 0,
+        retrying: counts.timed.backoff,
+        unknown: counts.timed.unknown,
         conflict: 0,
     }
 }

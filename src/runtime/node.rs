@@ -28,7 +28,8 @@ use super::mailbox::Mailbox;
 use super::open::{self, OpenPlan, OpenedShard};
 use super::registry::Registry;
 use super::remembered::Remembered;
-use super::shard_thread::{Gauges, ShardThread, Word, chain};
+use super::rule_store::RuleStore;
+use super::shard_thread::{Gauges, Peer, ShardThread, Word, chain};
 use super::{StartError, clock, coordinator, plans};
 use crate::settings::{Retention, Settings};
 
@@ -85,6 +86,8 @@ impl Engine {
         plan.dedup_keys = EventIdRules {
             keys: EventKeys::new(key_seed),
         };
+        let (rule_store, rules) = RuleStore::open(&settings.server.data_dir, &settings.rules)
+            .map_err(|error| StartError::data_dir(&settings.server.data_dir, &error))?;
         let opened = open::shards(&mut dir, &plan)?;
 
         let coordinator = coordinator(settings, count, superblock.run_epoch, &opened)?;
@@ -97,10 +100,11 @@ impl Engine {
         let shared = Arc::new(Shared {
             router: plans::router(
                 settings,
+                rules,
                 engine::id::HashKey(superblock.hash_key),
                 usize::from(count),
                 superblock.run_epoch,
-            ),
+            )?,
             mailboxes: wakes
                 .iter()
                 .map(|wake| Mailbox::new(ring, wake.clone()))
@@ -118,14 +122,22 @@ impl Engine {
         );
         let stopping = Arc::new(AtomicBool::new(false));
         let (to_coordinator, from_shards) = mpsc::channel(COORDINATOR_WORDS_MAX);
-        let mut words = Vec::new();
+        let (words, heard): (Vec<_>, Vec<_>) =
+            wakes.iter().map(|_| mpsc::channel(WORDS_MAX)).unzip();
+        let peers: Vec<Peer> = words
+            .iter()
+            .zip(&wakes)
+            .map(|(words, wake)| Peer {
+                words: words.clone(),
+                wake: wake.clone(),
+            })
+            .collect();
         let mut gauges = Vec::new();
         let mut threads = Vec::new();
         let memory_each = settings.memory.max.0 / u64::from(count);
         let retention = retention(settings, count);
-        for ((opened, wake), outcome) in opened.into_iter().zip(wakes).zip(outcomes) {
-            let (to_shard, from_control) = mpsc::channel(WORDS_MAX);
-            words.push(to_shard);
+        let opened = opened.into_iter().zip(wakes).zip(outcomes).zip(heard);
+        for (((opened, wake), outcome), words) in opened {
             let gauge = Arc::new(Gauges::default());
             gauges.push(gauge.clone());
             let parts = ShardParts {
@@ -139,7 +151,8 @@ impl Engine {
                 ),
                 mailbox: shared.mailboxes[usize::from(opened.log.shard)].clone(),
                 opened,
-                words: from_control,
+                words,
+                peers: peers.clone(),
                 coordinator: to_coordinator.clone(),
                 wake,
                 egress: egress.clone(),
@@ -160,6 +173,7 @@ impl Engine {
             metrics: metrics.clone(),
             rejected: Mutex::new(metrics.writer()),
             gauges,
+            rule_store: Mutex::new(rule_store),
             accounts: super::backend::account_views(settings),
             trends: super::account_outlook::Trends::default(),
         });
@@ -245,6 +259,7 @@ struct ShardParts {
     opened: OpenedShard,
     mailbox: Mailbox,
     words: mpsc::Receiver<Word>,
+    peers: Vec<Peer>,
     coordinator: mpsc::Sender<(ShardId, engine::quota::FromShard)>,
     wake: Arc<Notify>,
     egress: Vec<(Arc<str>, AccountSettings)>,
@@ -275,6 +290,7 @@ impl ShardParts {
         let rest = (
             self.mailbox,
             self.words,
+            self.peers,
             self.coordinator,
             self.wake,
             self.egress,
@@ -287,6 +303,7 @@ impl ShardParts {
             let (
                 mailbox,
                 words,
+                peers,
                 coordinator,
                 wake,
                 accounts,
@@ -328,6 +345,7 @@ impl ShardParts {
                 writer,
                 mailbox,
                 words,
+                peers,
                 coordinator,
                 wake,
                 egress,

@@ -9,12 +9,18 @@ use engine::mapping::Mapping;
 use engine::provider::Definition;
 use engine::quota::{AccountLimits, HoldSettings};
 use engine::retry::RetryPolicy;
+use engine::rules::RuleSet;
+use engine::schema::Schema;
 use engine::shard::AccountPlan;
 use net::egress::{self, AddressPolicy, Authorization, Origin};
+use xxhash_rust::xxh3::xxh3_64;
 
 use super::StartError;
 use super::router::Router;
-use crate::settings::{AuthSettings, LimitSettings, ProviderSettings, Settings, TargetSettings};
+use super::rules::Rules;
+use crate::settings::{
+    AuthSettings, LimitSettings, ProviderSettings, Settings, TargetSettings, read_schema,
+};
 
 /// The plan of every account.
 pub(crate) fn account_plans(settings: &Settings) -> Result<Vec<Arc<AccountPlan>>, StartError> {
@@ -34,13 +40,20 @@ fn plan(
     let id = &provider.definition;
     let text = engine::provider::shipped(id)
         .ok_or_else(|| StartError::config(name, format!("there is no definition {id:?}")))?;
-    let definition = Definition::parse(text)
+    let mut definition = Definition::parse(text)
         .and_then(|definition| definition.with_rest(&account.rest))
         .map_err(|error| StartError::config(name, super::shard_thread::chain(&error)))?;
+    if let Some(items) = account.batch.max_items {
+        definition = definition.with_batch_items_max(items.get() as usize);
+    }
     let mut mappings = HashMap::new();
     for (object, wanted) in &settings.objects {
         for (_, target) in wanted.to.iter().filter(|(account, _)| account == name) {
-            mappings.insert(object.clone(), mapping(object, target)?);
+            let mapping = mapping(object, target)?;
+            if let Some(field) = mapping.external_id() {
+                definition = definition.with_external_id(mapping.remote(), field);
+            }
+            mappings.insert(object.clone(), mapping);
         }
     }
     let retry = &account.retry;
@@ -56,6 +69,8 @@ fn plan(
         },
         settle: account.settle,
         timeout: account.timeout,
+        fold: account.fold,
+        parent_timeout: account.parent_timeout,
     })
 }
 
@@ -113,6 +128,7 @@ fn egress_account(
         // Addresses in the file are the operator's own choice.
         addresses: AddressPolicy::Any,
         authorization: authorization(name, &provider.auth)?,
+        headers: egress::HeaderSettings::default(),
         ca_file: account.ca_file.clone(),
         connections_max: account.max_in_flight.get() as usize,
         timeout: account.timeout,
@@ -145,8 +161,14 @@ fn authorization(name: &str, auth: &AuthSettings) -> Result<Authorization, Start
     })
 }
 
-/// What decides where events go.
-pub(crate) fn router(settings: &Settings, hash_key: HashKey, shards: usize, epoch: u64) -> Router {
+/// What decides where events go and what becomes of them there.
+pub(crate) fn router(
+    settings: &Settings,
+    rules: RuleSet,
+    hash_key: HashKey,
+    shards: usize,
+    epoch: u64,
+) -> Result<Router, StartError> {
     let accounts: Vec<Arc<str>> = settings
         .providers
         .iter()
@@ -176,7 +198,7 @@ pub(crate) fn router(settings: &Settings, hash_key: HashKey, shards: usize, epoc
             Some((object.clone(), source.table.clone(), source.key.clone()))
         })
         .collect();
-    Router {
+    Ok(Router {
         hash_key,
         shards,
         accounts,
@@ -185,6 +207,33 @@ pub(crate) fn router(settings: &Settings, hash_key: HashKey, shards: usize, epoc
         default_object: settings.server.default_object.clone(),
         only_mapped,
         sources,
+        rules: Rules::new(rules),
+        schemas: schemas(settings)?,
+        mapping_version: mapping_version(settings)?,
         next_seq: AtomicU64::new(OperationSeq::first_of_run(epoch).0),
+    })
+}
+
+fn schemas(settings: &Settings) -> Result<BTreeMap<String, Schema>, StartError> {
+    let mut schemas = BTreeMap::new();
+    for (object, wanted) in &settings.objects {
+        if let Some(path) = &wanted.record.schema {
+            let schema = read_schema(path).map_err(|detail| StartError::config(object, detail))?;
+            schemas.insert(object.clone(), schema);
+        }
     }
+    Ok(schemas)
+}
+
+/// One number for all mappings together: an event keeps it, whatever its accounts.
+fn mapping_version(settings: &Settings) -> Result<u32, StartError> {
+    let mut versions = Vec::new();
+    for (object, wanted) in &settings.objects {
+        for (account, target) in &wanted.to {
+            let version = mapping(object, target)?.version();
+            versions.extend_from_slice(format!("{object}\0{account}\0{version}\0").as_bytes());
+        }
+    }
+    // The low half: it tells versions apart, it is no key.
+    Ok(xxh3_64(&versions) as u32)
 }

@@ -8,7 +8,10 @@ use engine::event::codec::{AcceptedEvent, Dedup as LoggedDedup, ProducerPosition
 use engine::event::{Defaults, Event, SourceTable, Target, TargetAction, Targets};
 use engine::id::{HashKey, OperationId, OperationSeq, RecordHash};
 use engine::refusal::{Code, Refusal};
+use engine::schema::Schema;
 use smallvec::SmallVec;
+
+use super::rules::Rules;
 
 /// Routes by configuration. Fan-out is fixed here, when an event is accepted.
 #[derive(Debug)]
@@ -24,6 +27,11 @@ pub(crate) struct Router {
     pub(crate) default_object: Option<String>,
     pub(crate) only_mapped: Option<String>,
     pub(crate) sources: Vec<(String, String, String)>,
+    pub(crate) rules: Rules,
+    /// By object; an object without one takes any record.
+    pub(crate) schemas: BTreeMap<String, Schema>,
+    /// Names the mappings in force.
+    pub(crate) mapping_version: u32,
     /// The next operation's sequence; one counter keeps the order of acceptance over all threads.
     pub(crate) next_seq: AtomicU64,
 }
@@ -51,10 +59,11 @@ impl Router {
         })
     }
 
-    /// Finds an event's targets, its shard and its operation id.
+    /// Finds an event's targets and what is done at each, its shard and its operation id.
     ///
     /// # Errors
-    /// `unknown_provider`, or `no_route` when no account takes the object.
+    /// `unknown_provider`, `no_route` when no account takes the object, `schema` when the record
+    /// does not fit, `rule_rejected` when every account rejects it.
     pub(crate) fn route<'a>(
         &'a self,
         event: Event<'a>,
@@ -63,21 +72,31 @@ impl Router {
         accepted_at_ms: i64,
     ) -> Result<Routed<'a>, Refusal> {
         let targets = self.targets(&event)?;
+        if let Some(schema) = self.schemas.get(&*event.object) {
+            schema.check(&event)?;
+        }
         let record_id = event.record_id.as_deref().unwrap_or_default();
         let record = self.hash_key.record(&event.object, record_id);
+        let rules = self.rules.in_force();
+        let mut accepted = AcceptedEvent {
+            event,
+            operation_seq: 0,
+            record_hash: record.0,
+            accepted_at_ms,
+            producer,
+            dedup,
+            targets,
+            rules_version: rules.version(),
+            mapping_version: self.mapping_version,
+        };
+        self.rules.note(&accepted);
+        if !rules.is_empty() {
+            accepted.targets = rules.route(&mut accepted.event, &accepted.targets)?;
+        }
         let seq = OperationSeq(self.next_seq.fetch_add(1, Ordering::Relaxed));
+        accepted.operation_seq = seq.0;
         Ok(Routed {
-            event: AcceptedEvent {
-                event,
-                operation_seq: seq.0,
-                record_hash: record.0,
-                accepted_at_ms,
-                producer,
-                dedup,
-                targets,
-                rules_version: 0,
-                mapping_version: 0,
-            },
+            event: accepted,
             id: OperationId { record, seq },
             shard: self.shard_of(record),
         })

@@ -12,7 +12,7 @@ use engine::journal::Journal;
 use engine::provider::{Reply, Request, SendFailure};
 use engine::quota::{FromShard, ShardId, ToShard};
 use engine::shard::{
-    AccountPlan, CallId, Command, CommandReply, Input, Observation, Output, Shard,
+    AccountPlan, CallId, Command, CommandReply, Input, LinkWord, Observation, Output, Shard,
 };
 use engine::time::{Mono, Now};
 use net::egress::{Account, Egress};
@@ -55,6 +55,15 @@ pub(crate) enum Word {
     Command(Command, oneshot::Sender<CommandReply>),
     /// A question.
     Query(Query),
+    /// From another shard.
+    Link(LinkWord),
+}
+
+/// How a shard reaches another.
+#[derive(Debug, Clone)]
+pub(crate) struct Peer {
+    pub(crate) words: mpsc::Sender<Word>,
+    pub(crate) wake: Arc<Notify>,
 }
 
 /// Figures of a shard, written by its thread only, read by anyone.
@@ -75,6 +84,8 @@ pub(crate) struct ShardThread {
     pub(crate) writer: WriterHandle,
     pub(crate) mailbox: Mailbox,
     pub(crate) words: mpsc::Receiver<Word>,
+    /// All shards, this one too, by their numbers.
+    pub(crate) peers: Vec<Peer>,
     pub(crate) coordinator: mpsc::Sender<(ShardId, FromShard)>,
     pub(crate) wake: Arc<Notify>,
     pub(crate) egress: Egress,
@@ -100,6 +111,8 @@ struct Turn {
     held: Option<Parcel>,
     /// Words to the coordinator that found its mailbox full.
     unsaid: VecDeque<FromShard>,
+    /// Words to other shards.
+    links: VecDeque<(usize, LinkWord)>,
     committing_since: Option<Mono>,
     last_commit: Mono,
     sealed_to: Lsn,
@@ -119,6 +132,7 @@ impl ShardThread {
             )),
             held: None,
             unsaid: VecDeque::new(),
+            links: VecDeque::new(),
             committing_since: None,
             last_commit: now.mono,
             sealed_to: Lsn::ZERO,
@@ -172,6 +186,7 @@ impl ShardThread {
                     );
                 }
                 Word::Query(query) => query.answer(&mut self.shard, &mut self.journal),
+                Word::Link(word) => self.handle(now, Input::Link(word)),
             }
         }
         heard
@@ -276,6 +291,13 @@ impl ShardThread {
                     request,
                 } => self.call(turn, call, &plan, request),
                 Output::Coordinator(word) => turn.unsaid.push_back(word),
+                Output::Link(word) => {
+                    if let LinkWord::Question(question) = &word {
+                        let owner = question.parent.vshard().owner(self.peers.len());
+                        turn.links.push_back((owner, word));
+                    }
+                }
+                Output::LinkTo(shard, word) => turn.links.push_back((usize::from(shard.0), word)),
                 Output::Accepted(Waiting::Command(_))
                 | Output::Refused {
                     ticket: Waiting::Command(_),
@@ -297,8 +319,30 @@ impl ShardThread {
                 break;
             }
         }
+        self.pass_links_on(turn);
         self.observe();
         any
+    }
+
+    /// Hands words to other shards. What finds a full mailbox waits for the next turn: questions are
+    /// bounded where they are asked, and each has one answer.
+    fn pass_links_on(&self, turn: &mut Turn) {
+        for _ in 0..turn.links.len() {
+            let Some((to, word)) = turn.links.pop_front() else {
+                return;
+            };
+            let Some(peer) = self.peers.get(to) else {
+                continue;
+            };
+            match peer.words.try_send(Word::Link(word)) {
+                Ok(()) => peer.wake.notify_one(),
+                Err(mpsc::error::TrySendError::Full(Word::Link(word))) => {
+                    turn.links.push_back((to, word));
+                }
+                // The shard is gone, and the process about to end.
+                Err(_) => {}
+            }
+        }
     }
 
     fn observe(&mut self) {
@@ -307,10 +351,11 @@ impl ShardThread {
                 Observation::Call {
                     account,
                     class,
+                    records,
                     took,
                 } => {
                     if let Some(&label) = self.labels.get(&account) {
-                        self.metrics.call(label, class, took, 1);
+                        self.metrics.call(label, class, took, records);
                     }
                 }
                 Observation::Ended {
@@ -321,7 +366,17 @@ impl ShardThread {
                 } => {
                     self.metrics.end_to_end(took);
                     if let Some(&label) = self.labels.get(&account) {
-                        self.metrics.operation(label, operation, state);
+                        self.metrics.operations(label, operation, state, 1);
+                    }
+                }
+                Observation::Folded {
+                    account,
+                    operation,
+                    state,
+                    count,
+                } => {
+                    if let Some(&label) = self.labels.get(&account) {
+                        self.metrics.operations(label, operation, state, count);
                     }
                 }
             }

@@ -7,6 +7,7 @@ use super::auth::AuthSettings;
 use engine::mapping::Mapping;
 use engine::provider::{Definition, DefinitionError, shipped, shipped_ids};
 use engine::quota::{AccountLimits, LimitsError};
+use engine::rules::RuleSet;
 use net::egress::Origin;
 
 use super::document::Places;
@@ -14,18 +15,15 @@ use super::limit::LimitSettings;
 use super::problem::ProblemList;
 use super::provider::{ProviderSettings, RecordIdIs};
 use super::quantity::ByteSize;
-use super::rule::RuleSettings;
-use super::{Direction, ObjectSettings, Settings, TargetSettings};
+use super::{Direction, ObjectSettings, RuleSettings, Settings, TargetSettings, read_schema};
 
 /// What a file may say but this version does not do: refused, so that nobody
 /// believes it done. An entry goes with the commit that builds the thing.
-const NOT_AVAILABLE: [&str; 9] = [
-    "rules",
+const NOT_AVAILABLE: [&str; 7] = [
     "retention",
     "egress.allow",
     "log.file",
     "listen.webhooks",
-    "objects.*.schema",
     "objects.*.conflict",
     "objects.*.source",
     "providers.*.webhook",
@@ -68,9 +66,7 @@ pub(super) fn check(
     for (name, object) in &settings.objects {
         checker.object(name, object);
     }
-    for (index, rule) in settings.rules.iter().enumerate() {
-        checker.rule(&format!("rules.{index}"), rule);
-    }
+    checker.rules();
     checker.refuse_unavailable();
 }
 
@@ -164,15 +160,6 @@ impl Checker<'_, '_> {
         }
         self.limits(&path, provider);
         self.auth(&path, &provider.auth);
-        if provider
-            .account
-            .batch
-            .max_items
-            .is_some_and(|items| items.get() > 1)
-        {
-            let message = "batches are not available in this version";
-            self.refuse(&format!("{path}.batch.max_items"), message);
-        }
         if provider.account.record_id_is == RecordIdIs::Remote {
             let message = "`record_id_is = \"remote\"` is not available in this version";
             self.refuse(&format!("{path}.record_id_is"), message);
@@ -270,6 +257,11 @@ impl Checker<'_, '_> {
                 format!("expected letters, digits, `-` and `_`, found `{name}`"),
             );
         }
+        if let Some(schema) = &object.record.schema
+            && let Err(found) = read_schema(schema)
+        {
+            self.refuse(&format!("{path}.schema"), found);
+        }
         if object.record.direction != Direction::Out {
             let message = "only direction \"out\" is available in this version";
             self.refuse(&format!("{path}.direction"), message);
@@ -324,29 +316,46 @@ impl Checker<'_, '_> {
         }
     }
 
-    fn rule(&mut self, path: &str, rule: &RuleSettings) {
+    /// Tells every rule that cannot be right, then what is wrong with all of them together.
+    fn rules(&mut self) {
+        let rules = &self.settings.rules;
+        let mut wrong = false;
+        for (index, rule) in rules.iter().enumerate() {
+            let path = format!("rules.{index}");
+            for message in self.strangers(rule) {
+                wrong = true;
+                self.refuse(&format!("{path}.{}", message.0), message.1);
+            }
+            match RuleSet::compile(0, std::slice::from_ref(rule)) {
+                Ok(set) if set.reads_linked() => {
+                    wrong = true;
+                    let message = "`linked` is not available in this version: whether a record \
+                                   is linked is not known when its event is accepted";
+                    self.refuse(&format!("{path}.when"), message);
+                }
+                Ok(_) => {}
+                Err(error) => {
+                    wrong = true;
+                    self.refuse(&rule_place(&path, error.key), error.detail);
+                }
+            }
+        }
+        if !wrong && let Err(error) = RuleSet::compile(0, rules) {
+            let path = rule_place(&format!("rules.{}", error.rule), error.key);
+            self.refuse(&path, error.detail);
+        }
+    }
+
+    /// Keys of a rule that name what is not configured, and what to say of each.
+    fn strangers(&self, rule: &RuleSettings) -> Vec<(&'static str, String)> {
+        let mut found = Vec::new();
         if let Some(account) = &rule.provider
             && self.settings.provider(account).is_none()
         {
             let message = format!("`{account}` is no account in [providers]");
-            self.refuse(&format!("{path}.provider"), message);
+            found.push(("provider", message));
         }
-        if rule
-            .priority
-            .is_some_and(|priority| !(1..=10).contains(&priority))
-        {
-            self.refuse(
-                &format!("{path}.priority"),
-                "expected a priority of 1 to 10",
-            );
-        }
-        let has_shorthand = !rule.required_fields.is_empty() || !rule.disallow_if.is_empty();
-        if rule.action.is_none() && !has_shorthand {
-            self.refuse(
-                path,
-                "expected an `action`, `required_fields` or `disallow_if`",
-            );
-        }
+        found
     }
 
     fn refuse_unavailable(&mut self) {
@@ -375,6 +384,13 @@ impl FieldPlace {
             field: index.parse().ok(),
             rest: rest.to_owned(),
         }
+    }
+}
+
+fn rule_place(path: &str, key: &str) -> String {
+    match key {
+        "" => path.to_owned(),
+        key => format!("{path}.{key}"),
     }
 }
 

@@ -1,9 +1,10 @@
 //! `[objects.NAME]`: what is kept in step, and how its fields map.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use engine::mapping::{self, MappingSettings};
+use engine::schema::{SCHEMA_BYTES_MAX, Schema};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -20,7 +21,7 @@ pub struct ObjectSettings {
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RecordSettings {
-    /// JSON Schema of System A's record.
+    /// JSON Schema of System A's record; a relative path starts from the config file's folder.
     pub schema: Option<PathBuf>,
     /// Which way changes flow.
     pub direction: Direction,
@@ -105,7 +106,17 @@ pub struct FieldSettings {
     #[serde(default)]
     pub local: Option<String>,
     /// The provider's field.
-    pub remote: String,
+    #[serde(default)]
+    pub remote: Option<String>,
+    /// In place of `local`: texts that are one remote text.
+    #[serde(default)]
+    pub locals: Vec<String>,
+    /// In place of `remote`: texts that one local text is split into.
+    #[serde(default)]
+    pub remotes: Vec<String>,
+    /// Between the parts of `locals` or `remotes`; a space unless given.
+    #[serde(default)]
+    pub separator: Option<String>,
     /// CREATE and UPSERT must carry it, UPDATE may not clear it.
     #[serde(default)]
     pub required: bool,
@@ -126,6 +137,51 @@ pub struct FieldSettings {
     pub lossy: bool,
     /// The object whose remote id replaces the local one.
     pub reference: Option<String>,
+    /// What a `null` does.
+    #[serde(default)]
+    pub on_null: OnNull,
+    /// Which way the field goes; both unless given.
+    #[serde(default)]
+    pub direction: Option<Direction>,
+    /// CEL over `data`: the remote value, in place of a conversion.
+    pub cel: Option<String>,
+    /// CEL over `remote`: the local value, in place of a conversion.
+    pub cel_in: Option<String>,
+}
+
+/// What a `null` does to a field on the other side.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnNull {
+    /// It clears it.
+    #[default]
+    Clear,
+    /// System A's is not sent; the provider's clears.
+    Omit,
+    /// It clears nothing, whichever side it comes from.
+    Keep,
+}
+
+/// Reads and compiles the schema of an object; `Err` says what is wrong.
+///
+/// # Errors
+/// What to tell the person who wrote it.
+pub fn read_schema(path: &Path) -> Result<Schema, String> {
+    let name = path.display();
+    let length = std::fs::metadata(path)
+        .map_err(|error| format!("cannot read {name}: {error}"))?
+        .len();
+    if length > SCHEMA_BYTES_MAX as u64 {
+        return Err(format!(
+            "{name} has {length} bytes, a schema at most {SCHEMA_BYTES_MAX}"
+        ));
+    }
+    let text =
+        std::fs::read_to_string(path).map_err(|error| format!("cannot read {name}: {error}"))?;
+    Schema::compile(&text).map_err(|error| match error.pointer.as_str() {
+        "" => format!("{name}: {error}"),
+        pointer => format!("{name} at {pointer}: {error}"),
+    })
 }
 
 impl TargetSettings {
@@ -144,7 +200,10 @@ impl FieldSettings {
         let pairs = self.values.iter();
         mapping::FieldSettings {
             local: self.local.clone().unwrap_or_default(),
-            remote: self.remote.clone(),
+            remote: self.remote.clone().unwrap_or_default(),
+            locals: self.locals.clone(),
+            remotes: self.remotes.clone(),
+            separator: self.separator.clone(),
             required: self.required,
             default: self.default.as_ref().map(Value::to_string),
             constant: self.constant.as_ref().map(Value::to_string),
@@ -154,6 +213,18 @@ impl FieldSettings {
                 .collect(),
             lossy: self.lossy,
             reference: self.reference.clone(),
+            on_null: match self.on_null {
+                OnNull::Clear => mapping::OnNull::Clear,
+                OnNull::Omit => mapping::OnNull::Omit,
+                OnNull::Keep => mapping::OnNull::Keep,
+            },
+            direction: match self.direction {
+                None | Some(Direction::Both) => mapping::Direction::Both,
+                Some(Direction::Out) => mapping::Direction::Out,
+                Some(Direction::In) => mapping::Direction::In,
+            },
+            cel: self.cel.clone(),
+            cel_in: self.cel_in.clone(),
         }
     }
 }

@@ -56,6 +56,9 @@ pub struct AccountSettings {
     /// How long an absent record may still appear after an unknown create.
     #[serde(deserialize_with = "quantity::duration")]
     pub settle: Duration,
+    /// How long a record waits for one it refers to before it fails.
+    #[serde(deserialize_with = "quantity::duration")]
+    pub parent_timeout: Duration,
     /// Whose id the producers' `record_id` is.
     pub record_id_is: RecordIdIs,
     /// `[providers.NAME.retry]`
@@ -78,6 +81,7 @@ impl Default for AccountSettings {
             timeout: Duration::from_secs(30),
             fold: true,
             settle: Duration::from_secs(5),
+            parent_timeout: Duration::from_secs(3600),
             record_id_is: RecordIdIs::Local,
             retry: RetrySettings::default(),
             breaker: BreakerSettings::default(),

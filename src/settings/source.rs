@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::ops::Range;
+use std::path::{Path, PathBuf};
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
@@ -36,6 +37,8 @@ impl std::fmt::Display for Place {
 #[derive(Debug, Clone)]
 pub struct Source {
     name: String,
+    /// What relative paths in it start from.
+    folder: PathBuf,
     text: String,
     file_bytes: usize,
     variables: Vec<Variable>,
@@ -63,10 +66,23 @@ impl Source {
         let text = text.into();
         Source {
             name: name.into(),
+            folder: PathBuf::new(),
             file_bytes: text.len(),
             text,
             variables: Vec::new(),
         }
+    }
+
+    /// Relative paths of files that it names start from `folder`, not from where the process runs.
+    pub fn in_folder(self, folder: &Path) -> Source {
+        Source {
+            folder: folder.to_owned(),
+            ..self
+        }
+    }
+
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder
     }
 
     /// Lays `SYNCLINE__SECTION__KEY` variables over the file; others are left alone.

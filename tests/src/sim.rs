@@ -16,6 +16,7 @@ pub mod mutants;
 mod node;
 pub mod options;
 mod oracle;
+mod patch;
 mod provider;
 mod spied_log;
 pub mod workload;

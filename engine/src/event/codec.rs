@@ -192,6 +192,20 @@ impl AcceptedEvent<'_> {
         }
     }
 
+    /// What the rules decided for an account; one that is no target gets the event as it is.
+    pub fn action_at(&self, account: &str) -> TargetAction {
+        let target = self.targets.iter().find(|target| target.name == account);
+        target.map_or(TargetAction::Sync, |target| target.action)
+    }
+
+    /// The event as an account is asked it: a rule may have put another operation in its place.
+    pub fn asked_of(mut self, account: &str) -> Self {
+        if let TargetAction::Instead(operation) = self.action_at(account) {
+            self.event.operation = operation;
+        }
+        self
+    }
+
     /// Optional texts in the order of their bits, which is their order in the bytes.
     fn optional_texts(&self) -> [(u16, Option<&str>); 7] {
         let event = &self.event;

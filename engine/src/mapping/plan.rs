@@ -10,16 +10,18 @@ pub(super) const PATH_LEVELS_MAX: usize = 8;
 pub(super) struct Plan {
     /// Sorted by the first name of their paths.
     inputs: Vec<Input>,
+    /// How many numbers its inputs have, those that it does not read included.
+    pub(super) slots: usize,
     /// The object to write, in the order of the settings.
     pub(super) output: Vec<Node>,
     /// What pointers of failures begin with.
     pub(super) root: &'static [&'static str],
 }
 
-/// Where one field's value comes from.
+/// Where one value comes from.
 #[derive(Debug, Clone)]
 pub(super) struct Input {
-    pub(super) field: usize,
+    pub(super) slot: usize,
     first: String,
     rest: Vec<String>,
 }
@@ -27,8 +29,8 @@ pub(super) struct Input {
 /// A member to write.
 #[derive(Debug, Clone)]
 pub(super) enum Node {
-    /// The value of a field.
-    Leaf { name: String, field: usize },
+    /// A value, by its number.
+    Leaf { name: String, value: usize },
     /// An object around others.
     Branch { name: String, children: Vec<Node> },
 }
@@ -41,15 +43,16 @@ impl Plan {
     pub(super) fn new(root: &'static [&'static str]) -> Self {
         Self {
             inputs: Vec::new(),
+            slots: 0,
             output: Vec::new(),
             root,
         }
     }
 
-    pub(super) fn read(&mut self, field: usize, path: &[String]) {
+    pub(super) fn read(&mut self, slot: usize, path: &[String]) {
         let (first, rest) = path.split_first().expect("settings refuse an empty path");
         let input = Input {
-            field,
+            slot,
             first: first.clone(),
             rest: rest.to_vec(),
         };
@@ -59,7 +62,7 @@ impl Plan {
         self.inputs.insert(at, input);
     }
 
-    pub(super) fn write(&mut self, field: usize, path: &[String]) -> Result<(), Collision> {
+    pub(super) fn write(&mut self, value: usize, path: &[String]) -> Result<(), Collision> {
         let (last, branches) = path.split_last().expect("settings refuse an empty path");
         let mut nodes = &mut self.output;
         for name in branches {
@@ -83,7 +86,7 @@ impl Plan {
         }
         nodes.push(Node::Leaf {
             name: last.clone(),
-            field,
+            value,
         });
         Ok(())
     }

@@ -1,17 +1,27 @@
 //! The settings of a mapping, and what must hold of them before it runs.
 
 use std::borrow::Cow;
+use std::hash::{Hash, Hasher};
+use std::ops::Range;
 
-use super::convert::{Conversion, Converter, Type, ValueTable};
+use xxhash_rust::xxh3::Xxh3;
+
+use super::convert::{Conversion, Converter, Type};
+use super::field::{BACK, Field, FieldKind, OUT, OnNull, Parts};
 use super::plan::{PATH_LEVELS_MAX, Plan};
-use super::{FIELDS_MAX, Field, Mapping};
+use super::value_table::ValueTable;
+use super::{FIELDS_MAX, Mapping, law};
+use crate::expression::{Declared, Expression};
 use crate::json::{Pointer, RawValue, Scratch};
 
 /// Bytes of a `default` or `constant`.
 const LITERAL_BYTES_MAX: usize = 64 << 10;
 
+/// Parts of one text: more is a list, not a name or an address.
+const PARTS_MAX: usize = 8;
+
 /// `[objects.X.to.Y]`.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct MappingSettings {
     /// The provider's name of the object.
     pub remote: String,
@@ -22,12 +32,18 @@ pub struct MappingSettings {
 }
 
 /// One entry of `fields`.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct FieldSettings {
     /// System A's path, dots between levels; empty for a `constant`.
     pub local: String,
     /// The provider's path, dots between levels.
     pub remote: String,
+    /// In place of `local`: texts that are one remote text, with `separator` between them.
+    pub locals: Vec<String>,
+    /// In place of `remote`: texts that one local text is split into, at `separator`.
+    pub remotes: Vec<String>,
+    /// Between the parts of `locals` or `remotes`; a space unless given.
+    pub separator: Option<String>,
     /// Must be there in a CREATE and UPSERT, and is not cleared by an UPDATE.
     pub required: bool,
     /// JSON, as System A would send it, for a CREATE that leaves the field out.
@@ -42,6 +58,26 @@ pub struct FieldSettings {
     pub lossy: bool,
     /// The field holds the record id of this object; the provider gets that record's own id.
     pub reference: Option<String>,
+    /// What a `null` does.
+    pub on_null: OnNull,
+    /// Which way the field goes.
+    pub direction: Direction,
+    /// CEL over `data`: the remote value, in place of a conversion.
+    pub cel: Option<String>,
+    /// CEL over `remote`: the local value, in place of a conversion.
+    pub cel_in: Option<String>,
+}
+
+/// Which way a field goes, seen from System A.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub enum Direction {
+    /// Both ways.
+    #[default]
+    Both,
+    /// To the provider only.
+    Out,
+    /// From the provider only.
+    In,
 }
 
 /// A mapping that cannot be right.
@@ -63,148 +99,357 @@ pub(super) fn compile(object: &str, settings: &MappingSettings) -> Result<Mappin
         object: object.to_owned(),
         remote: settings.remote.clone(),
         external_id: settings.external_id.clone(),
+        version: version(object, settings),
         fields: Vec::with_capacity(settings.fields.len()),
         outbound: Plan::new(&["data"]),
         inbound: Plan::new(&[]),
     };
+    let mut read_back: Vec<&str> = Vec::new();
     for (at, field) in settings.fields.iter().enumerate() {
-        let place = |part: &str| format!("fields[{at}].{part}");
-        let remote = path(&field.remote).map_err(|detail| error(place("remote"), detail))?;
-        if mapping.outbound.write(at, &remote).is_err() {
-            let detail = "another field is this one, contains it or lies in it";
-            return Err(error(place("remote"), detail));
-        }
-        if field.constant.is_some() {
-            mapping.fields.push(compile_constant(field, place)?);
-            continue;
-        }
-        let local = path(&field.local).map_err(|detail| error(place("local"), detail))?;
-        mapping.outbound.read(at, &local);
-        // One local field may feed several remote ones; it comes back from the first.
-        let fed_before = settings.fields[..at]
-            .iter()
-            .any(|other| other.local == field.local);
-        if !fed_before {
-            mapping.inbound.read(at, &remote);
-            if mapping.inbound.write(at, &local).is_err() {
-                let detail = "another field contains this one or lies in it";
-                return Err(error(place("local"), detail));
-            }
-        }
-        mapping.fields.push(compile_field(field, &local, place)?);
+        let entry = Entry { at, field };
+        entry.check_shape()?;
+        let paths = entry.lay_out(&mut mapping, &mut read_back)?;
+        mapping.fields.push(entry.compile(paths)?);
     }
     Ok(mapping)
 }
 
-fn compile_constant(
-    field: &FieldSettings,
-    place: impl Fn(&str) -> String,
-) -> Result<Field, MappingError> {
-    let alone = field.local.is_empty()
-        && !field.required
-        && field.default.is_none()
-        && field.convert.is_empty()
-        && field.values.is_empty()
-        && field.reference.is_none();
-    if !alone {
-        let detail = "a constant takes nothing from the record: only `remote` may stand beside it";
-        return Err(error(place("constant"), detail));
-    }
-    let constant = literal(field.constant.as_deref(), || place("constant"))?;
-    Ok(Field {
-        pointer: String::new(),
-        required: false,
-        default: None,
-        constant: constant.map(|value| value.text().to_owned()),
-        conversion: Conversion::default(),
-        reference: None,
-    })
+/// One entry of `fields`.
+struct Entry<'s> {
+    at: usize,
+    field: &'s FieldSettings,
 }
 
-fn compile_field(
-    field: &FieldSettings,
-    local: &[String],
-    place: impl Fn(&str) -> String,
-) -> Result<Field, MappingError> {
-    let conversion = compile_conversion(field, &place)?;
-    if field.reference.is_some() && (!field.convert.is_empty() || !field.values.is_empty()) {
-        let detail = "a reference is an id and cannot be converted";
-        return Err(error(place("reference"), detail));
-    }
-    let default = match literal(field.default.as_deref(), || place("default"))? {
-        None => None,
-        Some(_) if field.reference.is_some() => {
-            return Err(error(place("default"), "a reference cannot have a default"));
-        }
-        Some(value) => {
-            let json = conversion
-                .apply(value)
-                .map_err(|d| error(place("default"), d))?;
-            Some(String::from_utf8_lossy(&json).into_owned())
-        }
-    };
-    let mut pointer = Pointer::of(&["data"]);
-    for name in local {
-        pointer.push(name);
-    }
-    Ok(Field {
-        pointer: pointer.into(),
-        required: field.required,
-        default,
-        constant: None,
-        conversion,
-        reference: field.reference.clone(),
-    })
+/// The numbers of a field's paths.
+struct Numbers {
+    pointer: String,
+    locals: Range<usize>,
+    remotes: Range<usize>,
 }
 
-fn compile_conversion(
-    field: &FieldSettings,
-    place: impl Fn(&str) -> String,
-) -> Result<Conversion, MappingError> {
-    let mut conversion = Conversion::default();
-    for (at, name) in field.convert.iter().enumerate() {
-        let place = || place(&format!("convert[{at}]"));
-        let Some(step) = Converter::named(name) else {
-            let detail = "unknown converter; known are trim, lowercase, uppercase, number, text, \
-                          date, datetime, epoch_ms";
-            return Err(error(place(), detail));
+impl<'s> Entry<'s> {
+    /// What may not stand beside what.
+    fn check_shape(&self) -> Result<(), MappingError> {
+        let field = self.field;
+        let computed = field.cel.is_some() || field.cel_in.is_some();
+        let parted = !field.locals.is_empty() || !field.remotes.is_empty();
+        let converted = !field.convert.is_empty() || !field.values.is_empty();
+        if field.constant.is_some() {
+            let alone = self.locals().is_empty()
+                && !field.required
+                && field.default.is_none()
+                && field.reference.is_none()
+                && field.direction != Direction::In
+                && !(computed || parted || converted);
+            let detail = "a constant takes nothing from the record: only `remote` may stand \
+                          beside it";
+            return alone
+                .then_some(())
+                .ok_or_else(|| self.error("constant", detail));
+        }
+        if field.reference.is_some() && converted {
+            let detail = "a reference is an id and cannot be converted";
+            return Err(self.error("reference", detail));
+        }
+        if parted && computed {
+            let detail = "an expression stands in place of `locals` and `remotes`";
+            return Err(self.error("cel", detail));
+        }
+        if field.reference.is_some() && (parted || computed) {
+            let detail = "a reference is one id";
+            return Err(self.error("reference", detail));
+        }
+        if (parted || computed) && converted {
+            let part = if field.convert.is_empty() {
+                "values"
+            } else {
+                "convert"
+            };
+            let detail = "only a field with one `local` and one `remote` is converted";
+            return Err(self.error(part, detail));
+        }
+        for (part, one, many) in [
+            ("locals", &field.local, &field.locals),
+            ("remotes", &field.remote, &field.remotes),
+        ] {
+            if !many.is_empty() && !one.is_empty() {
+                return Err(self.error(part, "stands in place of the single path, not beside it"));
+            }
+            if many.len() == 1 || many.len() > PARTS_MAX {
+                return Err(self.error(part, format!("takes 2 to {PARTS_MAX} paths")));
+            }
+        }
+        if !field.locals.is_empty() && !field.remotes.is_empty() {
+            return Err(self.error("remotes", "one side of a field is a single path"));
+        }
+        if field.separator.is_some() && !parted {
+            return Err(self.error("separator", "stands with `locals` or `remotes`"));
+        }
+        if field.separator.as_deref() == Some("") {
+            return Err(self.error("separator", "must not be empty"));
+        }
+        if field.default.is_some() && (parted || computed || field.reference.is_some()) {
+            let what = if field.reference.is_some() {
+                "a reference cannot have a default"
+            } else {
+                "only a field with one `local` and one `remote` has a default"
+            };
+            return Err(self.error("default", what));
+        }
+        if field.direction == Direction::In && (field.required || field.default.is_some()) {
+            let part = if field.required {
+                "required"
+            } else {
+                "default"
+            };
+            return Err(self.error(part, "the field is not sent"));
+        }
+        self.check_directions()
+    }
+
+    fn check_directions(&self) -> Result<(), MappingError> {
+        let field = self.field;
+        if field.cel.is_none() && field.cel_in.is_some() && field.direction == Direction::Out {
+            return Err(self.error("cel_in", "the field is not taken back"));
+        }
+        if field.cel.is_some() && field.direction == Direction::In {
+            return Err(self.error("cel", "the field is not sent"));
+        }
+        let both_ways = field.direction == Direction::Both && !field.lossy;
+        if both_ways && !(field.locals.is_empty() && field.remotes.is_empty()) {
+            let part = if field.locals.is_empty() {
+                "remotes"
+            } else {
+                "locals"
+            };
+            let detail = "parts of a text need not come back as they went: say `lossy = true`";
+            return Err(self.error(part, detail));
+        }
+        if both_ways && field.cel.is_some() && field.cel_in.is_some() {
+            let detail = "nobody knows whether expressions undo each other: say `lossy = true`";
+            return Err(self.error("cel_in", detail));
+        }
+        Ok(())
+    }
+
+    /// Puts the field's paths into the plans of the directions that it has.
+    fn lay_out(
+        &self,
+        mapping: &mut Mapping,
+        read_back: &mut Vec<&'s str>,
+    ) -> Result<Numbers, MappingError> {
+        let field = self.field;
+        let computed = field.cel.is_some() || field.cel_in.is_some();
+        let goes_out = field.direction != Direction::In && (!computed || field.cel.is_some());
+        let comes_back = field.direction != Direction::Out
+            && field.constant.is_none()
+            && (!computed || field.cel_in.is_some());
+        let locals = self.locals();
+        let remotes = self.remotes();
+        let first = (mapping.outbound.slots, mapping.inbound.slots);
+        let mut pointer = Pointer::of(&["data"]);
+
+        // One local field may feed several remote ones; it comes back from the first.
+        let returns = comes_back && !locals.iter().any(|local| read_back.contains(local));
+        let needs_local = field.constant.is_none() && (!computed || comes_back);
+        if needs_local && locals.is_empty() {
+            return Err(self.error("local", "is missing"));
+        }
+        for (at, local) in locals.iter().enumerate() {
+            let names = path(local).map_err(|detail| self.error(self.part("local", at), detail))?;
+            let number = first.0 + at;
+            if at == 0 {
+                names.iter().for_each(|name| pointer.push(name));
+            }
+            if goes_out && !computed {
+                mapping.outbound.read(number, &names);
+            }
+            if returns && mapping.inbound.write(number, &names).is_err() {
+                let detail = "another field contains this one or lies in it";
+                return Err(self.error(self.part("local", at), detail));
+            }
+        }
+        let needs_remote = goes_out || !computed;
+        if needs_remote && remotes.is_empty() {
+            return Err(self.error("remote", "is missing"));
+        }
+        for (at, remote) in remotes.iter().enumerate() {
+            let names =
+                path(remote).map_err(|detail| self.error(self.part("remote", at), detail))?;
+            let number = first.1 + at;
+            if goes_out && mapping.outbound.write(number, &names).is_err() {
+                let detail = "another field is this one, contains it or lies in it";
+                return Err(self.error(self.part("remote", at), detail));
+            }
+            if returns && !computed {
+                mapping.inbound.read(number, &names);
+            }
+        }
+        if returns {
+            read_back.extend(&locals);
+        }
+        // A side without a path still has a number: its value goes nowhere.
+        mapping.outbound.slots += locals.len().max(1);
+        mapping.inbound.slots += remotes.len().max(1);
+        Ok(Numbers {
+            pointer: pointer.into(),
+            locals: first.0..mapping.outbound.slots,
+            remotes: first.1..mapping.inbound.slots,
+        })
+    }
+
+    fn compile(&self, numbers: Numbers) -> Result<Field, MappingError> {
+        let field = self.field;
+        let mut default = None;
+        let kind = if let Some(constant) = self.literal(field.constant.as_deref(), "constant")? {
+            FieldKind::Constant(constant.text().to_owned())
+        } else if field.cel.is_some() || field.cel_in.is_some() {
+            FieldKind::Computed {
+                out: self.expression("cel", field.cel.as_deref(), OUT.1)?,
+                back: self.expression("cel_in", field.cel_in.as_deref(), BACK.1)?,
+            }
+        } else if !field.locals.is_empty() {
+            FieldKind::Joined(self.parts(field.locals.len()))
+        } else if !field.remotes.is_empty() {
+            FieldKind::Split(self.parts(field.remotes.len()))
+        } else if let Some(object) = &field.reference {
+            FieldKind::Reference(object.clone())
+        } else {
+            let conversion = self.conversion()?;
+            if let Some(value) = self.literal(field.default.as_deref(), "default")? {
+                let json = conversion.apply(value);
+                let json = json.map_err(|detail| self.error("default", detail))?;
+                default = Some(String::from_utf8_lossy(&json).into_owned());
+            }
+            FieldKind::Converted(conversion)
         };
-        if step.is_lossy() && !field.lossy {
-            let detail = format!("`{name}` loses something: say `lossy = true`");
-            return Err(error(place(), detail));
-        }
-        let before: Option<&Converter> = conversion.steps.last();
-        if before.is_some_and(|before| before.gives() != step.takes()) {
-            let detail = format!("`{name}` cannot follow `{}`", field.convert[at - 1]);
-            return Err(error(place(), detail));
-        }
-        conversion.steps.push(step);
+        Ok(Field {
+            pointer: numbers.pointer,
+            required: field.required,
+            default,
+            on_null: field.on_null,
+            kind,
+            locals: numbers.locals,
+            remotes: numbers.remotes,
+        })
     }
-    conversion.values = ValueTable::new(&field.values).map_err(|at| {
-        let detail = format!("entry {at} repeats a value: the table must be one to one");
-        error(place("values"), detail)
-    })?;
-    let gives_number = conversion.steps.last().map(|step| step.gives()) == Some(Type::Number);
-    if gives_number && !conversion.values.is_empty() {
-        return Err(error(
-            place("values"),
-            "a value table takes text, not numbers",
-        ));
+
+    fn conversion(&self) -> Result<Conversion, MappingError> {
+        let field = self.field;
+        let mut conversion = Conversion::default();
+        let may_lose = field.lossy || field.direction != Direction::Both;
+        for (at, name) in field.convert.iter().enumerate() {
+            let refuse = |detail: String| self.error(format!("convert[{at}]"), detail);
+            let step = Converter::named(name).map_err(|unknown| refuse(unknown.0))?;
+            if step.is_lossy() && !may_lose {
+                return Err(refuse(format!(
+                    "`{name}` loses something: say `lossy = true`"
+                )));
+            }
+            let before = conversion.steps.last().map(Converter::gives);
+            if before.is_some_and(|before| !step.takes().includes(before)) {
+                let detail = format!("`{name}` cannot follow `{}`", field.convert[at - 1]);
+                return Err(refuse(detail));
+            }
+            conversion.steps.push(step);
+        }
+        conversion.values = ValueTable::new(&field.values).map_err(|at| {
+            let detail = format!("entry {at} repeats a value: the table must be one to one");
+            self.error("values", detail)
+        })?;
+        let gives = conversion.steps.last().map_or(Type::Text, Converter::gives);
+        if !conversion.values.is_empty() && gives != Type::Text {
+            let detail = "a value table takes text, not numbers, truth values or lists";
+            return Err(self.error("values", detail));
+        }
+        if !may_lose && let Err(broken) = law::check(&conversion) {
+            let back = broken.back.as_deref().unwrap_or("nothing");
+            let detail = format!(
+                "{} would come back as {back}: say `lossy = true`",
+                broken.local
+            );
+            return Err(self.error("convert", detail));
+        }
+        Ok(conversion)
     }
-    Ok(conversion)
+
+    fn expression(
+        &self,
+        part: &str,
+        source: Option<&str>,
+        declared: Declared,
+    ) -> Result<Option<Expression>, MappingError> {
+        let Some(source) = source else {
+            return Ok(None);
+        };
+        match Expression::compile(source, declared) {
+            Ok(expression) => Ok(Some(expression)),
+            Err(error) => {
+                let at = error.at.map(|(line, column)| format!("{line}:{column}: "));
+                let detail = format!("{}{}", at.unwrap_or_default(), error.detail);
+                Err(self.error(part, detail))
+            }
+        }
+    }
+
+    fn parts(&self, count: usize) -> Parts {
+        Parts {
+            separator: self.field.separator.as_deref().unwrap_or(" ").to_owned(),
+            count,
+        }
+    }
+
+    fn literal<'j>(
+        &self,
+        json: Option<&'j str>,
+        part: &str,
+    ) -> Result<Option<RawValue<'j>>, MappingError> {
+        let Some(json) = json else {
+            return Ok(None);
+        };
+        match Scratch::new().validate(json.as_bytes(), LITERAL_BYTES_MAX) {
+            Ok(value) => Ok(Some(value)),
+            Err(refusal) => Err(self.error(part, refusal.detail)),
+        }
+    }
+
+    fn locals(&self) -> Vec<&'s str> {
+        paths(&self.field.local, &self.field.locals)
+    }
+
+    fn remotes(&self) -> Vec<&'s str> {
+        paths(&self.field.remote, &self.field.remotes)
+    }
+
+    /// `local`, or `locals[1]`.
+    fn part(&self, one: &str, at: usize) -> String {
+        let many = match one {
+            "local" => &self.field.locals,
+            _ => &self.field.remotes,
+        };
+        if many.is_empty() {
+            one.to_owned()
+        } else {
+            format!("{one}s[{at}]")
+        }
+    }
+
+    fn error(&self, part: impl AsRef<str>, detail: impl Into<Cow<'static, str>>) -> MappingError {
+        error(format!("fields[{}].{}", self.at, part.as_ref()), detail)
+    }
 }
 
-fn literal<'s>(
-    json: Option<&'s str>,
-    place: impl FnOnce() -> String,
-) -> Result<Option<RawValue<'s>>, MappingError> {
-    let Some(json) = json else {
-        return Ok(None);
-    };
-    match Scratch::new().validate(json.as_bytes(), LITERAL_BYTES_MAX) {
-        Ok(value) => Ok(Some(value)),
-        Err(refusal) => Err(error(place(), refusal.detail)),
-    }
+fn paths<'s>(one: &'s str, many: &'s [String]) -> Vec<&'s str> {
+    let one = Some(one).filter(|one| !one.is_empty());
+    one.into_iter()
+        .chain(many.iter().map(String::as_str))
+        .collect()
+}
+
+fn version(object: &str, settings: &MappingSettings) -> u64 {
+    let mut hasher = Xxh3::new();
+    (object, settings).hash(&mut hasher);
+    hasher.finish()
 }
 
 fn path(dotted: &str) -> Result<Vec<String>, Cow<'static, str>> {

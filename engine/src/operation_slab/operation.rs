@@ -384,6 +384,10 @@ impl OpFlags {
     pub const REDRIVEN: Self = Self(1 << 1);
     /// An operator ended its back-off: it does not wait for its due time again.
     pub const HURRIED: Self = Self(1 << 2);
+    /// What became of its last call is not known yet.
+    pub const UNKNOWN: Self = Self(1 << 3);
+    /// It waits for the record it refers to.
+    pub const PARENT: Self = Self(1 << 4);
     /// No mark.
     pub const NONE: Self = Self(0);
 

@@ -1,121 +1,406 @@
 //! `{"external_id": "{record_id}", "$fields": true}`: the JSON body of a request, compiled once.
 
+mod compile;
+
 use std::borrow::Cow;
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
-use super::path_template::Placeholder;
-use super::{RenderError, Subject, TemplateError};
-
-/// One field of a record, by its remote name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Field<'a> {
-    /// Name, not escaped.
-    pub name: &'a str,
-    /// Value as JSON text, valid; written into the body as it is.
-    pub value: &'a str,
-}
+use super::field_style::{Field, FieldStyle, push_escaped, push_field_value};
+use super::placeholder::{Place, Placeholder, Values};
+use super::{RenderError, TemplateError};
+use crate::json::{Member as RawMember, RawObject};
 
 /// A JSON object with placeholders.
 ///
-/// A string member may hold placeholders (`"{record_id}"`, `"crm-{record_id}"`); `"$fields": true`
-/// stands for the record's fields at its place. A member that the template names itself wins over
-/// a field of that name, so that no name comes twice.
+/// - A string member may hold placeholders (`"{record_id}"`, `"crm-{record_id}"`).
+/// - `"{remote_id|int}"` is written as a number, `"{remote_id?}"` left out while it is unknown.
+/// - `"$fields": true` stands for the record's fields at its place. A member that the template
+///   names itself wins over a field of that name, so that no name comes twice; `"$omit"` lists
+///   more names to leave out.
+/// - `"$members": "custom"` stands for the members of the field `custom`, an object: so that the
+///   template can add to it.
+/// - `{"$each": {...}}` is an array with one such item per record of a batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct BodyTemplate {
-    pieces: Vec<Piece>,
-    literal_bytes: usize,
+    root: Node,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Piece {
-    /// JSON text, written as it is.
+enum Node {
+    /// JSON text without placeholders, written as it is.
     Literal(String),
-    /// Inside a string literal: escaped, without quotes.
-    Value(Placeholder),
-    /// The record's fields, with the comma that parts them from the member before or after.
+    /// A string.
+    Text(Text),
+    /// A string of digits, written as a number.
+    Integer(Placeholder),
+    /// A field's value, inside a wrap.
+    FieldValue,
+    Object(Vec<Member>),
+    Array(Vec<Node>),
+    Each(Box<Node>),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Member {
+    Named {
+        name: Text,
+        value: Node,
+        /// Left out while the record has no remote id.
+        if_linked: bool,
+    },
+    /// The record's fields.
     Fields {
-        comma_before: bool,
-        comma_after: bool,
-        named_by_template: Vec<String>,
+        /// Names that the template writes itself or leaves out.
+        except: Vec<Text>,
+    },
+    /// What is in a field that is an object.
+    Members {
+        /// The field's remote name.
+        of: String,
+        /// As for fields.
+        except: Vec<Text>,
     },
 }
 
+/// A string with placeholders; literal parts are escaped already.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Text {
+    parts: Vec<TextPart>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum TextPart {
+    Literal(String),
+    Value(Placeholder),
+}
+
 impl BodyTemplate {
-    pub(crate) fn compile(template: &Value) -> Result<BodyTemplate, TemplateError> {
+    pub(crate) fn compile(template: &Value, place: Place) -> Result<BodyTemplate, TemplateError> {
         let Value::Object(members) = template else {
             return Err(TemplateError::BodyNotAnObject);
         };
-        let mut compiler = Compiler::default();
-        compiler.object(members, 1)?;
-        compiler.end_literal();
-        let literal_bytes = compiler
-            .pieces
-            .iter()
-            .map(|piece| match piece {
-                Piece::Literal(text) => text.len(),
-                Piece::Value(_) | Piece::Fields { .. } => 0,
-            })
-            .sum();
-        Ok(BodyTemplate {
-            pieces: compiler.pieces,
-            literal_bytes,
+        let root = compile::object(members, place, 1)?;
+        Ok(BodyTemplate { root })
+    }
+
+    /// The shape around one field's value: any JSON with `"{value}"` in it.
+    pub(crate) fn compile_wrap(template: &Value) -> Result<BodyTemplate, TemplateError> {
+        let root = compile::node(template, Place::Wrap, 1)?;
+        Ok(BodyTemplate { root })
+    }
+
+    /// Whether the body cannot be written without this value.
+    pub(crate) fn needs(&self, wanted: Placeholder) -> bool {
+        self.root.needs(wanted)
+    }
+
+    /// Whether the record's fields stand in it.
+    pub(crate) fn has_fields(&self) -> bool {
+        self.root.has(&|node| match node {
+            Node::Object(members) => {
+                let mut members = members.iter();
+                members.any(|member| matches!(member, Member::Fields { .. }))
+            }
+            _ => false,
         })
     }
 
-    pub(crate) fn uses(&self, wanted: Placeholder) -> bool {
-        self.pieces
-            .iter()
-            .any(|piece| matches!(piece, Piece::Value(placeholder) if *placeholder == wanted))
+    /// Whether the body has one item per record.
+    pub(crate) fn has_each(&self) -> bool {
+        self.root.has(&|node| matches!(node, Node::Each(_)))
     }
 
-    pub(crate) fn render(&self, subject: &Subject<'_>) -> Result<Vec<u8>, RenderError> {
+    pub(crate) fn render(
+        &self,
+        values: &Values<'_>,
+        style: &FieldStyle,
+    ) -> Result<Vec<u8>, RenderError> {
+        let subject = &values.subject;
         // Each field takes its name, its value, two quotes, a colon and a comma; escapes are rare.
-        let fields: usize = subject
-            .fields
-            .iter()
-            .map(|field| field.name.len() + field.value.len() + 4)
-            .sum();
-        let ids =
-            subject.object.len() + subject.record_id.len() + subject.remote_id.map_or(0, str::len);
-        let mut body = Vec::with_capacity(self.literal_bytes + ids + fields);
-        for piece in &self.pieces {
-            match piece {
-                Piece::Literal(text) => body.extend_from_slice(text.as_bytes()),
-                Piece::Value(placeholder) => {
-                    let value = placeholder.value(subject).ok_or(RenderError::NoRemoteId)?;
-                    push_escaped(&mut body, value);
+        let one = |fields: &[Field<'_>]| -> usize {
+            let lengths = fields.iter();
+            lengths
+                .map(|field| field.name.len() + field.value.len() + 4)
+                .sum()
+        };
+        let fields: usize = match values.items {
+            [] => one(subject.fields),
+            items => items
+                .iter()
+                .map(|item| one(item.subject.fields) + 128)
+                .sum(),
+        };
+        let mut body = Vec::with_capacity(fields + subject.record_id.len() + 64);
+        let writer = Writer { values, style };
+        writer.node(&self.root, &mut body)?;
+        Ok(body)
+    }
+
+    /// Writes the wrapped `value`; a field that is cleared is an empty list, or null.
+    pub(crate) fn wrap(&self, value: &str, style: &FieldStyle, out: &mut Vec<u8>) {
+        if value == "null" {
+            let empty = if matches!(self.root, Node::Array(_)) {
+                "[]"
+            } else {
+                "null"
+            };
+            return out.extend_from_slice(empty.as_bytes());
+        }
+        write_wrapped(&self.root, value, style, out);
+    }
+}
+
+impl Node {
+    fn needs(&self, wanted: Placeholder) -> bool {
+        match self {
+            Node::Literal(_) | Node::FieldValue => false,
+            Node::Text(text) => text.uses(wanted),
+            Node::Integer(placeholder) => *placeholder == wanted,
+            Node::Object(members) => members.iter().any(|member| match member {
+                Member::Named {
+                    if_linked: true, ..
+                } => false,
+                Member::Named { name, value, .. } => name.uses(wanted) || value.needs(wanted),
+                Member::Fields { except } | Member::Members { except, .. } => {
+                    except.iter().any(|name| name.uses(wanted))
                 }
-                Piece::Fields {
-                    comma_before,
-                    comma_after,
-                    named_by_template,
-                } => {
-                    let mut comma = *comma_before;
-                    let mut any = false;
-                    for field in subject.fields {
-                        if named_by_template.iter().any(|name| name == field.name)
-                            || repeats_record_id(field, subject.record_id)
-                        {
+            }),
+            Node::Array(nodes) => nodes.iter().any(|node| node.needs(wanted)),
+            Node::Each(node) => node.needs(wanted),
+        }
+    }
+
+    /// Whether it, or a node in it, is what is wanted.
+    fn has(&self, wanted: &impl Fn(&Node) -> bool) -> bool {
+        wanted(self)
+            || match self {
+                Node::Object(members) => members.iter().any(
+                    |member| matches!(member, Member::Named { value, .. } if value.has(wanted)),
+                ),
+                Node::Array(nodes) => nodes.iter().any(|node| node.has(wanted)),
+                Node::Each(node) => node.has(wanted),
+                Node::Literal(_) | Node::Text(_) | Node::Integer(_) | Node::FieldValue => false,
+            }
+    }
+}
+
+impl Text {
+    /// The text itself, when there is no placeholder in it.
+    fn literal(&self) -> Option<&str> {
+        match self.parts.as_slice() {
+            [] => Some(""),
+            [TextPart::Literal(text)] => Some(text),
+            _ => None,
+        }
+    }
+
+    fn uses(&self, wanted: Placeholder) -> bool {
+        let mut parts = self.parts.iter();
+        parts.any(|part| matches!(part, TextPart::Value(placeholder) if *placeholder == wanted))
+    }
+
+    fn write(&self, values: &Values<'_>, out: &mut Vec<u8>) -> Result<(), RenderError> {
+        out.push(b'"');
+        for part in &self.parts {
+            match part {
+                TextPart::Literal(text) => out.extend_from_slice(text.as_bytes()),
+                TextPart::Value(placeholder) => push_escaped(out, &placeholder.value(values)?),
+            }
+        }
+        out.push(b'"');
+        Ok(())
+    }
+
+    /// Whether the text, escaped as it was compiled, is this name.
+    fn is(&self, name: &str, values: &Values<'_>) -> Result<bool, RenderError> {
+        if let [TextPart::Value(placeholder)] = self.parts.as_slice() {
+            return Ok(placeholder.value(values)? == name);
+        }
+        let mut text = Vec::with_capacity(name.len() + 2);
+        self.write(values, &mut text)?;
+        let mut quoted = Vec::with_capacity(name.len() + 2);
+        quoted.push(b'"');
+        push_escaped(&mut quoted, name);
+        quoted.push(b'"');
+        Ok(text == quoted)
+    }
+}
+
+/// Writes a body for one call.
+struct Writer<'v> {
+    values: &'v Values<'v>,
+    style: &'v FieldStyle,
+}
+
+impl Writer<'_> {
+    fn node(&self, node: &Node, out: &mut Vec<u8>) -> Result<(), RenderError> {
+        match node {
+            Node::Literal(text) => out.extend_from_slice(text.as_bytes()),
+            Node::Text(text) => text.write(self.values, out)?,
+            Node::Integer(placeholder) => {
+                let value = placeholder.value(self.values)?;
+                if !is_integer(&value) {
+                    let placeholder = placeholder.as_str();
+                    return Err(RenderError::NotAnInteger { placeholder });
+                }
+                out.extend_from_slice(value.as_bytes());
+            }
+            // Wraps are written by `wrap`.
+            Node::FieldValue => {}
+            Node::Object(members) => self.object(members, out)?,
+            Node::Array(nodes) => {
+                out.push(b'[');
+                for (at, node) in nodes.iter().enumerate() {
+                    if at > 0 {
+                        out.push(b',');
+                    }
+                    self.node(node, out)?;
+                }
+                out.push(b']');
+            }
+            Node::Each(node) => self.each(node, out)?,
+        }
+        Ok(())
+    }
+
+    fn each(&self, node: &Node, out: &mut Vec<u8>) -> Result<(), RenderError> {
+        out.push(b'[');
+        for (at, item) in self.values.items.iter().enumerate() {
+            if at > 0 {
+                out.push(b',');
+            }
+            let values = Values {
+                kind: item.kind,
+                subject: item.subject,
+                names: self.values.names,
+                item: at,
+                items: &[],
+            };
+            let writer = Writer {
+                values: &values,
+                style: self.style,
+            };
+            writer.node(node, out).map_err(|source| RenderError::Item {
+                index: at,
+                source: Box::new(source),
+            })?;
+        }
+        out.push(b']');
+        Ok(())
+    }
+
+    fn object(&self, members: &[Member], out: &mut Vec<u8>) -> Result<(), RenderError> {
+        out.push(b'{');
+        let mut any = false;
+        let mut comma = |out: &mut Vec<u8>| {
+            if any {
+                out.push(b',');
+            }
+            any = true;
+        };
+        for member in members {
+            match member {
+                Member::Named {
+                    if_linked: true, ..
+                } if self.values.subject.remote_id.is_none() => {}
+                Member::Named { name, value, .. } => {
+                    comma(out);
+                    name.write(self.values, out)?;
+                    out.push(b':');
+                    self.node(value, out)?;
+                }
+                Member::Fields { except } => {
+                    for field in self.values.subject.fields {
+                        if self.leaves_out(field, except)? {
                             continue;
                         }
-                        if comma {
-                            body.push(b',');
-                        }
-                        body.push(b'"');
-                        push_escaped(&mut body, field.name);
-                        body.extend_from_slice(b"\":");
-                        body.extend_from_slice(field.value.as_bytes());
-                        comma = true;
-                        any = true;
+                        comma(out);
+                        self.field(field, out);
                     }
-                    if any && *comma_after {
-                        body.push(b',');
+                }
+                Member::Members { of, except } => {
+                    for member in self.members_of(of) {
+                        let name = member.key.name();
+                        let field = Field {
+                            name: &name,
+                            value: member.value.text(),
+                        };
+                        if !self.leaves_out(&field, except)? {
+                            comma(out);
+                            self.field(&field, out);
+                        }
                     }
                 }
             }
         }
-        Ok(body)
+        out.push(b'}');
+        Ok(())
+    }
+
+    fn members_of(&self, of: &str) -> impl Iterator<Item = RawMember<'_>> {
+        let mut fields = self.values.subject.fields.iter();
+        let field = fields.find(|field| field.name == of);
+        let object = field.and_then(|field| RawObject::new(field.value));
+        object.into_iter().flat_map(|object| object.members())
+    }
+
+    fn leaves_out(&self, field: &Field<'_>, except: &[Text]) -> Result<bool, RenderError> {
+        for name in except {
+            if name.is(field.name, self.values)? {
+                return Ok(true);
+            }
+        }
+        Ok(repeats_record_id(field, self.values.subject.record_id))
+    }
+
+    fn field(&self, field: &Field<'_>, out: &mut Vec<u8>) {
+        out.push(b'"');
+        push_escaped(out, field.name);
+        out.extend_from_slice(b"\":");
+        let mut wraps = self.values.names.wraps.iter();
+        match wraps.find(|(name, _)| name == field.name) {
+            Some((_, wrap)) => wrap.wrap(field.value, self.style, out),
+            None => push_field_value(out, field.value, self.style),
+        }
+    }
+}
+
+/// Wraps hold no placeholder but the value, so that writing one cannot fail.
+fn write_wrapped(node: &Node, value: &str, style: &FieldStyle, out: &mut Vec<u8>) {
+    match node {
+        Node::Literal(text) => out.extend_from_slice(text.as_bytes()),
+        Node::FieldValue => push_field_value(out, value, style),
+        Node::Array(nodes) => {
+            out.push(b'[');
+            for (at, node) in nodes.iter().enumerate() {
+                if at > 0 {
+                    out.push(b',');
+                }
+                write_wrapped(node, value, style, out);
+            }
+            out.push(b']');
+        }
+        Node::Object(members) => {
+            out.push(b'{');
+            for (at, member) in members.iter().enumerate() {
+                let Member::Named {
+                    name, value: node, ..
+                } = member
+                else {
+                    continue;
+                };
+                if at > 0 {
+                    out.push(b',');
+                }
+                out.push(b'"');
+                out.extend_from_slice(name.literal().unwrap_or_default().as_bytes());
+                out.extend_from_slice(b"\":");
+                write_wrapped(node, value, style, out);
+            }
+            out.push(b'}');
+        }
+        Node::Text(_) | Node::Integer(_) | Node::Each(_) => {}
     }
 }
 
@@ -130,146 +415,31 @@ fn repeats_record_id(field: &Field<'_>, record_id: &str) -> bool {
     serde_json::from_str::<Cow<'_, str>>(field.value).is_ok_and(|text| text == record_id)
 }
 
-/// Writes `text` as the inside of a JSON string.
-fn push_escaped(out: &mut Vec<u8>, text: &str) {
-    if !text
-        .bytes()
-        .any(|byte| byte < 0x20 || byte == b'"' || byte == b'\\')
-    {
-        out.extend_from_slice(text.as_bytes());
-        return;
-    }
-    let quoted = serde_json::to_string(text).expect("a str is always valid JSON text");
-    out.extend_from_slice(&quoted.as_bytes()[1..quoted.len() - 1]);
+/// What JSON calls an integer, of at most 19 digits, so that no reader takes it for a float.
+fn is_integer(text: &str) -> bool {
+    let digits = text.bytes().all(|byte| byte.is_ascii_digit());
+    digits && (1..=19).contains(&text.len()) && (text == "0" || !text.starts_with('0'))
 }
-
-#[derive(Default)]
-struct Compiler {
-    pieces: Vec<Piece>,
-    literal: String,
-}
-
-impl Compiler {
-    fn object(&mut self, members: &Map<String, Value>, depth: usize) -> Result<(), TemplateError> {
-        if depth > DEPTH_MAX {
-            return Err(TemplateError::TooDeep(DEPTH_MAX));
-        }
-        let named = || {
-            members
-                .keys()
-                .filter(|name| !name.starts_with('$'))
-                .cloned()
-        };
-        self.literal.push('{');
-        let mut after_named = false;
-        for (name, value) in members {
-            if name == FIELDS {
-                if *value != Value::Bool(true) {
-                    return Err(TemplateError::FieldsNotTrue);
-                }
-                self.end_literal();
-                self.pieces.push(Piece::Fields {
-                    comma_before: after_named,
-                    comma_after: !after_named && named().next().is_some(),
-                    named_by_template: named().collect(),
-                });
-                continue;
-            }
-            if name.starts_with('$') {
-                return Err(TemplateError::UnknownMarker(name.clone()));
-            }
-            // Fields that came first have written the comma themselves, if there were any.
-            if after_named {
-                self.literal.push(',');
-            }
-            self.string_literal(name);
-            self.literal.push(':');
-            self.value(value, depth)?;
-            after_named = true;
-        }
-        self.literal.push('}');
-        Ok(())
-    }
-
-    fn value(&mut self, value: &Value, depth: usize) -> Result<(), TemplateError> {
-        match value {
-            Value::Object(members) => self.object(members, depth + 1)?,
-            Value::Array(items) => {
-                if depth >= DEPTH_MAX {
-                    return Err(TemplateError::TooDeep(DEPTH_MAX));
-                }
-                self.literal.push('[');
-                for (index, item) in items.iter().enumerate() {
-                    if index > 0 {
-                        self.literal.push(',');
-                    }
-                    self.value(item, depth + 1)?;
-                }
-                self.literal.push(']');
-            }
-            Value::String(text) => self.template_string(text)?,
-            Value::Null | Value::Bool(_) | Value::Number(_) => {
-                self.literal.push_str(&value.to_string())
-            }
-        }
-        Ok(())
-    }
-
-    fn template_string(&mut self, text: &str) -> Result<(), TemplateError> {
-        self.literal.push('"');
-        let mut rest = text;
-        while let Some(at) = rest.find(['{', '}']) {
-            let (before, brace) = rest.split_at(at);
-            self.escaped(before);
-            let (name, after) = brace
-                .strip_prefix('{')
-                .and_then(|inner| inner.split_once('}'))
-                .ok_or(TemplateError::UnbalancedBrace)?;
-            let placeholder = Placeholder::parse(name)?;
-            self.end_literal();
-            self.pieces.push(Piece::Value(placeholder));
-            rest = after;
-        }
-        self.escaped(rest);
-        self.literal.push('"');
-        Ok(())
-    }
-
-    fn string_literal(&mut self, text: &str) {
-        self.literal.push('"');
-        self.escaped(text);
-        self.literal.push('"');
-    }
-
-    fn escaped(&mut self, text: &str) {
-        let mut bytes = Vec::with_capacity(text.len());
-        push_escaped(&mut bytes, text);
-        self.literal
-            .push_str(&String::from_utf8(bytes).expect("escaping keeps text valid"));
-    }
-
-    fn end_literal(&mut self) {
-        if !self.literal.is_empty() {
-            self.pieces
-                .push(Piece::Literal(std::mem::take(&mut self.literal)));
-        }
-    }
-}
-
-/// The member that stands for the record's fields.
-const FIELDS: &str = "$fields";
-
-/// As deep as events may be (PRODUCT: `too_deep`).
-const DEPTH_MAX: usize = 64;
 
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
     use serde_json::json;
 
+    use super::super::object::ObjectNames;
+    use super::super::{CallKind, Subject};
     use super::*;
 
     fn render(template: &Value, record_id: &str, fields: &[(&str, &str)]) -> String {
+        try_render(template, record_id, Some("7"), fields).unwrap()
+    }
+
+    fn try_render(
+        template: &Value,
+        record_id: &str,
+        remote_id: Option<&str>,
+        fields: &[(&str, &str)],
+    ) -> Result<String, RenderError> {
         let fields: Vec<_> = fields
             .iter()
             .map(|&(name, value)| Field { name, value })
@@ -277,16 +447,29 @@ mod tests {
         let subject = Subject {
             object: "contact",
             record_id,
-            remote_id: Some("7"),
+            remote_id,
             fields: &fields,
         };
-        String::from_utf8(
-            BodyTemplate::compile(template)
-                .unwrap()
-                .render(&subject)
-                .unwrap(),
-        )
-        .unwrap()
+        let wraps = [(
+            "emails".to_owned(),
+            BodyTemplate::compile_wrap(&json!([{"value": "{value}", "primary": true}])).unwrap(),
+        )];
+        let values = Values {
+            kind: CallKind::Update,
+            subject,
+            names: ObjectNames {
+                object_type: None,
+                external_id: Some("Key__c"),
+                no_lookup: false,
+                wraps: &wraps,
+            },
+            item: 0,
+            items: &[],
+        };
+        BodyTemplate::compile(template, Place::Call)
+            .unwrap()
+            .render(&values, &FieldStyle::default())
+            .map(|body| String::from_utf8(body).unwrap())
     }
 
     #[test]
@@ -369,13 +552,99 @@ mod tests {
     }
 
     #[test]
+    fn an_id_can_be_a_number_or_left_out_while_unknown() {
+        let number = json!({"id": "{remote_id|int}", "a": 1});
+        assert_eq!(render(&number, "c-1", &[]), r#"{"id":7,"a":1}"#);
+        for no_integer in ["x", "", "07", "-1", "1e3", "99999999999999999999"] {
+            assert_eq!(
+                try_render(&number, "c-1", Some(no_integer), &[]),
+                Err(RenderError::NotAnInteger {
+                    placeholder: "remote_id"
+                })
+            );
+        }
+        assert_eq!(
+            try_render(&number, "c-1", None, &[]),
+            Err(RenderError::NoRemoteId)
+        );
+        let optional = json!({"id": "{remote_id?}", "n": "{remote_id|int?}", "a": 1});
+        assert_eq!(render(&optional, "c-1", &[]), r#"{"id":"7","n":7,"a":1}"#);
+        assert_eq!(
+            try_render(&optional, "c-1", None, &[]).unwrap(),
+            r#"{"a":1}"#
+        );
+    }
+
+    #[test]
+    fn the_key_field_can_be_a_member_or_left_out() {
+        let fields: &[(&str, &str)] = &[("a", "1"), ("Key__c", "\"other\"")];
+        assert_eq!(
+            render(
+                &json!({"{external_id_field}": "{record_id}", "$fields": true}),
+                "c-1",
+                fields
+            ),
+            r#"{"Key__c":"c-1","a":1}"#
+        );
+        assert_eq!(
+            render(
+                &json!({"$fields": true, "$omit": ["{external_id_field}"]}),
+                "c-1",
+                fields
+            ),
+            r#"{"a":1}"#
+        );
+    }
+
+    #[test]
+    fn a_field_is_wrapped_as_its_object_says() {
+        let template = json!({"$fields": true});
+        assert_eq!(
+            render(&template, "c", &[("emails", "\"a@b\""), ("name", "1")]),
+            r#"{"emails":[{"value":"a@b","primary":true}],"name":1}"#
+        );
+        assert_eq!(
+            render(&template, "c", &[("emails", "null")]),
+            r#"{"emails":[]}"#
+        );
+        for (wrap, error) in [
+            (json!("a {value}"), TemplateError::ValueInText),
+            (
+                json!(["{record_id}"]),
+                TemplateError::PlaceholderElsewhere("record_id"),
+            ),
+            (json!({"{value}": 1}), TemplateError::ValueInText),
+        ] {
+            assert_eq!(BodyTemplate::compile_wrap(&wrap), Err(error), "{wrap}");
+        }
+    }
+
+    #[test]
     fn a_template_that_makes_no_body_is_refused() {
         let rows = [
             (json!([]), TemplateError::BodyNotAnObject),
             (json!({"$fields": 1}), TemplateError::FieldsNotTrue),
             (
-                json!({"$each": {}}),
-                TemplateError::UnknownMarker("$each".to_owned()),
+                json!({"$all": {}}),
+                TemplateError::UnknownMarker("$all".to_owned()),
+            ),
+            (json!({"a": {"$each": {}}}), TemplateError::EachElsewhere),
+            (
+                json!({"a": "{item}"}),
+                TemplateError::PlaceholderElsewhere("item"),
+            ),
+            (
+                json!({"a": "{record_id|up}"}),
+                TemplateError::UnknownFilter("up".to_owned()),
+            ),
+            (
+                json!({"a": "{record_id?}"}),
+                TemplateError::NeverUnknown("record_id".to_owned()),
+            ),
+            (json!({"$omit": ["a"]}), TemplateError::OmitWithoutFields),
+            (
+                json!({"$fields": true, "$omit": "a"}),
+                TemplateError::OmitNotAList,
             ),
             (
                 json!({"a": "{b}"}),
@@ -385,12 +654,16 @@ mod tests {
             (json!({"a": "object}"}), TemplateError::UnbalancedBrace),
         ];
         for (template, error) in rows {
-            assert_eq!(BodyTemplate::compile(&template), Err(error), "{template}");
+            assert_eq!(
+                BodyTemplate::compile(&template, Place::Call),
+                Err(error),
+                "{template}"
+            );
         }
-        let deep = (0..DEPTH_MAX).fold(json!(1), |inner, _| json!([inner]));
+        let deep = (0..compile::DEPTH_MAX).fold(json!(1), |inner, _| json!([inner]));
         assert_eq!(
-            BodyTemplate::compile(&json!({ "a": deep })),
-            Err(TemplateError::TooDeep(DEPTH_MAX))
+            BodyTemplate::compile(&json!({ "a": deep }), Place::Call),
+            Err(TemplateError::TooDeep(compile::DEPTH_MAX))
         );
     }
 

@@ -1,32 +1,44 @@
 //! A provider's operations as data.
 
 use bytes::Bytes;
-use serde::Deserialize;
-use serde_json::Value;
 use thiserror::Error;
 
-use super::body_template::BodyTemplate;
-use super::path_template::{PathTemplate, Placeholder, split_request};
-use super::pointer::Pointer;
-use super::{CallKind, Method, Request, RestSettings, Subject, TemplateError};
+use super::api_root::ApiRoot;
+use super::batch::{Batch, check_batches};
+use super::error_rule::ErrorRule;
+use super::field_style::FieldStyle;
+use super::file::{DefinitionFile, NullStyle, ValueStyle};
+use super::limit::header_name;
+use super::object::{Object, Objects};
+use super::operation::Sending;
+use super::placeholder::Values;
+use super::problems::Problems;
+use super::refusal::ErrorShape;
+use super::{
+    AuthDefinition, BatchItem, CallKind, LimitDefinition, Operation, REPLY_HEADERS_MAX,
+    RenderError, Request, RestSettings, Subject, TemplateError,
+};
+use crate::mapping::MappingSettings;
 
 /// A provider, compiled: what the files in `providers/` say.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Definition {
     id: String,
+    base_url: Option<String>,
+    root: ApiRoot,
+    headers: Vec<(String, String)>,
+    auth: Option<AuthDefinition>,
+    limits: Vec<LimitDefinition>,
+    style: FieldStyle,
+    objects: Objects,
     /// By [`CallKind`], in the order of [`CallKind::ALL`].
     operations: [Option<Operation>; CallKind::ALL.len()],
-}
-
-/// How one kind of call is made and read.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Operation {
-    method: Method,
-    path: PathTemplate,
-    body: Option<BodyTemplate>,
-    id: Option<Pointer>,
-    gone: Vec<u16>,
-    idempotent: bool,
+    batches: Vec<Batch>,
+    /// The account's own.
+    batch_items_max: Option<usize>,
+    error_shape: ErrorShape,
+    rules: Vec<ErrorRule>,
+    kept_headers: Vec<String>,
 }
 
 /// Why a definition, or an account's change of it, was refused. Nothing was changed.
@@ -41,7 +53,7 @@ pub enum DefinitionError {
         /// The file's `provider.format`.
         found: u32,
     },
-    /// A template or pointer does not compile.
+    /// A part of it does not compile.
     #[error("`{key}`: {source}")]
     Template {
         /// The key it stands under: `operations.create.path`, or `rest.create`.
@@ -52,32 +64,23 @@ pub enum DefinitionError {
     },
 }
 
-/// Why a record cannot be put into a request: it would fail every time. Nothing was sent.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub enum RenderError {
-    /// The provider has no such operation.
-    #[error("the provider has no {0} operation")]
-    NoOperation(CallKind),
-    /// The call needs the remote id of a record that is not linked.
-    #[error("the record has no remote id")]
-    NoRemoteId,
-    /// Empty, `.` or `..`: the path would lead to something other than the record.
-    #[error("{placeholder} is empty, `.` or `..` and cannot stand in a path")]
-    UnsafePathPart {
-        /// The placeholder's name.
-        placeholder: &'static str,
-    },
-    /// Longer than servers read.
-    #[error("the path is longer than {limit} bytes")]
-    PathTooLong {
-        /// In bytes.
-        limit: usize,
-    },
-}
-
 impl Definition {
     /// Compiles the text of a definition file.
+    ///
+    /// # Errors
+    /// The first fault; [`super::lint`] tells all of them.
     pub fn parse(text: &str) -> Result<Definition, DefinitionError> {
+        let mut problems = Problems::default();
+        let definition = Definition::compile(text, &mut problems)?;
+        problems.first()?;
+        Ok(definition)
+    }
+
+    /// The definition without its faulty parts, and the faults.
+    pub(crate) fn compile(
+        text: &str,
+        problems: &mut Problems,
+    ) -> Result<Definition, DefinitionError> {
         let file: DefinitionFile = toml::from_str(text).map_err(DefinitionError::Syntax)?;
         if file.provider.format != FORMAT {
             return Err(DefinitionError::Format {
@@ -87,16 +90,88 @@ impl Definition {
         let mut operations = [const { None }; CallKind::ALL.len()];
         for (kind, slot) in CallKind::ALL.into_iter().zip(&mut operations) {
             if let Some(block) = file.operations.block(kind) {
-                *slot = Some(Operation::compile(kind, block)?);
+                *slot = Operation::compile(kind, block, problems);
             }
         }
-        Ok(Definition {
+        let limits = file.limits.iter().enumerate();
+        let limits: Vec<LimitDefinition> = limits
+            .map(|(at, block)| LimitDefinition::compile(at, block, problems))
+            .collect();
+        let rules = file.errors.iter().enumerate();
+        let rules: Vec<ErrorRule> = rules
+            .filter_map(|(at, block)| ErrorRule::compile(at, block, &limits, problems))
+            .collect();
+        let batches = file.batch.iter();
+        let batches = batches.filter_map(|(name, block)| Batch::compile(name, block, problems));
+        let batches = batches.collect();
+        let objects = file.objects.iter();
+        let objects = objects.map(|(name, block)| Object::compile(name, block, problems));
+        let objects = objects.collect();
+        let auth = file.auth.as_ref();
+        let definition = Definition {
+            batches,
+            objects: Objects::new(objects),
+            auth: auth.map(|block| AuthDefinition::compile(block, problems)),
+            root: ApiRoot::compile(&file.provider, problems),
+            base_url: file.provider.base_url.clone(),
+            style: FieldStyle {
+                null_is_empty_text: file.fields.null == NullStyle::EmptyText,
+                values_are_text: file.fields.values == ValueStyle::Text,
+            },
+            kept_headers: kept_headers(&limits, &rules, problems),
+            headers: fixed_headers(&file, problems),
+            error_shape: ErrorShape::compile("error", &file.error, problems),
             id: file.provider.id,
             operations,
-        })
+            limits,
+            rules,
+            batch_items_max: None,
+        };
+        definition.check(&file.operations, problems);
+        Ok(definition)
+    }
+
+    /// What holds between the blocks of a file.
+    fn check(&self, blocks: &super::file::OperationBlocks, problems: &mut Problems) {
+        if let Some(url) = &self.base_url
+            && !is_base_url(url)
+        {
+            problems.add("provider.base_url", TemplateError::NotAUrl(url.clone()));
+        }
+        for (at, limit) in self.limits.iter().enumerate() {
+            if self.limits[..at]
+                .iter()
+                .any(|other| other.name == limit.name)
+            {
+                let key = format!("limits[{at}].name");
+                problems.add(key, TemplateError::Twice(limit.name.clone()));
+            }
+        }
+        check_batches(&self.batches, problems);
+        for batch in &self.batches {
+            for kind in batch.takes() {
+                if blocks.block(*kind).is_none() {
+                    let key = format!("batch.{}.takes", batch.name());
+                    problems.add(key, TemplateError::NoSingleOperation(*kind));
+                }
+            }
+        }
+        for kind in CallKind::ALL {
+            let Some(Sending::Batch(name)) = self.operation(kind).map(Operation::sending) else {
+                continue;
+            };
+            let mut batches = self.batches.iter();
+            if !batches.any(|batch| batch.name() == name && batch.takes().contains(&kind)) {
+                let key = format!("operations.{kind}.batch");
+                problems.add(key, TemplateError::NoSuchBatch(name.clone()));
+            }
+        }
     }
 
     /// This definition with an account's own requests.
+    ///
+    /// # Errors
+    /// The setting that does not compile, as `rest.create`.
     pub fn with_rest(mut self, settings: &RestSettings) -> Result<Definition, DefinitionError> {
         for kind in CallKind::ALL {
             let slot = &mut self.operations[kind as usize];
@@ -108,12 +183,81 @@ impl Definition {
                 *slot = Some(operation);
             }
         }
+        if settings.batch.is_some() || settings.batch_body.is_some() {
+            let [batch] = self.batches.as_mut_slice() else {
+                return Err(DefinitionError::Template {
+                    key: "rest.batch".to_owned(),
+                    source: TemplateError::NoSuchBatch(String::new()),
+                });
+            };
+            batch.change(settings)?;
+        }
+        Ok(self)
+    }
+
+    /// This definition with an account's own `batch.max_items`; what the provider takes stays the
+    /// bound. 1 = no batches.
+    #[must_use]
+    pub fn with_batch_items_max(mut self, items: usize) -> Definition {
+        self.batch_items_max = Some(items.max(1));
+        self
+    }
+
+    /// This definition with the field that holds System A's key in records of this (remote)
+    /// object, as the account's mapping names it.
+    #[must_use]
+    pub fn with_external_id(mut self, object: &str, field: &str) -> Definition {
+        self.objects.set_external_id(object, field);
+        self
+    }
+
+    /// This definition at another version of the provider's API.
+    ///
+    /// # Errors
+    /// The definition has no root for this version, under the key `api_version`.
+    pub fn with_api_version(mut self, version: &str) -> Result<Definition, DefinitionError> {
+        let chosen = self.root.choose(version);
+        chosen.map_err(|source| DefinitionError::Template {
+            key: "api_version".to_owned(),
+            source,
+        })?;
         Ok(self)
     }
 
     /// The definition's own name, that of its file.
     pub fn id(&self) -> &str {
         &self.id
+    }
+
+    /// Where the provider is, for an account that does not say.
+    pub fn base_url(&self) -> Option<&str> {
+        self.base_url.as_deref()
+    }
+
+    /// What every request carries, by names in lower case.
+    pub fn headers(&self) -> &[(String, String)] {
+        &self.headers
+    }
+
+    /// The reply headers it reads, by names in lower case; at most [`REPLY_HEADERS_MAX`], without
+    /// `retry-after` and `date`, which every reply keeps.
+    pub fn kept_headers(&self) -> &[String] {
+        &self.kept_headers
+    }
+
+    /// How its accounts prove who they are.
+    pub fn auth(&self) -> Option<&AuthDefinition> {
+        self.auth.as_ref()
+    }
+
+    /// What it allows.
+    pub fn limits(&self) -> &[LimitDefinition] {
+        &self.limits
+    }
+
+    /// The mapping of System A's object for accounts that configure none.
+    pub fn default_mapping(&self, object: &str) -> Option<&MappingSettings> {
+        self.objects.default_mapping(object)
     }
 
     /// How calls of this kind are made; `None` when the provider has no such call.
@@ -123,16 +267,33 @@ impl Definition {
 
     /// The request that does this to that record. Key, request id and traceparent are left empty
     /// for the caller.
+    ///
+    /// # Errors
+    /// The record cannot be sent like this, and never will.
     pub fn render(&self, kind: CallKind, subject: &Subject<'_>) -> Result<Request, RenderError> {
         let operation = self.operation(kind).ok_or(RenderError::NoOperation(kind))?;
-        let path_and_query = operation.path.render(subject)?;
-        let body = match &operation.body {
-            Some(template) => Bytes::from(template.render(subject)?),
+        let (method, path, body) = match operation.sending() {
+            Sending::Request { method, path, body } => (*method, path, body),
+            Sending::Batch(name) => return self.render_batch_of_one(name, kind, subject),
+        };
+        let values = Values {
+            kind,
+            subject: *subject,
+            names: self.objects.names(subject.object),
+            item: 0,
+            items: &[],
+        };
+        if kind == CallKind::Lookup && values.names.no_lookup {
+            return Err(RenderError::NoLookup(subject.object.to_owned()));
+        }
+        let path_and_query = path.render(self.root(), &values)?;
+        let body = match body {
+            Some(template) => Bytes::from(template.render(&values, &self.style)?),
             None => Bytes::new(),
         };
         Ok(Request {
             kind,
-            method: operation.method,
+            method,
             path_and_query,
             body,
             idempotency_key: None,
@@ -140,127 +301,115 @@ impl Definition {
             traceparent: None,
         })
     }
+
+    fn render_batch_of_one(
+        &self,
+        batch: &str,
+        kind: CallKind,
+        subject: &Subject<'_>,
+    ) -> Result<Request, RenderError> {
+        let group = self
+            .named_batch(batch, subject.object)
+            .ok_or(RenderError::NoOperation(kind))?;
+        let item = BatchItem {
+            kind,
+            subject: *subject,
+        };
+        self.render_batch(group, &[item])
+            .map_err(|error| match error {
+                RenderError::Item { source, .. } => *source,
+                error => error,
+            })
+    }
+
+    pub(crate) fn root(&self) -> &str {
+        self.root.path()
+    }
+
+    pub(crate) fn field_style(&self) -> &FieldStyle {
+        &self.style
+    }
+
+    pub(crate) fn objects(&self) -> &Objects {
+        &self.objects
+    }
+
+    pub(crate) fn batches(&self) -> &[Batch] {
+        &self.batches
+    }
+
+    pub(crate) fn own_batch_items_max(&self) -> Option<usize> {
+        self.batch_items_max
+    }
+
+    pub(crate) fn error_shape(&self) -> &ErrorShape {
+        &self.error_shape
+    }
+
+    pub(crate) fn rules(&self) -> &[ErrorRule] {
+        &self.rules
+    }
 }
 
-impl Operation {
-    /// Whether the same call sent twice leaves the provider as sent once: by key or by remote id.
-    pub fn idempotent(&self) -> bool {
-        self.idempotent
+/// The headers that limits and error rules read, each once.
+fn kept_headers(
+    limits: &[LimitDefinition],
+    rules: &[ErrorRule],
+    problems: &mut Problems,
+) -> Vec<String> {
+    let limits = limits.iter().flat_map(LimitDefinition::headers);
+    let named = limits.chain(rules.iter().flat_map(ErrorRule::headers));
+    let mut kept: Vec<String> = named
+        .filter(|name| !matches!(*name, "retry-after" | "date"))
+        .map(str::to_owned)
+        .collect();
+    kept.sort();
+    kept.dedup();
+    if kept.len() > REPLY_HEADERS_MAX {
+        problems.add("limits", TemplateError::TooManyHeaders(REPLY_HEADERS_MAX));
     }
+    kept
+}
 
-    pub(crate) fn id(&self) -> Option<&Pointer> {
-        self.id.as_ref()
-    }
+fn fixed_headers(file: &DefinitionFile, problems: &mut Problems) -> Vec<(String, String)> {
+    let headers = file.provider.headers.iter().filter_map(|(name, value)| {
+        let key = format!("provider.headers.{name}");
+        let name = problems.note(key, sendable_header(name, value))?;
+        Some((name, value.clone()))
+    });
+    headers.collect()
+}
 
-    pub(crate) fn means_gone(&self, status: u16) -> bool {
-        self.gone.contains(&status)
+/// Headers that say who calls, where to or how long a body is are the client's own.
+fn sendable_header(name: &str, value: &str) -> Result<String, TemplateError> {
+    let name = header_name(name)?;
+    let ours = matches!(
+        name.as_str(),
+        "host"
+            | "authorization"
+            | "content-length"
+            | "transfer-encoding"
+            | "connection"
+            | "idempotency-key"
+            | "x-request-id"
+            | "traceparent"
+            | "accept-encoding"
+    );
+    let printable = value.bytes().all(|byte| (0x20..0x7f).contains(&byte));
+    if ours || !printable || value.is_empty() {
+        return Err(TemplateError::NotAHeader(format!("{name}: {value}")));
     }
+    Ok(name)
+}
 
-    fn compile(kind: CallKind, block: &OperationBlock) -> Result<Operation, DefinitionError> {
-        let key = |member: &str| format!("operations.{kind}.{member}");
-        let at = |member: &str| {
-            let key = key(member);
-            move |source| DefinitionError::Template { key, source }
-        };
-        let method = Method::parse(&block.method)
-            .ok_or_else(|| TemplateError::UnknownMethod(block.method.clone()))
-            .map_err(at("method"))?;
-        let path = PathTemplate::compile(&block.path).map_err(at("path"))?;
-        let body = block
-            .body
-            .as_ref()
-            .map(BodyTemplate::compile)
-            .transpose()
-            .map_err(at("body"))?;
-        let id = block
-            .id
-            .as_deref()
-            .map(Pointer::parse)
-            .transpose()
-            .map_err(at("id"))?;
-        if let Some(status) = block
-            .gone
-            .iter()
-            .find(|status| !(400..=499).contains(*status))
-        {
-            return Err(at("gone")(TemplateError::NotAnErrorStatus(*status)));
-        }
-        let operation = Operation {
-            method,
-            path,
-            body,
-            id,
-            gone: block.gone.clone(),
-            idempotent: block.idempotent,
-        };
-        operation.check(kind).map_err(at("path"))?;
-        Ok(operation)
-    }
-
-    /// An operation that the definition lacks and an account adds.
-    fn bare(kind: CallKind, request: &str) -> Result<Operation, DefinitionError> {
-        let at = |source| DefinitionError::Template {
-            key: format!("rest.{kind}"),
-            source,
-        };
-        let (method, path) = split_request(request).map_err(at)?;
-        let path = PathTemplate::compile(path).map_err(at)?;
-        Ok(Operation {
-            method,
-            path,
-            body: None,
-            id: None,
-            gone: Vec::new(),
-            idempotent: kind != CallKind::Create,
-        })
-    }
-
-    fn change(&mut self, kind: CallKind, settings: &RestSettings) -> Result<(), DefinitionError> {
-        let at = |key: String| {
-            move |source| DefinitionError::Template {
-                key: format!("rest.{key}"),
-                source,
-            }
-        };
-        if let Some(request) = settings.request(kind) {
-            let (method, path) = split_request(request).map_err(at(kind.to_string()))?;
-            self.method = method;
-            self.path = PathTemplate::compile(path).map_err(at(kind.to_string()))?;
-        }
-        if let Some(body) = settings.body(kind) {
-            self.body = Some(BodyTemplate::compile(body).map_err(at(format!("{kind}_body")))?);
-        }
-        if let Some((key, id)) = settings.id(kind) {
-            self.id = Some(Pointer::parse(id).map_err(at(key.to_owned()))?);
-        }
-        self.check(kind).map_err(at(kind.to_string()))
-    }
-
-    /// What holds between the parts of an operation.
-    fn check(&self, kind: CallKind) -> Result<(), TemplateError> {
-        let uses = |placeholder| {
-            self.path.uses(placeholder)
-                || self
-                    .body
-                    .as_ref()
-                    .is_some_and(|body| body.uses(placeholder))
-        };
-        if uses(Placeholder::RemoteId) && !kind.has_remote_id() {
-            return Err(TemplateError::NoRemoteIdYet(kind));
-        }
-        // A create names no record; anything else without a name is about the whole collection.
-        if kind != CallKind::Create && !uses(Placeholder::RecordId) && !uses(Placeholder::RemoteId)
-        {
-            return Err(TemplateError::NamesNoRecord(kind));
-        }
-        if self.method == Method::Get && self.body.is_some() {
-            return Err(TemplateError::BodyOnGet);
-        }
-        if kind == CallKind::Lookup && self.id.is_none() {
-            return Err(TemplateError::NoIdPointer(kind));
-        }
-        Ok(())
-    }
+fn is_base_url(url: &str) -> bool {
+    let host = url
+        .strip_prefix("https://")
+        .or_else(|| url.strip_prefix("http://"));
+    host.is_some_and(|host| {
+        let graphic = host.bytes().all(|byte| byte.is_ascii_graphic());
+        !host.is_empty() && graphic && !host.contains(['?', '#', '@', '{'])
+    })
 }
 
 /// The text of the definition of that name that comes with this release.
@@ -281,53 +430,3 @@ const SHIPPED: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/shipped_def
 
 /// The definition format of this release.
 const FORMAT: u32 = 1;
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct DefinitionFile {
-    provider: ProviderBlock,
-    operations: OperationBlocks,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ProviderBlock {
-    id: String,
-    format: u32,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct OperationBlocks {
-    create: Option<OperationBlock>,
-    upsert: Option<OperationBlock>,
-    update: Option<OperationBlock>,
-    delete: Option<OperationBlock>,
-    read: Option<OperationBlock>,
-    lookup: Option<OperationBlock>,
-}
-
-impl OperationBlocks {
-    fn block(&self, kind: CallKind) -> Option<&OperationBlock> {
-        match kind {
-            CallKind::Create => self.create.as_ref(),
-            CallKind::Upsert => self.upsert.as_ref(),
-            CallKind::Update => self.update.as_ref(),
-            CallKind::Delete => self.delete.as_ref(),
-            CallKind::Read => self.read.as_ref(),
-            CallKind::Lookup => self.lookup.as_ref(),
-        }
-    }
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct OperationBlock {
-    method: String,
-    path: String,
-    body: Option<Value>,
-    id: Option<String>,
-    #[serde(default)]
-    gone: Vec<u16>,
-    idempotent: bool,
-}

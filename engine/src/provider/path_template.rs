@@ -1,9 +1,9 @@
 //! `PUT /{object}/external/{record_id}`: method and path of a request, compiled once.
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use thiserror::Error;
 
-use super::{CallKind, Method, RenderError, Subject};
+use super::placeholder::{Place, Placeholder, Values};
+use super::{Method, RenderError, TemplateError};
 
 /// A path and query with placeholders.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,69 +22,8 @@ enum Piece {
     },
 }
 
-/// The names a template may use.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Placeholder {
-    Object,
-    RecordId,
-    RemoteId,
-}
-
-/// Why a template was refused. Nothing was changed.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub enum TemplateError {
-    /// Not of the form `METHOD /path`.
-    #[error("expected `METHOD /path`")]
-    NotMethodAndPath,
-    /// Not one of GET, POST, PUT, PATCH, DELETE.
-    #[error("unknown method `{0}`; one of GET, POST, PUT, PATCH, DELETE")]
-    UnknownMethod(String),
-    /// Paths are relative to the account's `base_url`, never a URL of their own.
-    #[error("a path begins with a single `/`, relative to base_url")]
-    NotAPath,
-    /// A character that a path cannot carry as it is.
-    #[error("{0:?} cannot stand in a path; write it percent-encoded")]
-    PathCharacter(char),
-    /// A `{` without its `}`, or the other way round.
-    #[error("unbalanced brace")]
-    UnbalancedBrace,
-    /// A name between braces that templates do not know.
-    #[error("unknown placeholder `{{{0}}}`; one of object, record_id, remote_id")]
-    UnknownPlaceholder(String),
-    /// The record is not linked yet when this call is made.
-    #[error("`{{remote_id}}` is not known to a {0} call")]
-    NoRemoteIdYet(CallKind),
-    /// The request would address the whole collection.
-    #[error("a {0} request must name its record, by `{{remote_id}}` or `{{record_id}}`")]
-    NamesNoRecord(CallKind),
-    /// Body templates are JSON objects.
-    #[error("a body template is a JSON object")]
-    BodyNotAnObject,
-    /// `$fields` is a marker: its value is `true`.
-    #[error("`$fields` takes the value true")]
-    FieldsNotTrue,
-    /// A member that begins with `$` but is not a known marker.
-    #[error("unknown marker `{0}`; only `$fields`")]
-    UnknownMarker(String),
-    /// Servers and proxies drop or refuse the body of a GET.
-    #[error("a GET request has no body")]
-    BodyOnGet,
-    /// A body template nested deeper than events may be.
-    #[error("a body template is at most {0} levels deep")]
-    TooDeep(usize),
-    /// Not a JSON pointer (RFC 6901).
-    #[error("`{0}` is not a JSON pointer; it begins with `/`")]
-    NotAPointer(String),
-    /// A pointer that this kind of call needs.
-    #[error("a {0} operation needs `id`: where its reply holds the remote id")]
-    NoIdPointer(CallKind),
-    /// Only 3-digit error statuses can mean that a record is gone or absent.
-    #[error("{0} is not an error status (400 to 499)")]
-    NotAnErrorStatus(u16),
-}
-
 impl PathTemplate {
-    pub(crate) fn compile(text: &str) -> Result<PathTemplate, TemplateError> {
+    pub(crate) fn compile(text: &str, place: Place) -> Result<PathTemplate, TemplateError> {
         // `//host/path` is a reference to another host: it must not lead a request away.
         if !text.starts_with('/') || text.starts_with("//") {
             return Err(TemplateError::NotAPath);
@@ -99,7 +38,7 @@ impl PathTemplate {
                     let (name, after) = rest[1..]
                         .split_once('}')
                         .ok_or(TemplateError::UnbalancedBrace)?;
-                    let placeholder = Placeholder::parse(name)?;
+                    let placeholder = Placeholder::parse(name, place)?;
                     if !literal.is_empty() {
                         pieces.push(Piece::Literal(std::mem::take(&mut literal)));
                     }
@@ -143,10 +82,13 @@ impl PathTemplate {
         )
     }
 
-    pub(crate) fn render(&self, subject: &Subject<'_>) -> Result<String, RenderError> {
-        let values =
+    /// The path behind `root`, which begins every path of the definition.
+    pub(crate) fn render(&self, root: &str, values: &Values<'_>) -> Result<String, RenderError> {
+        let subject = &values.subject;
+        let ids =
             subject.object.len() + subject.record_id.len() + subject.remote_id.map_or(0, str::len);
-        let mut path = String::with_capacity(self.literal_bytes + values);
+        let mut path = String::with_capacity(root.len() + self.literal_bytes + ids);
+        path.push_str(root);
         for piece in &self.pieces {
             match piece {
                 Piece::Literal(text) => path.push_str(text),
@@ -154,11 +96,11 @@ impl PathTemplate {
                     placeholder,
                     in_query,
                 } => {
-                    let value = placeholder.value(subject).ok_or(RenderError::NoRemoteId)?;
+                    let value = placeholder.value(values)?;
                     if !in_query {
-                        check_path_part(*placeholder, value)?;
+                        check_path_part(*placeholder, &value)?;
                     }
-                    path.extend(utf8_percent_encode(value, ENCODED));
+                    path.extend(utf8_percent_encode(&value, ENCODED));
                 }
             }
             if path.len() > PATH_BYTES_MAX {
@@ -168,33 +110,6 @@ impl PathTemplate {
             }
         }
         Ok(path)
-    }
-}
-
-impl Placeholder {
-    pub(crate) fn parse(name: &str) -> Result<Placeholder, TemplateError> {
-        match name {
-            "object" => Ok(Placeholder::Object),
-            "record_id" => Ok(Placeholder::RecordId),
-            "remote_id" => Ok(Placeholder::RemoteId),
-            _ => Err(TemplateError::UnknownPlaceholder(name.to_owned())),
-        }
-    }
-
-    pub(crate) fn as_str(self) -> &'static str {
-        match self {
-            Placeholder::Object => "object",
-            Placeholder::RecordId => "record_id",
-            Placeholder::RemoteId => "remote_id",
-        }
-    }
-
-    pub(crate) fn value<'a>(self, subject: &Subject<'a>) -> Option<&'a str> {
-        match self {
-            Placeholder::Object => Some(subject.object),
-            Placeholder::RecordId => Some(subject.record_id),
-            Placeholder::RemoteId => subject.remote_id,
-        }
     }
 }
 
@@ -234,6 +149,8 @@ const PATH_BYTES_MAX: usize = 8 * 1024 - 64;
 
 #[cfg(test)]
 mod tests {
+    use super::super::object::ObjectNames;
+    use super::super::{CallKind, Subject};
     use super::*;
 
     fn render(
@@ -241,13 +158,21 @@ mod tests {
         record_id: &str,
         remote_id: Option<&str>,
     ) -> Result<String, RenderError> {
-        let subject = Subject {
-            object: "contact",
-            record_id,
-            remote_id,
-            fields: &[],
+        let values = Values {
+            kind: CallKind::Update,
+            subject: Subject {
+                object: "contact",
+                record_id,
+                remote_id,
+                fields: &[],
+            },
+            names: ObjectNames::default(),
+            item: 0,
+            items: &[],
         };
-        PathTemplate::compile(template).unwrap().render(&subject)
+        PathTemplate::compile(template, Place::Call)
+            .unwrap()
+            .render("", &values)
     }
 
     #[test]
@@ -321,13 +246,18 @@ mod tests {
                 TemplateError::UnknownPlaceholder("name".to_owned()),
             ),
             ("/{}", TemplateError::UnknownPlaceholder(String::new())),
+            ("/{item}", TemplateError::PlaceholderElsewhere("item")),
             ("/a b", TemplateError::PathCharacter(' ')),
             ("/a#b", TemplateError::PathCharacter('#')),
             ("/a\r\nX-Header: 1", TemplateError::PathCharacter('\r')),
             ("/grün", TemplateError::PathCharacter('ü')),
         ];
         for (text, error) in rows {
-            assert_eq!(PathTemplate::compile(text), Err(error), "{text}");
+            assert_eq!(
+                PathTemplate::compile(text, Place::Call),
+                Err(error),
+                "{text}"
+            );
         }
     }
 

@@ -26,11 +26,19 @@ pub(crate) enum Landing<'de> {
     Nowhere,
 }
 
-/// The text is not one JSON object.
+/// The text is not one JSON object, or where any value would do, not JSON.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct NotAnObject;
 
 impl Pointer {
+    /// The whole document, or a place in it.
+    pub(crate) fn parse_any(text: &str) -> Result<Pointer, TemplateError> {
+        if text.is_empty() {
+            return Ok(Pointer { parts: Vec::new() });
+        }
+        Pointer::parse(text)
+    }
+
     pub(crate) fn parse(text: &str) -> Result<Pointer, TemplateError> {
         let not_a_pointer = || TemplateError::NotAPointer(text.to_owned());
         let parts = text.strip_prefix('/').ok_or_else(not_a_pointer)?;
@@ -51,12 +59,33 @@ impl Pointer {
         Ok(Pointer { parts })
     }
 
+    /// Whether a part of it is a place in a list.
+    pub(crate) fn enters_list(&self) -> bool {
+        self.parts.iter().any(|part| array_index(part).is_some())
+    }
+
+    /// This pointer with the part `placeholder` replaced.
+    pub(crate) fn with(&self, placeholder: &str, name: Option<&str>) -> Option<Pointer> {
+        let replaced = |part: &String| match name {
+            _ if part != placeholder => Some(part.clone()),
+            Some(name) => Some(name.to_owned()),
+            None => None,
+        };
+        let parts = self.parts.iter().map(replaced).collect::<Option<_>>()?;
+        Some(Pointer { parts })
+    }
+
     /// Reads all of `text`, which must be one JSON object, and answers where the pointer leads.
     /// Of a name that comes twice, the last counts, as most readers have it.
     pub(crate) fn find<'de>(&self, text: &'de str) -> Result<Landing<'de>, NotAnObject> {
         if !text.trim_ascii_start().starts_with('{') {
             return Err(NotAnObject);
         }
+        self.find_any(text)
+    }
+
+    /// As [`Pointer::find`], whatever JSON value `text` is.
+    pub(crate) fn find_any<'de>(&self, text: &'de str) -> Result<Landing<'de>, NotAnObject> {
         let mut landing = Landing::Nowhere;
         let mut json = serde_json::Deserializer::from_str(text);
         let walk = Walk {
@@ -274,6 +303,24 @@ mod tests {
         }
         check("/results/0/id", "{}", Ok(Landing::Nowhere));
         check("/a/01", r#"{"a":[1,2]}"#, Ok(Landing::Nowhere));
+    }
+
+    #[test]
+    fn a_list_or_a_plain_value_can_be_the_whole_document() {
+        let find = |pointer: &str, text| Pointer::parse_any(pointer).unwrap().find_any(text);
+        assert_eq!(
+            find("/0/errorCode", r#"[{"errorCode":"X"}]"#),
+            Ok(Landing::Value("\"X\""))
+        );
+        assert_eq!(find("", " [1, 2] "), Ok(Landing::Value("[1, 2]")));
+        assert_eq!(find("/0", "7"), Ok(Landing::Nowhere));
+        assert_eq!(find("", "<html>"), Err(NotAnObject));
+        let key = Pointer::parse("/properties/{external_id_field}").unwrap();
+        assert_eq!(key.with("{external_id_field}", None), None);
+        assert_eq!(
+            key.with("{external_id_field}", Some("key")),
+            Pointer::parse("/properties/key").ok()
+        );
     }
 
     #[test]

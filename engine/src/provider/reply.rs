@@ -14,10 +14,53 @@ pub struct Reply {
     pub retry_after: Option<String>,
     /// `Date` as sent; needed beside a `retry_after` only.
     pub date: Option<String>,
+    /// The other headers that its definition trusts.
+    pub headers: ReplyHeaders,
     /// Body, or as much of it as was read.
     pub body: Bytes,
     /// Whether that is all of it.
     pub body_end: BodyEnd,
+}
+
+impl Reply {
+    /// A header that the definition may have named, by its name in lower case.
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        match name {
+            "retry-after" => self.retry_after.as_deref(),
+            _ => self.headers.value(name),
+        }
+    }
+}
+
+/// Headers of a reply that its definition names. Others are not kept: a proxy on the way may add
+/// what looks like a provider's.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ReplyHeaders {
+    kept: Vec<(String, String)>,
+}
+
+/// Headers a definition may name.
+pub const REPLY_HEADERS_MAX: usize = 16;
+
+/// A longer value is not kept: the longest that says something about limits has some 50 bytes.
+pub const REPLY_HEADER_BYTES_MAX: usize = 256;
+
+impl ReplyHeaders {
+    /// Keeps a header, by its name in lower case; of a name that comes twice the first. What is
+    /// over a bound is left out.
+    pub fn keep(&mut self, name: &str, value: &str) {
+        let room = self.kept.len() < REPLY_HEADERS_MAX && value.len() <= REPLY_HEADER_BYTES_MAX;
+        if room && self.value(name).is_none() {
+            self.kept.push((name.to_owned(), value.to_owned()));
+        }
+    }
+
+    /// The value of the header of that name, in lower case.
+    pub fn value(&self, name: &str) -> Option<&str> {
+        let mut kept = self.kept.iter();
+        let (_, value) = kept.find(|(known, _)| known == name)?;
+        Some(value)
+    }
 }
 
 /// How the reading of a body ended. Whatever it was, the status was told: a refusal stays one

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use bytes::Bytes;
+use serde::Deserialize;
 use xxhash_rust::xxh3::Xxh3;
 
 use super::Field;
@@ -10,7 +11,7 @@ use super::Field;
 /// A rendered call. Its bytes do not change once it was sent: a repeat sends the same value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request {
-    /// What the call is for; decides how its reply is read.
+    /// What the call is for; of a batch the kind that asks for most care.
     pub kind: CallKind,
     /// HTTP method.
     pub method: Method,
@@ -45,7 +46,8 @@ impl Request {
 pub struct RequestDigest(pub u64);
 
 /// What a call is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum CallKind {
     /// Make a record; a repeat may make a second one.
     Create,

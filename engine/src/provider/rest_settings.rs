@@ -28,6 +28,8 @@ pub struct RestSettings {
     pub read: Option<String>,
     /// `METHOD /path` of a look-up.
     pub lookup: Option<String>,
+    /// `METHOD /path` of a batch, for a definition that has one.
+    pub batch: Option<String>,
     /// JSON pointer to the remote id in the reply to a create or upsert.
     pub id_at: Option<String>,
     /// JSON pointer to the remote id in the reply to a look-up; an empty array on the way is "absent".
@@ -44,6 +46,8 @@ pub struct RestSettings {
     pub read_body: Option<Value>,
     /// Body template of a look-up.
     pub lookup_body: Option<Value>,
+    /// Body template of a batch, its records under `$each`.
+    pub batch_body: Option<Value>,
 }
 
 impl RestSettings {

@@ -46,6 +46,31 @@ impl RetryAfter {
     }
 }
 
+impl RetryAfter {
+    /// As [`RetryAfter::parse`], for headers that may hold a Unix time as well, in seconds or
+    /// milliseconds: some providers give the instant at which a window ends. A number is a time
+    /// when it is too large to be a wait.
+    pub(crate) fn detect(text: &str, date: Option<&str>, wall_now: Timestamp) -> RetryAfter {
+        let text = text.trim();
+        let number = text.parse::<i64>().ok();
+        let instant = number.and_then(|number| match number {
+            UNIX_SECONDS_MIN..UNIX_MILLIS_MIN => Timestamp::from_second(number).ok(),
+            UNIX_MILLIS_MIN.. => Timestamp::from_millisecond(number).ok(),
+            _ => None,
+        });
+        match instant {
+            Some(instant) => RetryAfter::parse(Some(&instant.to_string()), date, wall_now),
+            None => RetryAfter::parse(Some(text), date, wall_now),
+        }
+    }
+}
+
+/// 2001-09-09 as seconds since 1970; as a wait, 31 years.
+const UNIX_SECONDS_MIN: i64 = 1_000_000_000;
+
+/// 2001-09-09 as milliseconds; as seconds, the year 33658.
+const UNIX_MILLIS_MIN: i64 = 1_000_000_000_000;
+
 /// Whole seconds as in RFC 9110, and decimals, which some providers send; clamped.
 fn seconds(text: &str) -> Option<Duration> {
     let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
@@ -163,6 +188,22 @@ mod tests {
             RetryAfter::Wait(RETRY_AFTER_MAX),
         );
         check("Sun, 99 Nov 1994 08:49:37 GMT", None, RetryAfter::BackOff);
+    }
+
+    #[test]
+    fn a_number_too_large_for_a_wait_is_an_instant() {
+        let now: Timestamp = "2026-11-21T10:00:00Z".parse().unwrap();
+        let rows = [
+            ("30", wait(30_000)),
+            ("1795255230", wait(30_000)),
+            ("1795255230000", wait(30_000)),
+            ("2026-11-21T10:00:30Z", wait(30_000)),
+            ("1795255200", RetryAfter::BackOff),
+            ("soon", RetryAfter::BackOff),
+        ];
+        for (text, expected) in rows {
+            assert_eq!(RetryAfter::detect(text, None, now), expected, "{text}");
+        }
     }
 
     #[test]

@@ -78,7 +78,7 @@ impl Health {
         from: ShardId,
         report: TroubleReport,
     ) {
-        if let Trouble::Throttled { until } = report.trouble {
+        if let Trouble::Throttled { until } | Trouble::Maintenance { until } = report.trouble {
             self.pause(now, dice, until);
             if report.probe && self.is_probed_by(from) {
                 // It answered, but not whether it is well: the pause passes, then one more probe.
@@ -88,7 +88,7 @@ impl Health {
             return;
         }
         let reason = match report.trouble {
-            Trouble::Throttled { .. } => HoldReason::Throttled,
+            Trouble::Throttled { .. } | Trouble::Maintenance { .. } => HoldReason::Throttled,
             Trouble::QuotaSpent { until } => {
                 self.park(now, from, report.probe, until);
                 return;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::classes::CostClass;
 use super::holdings::{CallEnd, LeaseTaken, Permit, Refusal, Terms, Verdict, Waiting};
-use super::message::{AccountId, Ended, FromShard, Gate, LeaseId, Trouble};
+use super::message::{AccountId, Ended, FromShard, Gate, LeaseId};
 use crate::time::Mono;
 
 /// Permits that nothing waits for go back after this: longer than the gap between two batches
@@ -319,8 +319,7 @@ impl Holding {
                 }
             }
             Verdict::Trouble(trouble) => {
-                // A pause does not count among the failures in a row.
-                let counts = !matches!(trouble, Trouble::Throttled { .. });
+                let counts = trouble.counts_as_failure();
                 let after_success = counts && std::mem::take(&mut self.succeeded);
                 self.health.push_back(FromShard::Trouble {
                     account,

@@ -215,6 +215,11 @@ pub enum Trouble {
         /// From Retry-After, on our clock; `None` when it named no time.
         until: Option<Mono>,
     },
+    /// The provider is closed for a while; that says nothing about limits.
+    Maintenance {
+        /// Until when, on our clock, if the reply says so.
+        until: Option<Mono>,
+    },
     /// A quota is spent and no pause of seconds helps: the day's calls are used up.
     QuotaSpent {
         /// When it starts over, on our clock, if the reply says so.
@@ -226,6 +231,16 @@ pub enum Trouble {
     Failing,
     /// 401, after the one refresh.
     Unauthorized,
+}
+
+impl Trouble {
+    /// Whether it is a failure in the breaker's count; pauses and spent quotas are not.
+    pub fn counts_as_failure(self) -> bool {
+        match self {
+            Self::Throttled { .. } | Self::Maintenance { .. } | Self::QuotaSpent { .. } => false,
+            Self::Unreachable | Self::Failing | Self::Unauthorized => true,
+        }
+    }
 }
 
 /// How calls ended.

@@ -102,6 +102,16 @@ impl Ends {
         self.tail = Some(op);
     }
 
+    pub(super) fn push_front(&mut self, slab: &mut OperationSlab, op: OpIndex) {
+        debug_assert!(slab[op].list_prev().is_none() && slab[op].list_next().is_none());
+        slab[op].set_list_next(self.head);
+        match self.head {
+            Some(head) => slab[head].set_list_prev(Some(op)),
+            None => self.tail = Some(op),
+        }
+        self.head = Some(op);
+    }
+
     pub(super) fn remove(&mut self, slab: &mut OperationSlab, op: OpIndex) {
         let (prev, next) = (slab[op].list_prev(), slab[op].list_next());
         match prev {

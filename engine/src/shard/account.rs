@@ -1,13 +1,14 @@
 //! One account as a shard sees it: its plan, and what the coordinator lets the shard do.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::leases::Permits;
 use crate::mapping::Mapping;
+use crate::operation_slab::OpIndex;
 use crate::provider::Definition;
-use crate::quota::{AccountId, Gate, LeaseId};
+use crate::quota::{AccountId, Gate, LeaseId, RetryBudget};
 use crate::retry::RetryPolicy;
 use crate::time::Mono;
 
@@ -26,6 +27,10 @@ pub struct AccountPlan {
     pub settle: Duration,
     /// Longest time for one call.
     pub timeout: Duration,
+    /// Whether waiting changes of a record become one call.
+    pub fold: bool,
+    /// How long a record waits for one it refers to.
+    pub parent_timeout: Duration,
 }
 
 /// The dispatch side of an account.
@@ -53,6 +58,13 @@ pub(super) struct Account {
     pub(super) succeeded: bool,
     /// Held whole by an operator.
     pub(super) paused: bool,
+    /// Records a call carries at most, as far as calls have told.
+    pub(super) records_per_call: usize,
+    /// Halves of calls that were refused for some record in them; their operations are in no list.
+    pub(super) suspects: VecDeque<Vec<OpIndex>>,
+    /// Operations taken from the queue, for ageing.
+    pub(super) taken: u32,
+    pub(super) retry_budget: RetryBudget,
     /// The demand told last, and the newest lease it knew of.
     pub(super) told: (u32, u32, LeaseId),
 }
@@ -79,6 +91,10 @@ impl Account {
             owes_health: false,
             succeeded: false,
             paused: false,
+            records_per_call: 1,
+            suspects: VecDeque::new(),
+            taken: 0,
+            retry_budget: RetryBudget::default(),
             told: (0, 0, LeaseId::default()),
         }
     }
@@ -100,6 +116,11 @@ impl Account {
             && self.in_use < self.slots
             && self.keep.is_none_or(|keep| self.in_use < keep)
             && (self.unlimited || self.permits.left() > 0)
+    }
+
+    /// Records that wait for another call after theirs was refused.
+    pub(super) fn suspects_len(&self) -> usize {
+        self.suspects.iter().map(Vec::len).sum()
     }
 
     /// Slots that can be given back after a recall.

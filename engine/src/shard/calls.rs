@@ -3,22 +3,20 @@
 use std::collections::HashMap;
 
 use super::CallId;
-use crate::id::{OperationSeq, RecordHash};
+use super::item::Item;
 use crate::operation_slab::{OpIndex, Target};
-use crate::provider::CallKind;
+use crate::provider::BatchGroup;
 use crate::quota::LeaseId;
-use crate::record::KeyUse;
 use crate::time::Mono;
 
 /// A call between the decision to make it and its outcome.
 #[derive(Debug, Clone)]
 pub(super) struct OpenCall {
-    pub(super) op: OpIndex,
+    /// The records it carries, at least one.
+    pub(super) items: Vec<Item>,
+    /// What they share; `None`: a single record's own call.
+    pub(super) group: Option<BatchGroup>,
     pub(super) target: Target,
-    pub(super) record: RecordHash,
-    pub(super) seq: OperationSeq,
-    pub(super) kind: CallKind,
-    pub(super) key: KeyUse,
     /// The lease that pays for it, and the last instant at which it may be sent.
     pub(super) lease: Option<(LeaseId, Mono)>,
     pub(super) probe: bool,
@@ -45,6 +43,18 @@ impl CallTable {
 
     pub(super) fn get(&self, call: CallId) -> Option<&OpenCall> {
         self.open.get(&call.0)
+    }
+
+    /// The open item whose record's lane begins with `front`.
+    pub(super) fn item_of(&self, front: OpIndex) -> Option<&Item> {
+        let mut items = self.open.values().flat_map(|call| &call.items);
+        items.find(|item| item.op == front)
+    }
+
+    /// Records in open calls of an account.
+    pub(super) fn records_of(&self, target: u16) -> u64 {
+        let calls = self.open.values().filter(|call| call.target.0 == target);
+        calls.map(|call| call.items.len() as u64).sum()
     }
 
     pub(super) fn len(&self) -> usize {

@@ -3,6 +3,7 @@
 use super::dispatch::CALL_ROOM;
 use super::{Output, Shard};
 use crate::entry::{HoldChange, HoldScope};
+use crate::event::TargetAction;
 use crate::event::codec::{self, AcceptedEvent};
 use crate::id::{OperationSeq, RecordHash};
 use crate::index::lsn;
@@ -192,7 +193,8 @@ impl<T> Shard<T> {
                 continue;
             };
             let newer = later.operation_seq > event.operation_seq && later.record_hash == record.0;
-            if let Some(data) = later.event.data.filter(|_| newer) {
+            let sent = newer && later.action_at(account) != TargetAction::Skip;
+            if let Some(data) = later.event.data.filter(|_| sent) {
                 fields.extend(data.members().map(|member| member.key.name().into_owned()));
             }
         }

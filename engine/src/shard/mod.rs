@@ -13,7 +13,12 @@ mod checkpoint;
 mod control;
 mod dispatch;
 mod effects;
+mod fold;
+mod gather;
+mod item;
 mod leases;
+mod links;
+mod prepare;
 mod query;
 mod recover;
 mod relocate;
@@ -28,6 +33,7 @@ pub use account::AccountPlan;
 pub use checkpoint::{Carry, CarryError, CheckpointPart, GeneralUnion, PartKind};
 pub use control::{Command, CommandReply, DeadFilter};
 pub use leases::{LeaseBook, LoggedLease};
+pub use links::{Child, LinkAnswer, LinkQuestion, LinkWord};
 pub use query::{DeadLetter, OpenCounts, Standing};
 pub use recover::{Recovered, Recovery};
 
@@ -43,10 +49,11 @@ use crate::time::{Mono, Now};
 use account::Account;
 use calls::CallTable;
 use effects::Effects;
+use links::LinkBook;
 use relocate::Relocation;
 
-/// Calls started in one turn at most, so that a turn stays short.
-const CALLS_PER_TURN: usize = 256;
+/// Records looked at for calls in one turn at most, so that a turn stays short.
+const RECORDS_PER_TURN: usize = 256;
 
 /// What a shard needs to know at birth.
 #[derive(Debug, Clone)]
@@ -89,6 +96,8 @@ pub enum Input<T> {
         /// Whether a write failed: nothing is accepted or sent any more.
         poisoned: bool,
     },
+    /// Word from another shard, or back from this one.
+    Link(LinkWord),
     /// An operator's command.
     Control {
         /// What to do.
@@ -121,6 +130,10 @@ pub enum Output<T> {
     },
     /// Tell the coordinator.
     Coordinator(FromShard),
+    /// Ask the shard that owns the parent.
+    Link(LinkWord),
+    /// Tell this shard.
+    LinkTo(ShardId, LinkWord),
     /// A command was carried out.
     Done {
         /// Who waits.
@@ -143,6 +156,8 @@ pub enum Observation {
         account: Arc<str>,
         /// What it came to.
         class: CallClass,
+        /// Records it carried.
+        records: usize,
         /// From the decision to send to the answer.
         took: Duration,
     },
@@ -156,6 +171,17 @@ pub enum Observation {
         state: State,
         /// From acceptance to here; negative steps of the wall clock count as nothing.
         took: Duration,
+    },
+    /// Operations of one record ended with a newer one's call.
+    Folded {
+        /// The account.
+        account: Arc<str>,
+        /// What they were.
+        operation: crate::event::Operation,
+        /// How they ended.
+        state: State,
+        /// How many.
+        count: u64,
     },
 }
 
@@ -172,6 +198,7 @@ pub struct Shard<T> {
     calls: CallTable,
     effects: Effects<Output<T>>,
     observations: Vec<Observation>,
+    links: LinkBook,
     relocation: Option<Relocation>,
     relocated_below: wal::Lsn,
     /// Where the log ended when this life began.
@@ -204,6 +231,7 @@ impl<T> Shard<T> {
             Input::Coordinator(word) => self.on_coordinator(now, journal, word),
             Input::Log { poisoned: false } => self.effects.on_durable(journal.durable()),
             Input::Log { poisoned: true } => self.fence(),
+            Input::Link(word) => self.on_link_word(journal, word),
             Input::Control { command, ticket } => self.control(now, journal, command, ticket),
         }
     }

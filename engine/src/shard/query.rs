@@ -3,15 +3,15 @@
 use wal::Lsn;
 
 use super::Shard;
-use crate::event::Operation;
 use crate::event::codec::{self, AcceptedEvent};
+use crate::event::{Operation, TargetAction};
 use crate::id::{OperationId, OperationSeq, RecordHash};
-use crate::index::lsn;
+use crate::index::{Timed, lsn};
 use crate::journal::Journal;
 use crate::lane;
 use crate::operation_slab::{OpIndex, OpState};
 use crate::quota::{Gate, HoldReason};
-use crate::record::{Attempt, Link, Progress, StateFrame};
+use crate::record::{Attempt, Folded, Progress, StateFrame, TargetState};
 use crate::state::{Reason, State};
 
 /// State frames of one record read back at most to find an old operation.
@@ -46,6 +46,8 @@ pub struct Standing {
     pub updated_at_ms: i64,
     /// What a READ returned.
     pub result: Vec<u8>,
+    /// The newer operation that wrote all of its fields.
+    pub superseded_by: Option<OperationId>,
 }
 
 /// A dead letter.
@@ -76,12 +78,12 @@ pub struct OpenCounts {
     pub open: u64,
     /// Ready to be called.
     pub ready: u64,
-    /// Calls open.
+    /// In an open call.
     pub in_flight: u64,
     /// Held by an operator, one by one.
     pub paused: u64,
     /// Waiting for a time.
-    pub timed: u64,
+    pub timed: Timed,
     /// The account is held whole.
     pub held: bool,
     /// Dead letters.
@@ -109,13 +111,11 @@ impl<T> Shard<T> {
                     .iter()
                     .any(|standing| standing.account == target.account);
                 if let Some(progress) = target.last.as_ref().filter(|_| !open) {
-                    standings.push(standing(
-                        record,
-                        &states,
-                        &target.account,
-                        &target.link,
+                    let told = Told {
                         progress,
-                    ));
+                        folded: None,
+                    };
+                    standings.push(standing(record, &states, target, &told));
                 }
             }
         }
@@ -142,14 +142,8 @@ impl<T> Shard<T> {
             let seen = standings
                 .iter()
                 .any(|standing| standing.account == target.account);
-            if let Some(progress) = target.progress_of(id.seq).filter(|_| !seen) {
-                standings.push(standing(
-                    id.record,
-                    record,
-                    &target.account,
-                    &target.link,
-                    progress,
-                ));
+            if let Some(told) = Told::of(frame, at, id.seq).filter(|_| !seen) {
+                standings.push(standing(id.record, record, target, &told));
             }
             standings.len() < self.accounts.len()
         });
@@ -205,11 +199,12 @@ impl<T> Shard<T> {
         self.accounts
             .iter()
             .zip(&self.index.accounts)
-            .map(|(account, queue)| {
+            .enumerate()
+            .map(|(target, (account, queue))| {
                 let counts = OpenCounts {
                     open: queue.open,
-                    ready: queue.ready.len() as u64,
-                    in_flight: u64::from(account.in_use),
+                    ready: (queue.ready_len() + account.suspects_len()) as u64,
+                    in_flight: self.calls.records_of(target as u16),
                     paused: queue.paused.len() as u64,
                     timed: queue.timed,
                     held: account.paused,
@@ -292,8 +287,12 @@ impl<T> Shard<T> {
             let target = &frame.records[0].targets[at];
             match target.last.as_ref().filter(|_| target.account == account) {
                 Some(progress) if progress.seq.0 > event.operation_seq => {
-                    positions.push(Lsn::checked(progress.event).unwrap_or(Lsn::ZERO));
-                    true
+                    let own = (frame.moved == Some(at as u8)).then_some(&frame.folded);
+                    let newer = own.into_iter().flatten();
+                    let newer = newer.filter(|folded| folded.seq.0 > event.operation_seq);
+                    let events = newer.map(|folded| folded.event).chain([progress.event]);
+                    positions.extend(events.map(|at| Lsn::checked(at).unwrap_or(Lsn::ZERO)));
+                    Told::of(frame, at, OperationSeq(event.operation_seq)).is_none()
                 }
                 Some(progress) => progress.seq.0 != event.operation_seq,
                 None => true,
@@ -333,11 +332,8 @@ impl<T> Shard<T> {
         };
         self.walk_history(journal, record, |frame, at| {
             let target = &frame.records[0].targets[at];
-            match target
-                .progress_of(seq)
-                .filter(|_| *target.account == *account)
-            {
-                Some(progress) => {
+            match Told::of(frame, at, seq).filter(|_| *target.account == *account) {
+                Some(Told { progress, .. }) => {
                     letter.code = progress.reason;
                     letter.attempts.clone_from(&progress.attempts);
                     letter.dead_at_ms = progress.updated_at_ms;
@@ -400,6 +396,7 @@ impl<T> Shard<T> {
         let known = states.as_ref().and_then(|states| states.target(&account));
         let progress = known.and_then(|known| known.progress_of(seq));
         let (state, reason) = self.live_state(target, node_state, progress);
+        let (state, reason) = self.in_call(op, &event).unwrap_or((state, reason));
         Some(Standing {
             id: OperationId { record, seq },
             object: event.event.object.to_string(),
@@ -418,7 +415,38 @@ impl<T> Shard<T> {
             accepted_at_ms: event.accepted_at_ms,
             updated_at_ms: progress.map_or(event.accepted_at_ms, |progress| progress.updated_at_ms),
             result: Vec::new(),
+            superseded_by: None,
         })
+    }
+
+    /// Where an operation stands in a record's open call, or with the record's next one.
+    fn in_call(&self, op: OpIndex, event: &AcceptedEvent<'_>) -> Option<(State, Option<Reason>)> {
+        let record = RecordHash(event.record_hash);
+        let node = &self.index.slab[op];
+        let lane = lane::of(&self.index.slab, self.index.lanes_of(record), node.target())?;
+        let front = lane.front(&self.index.slab);
+        let seq = OperationSeq(event.operation_seq);
+        if self.index.slab[front].state() == OpState::InFlight
+            && let Some(item) = self.calls.item_of(front)
+        {
+            if item.lead.seq == seq {
+                return Some((State::InFlight, None));
+            }
+            if item.folded.iter().any(|folded| folded.seq == seq) {
+                return Some((State::Waiting, Some(Reason::Folded)));
+            }
+        }
+        let account = &self.accounts[usize::from(node.target().0)];
+        let joins = op != front
+            && node.state() == OpState::Waiting
+            && account.plan.as_ref().is_some_and(|plan| plan.fold)
+            && event.event.scheduled_at_ms.is_none()
+            && event.action_at(&account.name) != TargetAction::Skip
+            && matches!(
+                event.event.operation,
+                Operation::Create | Operation::Update | Operation::Upsert
+            );
+        joins.then_some((State::Waiting, Some(Reason::Folded)))
     }
 
     fn live_state(
@@ -431,6 +459,11 @@ impl<T> Shard<T> {
         match node {
             OpState::Waiting => (State::Waiting, Some(Reason::Order)),
             OpState::InFlight => (State::InFlight, None),
+            OpState::Backoff
+                if progress.and_then(|progress| progress.reason) == Some(Reason::Parent) =>
+            {
+                (State::Waiting, Some(Reason::Parent))
+            }
             OpState::Backoff => (
                 progress.map_or(State::Retrying, |progress| progress.state),
                 Some(Reason::Backoff),
@@ -446,7 +479,7 @@ impl<T> Shard<T> {
                     ..
                 } => (State::Waiting, Some(Reason::Auth)),
                 Gate::Held {
-                    reason: HoldReason::Throttled,
+                    reason: HoldReason::Throttled | HoldReason::QuotaSpent,
                     ..
                 } => (State::Waiting, Some(Reason::Quota)),
                 Gate::Held { .. } | Gate::Probe if account.id.is_some() => {
@@ -484,8 +517,8 @@ impl<T> Shard<T> {
         let mut accepted = None;
         let mut bytes = Vec::new();
         self.walk_history(journal, standing.id.record, |frame, at| {
-            let progress = frame.records[0].targets[at].progress_of(standing.id.seq);
-            accepted = progress.map(|progress| Lsn::checked(progress.event).unwrap_or(Lsn::ZERO));
+            let told = Told::of(frame, at, standing.id.seq);
+            accepted = told.map(|told| Lsn::checked(told.event()).unwrap_or(Lsn::ZERO));
             accepted.is_none()
         });
         if let Some(at) = accepted
@@ -502,31 +535,77 @@ fn record_id<'a>(event: &'a AcceptedEvent<'_>) -> &'a str {
     event.event.record_id.as_deref().unwrap_or_default()
 }
 
+/// What a state frame tells of an operation's end: the one it was written for, or one folded into it.
+struct Told<'a> {
+    progress: &'a Progress,
+    folded: Option<&'a Folded>,
+}
+
+impl<'a> Told<'a> {
+    fn of(frame: &'a StateFrame, at: usize, seq: OperationSeq) -> Option<Self> {
+        let progress = frame.records[0].targets[at].last.as_ref()?;
+        if progress.seq == seq {
+            return Some(Self {
+                progress,
+                folded: None,
+            });
+        }
+        let moved = frame.moved.map(usize::from) == Some(at);
+        let mut folded = frame.folded.iter().filter(|_| moved);
+        let folded = folded.find(|folded| folded.seq == seq)?;
+        Some(Self {
+            progress,
+            folded: Some(folded),
+        })
+    }
+
+    fn event(&self) -> u64 {
+        self.folded
+            .map_or(self.progress.event, |folded| folded.event)
+    }
+}
+
 fn standing(
     record: RecordHash,
     state: &crate::record::RecordState,
-    account: &str,
-    link: &Link,
-    progress: &Progress,
+    target: &TargetState,
+    told: &Told<'_>,
 ) -> Standing {
-    Standing {
-        id: OperationId {
-            record,
-            seq: progress.seq,
-        },
+    let progress = told.progress;
+    let id = |seq| OperationId { record, seq };
+    let mut standing = Standing {
+        id: id(progress.seq),
         object: state.object.clone(),
         record_id: state.record_id.clone(),
-        operation: Operation::ALL
-            .get(usize::from(progress.operation))
-            .map_or("UNKNOWN", |operation| operation.as_str()),
-        account: account.to_owned(),
+        operation: operation_name(progress.operation),
+        account: target.account.clone(),
         state: progress.state,
         reason: progress.reason,
         attempts: progress.attempts.clone(),
         burnt: progress.burnt,
-        remote_id: link.remote_id().map(str::to_owned),
+        remote_id: target.link.remote_id().map(str::to_owned),
         accepted_at_ms: 0,
         updated_at_ms: progress.updated_at_ms,
         result: progress.result.clone(),
+        superseded_by: None,
+    };
+    if let Some(folded) = told.folded {
+        standing.id = id(folded.seq);
+        standing.operation = operation_name(folded.operation);
+        standing.state = folded.state(progress.state);
+        standing.reason = Some(Reason::Folded);
+        standing.result.clear();
+        if folded.overwritten {
+            standing.superseded_by = Some(id(progress.seq));
+        } else if progress.state == State::Failed {
+            standing.reason = progress.reason;
+        }
     }
+    standing
+}
+
+fn operation_name(number: u8) -> &'static str {
+    Operation::ALL
+        .get(usize::from(number))
+        .map_or("UNKNOWN", |operation| operation.as_str())
 }

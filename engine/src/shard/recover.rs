@@ -8,6 +8,7 @@ use super::account::Account;
 use super::calls::CallTable;
 use super::checkpoint::{self, CheckpointPart};
 use super::effects::Effects;
+use super::links::LinkBook;
 use super::{AccountPlan, LoggedLease, Scratch, Shard, ShardSettings};
 use crate::codec::Damaged;
 use crate::entry::{Consumed, HoldChange, Intent, Lease, LeaseReturn};
@@ -67,6 +68,7 @@ impl<T> Recovery<T> {
             calls: CallTable::default(),
             effects: Effects::new(Lsn::ZERO),
             observations: Vec::new(),
+            links: LinkBook::default(),
             relocation: None,
             relocated_below: Lsn::ZERO,
             born: Lsn::ZERO,
@@ -179,6 +181,7 @@ impl<T> Recovery<T> {
     pub fn finish(mut self, now: Now, durable: Lsn) -> (Shard<T>, Recovered) {
         let shard = &mut self.shard;
         shard.index.leases.prune(now.wall);
+        shard.index.sort_ready();
         shard.effects = Effects::new(durable);
         shard.born = durable;
         shard.refresh_pauses();

@@ -139,6 +139,8 @@ impl<T> Shard<T> {
             && let Ok(mut frame) = StateFrame::decode(&payload)
         {
             frame.moved = None;
+            // Their statuses are as old as the segments that go.
+            frame.folded.clear();
             payload.clear();
             frame.encode(&mut payload);
             if let Ok(to) = journal.append(Class::Outcome, Kind::StateMoved, &[&payload]) {

@@ -1,23 +1,15 @@
 //! Ending calls: the outcome goes to the log, the record moves on.
 
-use std::time::Duration;
-
-use wal::Lsn;
-
 use super::calls::OpenCall;
-use super::dispatch::composed;
+use super::item::{Item, clipped};
 use super::{AccountPlan, CallId, Observation, Shard};
 use crate::decide::{Outcome, class_of, conclude};
 use crate::event::Operation;
-use crate::event::codec::{self, AcceptedEvent};
-use crate::id::RecordHash;
-use crate::index::lsn;
-use crate::journal::{AppendError, Class, Journal, Kind};
-use crate::json::RawObject;
-use crate::provider::{CallKind, Reply, RetryAfter, SendFailure, Verdict};
+use crate::journal::Journal;
+use crate::provider::{BatchItemRef, BatchVerdict, Reply, RetryAfter, SendFailure, Verdict};
 use crate::quota::{Ended, FromShard, Gate, Trouble};
-use crate::record::{Attempt, DETAIL_MAX, Progress, RecordState, StateFrame, TargetState};
-use crate::state::State;
+use crate::record::{Attempt, Resume};
+use crate::state::{CallClass, State};
 use crate::time::{Mono, Now};
 
 impl<T> Shard<T> {
@@ -29,281 +21,103 @@ impl<T> Shard<T> {
         result: &Result<Reply, SendFailure>,
         ended_at: Mono,
     ) {
-        let Some(call) = self.calls.remove(call) else {
+        let Some(mut call) = self.calls.remove(call) else {
             return;
         };
         self.give_back(&call, result, ended_at);
-        let account = &self.accounts[usize::from(call.target.0)];
-        let Some(plan) = account.plan.clone() else {
+        let items = std::mem::take(&mut call.items);
+        let Some(plan) = self.accounts[usize::from(call.target.0)].plan.clone() else {
             // Its account was removed meanwhile; with the account it comes back.
-            self.index.make_paused(call.op);
+            for item in items {
+                self.index.make_paused(item.op);
+            }
             return;
         };
-        let mut event_bytes = std::mem::take(&mut self.scratch.event);
-        let read = journal.read(lsn(self.index.slab[call.op].position()), &mut event_bytes);
-        match codec::decode(&event_bytes).ok().filter(|_| read.is_ok()) {
-            Some(event) => self.settle_event(now, journal, &call, &plan, &event, result, ended_at),
-            None => self.index.make_paused(call.op),
+        let verdict = verdict_of(&plan, &call, &items, result, now);
+        self.observe(Observation::Call {
+            account: plan.name.clone(),
+            class: verdict.class(),
+            records: items.len(),
+            took: ended_at.saturating_since(call.started),
+        });
+        self.report(&call, verdict.of_account(), now);
+        match verdict {
+            BatchVerdict::Whole(verdict) => {
+                for item in items {
+                    self.settle_item(now, journal, &call, &plan, item, &verdict, result);
+                }
+            }
+            BatchVerdict::Items(verdicts) => {
+                let untold = Verdict::Unknown {
+                    detail: "the reply does not tell of this record".to_owned(),
+                };
+                for (at, item) in items.into_iter().enumerate() {
+                    let verdict = verdicts.get(at).unwrap_or(&untold);
+                    self.settle_item(now, journal, &call, &plan, item, verdict, result);
+                }
+            }
+            BatchVerdict::Split { .. } => self.halve(usize::from(call.target.0), &items),
         }
-        self.scratch.event = event_bytes;
     }
 
+    /// Logs what became of one record of a call.
     #[expect(
         clippy::too_many_arguments,
         reason = "one outcome, taken apart by its only caller"
     )]
-    fn settle_event(
+    fn settle_item(
         &mut self,
         now: Now,
         journal: &mut impl Journal,
         call: &OpenCall,
         plan: &AccountPlan,
-        event: &AcceptedEvent<'_>,
+        mut item: Item,
+        verdict: &Verdict,
         result: &Result<Reply, SendFailure>,
-        ended_at: Mono,
     ) {
-        let name = &plan.name;
-        let record_id = event.event.record_id.as_deref().unwrap_or_default();
-        let verdict = match result {
-            Ok(reply) => plan
-                .definition
-                .classify(call.kind, record_id, reply, timestamp(now)),
-            Err(failure) => failure.verdict(),
-        };
-        self.observe(Observation::Call {
-            account: name.clone(),
-            class: class_of(&verdict),
-            took: ended_at.saturating_since(call.started),
-        });
-        self.report(call, &verdict, now);
-        let Some((mut states, _)) =
-            self.read_state(journal, call.record, &event.event.object, record_id)
-        else {
-            self.index.make_paused(call.op);
+        if !self.refresh(journal, &mut item) {
+            self.index.make_paused(item.op);
             return;
-        };
-        let target = states[0].target_mut(name);
-        let position = self.index.slab[call.op].position();
-        let mut progress = target
-            .progress_of(call.seq)
-            .filter(|progress| !progress.state.is_final())
-            .cloned()
-            .unwrap_or_else(|| {
-                Progress::new(call.seq, event.event.operation as u8, lsn(position).get())
-            });
-        if let Some(remote_id) = event
-            .event
+        }
+        let target = item.states[0].target_mut(&plan.name);
+        if let Some(remote_id) = item
             .remote_id
             .as_deref()
-            .filter(|_| progress.resume == crate::record::Resume::Normal)
+            .filter(|_| item.progress.resume == Resume::Normal)
         {
             target.adopt(remote_id);
         }
-        progress.key = call.key;
-        if call.kind == CallKind::Lookup && progress.resume == crate::record::Resume::Normal {
-            self.note_interrupted(call, &mut progress, now, event.event.operation);
-        }
         let outcome = Outcome {
-            operation: event.event.operation,
-            changed_at_ms: event.event.changed_at_ms.unwrap_or(event.accepted_at_ms),
-            kind: call.kind,
-            verdict: &verdict,
+            operation: item.operation,
+            changed_at_ms: item.lead.changed_at_ms,
+            kind: item.kind.expect("an item in a call has a kind"),
+            verdict,
             now_ms: now.wall.0,
             retry: &plan.retry,
             settle: plan.settle,
             probe: call.probe,
-            from_before: lsn(position) < self.born,
+            from_before: item.oldest < self.born,
         };
-        conclude(&outcome, &mut target.link, &mut progress, &mut self.dice);
-        if event.event.operation == Operation::Read && progress.state == State::Synced {
-            progress.result = result
+        conclude(
+            &outcome,
+            &mut target.link,
+            &mut item.progress,
+            &mut self.dice,
+        );
+        if item.operation == Operation::Read && item.progress.state == State::Synced {
+            item.progress.result = result
                 .as_ref()
                 .map(|reply| reply.body.to_vec())
                 .unwrap_or_default();
         }
-        let (status, detail) = words(&verdict, result);
-        progress.push_attempt(Attempt {
+        let (status, detail) = words(verdict, result);
+        item.progress.push_attempt(Attempt {
             at_ms: now.wall.0,
             status,
-            class: class_of(&verdict),
+            class: class_of(verdict),
             detail: clipped(detail),
         });
-        self.log_progress(
-            now,
-            journal,
-            call.record,
-            states,
-            name,
-            progress,
-            event,
-            String::new(),
-        );
-    }
-
-    /// A create that was under way when the engine stopped is looked up; the log has only its
-    /// intent, so the progress is told here.
-    fn note_interrupted(
-        &self,
-        call: &OpenCall,
-        progress: &mut Progress,
-        now: Now,
-        operation: Operation,
-    ) {
-        let intent = self.index.slab[call.op].has(crate::operation_slab::OpFlags::INTENT_LOGGED);
-        if intent && operation == Operation::Create {
-            progress.resume = crate::record::Resume::LookUp;
-            progress.unknown_since_ms = now.wall.0;
-        }
-    }
-
-    /// Writes a record's new state and applies it.
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "the parts of one frame, gathered by both callers"
-    )]
-    pub(super) fn log_progress(
-        &mut self,
-        now: Now,
-        journal: &mut impl Journal,
-        record: RecordHash,
-        mut states: Vec<RecordState>,
-        account: &str,
-        mut progress: Progress,
-        event: &AcceptedEvent<'_>,
-        detail: String,
-    ) {
-        if !detail.is_empty() {
-            progress.push_attempt(Attempt {
-                at_ms: now.wall.0,
-                status: 0,
-                class: crate::state::CallClass::Permanent,
-                detail: clipped(detail),
-            });
-        }
-        let target = states[0].target_mut(account);
-        match progress.state {
-            State::Synced if event.event.operation != Operation::Read => target.undelivered.clear(),
-            State::Failed if event.event.operation != Operation::Delete => {
-                target.undelivered = undelivered(&target.undelivered, event);
-            }
-            _ => {}
-        }
-        let ended = progress.state.is_final().then_some(progress.state);
-        target.last = Some(progress);
-        let moved = states[0]
-            .targets
-            .iter()
-            .position(|target| target.account == account);
-        let frame = StateFrame {
-            record: record.0,
-            previous: self.index.state_position(record).map_or(0, |at| at.get()),
-            moved: moved.map(|at| at as u8),
-            records: states,
-        };
-        self.log_state(now, journal, frame);
-        if self.fenced {
-            return;
-        }
-        if let Some(state) = ended {
-            let taken = Duration::from_millis(
-                now.wall
-                    .0
-                    .saturating_sub(event.accepted_at_ms)
-                    .max(0)
-                    .unsigned_abs(),
-            );
-            self.observe(Observation::Ended {
-                account: account.into(),
-                operation: event.event.operation,
-                state,
-                took: taken,
-            });
-        }
-    }
-
-    /// Writes that a dead letter was dropped. The record's newest operation may be under way,
-    /// and its progress must not be lost to an older one's: the drop gets an entry of its own,
-    /// which the next frame of the record leaves out.
-    pub(super) fn log_drop(
-        &mut self,
-        now: Now,
-        journal: &mut impl Journal,
-        record: RecordHash,
-        mut states: Vec<RecordState>,
-        account: &str,
-        dropped: Progress,
-    ) {
-        let targets = &mut states[0].targets;
-        let known = targets.iter_mut().find(|target| target.account == account);
-        let mut entry = known
-            .as_deref()
-            .cloned()
-            .unwrap_or_else(|| TargetState::new(account));
-        let newest = entry
-            .last
-            .as_ref()
-            .is_none_or(|last| last.seq == dropped.seq);
-        entry.last = Some(dropped);
-        let moved = match known.filter(|_| newest) {
-            Some(known) => {
-                *known = entry;
-                targets.iter().position(|target| target.account == account)
-            }
-            None => {
-                targets.push(entry);
-                Some(targets.len() - 1)
-            }
-        };
-        let frame = StateFrame {
-            record: record.0,
-            previous: self.index.state_position(record).map_or(0, |at| at.get()),
-            moved: moved.map(|at| at as u8),
-            records: states,
-        };
-        self.log_state(now, journal, frame);
-    }
-
-    /// Appends a state frame and applies it. One that is too large for the log does without what
-    /// it can best spare: a record that grew fat must not stop its shard.
-    fn log_state(&mut self, now: Now, journal: &mut impl Journal, mut frame: StateFrame) {
-        loop {
-            self.scratch.entry.clear();
-            frame.encode(&mut self.scratch.entry);
-            match journal.append(Class::Outcome, Kind::State, &[&self.scratch.entry]) {
-                Ok(at) => return self.index.apply_state(now, at, &frame),
-                Err(AppendError::TooLarge) if frame.shed() => {}
-                // An outcome that cannot be logged must not be acted on: nothing leaves any
-                // more, and the restart finds the call without an outcome.
-                Err(_) => return self.fence(),
-            }
-        }
-    }
-
-    /// The states sharing a record's index tag, its own first; made when there is none. `None`
-    /// when the frame cannot be read.
-    pub(super) fn read_state(
-        &mut self,
-        journal: &mut impl Journal,
-        record: RecordHash,
-        object: &str,
-        record_id: &str,
-    ) -> Option<(Vec<RecordState>, Lsn)> {
-        let Some(at) = self.index.state_position(record) else {
-            return Some((vec![RecordState::new(object, record_id)], Lsn::ZERO));
-        };
-        journal.read(at, &mut self.scratch.state).ok()?;
-        let mut states = StateFrame::decode(&self.scratch.state).ok()?.records;
-        for state in &mut states {
-            state.leave_out_drops();
-        }
-        match states
-            .iter()
-            .position(|state| state.object == object && state.record_id == record_id)
-        {
-            Some(own) => states.swap(0, own),
-            None => states.insert(0, RecordState::new(object, record_id)),
-        }
-        Some((states, at))
+        self.log_item(now, journal, &plan.name, item, String::new());
     }
 
     /// Gives the slot and the permit of an ended call back, whatever becomes of its operation.
@@ -330,13 +144,14 @@ impl<T> Shard<T> {
     }
 
     /// Says what the call told of its account.
-    fn report(&mut self, call: &OpenCall, verdict: &Verdict, now: Now) {
+    fn report(&mut self, call: &OpenCall, verdict: Option<&Verdict>, now: Now) {
         let account = &mut self.accounts[usize::from(call.target.0)];
         let Some(id) = account.id else { return };
         let mut words = Vec::new();
-        match trouble(verdict, now) {
+        match verdict.and_then(|verdict| trouble(verdict, now)) {
             Some(trouble) => {
-                let after_success = std::mem::take(&mut account.succeeded);
+                let after_success =
+                    trouble.counts_as_failure() && std::mem::take(&mut account.succeeded);
                 words.push(FromShard::Trouble {
                     account: id,
                     trouble,
@@ -368,17 +183,77 @@ impl<T> Shard<T> {
     }
 }
 
+/// What a call came to, for each of its records.
+fn verdict_of(
+    plan: &AccountPlan,
+    call: &OpenCall,
+    items: &[Item],
+    result: &Result<Reply, SendFailure>,
+    now: Now,
+) -> BatchVerdict {
+    let kind = |item: &Item| item.kind.expect("an item in a call has a kind");
+    match (result, call.group) {
+        (Err(failure), _) => BatchVerdict::Whole(failure.verdict()),
+        (Ok(reply), Some(group)) => {
+            let refs: Vec<BatchItemRef<'_>> = items
+                .iter()
+                .map(|item| BatchItemRef {
+                    kind: kind(item),
+                    record_id: item.record_id(),
+                    remote_id: item.states[0]
+                        .target(&plan.name)
+                        .and_then(|target| target.link.remote_id()),
+                })
+                .collect();
+            plan.definition
+                .classify_batch(group, &refs, reply, timestamp(now))
+        }
+        (Ok(reply), None) => {
+            let item = &items[0];
+            let verdict =
+                plan.definition
+                    .classify(kind(item), item.record_id(), reply, timestamp(now));
+            BatchVerdict::Whole(verdict)
+        }
+    }
+}
+
+impl BatchVerdict {
+    /// What the call counts under; a call whose records fared differently was answered.
+    fn class(&self) -> CallClass {
+        match self {
+            Self::Whole(verdict) => class_of(verdict),
+            Self::Items(_) => CallClass::Done,
+            Self::Split { .. } => CallClass::Permanent,
+        }
+    }
+
+    /// The verdict that may say something of the account.
+    fn of_account(&self) -> Option<&Verdict> {
+        match self {
+            Self::Whole(verdict) => Some(verdict),
+            Self::Items(_) | Self::Split { .. } => None,
+        }
+    }
+}
+
 /// What a verdict says about the account rather than the record.
 fn trouble(verdict: &Verdict, now: Now) -> Option<Trouble> {
     match verdict {
         Verdict::Throttled { retry_after, .. } => {
-            let until = match retry_after {
-                RetryAfter::Wait(wait) => Some(now.mono.saturating_add(*wait)),
-                RetryAfter::BackOff => None,
-            };
+            let until = until(*retry_after, now);
             Some(Trouble::Throttled { until })
         }
-        Verdict::Unauthorized { .. } => Some(Trouble::Unauthorized),
+        Verdict::Maintenance { retry_after, .. } => {
+            let until = until(*retry_after, now);
+            Some(Trouble::Maintenance { until })
+        }
+        Verdict::QuotaExhausted { retry_after, .. } => {
+            let until = until(*retry_after, now);
+            Some(Trouble::QuotaSpent { until })
+        }
+        // The account waits for a person, and is asked now and then whether one has come.
+        Verdict::Unauthorized { .. } | Verdict::Permission { .. } => Some(Trouble::Unauthorized),
         Verdict::Unreachable { .. } => Some(Trouble::Unreachable),
         Verdict::Transient { .. } | Verdict::Unknown { .. } => Some(Trouble::Failing),
         Verdict::Done { .. }
@@ -387,19 +262,16 @@ fn trouble(verdict: &Verdict, now: Now) -> Option<Trouble> {
         | Verdict::Gone { .. }
         | Verdict::Duplicate { .. }
         | Verdict::Conflict { .. }
+        | Verdict::Contention { .. }
+        | Verdict::Ambiguous { .. }
         | Verdict::Permanent { .. } => None,
     }
 }
 
-/// Fields that failed, over those that had failed before.
-fn undelivered(before: &[u8], event: &AcceptedEvent<'_>) -> Vec<u8> {
-    let Some(fields) = event.event.data else {
-        return before.to_vec();
-    };
-    let before = std::str::from_utf8(before).ok().and_then(RawObject::new);
-    match before {
-        Some(before) => composed(before, Some(fields)).into_bytes(),
-        None => fields.text().as_bytes().to_vec(),
+fn until(retry_after: RetryAfter, now: Now) -> Option<Mono> {
+    match retry_after {
+        RetryAfter::Wait(wait) => Some(now.mono.saturating_add(wait)),
+        RetryAfter::BackOff => None,
     }
 }
 
@@ -420,15 +292,4 @@ fn words(verdict: &Verdict, result: &Result<Reply, SendFailure>) -> (u16, String
                 .unwrap_or_default()
         }),
     )
-}
-
-fn clipped(mut detail: String) -> String {
-    if detail.len() > DETAIL_MAX {
-        let end = (0..=DETAIL_MAX)
-            .rev()
-            .find(|&at| detail.is_char_boundary(at))
-            .unwrap_or(0);
-        detail.truncate(end);
-    }
-    detail
 }

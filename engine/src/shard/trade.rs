@@ -33,6 +33,7 @@ impl<T> Shard<T> {
             ToShard::AccountGone { account } => {
                 if let Some(at) = self.by_id(account) {
                     self.return_permits(now, journal, at, true);
+                    self.release_suspects(at);
                     let known = &mut self.accounts[at];
                     known.plan = None;
                     known.keep = Some(0);
@@ -72,7 +73,7 @@ impl<T> Shard<T> {
     /// Ends a turn's trade: what is not needed goes back, what is needed is asked for.
     pub(super) fn trade(&mut self, now: Now, journal: &mut impl Journal) {
         for at in 0..self.accounts.len() {
-            let idle = self.index.accounts[at].ready.is_empty() || !self.accounts[at].gate_open();
+            let idle = self.nothing_ready(at) || !self.accounts[at].gate_open();
             self.return_permits(now, journal, at, idle);
             self.return_slots(at);
             // What the log has no room for is not sent, and wants no permits.
@@ -165,13 +166,16 @@ impl<T> Shard<T> {
     }
 
     fn tell_demand(&mut self, at: usize, room: bool) {
-        let ready = u32::try_from(self.index.accounts[at].ready.len()).unwrap_or(u32::MAX);
+        let known = &self.accounts[at];
+        let ready = self.index.accounts[at].ready_len() + known.suspects_len();
+        let calls = ready.div_ceil(known.records_per_call);
+        let ready = u32::try_from(ready).unwrap_or(u32::MAX);
         let known = &mut self.accounts[at];
         let Some(account) = known.id else { return };
         let sendable = if known.paused || known.plan.is_none() || !room {
             0
         } else {
-            ready
+            u32::try_from(calls).unwrap_or(u32::MAX)
         };
         let wanted_slots = sendable.saturating_add(known.in_use).min(SLOTS_WANTED_MAX);
         // Rounded up so that a queue that breathes does not talk every turn.
@@ -200,7 +204,7 @@ impl<T> Shard<T> {
                 class: CostClass::ANY,
                 permits,
                 urgent: 0,
-                records: permits,
+                records: ready,
                 slots,
                 seen: known.newest_lease,
             };
@@ -210,10 +214,10 @@ impl<T> Shard<T> {
 
     /// A probe that this shard has nothing for goes to another.
     fn pass_on_probe(&mut self, at: usize) {
+        let nothing_ready = self.nothing_ready(at);
         let known = &mut self.accounts[at];
-        let unused = known.gate == Gate::Probe
-            && !known.probe_sent
-            && (known.paused || self.index.accounts[at].ready.is_empty());
+        let unused =
+            known.gate == Gate::Probe && !known.probe_sent && (known.paused || nothing_ready);
         if let Some(account) = known.id.filter(|_| unused) {
             known.gate = Gate::Held {
                 until: Mono(0),
@@ -222,6 +226,10 @@ impl<T> Shard<T> {
             self.effects
                 .push_unconditional(Output::Coordinator(FromShard::ProbeUnused { account }));
         }
+    }
+
+    fn nothing_ready(&self, at: usize) -> bool {
+        self.index.accounts[at].ready_len() == 0 && self.accounts[at].suspects.is_empty()
     }
 
     fn by_id(&self, account: AccountId) -> Option<usize> {

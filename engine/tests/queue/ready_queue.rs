@@ -127,3 +127,22 @@ fn a_reused_place_does_not_pass_for_the_operation_a_cursor_meant() {
     list.push(&mut slab, newcomer);
     assert!(list.resume(&slab, cursor).is_none());
 }
+
+#[test]
+fn a_queue_filled_in_any_order_can_be_put_into_the_order_of_the_log() {
+    let mut slab = OperationSlab::new();
+    let mut queue = ReadyQueue::new();
+    let mut model = Model::new();
+    for step in 0..1_000_u32 {
+        let place = step * 7_919 % 1_000;
+        let class = OpClass::ALL[place as usize % OpClass::ALL.len()];
+        let priority = Priority::new(1 + (place % 10) as u8).unwrap();
+        let op = slab.insert(operation(place, 0, 10, class));
+        queue.push(&mut slab, op, priority);
+        model.insert((priority, class, place), op);
+    }
+    queue.sort_by_position(&mut slab);
+    assert_eq!(queue.len(), 1_000);
+    let popped = std::iter::from_fn(|| queue.pop(&mut slab));
+    assert!(popped.eq(model.into_values()));
+}

@@ -288,3 +288,16 @@ fn a_quota_that_we_spent_ourselves_shows_when_it_comes_back() {
     assert!((parked.0 / MS) as i64 - midnight < 1010, "{parked:?}");
     assert_eq!(shown.limits[0].used_up_at, Some(at(100).mono));
 }
+
+#[test]
+fn a_provider_that_is_closed_for_a_while_teaches_nothing_of_its_limits() {
+    let mut coordinator = coordinator(vec![sliding(160, 10)]);
+    let until = at(60_000).mono;
+    let closed = Trouble::Maintenance { until: Some(until) };
+    refuse(&mut coordinator, 1000, closed);
+    let shown = view(&mut coordinator, 1000);
+    let reason = HoldReason::Throttled;
+    assert_eq!(shown.gate, Gate::Held { until, reason });
+    assert_eq!(shown.limits[0].allowed, 160);
+    assert_eq!(view(&mut coordinator, 60_000).gate, Gate::Open);
+}

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use http::HeaderMap;
 use tokio::time::Instant;
 
 use super::StartError;
@@ -55,8 +56,9 @@ impl Books {
     }
 
     /// Stamps and takes in a call whose request is complete.
-    pub(super) fn arrive(self: &Arc<Self>, request: &Request<'_>) -> OpenCall {
-        let (now, arrival) = self.with_account(|now, account| (now, account.arrive(now, request)));
+    pub(super) fn arrive(self: &Arc<Self>, request: &Request<'_>, headers: HeaderMap) -> OpenCall {
+        let (now, arrival) =
+            self.with_account(|now, account| (now, account.arrive_with(now, request, headers)));
         let delayed = arrival.answer_at > now;
         OpenCall {
             books: Arc::clone(self),

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{BufMut as _, Bytes, BytesMut};
-use engine::provider::{Method, NotSent, Request, SendFailure};
+use engine::provider::{Method, NotSent, REPLY_HEADERS_MAX, Request, SendFailure};
 use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE, HOST, USER_AGENT};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
@@ -33,6 +33,8 @@ pub struct Account {
     resolver: Resolver,
     pool: Pool,
     headers: RefCell<Headers>,
+    /// Reply headers that its definition reads.
+    kept_headers: Vec<HeaderName>,
 }
 
 /// What an account is made of; secrets resolved.
@@ -44,12 +46,23 @@ pub struct AccountSettings {
     pub addresses: AddressPolicy,
     /// Credentials.
     pub authorization: Authorization,
+    /// The definition's headers.
+    pub headers: HeaderSettings,
     /// PEM file of certificates to trust beside the public ones.
     pub ca_file: Option<PathBuf>,
     /// Connections open at once, at least 1; `max_in_flight` makes it the bound of waiting calls too.
     pub connections_max: usize,
     /// For each call in total.
     pub timeout: Duration,
+}
+
+/// Headers beside those that every call has.
+#[derive(Debug, Clone, Default)]
+pub struct HeaderSettings {
+    /// Sent with every call, in place of the client's own of the same name.
+    pub sent: Vec<(String, String)>,
+    /// Names of reply headers to keep, at most [`REPLY_HEADERS_MAX`] of them.
+    pub kept: Vec<String>,
 }
 
 /// Why an account cannot be set up. Nothing was changed.
@@ -67,6 +80,9 @@ pub enum AccountError {
         #[source]
         source: io::Error,
     },
+    /// A header that cannot be sent or asked for.
+    #[error("`{0}` cannot be a header")]
+    Header(String),
     /// TLS needs a name or an address to check the certificate against.
     #[error("`{0}` is not a name that a certificate can have")]
     ServerName(String),
@@ -91,7 +107,12 @@ impl Account {
             None
         };
         let mut headers = Headers::new(&origin);
+        headers.add(&settings.headers.sent)?;
         headers.authorize(&settings.authorization)?;
+        let kept = settings.headers.kept.iter().take(REPLY_HEADERS_MAX);
+        let kept_headers = kept
+            .map(|name| HeaderName::try_from(name).map_err(|_| AccountError::Header(name.clone())))
+            .collect::<Result<_, _>>()?;
         Ok(Account {
             resolver: Resolver::new(origin.host(), origin.port()),
             pool: Pool::new(settings.connections_max.max(1)),
@@ -100,6 +121,7 @@ impl Account {
             addresses: settings.addresses,
             tls,
             headers: RefCell::new(headers),
+            kept_headers,
         })
     }
 
@@ -134,6 +156,10 @@ impl Account {
         &self.resolver
     }
 
+    pub(crate) fn kept_headers(&self) -> &[HeaderName] {
+        &self.kept_headers
+    }
+
     pub(crate) fn pool(&self) -> &Pool {
         &self.pool
     }
@@ -162,9 +188,10 @@ impl Account {
             Method::Delete => http::Method::DELETE,
         };
         *http_request.uri_mut() = Uri::from(path);
-        let mut headers = self.headers.borrow().block.clone();
+        let own = self.headers.borrow();
+        let mut headers = own.block.clone();
         if !request.body.is_empty() {
-            headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+            headers.insert(CONTENT_TYPE, own.content_type.clone());
         }
         if let Some(key) = &request.idempotency_key {
             headers.insert(IDEMPOTENCY_KEY, value(key, "the idempotency key")?);
@@ -183,6 +210,8 @@ impl Account {
 /// What every request of the account carries, made once.
 struct Headers {
     block: HeaderMap,
+    /// Of requests with a body.
+    content_type: HeaderValue,
     /// Where the credentials are, to take them out again.
     credentials: Option<HeaderName>,
 }
@@ -201,8 +230,23 @@ impl Headers {
         block.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         Headers {
             block,
+            content_type: HeaderValue::from_static("application/json"),
             credentials: None,
         }
+    }
+
+    fn add(&mut self, headers: &[(String, String)]) -> Result<(), AccountError> {
+        for (name, value) in headers {
+            let wrong = || AccountError::Header(name.clone());
+            let value = HeaderValue::from_str(value).map_err(|_| wrong())?;
+            match HeaderName::try_from(name).map_err(|_| wrong())? {
+                CONTENT_TYPE => self.content_type = value,
+                name => {
+                    self.block.insert(name, value);
+                }
+            }
+        }
+        Ok(())
     }
 
     fn authorize(&mut self, authorization: &Authorization) -> Result<(), AuthorizationError> {

@@ -13,7 +13,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use engine::provider::{BodyEnd, NoReply, NotSent, Reply, SendFailure};
+use engine::provider::{BodyEnd, NoReply, NotSent, Reply, ReplyHeaders, SendFailure};
 use http::header::{DATE, HeaderMap, HeaderName, RETRY_AFTER};
 use hyper::body::{Body as _, Incoming};
 use hyper::client::conn::http1;
@@ -42,6 +42,8 @@ pub(crate) struct Connection {
 /// How far a call has come; outlives the call's future, so that a deadline can tell.
 #[derive(Debug, Default)]
 pub(crate) struct Progress {
+    /// Names of the reply headers to keep.
+    keeps: Vec<HeaderName>,
     tap: Option<Rc<Tap>>,
     head: Option<Head>,
     body: Body,
@@ -52,6 +54,7 @@ struct Head {
     status: u16,
     retry_after: Option<String>,
     date: Option<String>,
+    kept: ReplyHeaders,
 }
 
 /// Most replies come in one piece, which is copied once; the read buffer is free for the next.
@@ -134,7 +137,11 @@ impl Connection {
         .await?;
 
         let (head, mut body) = response.into_parts();
-        progress.head = Some(Head::new(head.status.as_u16(), &head.headers));
+        progress.head = Some(Head::new(
+            head.status.as_u16(),
+            &head.headers,
+            &progress.keeps,
+        ));
         loop {
             let frame = poll_fn(|cx| self.poll_frame(&mut body, cx)).await;
             match frame {
@@ -227,6 +234,14 @@ impl fmt::Debug for Connection {
 }
 
 impl Progress {
+    /// Of a call whose reply keeps these headers.
+    pub(crate) fn keeping(headers: &[HeaderName]) -> Progress {
+        Progress {
+            keeps: headers.to_vec(),
+            ..Progress::default()
+        }
+    }
+
     pub(crate) fn has_head(&self) -> bool {
         self.head.is_some()
     }
@@ -244,6 +259,7 @@ impl Progress {
             status: head.status,
             retry_after: head.retry_after,
             date: head.date,
+            headers: head.kept,
             body: match self.body {
                 Body::Empty => Bytes::new(),
                 Body::Whole(body) => body,
@@ -255,19 +271,28 @@ impl Progress {
 }
 
 impl Head {
-    fn new(status: u16, headers: &HeaderMap) -> Head {
-        let text = |name: HeaderName| {
+    fn new(status: u16, headers: &HeaderMap, keeps: &[HeaderName]) -> Head {
+        let text = |name: &HeaderName| {
             // Bytes beyond ASCII make it garbage, not absent: a 503 with Retry-After stays one.
             headers
                 .get(name)
                 .map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned())
         };
-        let retry_after = text(RETRY_AFTER);
-        let date = retry_after.is_some().then(|| text(DATE)).flatten();
+        let retry_after = text(&RETRY_AFTER);
+        let mut kept = ReplyHeaders::default();
+        for name in keeps {
+            if let Some(value) = text(name) {
+                kept.keep(name.as_str(), &value);
+            }
+        }
+        // Only what counts from it needs the provider's clock.
+        let needed = retry_after.is_some() || !keeps.is_empty();
+        let date = needed.then(|| text(&DATE)).flatten();
         Head {
             status,
             retry_after,
             date,
+            kept,
         }
     }
 }

@@ -6,7 +6,8 @@ use bytes::Bytes;
 use engine::refusal::Refusal;
 use engine::view::{
     Accepted, AccountStatus, AccountView, DeadLetterFilter, DeadLetterView, HealthView, Hold,
-    OperationFilter, OperationView, Page, PageRequest, RecordLookup, Redriven,
+    OperationFilter, OperationView, Page, PageRequest, RecordLookup, Redriven, RulesPush,
+    RulesPushed, RulesView,
 };
 
 /// The node as the API sees it.
@@ -77,6 +78,16 @@ pub trait Backend: Send + Sync + 'static {
 
     /// Lets go what [`Backend::pause`] holds.
     fn resume(&self, hold: Hold) -> impl Future<Output = Result<(), Refusal>> + Send;
+
+    /// The rules in force.
+    fn rules(&self) -> RulesView;
+
+    /// Replaces the rules; later events use them. A set that cannot be right is refused with a
+    /// pointer to its place, and the one in force stays.
+    fn push_rules(
+        &self,
+        push: RulesPush,
+    ) -> impl Future<Output = Result<RulesPushed, Refusal>> + Send;
 
     /// The accounts as configured.
     fn accounts(&self) -> Vec<AccountView>;

@@ -55,8 +55,8 @@ fn every_fixed_name_is_rendered_with_its_labels() {
     let mut writer = metrics.writer();
     writer.events_accepted(5);
     writer.events_rejected(Code::MissingField, 2);
-    writer.operation(crm, Operation::Update, State::Synced);
-    writer.operation(crm, Operation::Update, State::Queued);
+    writer.operations(crm, Operation::Update, State::Synced, 1);
+    writer.operations(crm, Operation::Update, State::Queued, 1);
     writer.call(crm, CallClass::Done, Duration::from_millis(3), 200);
     writer.call(odd, CallClass::Throttled, Duration::from_secs(400), 1);
     writer.end_to_end(Duration::from_millis(500));

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use engine::refusal::{Code, Refusal};
+use engine::rules::{RuleSet, RuleSettings, Trial};
 use engine::state::{CallClass, Reason, State};
 use engine::view::*;
 use serde_json::Value;
@@ -31,6 +32,10 @@ pub(crate) struct Node {
     pub(crate) wal: Option<Check>,
     pub(crate) breaker: Option<BreakerState>,
     pub(crate) overloaded: bool,
+    pub(crate) rules: Vec<RuleSettings>,
+    pub(crate) rules_pushed: Vec<RulesPush>,
+    /// What a trial of other rules shows.
+    pub(crate) trial: Trial,
 }
 
 pub(crate) struct FakeBackend {
@@ -411,6 +416,34 @@ impl Backend for FakeBackend {
     async fn resume(&self, hold: Hold) -> Result<(), Refusal> {
         self.node.lock().unwrap().released.push(hold);
         Ok(())
+    }
+
+    fn rules(&self) -> RulesView {
+        let node = self.node.lock().unwrap();
+        RulesView {
+            version: node.rules_pushed.len() as u32,
+            origin: "api",
+            rules: node.rules.clone(),
+        }
+    }
+
+    async fn push_rules(&self, push: RulesPush) -> Result<RulesPushed, Refusal> {
+        let mut node = self.node.lock().unwrap();
+        let trial = node.trial.clone();
+        RuleSet::compile(1, &push.rules).map_err(|error| {
+            let pointer = format!("/rules/{}/{}", error.rule, error.key);
+            Refusal::at(Code::InvalidField, pointer, error.detail)
+        })?;
+        if push.dry_run {
+            return Ok(RulesPushed::Tried(trial));
+        }
+        if trial.needs_force() && !push.force {
+            return Ok(RulesPushed::NeedsForce(trial));
+        }
+        node.rules = push.rules.clone();
+        node.rules_pushed.push(push);
+        let version = node.rules_pushed.len() as u32;
+        Ok(RulesPushed::Replaced(version, trial))
     }
 
     fn accounts(&self) -> Vec<AccountView> {

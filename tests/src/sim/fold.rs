@@ -4,6 +4,10 @@
 //! It shares only the decoders with the engine. After a crash it is made anew from what the logs
 //! still hold.
 
+mod ends;
+mod expected;
+mod pending;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use engine::codec::Damaged;
@@ -12,14 +16,16 @@ use engine::event::Operation;
 use engine::event::codec;
 use engine::id::{OperationId, OperationSeq, RecordHash};
 use engine::journal::Kind;
-use engine::record::{Attempt, Progress, Resume, StateFrame};
-use engine::state::{CallClass, Reason, State};
+use engine::record::StateFrame;
+use engine::state::{Reason, State};
 use serde_json::{Map, Value};
 use wal::Lsn;
 
 use super::marks::{Mark, Marks};
-use super::merge::merge_patch;
 use super::spied_log::{PAYLOAD_BYTES_MAX, Written};
+use ends::End;
+pub(super) use expected::Expected;
+use pending::Pending;
 
 /// An operation at one account.
 pub(super) type OpKey = (OperationId, String);
@@ -32,30 +38,28 @@ pub(super) struct Op {
     pub(super) operation: Operation,
     pub(super) object: String,
     pub(super) record_id: String,
-    data: Option<Map<String, Value>>,
+    pub(super) data: Option<Map<String, Value>>,
+    /// It has a time before which it does not run.
+    pub(super) scheduled: bool,
+    /// It came back from the dead letters.
+    pub(super) redriven: bool,
     /// Where its newest event frame lies, copies by compaction apart.
     pub(super) event_at: Lsn,
     /// Its newest intent.
     pub(super) intent_at: Option<Lsn>,
     /// `None` while it is open.
     pub(super) ended: Option<(State, Option<Reason>)>,
-    /// Its outcome was unknown at some time.
-    unknown: bool,
-    /// Some attempt may have arrived without our knowing.
-    unclear: bool,
+    /// The operation that its call was named after, and how that one ended.
+    pub(super) ended_with: Option<(OperationId, State)>,
+    /// The same operation, if later ones of that call wrote all of this one's fields.
+    pub(super) superseded_by: Option<OperationId>,
 }
 
-/// What a provider should hold of a record.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Expected {
-    pub(super) object: String,
-    pub(super) record_id: String,
-    /// `None`: there is no record.
-    pub(super) fields: Option<Map<String, Value>>,
-    /// Fields of failed operations since the last that arrived.
-    undelivered: Map<String, Value>,
-    /// An operation failed in a way that leaves open whether it arrived.
-    pub(super) in_doubt: bool,
+impl Op {
+    /// Whether it may share a call with others of its record.
+    pub(super) fn folds(&self) -> bool {
+        self.operation.writes_fields() && !self.scheduled
+    }
 }
 
 /// A broken promise, in words.
@@ -71,6 +75,12 @@ pub(super) struct Fold {
     accepted: BTreeMap<LaneKey, Vec<(OperationId, Vec<String>)>>,
     pub(super) dead: BTreeSet<OpKey>,
     pub(super) expected: BTreeMap<LaneKey, Expected>,
+    /// Records between two calls that belong together.
+    pub(super) pending: BTreeMap<LaneKey, Pending>,
+    /// What ended calls carried whose outcomes are not in the log yet.
+    pub(super) answered: BTreeMap<LaneKey, Vec<OperationId>>,
+    /// Operations of which some call was let out, in whatever life of the engine.
+    pub(super) sent: BTreeSet<OpKey>,
     /// Where each producer's numbers lie: shard and position.
     pub(super) taken: BTreeMap<(u64, u64), (usize, Lsn)>,
     /// Numbers that ended without an event.
@@ -79,7 +89,21 @@ pub(super) struct Fold {
     pub(super) last_final: BTreeMap<LaneKey, Lsn>,
 }
 
+/// Operations by their names.
+pub(super) fn names(run: &[OperationId]) -> String {
+    let names: Vec<String> = run.iter().map(ToString::to_string).collect();
+    format!("[{}]", names.join(" "))
+}
+
 impl Fold {
+    /// As it was before the first frame; what was sent stays sent.
+    pub(super) fn anew(&mut self) -> Self {
+        Self {
+            sent: std::mem::take(&mut self.sent),
+            ..Self::default()
+        }
+    }
+
     /// Takes the next frame of a shard's log.
     pub(super) fn apply(
         &mut self,
@@ -180,11 +204,13 @@ impl Fold {
                     .unwrap_or_default()
                     .to_owned(),
                 data: data.clone(),
+                scheduled: event.event.scheduled_at_ms.is_some(),
+                redriven: false,
                 event_at: frame.at,
                 intent_at: None,
                 ended: None,
-                unknown: false,
-                unclear: false,
+                ended_with: None,
+                superseded_by: None,
             };
             self.accept(id, account, op)?;
         }
@@ -256,8 +282,11 @@ impl Fold {
             }
             accepted.push((id, given.iter().flat_map(Map::keys).cloned().collect()));
             op.data = given;
+            op.redriven = true;
             op.event_at = frame.at;
             op.ended = None;
+            op.ended_with = None;
+            op.superseded_by = None;
             self.lanes.entry(lane).or_default().push_back(id);
         }
         Ok(())
@@ -281,7 +310,6 @@ impl Fold {
         let Some(op) = self.ops.get_mut(&key) else {
             return Err(format!("the state of an unknown operation {key:?}"));
         };
-        note_unknown(op, progress, marks);
         if self.dead.contains(&key) {
             if progress.state != State::Dropped {
                 return Err(format!(
@@ -300,38 +328,60 @@ impl Fold {
                 key.1, progress.state
             ));
         }
-        let lane_key = (id.record, key.1.clone());
-        let lane = self.lanes.entry(lane_key.clone()).or_default();
-        if lane.front() != Some(&id) {
+        let lane_key = (id.record, key.1);
+        let run = self.run(&lane_key, id)?;
+        if progress.folded as usize + 1 != run.len() {
             return Err(format!(
-                "I4 {id} at {} moved to {:?} before {:?}",
-                key.1,
+                "I4 {id} at {} moved to {:?} with {} folded, up to it come {}",
+                lane_key.1,
                 progress.state,
-                lane.front()
+                progress.folded,
+                names(&run)
             ));
         }
+        if let Some(carried) = self.answered.remove(&lane_key).filter(|it| *it != run) {
+            return Err(format!(
+                "I5 the outcome at {} is of {}, the call was of {}",
+                lane_key.1,
+                names(&run),
+                names(&carried)
+            ));
+        }
+        let pending = self.pending.entry(lane_key.clone()).or_default();
+        pending.note(&run, progress, marks);
         if !progress.state.is_final() {
-            return Ok(());
+            return match states.folded.as_slice() {
+                [] => Ok(()),
+                folded => Err(format!("{id} is open and ends {folded:?}")),
+            };
         }
-        lane.pop_front();
-        if lane.is_empty() {
-            self.lanes.remove(&lane_key);
-        }
-        op.ended = Some((progress.state, progress.reason));
-        self.last_final.insert(lane_key.clone(), frame.at);
-        let expected = self.expected.entry(lane_key).or_default();
-        match progress.state {
-            State::Synced => expected.deliver(op),
-            State::Failed => {
-                marks.hit(Mark::Failed);
-                expected.fail(op, progress.reason);
-                self.dead.insert(key);
-            }
-            State::Superseded => marks.hit(Mark::Superseded),
-            _ => return Err(format!("{id} ended as {:?}", progress.state)),
-        }
+        let unclear = pending.unclear;
+        self.pending.remove(&lane_key);
+        let end = End {
+            at: frame.at,
+            lane: &lane_key,
+            run: &run,
+            states: &states,
+            progress,
+            unclear,
+        };
+        self.end_run(&end, marks)?;
         self.note_shed(frame, &states, marks);
         Ok(())
+    }
+
+    /// The open operations of a record up to one of them: what a call of that name carries.
+    pub(super) fn run(
+        &self,
+        lane: &LaneKey,
+        last: OperationId,
+    ) -> Result<Vec<OperationId>, Broken> {
+        let open = self.lanes.get(lane);
+        let place = open.and_then(|open| open.iter().position(|id| *id == last));
+        match (open, place) {
+            (Some(open), Some(place)) => Ok(open.iter().take(place + 1).copied().collect()),
+            _ => Err(format!("I4 {last} at {} is not open", lane.1)),
+        }
     }
 
     /// A state too large for a frame goes without undelivered fields.
@@ -348,68 +398,6 @@ impl Fold {
             if target.undelivered.is_empty() && !expected.undelivered.is_empty() && too_large {
                 expected.undelivered = Map::new();
                 marks.hit(Mark::Shed);
-            }
-        }
-    }
-}
-
-fn note_unknown(op: &mut Op, progress: &Progress, marks: &mut Marks) {
-    let unclear =
-        |attempt: &Attempt| matches!(attempt.class, CallClass::Transient | CallClass::Unknown);
-    op.unclear |= progress.attempts.iter().any(unclear);
-    if progress.resume == Resume::LookUp {
-        op.unknown = true;
-    } else if op.unknown {
-        op.unknown = false;
-        marks.hit(if progress.resume == Resume::Upsert {
-            Mark::UnknownAbsent
-        } else {
-            Mark::UnknownFound
-        });
-    }
-}
-
-impl Expected {
-    fn deliver(&mut self, op: &Op) {
-        let empty = Map::new();
-        let data = op.data.as_ref().unwrap_or(&empty);
-        match op.operation {
-            Operation::Read => return,
-            Operation::Delete => self.fields = None,
-            Operation::Update if self.fields.is_none() => {
-                let mut fields = Map::new();
-                merge_patch(&mut fields, &self.undelivered);
-                merge_patch(&mut fields, data);
-                self.fields = Some(fields);
-            }
-            Operation::Create | Operation::Update | Operation::Upsert => {
-                merge_patch(self.fields.get_or_insert_default(), data);
-            }
-        }
-        self.undelivered = Map::new();
-    }
-
-    fn fail(&mut self, op: &Op, reason: Option<Reason>) {
-        let refused = matches!(
-            reason,
-            Some(Reason::Permanent | Reason::RecordDeleted | Reason::NotFound | Reason::Mapping)
-        );
-        self.in_doubt |= (!refused || op.unclear) && op.operation != Operation::Read;
-        if op.operation != Operation::Delete
-            && let Some(data) = &op.data
-        {
-            compose(&mut self.undelivered, data);
-        }
-    }
-}
-
-/// Makes `first` the patch that does what both do, one after the other: a null stays a null.
-fn compose(first: &mut Map<String, Value>, second: &Map<String, Value>) {
-    for (name, change) in second {
-        match (first.get_mut(name), change) {
-            (Some(Value::Object(before)), Value::Object(change)) => compose(before, change),
-            _ => {
-                first.insert(name.clone(), change.clone());
             }
         }
     }

@@ -69,11 +69,19 @@ pub enum Mark {
     ReadFailed,
     /// A record's state was too large for a frame.
     Shed,
+    /// One call carried several operations of a record.
+    Folded,
+    /// Eight or more of them.
+    FoldedMany,
+    /// A call of several operations went out again with just these, more having come meanwhile.
+    FoldedFrozen,
+    /// A record was deleted before anything of it was sent.
+    Unborn,
 }
 
 impl Mark {
     /// All of them.
-    pub const ALL: [Self; 32] = [
+    pub const ALL: [Self; 36] = [
         Self::Killed,
         Self::PowerCut,
         Self::CutInWrite,
@@ -106,6 +114,10 @@ impl Mark {
         Self::Stalled,
         Self::ReadFailed,
         Self::Shed,
+        Self::Folded,
+        Self::FoldedMany,
+        Self::FoldedFrozen,
+        Self::Unborn,
     ];
 }
 

@@ -49,11 +49,23 @@ pub enum Mutant {
     SwappedReplies,
     /// Redriven dead letters carry all of their old fields.
     StaleRedrive,
+    /// A call carries the change behind a waiting DELETE as well.
+    FoldAcrossDelete,
+    /// A call of several operations goes without a field of the oldest.
+    LostFoldedField,
+    /// The oldest operation of a call does not end with it.
+    OpenFoldedOperation,
+    /// What became of a call is forgotten, and more operations join the next.
+    GrowingFrozenFold,
+    /// Operations that a call carried are called superseded.
+    CarriedCalledSuperseded,
+    /// Of the operations of a call the oldest has the last word.
+    ReversedFold,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 26] = [
         Self::AckBeforeDurable,
         Self::EffectsBeforeDurable,
         Self::UnsyncedWrite,
@@ -74,6 +86,12 @@ impl Mutant {
         Self::CarelessRelease,
         Self::SwappedReplies,
         Self::StaleRedrive,
+        Self::FoldAcrossDelete,
+        Self::LostFoldedField,
+        Self::OpenFoldedOperation,
+        Self::GrowingFrozenFold,
+        Self::CarriedCalledSuperseded,
+        Self::ReversedFold,
     ];
 
     /// Its name on the command line.

@@ -485,6 +485,8 @@ pub(super) fn plans(options: &Options) -> Vec<Arc<AccountPlan>> {
             },
             settle: Duration::from_secs(5),
             timeout: account.timeout,
+            parent_timeout: Duration::from_secs(60),
+            fold: account.fold,
         })
     };
     options.accounts.iter().map(plan).collect()

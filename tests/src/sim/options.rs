@@ -55,6 +55,8 @@ pub struct AccountOptions {
     pub max_attempts: u16,
     /// Its clock against ours, in millionths.
     pub skew_ppm: i32,
+    /// Waiting changes of a record share a call.
+    pub fold: bool,
 }
 
 /// Chances are per thousand, counts are of the whole run; 0 is off.
@@ -182,6 +184,7 @@ impl AccountOptions {
                 dice.between(2, 5) as u16
             },
             skew_ppm: dice.between(0, 800) as i32 - 400,
+            fold: dice.chance(500),
         }
     }
 }

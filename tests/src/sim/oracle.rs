@@ -1,11 +1,12 @@
 //! What was promised, checked from the outside: the logs' frames, what clients were told, what
 //! the providers saw.
 
+mod outgoing;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use engine::id::OperationId;
 use engine::journal::Kind;
-use engine::provider::{CallKind, Request};
 use engine::state::State;
 use wal::Lsn;
 
@@ -14,8 +15,10 @@ use super::index_dump::IndexDump;
 use super::marks::{Mark, Marks};
 use super::merge::same;
 use super::node::Opened;
+use super::options::Options;
 use super::provider::Provider;
 use super::spied_log::Written;
+use outgoing::Write;
 
 /// Every frame ever appended, by shard, and what follows from it.
 #[derive(Default)]
@@ -25,13 +28,25 @@ pub(super) struct Oracle {
     pub(super) fold: Fold,
     /// What each shard's log has promised to keep.
     promised: Vec<Lsn>,
-    /// Records with a call out, at which account.
-    calls: BTreeMap<LaneKey, OperationId>,
+    /// Records with a call out, at which account, and the operations it carries.
+    calls: BTreeMap<LaneKey, Vec<OperationId>>,
+    /// The newest write of a record at an account in this life of the engine.
+    writes: BTreeMap<LaneKey, Write>,
+    /// Accounts that fold.
+    folding: BTreeSet<String>,
     /// The first broken promise.
     pub(super) broken: Option<Broken>,
 }
 
 impl Oracle {
+    pub(super) fn new(options: &Options) -> Self {
+        let folding = options.accounts.iter().filter(|account| account.fold);
+        Self {
+            folding: folding.map(|account| account.name.clone()).collect(),
+            ..Self::default()
+        }
+    }
+
     /// Notes the outcome of a check; the first that fails stays.
     pub(super) fn note(&mut self, checked: Result<(), Broken>) {
         if let (Err(broken), None) = (checked, &self.broken) {
@@ -87,62 +102,10 @@ impl Oracle {
         }
     }
 
-    /// A call leaves a shard.
-    pub(super) fn call_leaves(&mut self, shard: usize, account: &str, request: &Request) {
-        let checked = self.check_call(shard, account, request);
-        self.note(checked);
-    }
-
-    fn check_call(&mut self, shard: usize, account: &str, request: &Request) -> Result<(), Broken> {
-        let id: OperationId = request
-            .request_id
-            .parse()
-            .map_err(|_| "a call without an operation".to_owned())?;
-        let durable = self.promised[shard];
-        let what = format!("{} of {id} at {account}", request.kind);
-        let op = self
-            .fold
-            .ops
-            .get(&(id, account.to_owned()))
-            .ok_or(format!("I3 {what}: no such operation"))?;
-        let lane_key = (id.record, account.to_owned());
-        if op.event_at >= durable {
-            return Err(format!("I1 {what}: left before its event was durable"));
-        }
-        if op.ended.is_some() {
-            return Err(format!("I2 {what}: it has ended"));
-        }
-        let front = self.fold.lanes.get(&lane_key).and_then(|lane| lane.front());
-        if front != Some(&id) {
-            return Err(format!("I4 {what}: {front:?} comes first"));
-        }
-        if self
-            .fold
-            .last_final
-            .get(&lane_key)
-            .is_some_and(|&at| at >= durable)
-        {
-            return Err(format!("I4 {what}: the outcome before it is not durable"));
-        }
-        if request.kind == CallKind::Create && op.intent_at.is_none_or(|at| at >= durable) {
-            return Err(format!("I11 {what}: no durable intent"));
-        }
-        if let Some(open) = self.calls.insert(lane_key, id) {
-            return Err(format!("I4 {what}: a call of {open} is open"));
-        }
-        Ok(())
-    }
-
-    /// The engine was told how a call ended.
-    pub(super) fn call_ends(&mut self, account: &str, request: &Request) {
-        if let Ok(id) = request.request_id.parse::<OperationId>() {
-            self.calls.remove(&(id.record, account.to_owned()));
-        }
-    }
-
     /// The engine died: what no log kept never was.
     pub(super) fn died(&mut self) {
         self.calls.clear();
+        self.writes.clear();
     }
 
     /// A log was opened: what it holds must be what was written, without a gap, up to all that
@@ -200,7 +163,7 @@ impl Oracle {
 
     /// Folds the logs anew after recovery and compares them with the recovered indexes.
     pub(super) fn refold(&mut self, dumps: &[&IndexDump]) {
-        let mut fold = Fold::default();
+        let mut fold = self.fold.anew();
         let mut unseen = Marks::default();
         for (shard, trace) in self.traces.iter().enumerate() {
             for frame in trace {
@@ -363,9 +326,9 @@ fn check_records(fold: &Fold, provider: &Provider) -> Result<(), Broken> {
         .ops
         .iter()
         .filter(|((id, account), op)| {
-            account == name
-                && matches!(op.ended, Some((State::Failed | State::Dropped, _)))
-                && provider.applied.contains(&id.to_string())
+            let dropped = matches!(op.ended, Some((State::Dropped, _)));
+            let failed = matches!(op.ended_with, Some((_, State::Failed)));
+            account == name && (failed || dropped) && provider.applied.contains(id)
         })
         .map(|((id, account), _)| (id.record, account.clone()))
         .collect();
@@ -414,7 +377,7 @@ fn check_effects(fold: &Fold, providers: &[Provider]) -> Result<(), Broken> {
         }
         let applied = providers
             .iter()
-            .any(|p| p.options.name == *account && p.applied.contains(&id.to_string()));
+            .any(|p| p.options.name == *account && p.applied.contains(id));
         if !applied {
             return Err(format!(
                 "I2 {id} is called synced at {account}, which saw no write of it"

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use engine::id::OperationId;
 use mock::{Account, AccountConfig, Answer, FaultSpec};
 
 use super::fold::Broken;
@@ -15,7 +16,7 @@ pub(super) struct Provider {
     /// Arrivals, on its own clock.
     arrivals: Vec<Duration>,
     /// Operations of which some write took effect.
-    pub(super) applied: BTreeSet<String>,
+    pub(super) applied: BTreeSet<OperationId>,
     pub(super) calls: u64,
     pub(super) answered_well: u64,
 }
@@ -48,11 +49,12 @@ impl Provider {
         provider
     }
 
-    /// A request is there.
+    /// A request of these operations is there.
     pub(super) fn arrive(
         &mut self,
         now: Duration,
         request: &engine::provider::Request,
+        carried: &[OperationId],
     ) -> mock::Arrival {
         self.arrivals.push(now);
         self.calls += 1;
@@ -70,7 +72,7 @@ impl Provider {
             .get(arrival.call.seq())
             .is_some_and(|call| call.applied);
         if applied && request.kind.is_write() {
-            self.applied.insert(request.request_id.clone());
+            self.applied.extend(carried);
         }
         arrival
     }

@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use engine::entry::Intent;
 use engine::event::codec;
 use engine::id::{OperationId, OperationSeq, RecordHash};
 use engine::journal::{AppendError, Class, Journal, Kind, ReadError};
 use engine::record::StateFrame;
+use engine::state::CallClass;
 use wal::{FrameKind, Log, Lsn, Space};
 
 use super::medium::Medium;
@@ -48,10 +50,14 @@ impl fmt::Display for Written {
                 };
                 write!(
                     f,
-                    ": {id} {} {:?} {:?} {:?}",
-                    target.account, last.state, last.reason, target.link
+                    ": {id} {} {:?} {:?} {:?}, {} folded",
+                    target.account, last.state, last.reason, target.link, last.folded
                 )?;
             }
+        }
+        if let (Kind::Intent, Ok(intent)) = (self.kind, Intent::decode(&self.payload)) {
+            let (record, seq) = (intent.record, intent.seq);
+            write!(f, ": {} {}", OperationId { record, seq }, intent.account)?;
         }
         if let (Kind::Event | Kind::EventRedriven | Kind::EventMoved, Ok(event)) =
             (self.kind, codec::decode(&self.payload))
@@ -82,7 +88,7 @@ pub(super) struct SpiedLog {
     /// Frames appended since they were last taken out.
     fresh: Vec<Written>,
     mutant: Option<Mutant>,
-    /// Events as they were accepted, for a planted bug that brings them back unchanged.
+    /// Events as they were accepted, for the planted bug that brings them back unchanged.
     accepted: BTreeMap<OperationId, Vec<u8>>,
     /// Reads to come that fail, counted down.
     pub(super) fail_reads: u32,
@@ -118,15 +124,31 @@ impl SpiedLog {
         self.intake_open
     }
 
-    /// A redriven event with all of its old fields: a planted bug.
-    fn unchanged(&mut self, kind: Kind, parts: &[&[u8]]) -> Option<Vec<u8>> {
-        if self.mutant != Some(Mutant::StaleRedrive) {
-            return None;
+    /// The frame that an engine with the planted bug would have written instead.
+    fn planted(&mut self, kind: Kind, parts: &[&[u8]]) -> Option<Vec<u8>> {
+        match (self.mutant?, kind) {
+            (Mutant::StaleRedrive, Kind::Event | Kind::EventRedriven) => {
+                self.unchanged(parts.concat())
+            }
+            (Mutant::OpenFoldedOperation, Kind::State) => changed_state(&parts.concat(), |frame| {
+                if !frame.folded.is_empty() {
+                    frame.folded.remove(0);
+                }
+            }),
+            (Mutant::CarriedCalledSuperseded, Kind::State) => {
+                changed_state(&parts.concat(), |frame| {
+                    for folded in &mut frame.folded {
+                        folded.overwritten = true;
+                    }
+                })
+            }
+            _ => None,
         }
-        let payload = parts.concat();
-        let event = codec::decode(&payload)
-            .ok()
-            .filter(|_| matches!(kind, Kind::Event | Kind::EventRedriven))?;
+    }
+
+    /// A redriven event with all of its old fields.
+    fn unchanged(&mut self, payload: Vec<u8>) -> Option<Vec<u8>> {
+        let event = codec::decode(&payload).ok()?;
         let id = OperationId {
             record: RecordHash(event.record_hash),
             seq: OperationSeq(event.operation_seq),
@@ -151,8 +173,8 @@ impl Journal for SpiedLog {
             Class::Intake => wal::Class::Intake,
             Class::Outcome => wal::Class::Outcome,
         };
-        let unchanged = self.unchanged(kind, parts);
-        let whole = unchanged.as_deref().map(|payload| [payload]);
+        let planted = self.planted(kind, parts);
+        let whole = planted.as_deref().map(|payload| [payload]);
         let parts = whole.as_ref().map_or(parts, |whole| whole.as_slice());
         let appended = self
             .log
@@ -193,6 +215,12 @@ impl Journal for SpiedLog {
             detail: error.to_string(),
             gone: matches!(error, wal::ReadError::NoFrame { .. }),
         })?;
+        if self.mutant == Some(Mutant::GrowingFrozenFold)
+            && kind.0 == Kind::State as u8
+            && let Some(changed) = changed_state(payload, forget_unclear)
+        {
+            *payload = changed;
+        }
         Kind::from_byte(kind.0).ok_or_else(|| ReadError {
             lsn,
             detail: format!("kind {} is not known", kind.0),
@@ -229,5 +257,29 @@ impl Journal for SpiedLog {
             }
         };
         usize::try_from(bytes).unwrap_or(usize::MAX)
+    }
+}
+
+fn changed_state(payload: &[u8], change: impl FnOnce(&mut StateFrame)) -> Option<Vec<u8>> {
+    let mut frame = StateFrame::decode(payload).ok()?;
+    change(&mut frame);
+    let mut bytes = Vec::new();
+    frame.encode(&mut bytes);
+    Some(bytes)
+}
+
+/// Attempts of unclear outcome look as if they had been held off.
+fn forget_unclear(frame: &mut StateFrame) {
+    let targets = frame
+        .records
+        .iter_mut()
+        .flat_map(|record| &mut record.targets);
+    for attempt in targets
+        .flat_map(|target| &mut target.last)
+        .flat_map(|last| &mut last.attempts)
+    {
+        if matches!(attempt.class, CallClass::Transient | CallClass::Unknown) {
+            attempt.class = CallClass::Throttled;
+        }
     }
 }

@@ -4,6 +4,8 @@ mod calls;
 mod clients;
 mod life;
 mod mishaps;
+mod planted;
+mod standings;
 mod turns;
 
 use std::cmp::{Ordering, Reverse};
@@ -221,7 +223,7 @@ impl World {
             released: BTreeSet::new(),
             commands: BTreeSet::new(),
             last_command: 0,
-            oracle: Oracle::default(),
+            oracle: Oracle::new(&options),
             marks: Marks::default(),
             healed: false,
             detected: false,
@@ -359,6 +361,7 @@ impl World {
                 self.oracle.still_there(producer, acked);
             }
             self.conserve();
+            self.check_standings();
             let providers = std::mem::take(&mut self.providers);
             self.oracle.converged(&providers);
             self.providers = providers;

@@ -1,6 +1,9 @@
 //! Calls on the network: there, back, or lost.
 
-use engine::provider::{BodyEnd, CallKind, NoReply, NotSent, Reply, Request, SendFailure};
+use engine::id::OperationId;
+use engine::provider::{
+    BodyEnd, CallKind, NoReply, NotSent, Reply, ReplyHeaders, Request, SendFailure,
+};
 use engine::shard::CallId;
 use engine::time::Mono;
 use mock::Answer;
@@ -18,6 +21,8 @@ pub(super) struct Call {
     id: CallId,
     provider: usize,
     request: Request,
+    /// The operations it carries.
+    carried: Vec<OperationId>,
     started: Mono,
     /// Open at the provider.
     open: Option<mock::CallId>,
@@ -50,7 +55,10 @@ impl World {
         account: &str,
         request: Request,
     ) {
-        self.oracle.call_leaves(shard, account, &request);
+        let request = self.planted(shard, account, request);
+        let carried = self
+            .oracle
+            .call_leaves(shard, account, &request, &mut self.marks);
         if self.print {
             let body = String::from_utf8_lossy(&request.body);
             let text = format!(
@@ -78,6 +86,7 @@ impl World {
             id,
             provider,
             request,
+            carried,
             started,
             open: None,
             arrived: false,
@@ -121,7 +130,7 @@ impl World {
         call.arrived = true;
         let provider = &mut self.providers[call.provider];
         let now = self.clock.of_provider(provider.options.skew_ppm);
-        let arrival = provider.arrive(now, &call.request);
+        let arrival = provider.arrive(now, &call.request, &call.carried);
         let checked = provider.check();
         call.open = Some(arrival.call);
         if call.ended && self.options.mutant != Some(Mutant::OverlappingRetry) {
@@ -148,6 +157,7 @@ impl World {
                 status: reply.status,
                 retry_after: reply.retry_after_s.map(|seconds| seconds.to_string()),
                 date: None,
+                headers: ReplyHeaders::default(),
                 body: reply.body,
                 body_end: BodyEnd::Complete,
             }),
@@ -267,7 +277,7 @@ impl World {
             if !call.ended && !call.arrived && !call.lost {
                 call.arrived = true;
                 if self.net_dice.chance(500) {
-                    let arrival = provider.arrive(now, &call.request);
+                    let arrival = provider.arrive(now, &call.request, &call.carried);
                     provider.account.abandon(now, arrival.call);
                 }
             }

@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use crate::exchange::{Reply, Request};
+use crate::exchange::Reply;
+use crate::provider::RawCall;
 
 /// Keys remembered; at a few hundred bytes each this stays under a gigabyte. The oldest is
 /// forgotten first, as providers forget keys after a day.
@@ -22,9 +23,9 @@ pub(crate) struct Fingerprint(u64);
 
 impl Fingerprint {
     /// `DefaultHasher::new` has fixed keys, so a seed gives the same run twice.
-    pub(crate) fn of(request: &Request<'_>) -> Self {
+    pub(crate) fn of(call: &RawCall) -> Self {
         let mut hasher = DefaultHasher::new();
-        (request.method.as_str(), request.target, &request.body[..]).hash(&mut hasher);
+        (call.method.as_str(), &call.target, &call.body[..]).hash(&mut hasher);
         Self(hasher.finish())
     }
 }

@@ -1,11 +1,11 @@
 //! What a request of the `rest` provider asks for.
 
-use http::Method;
-use percent_encoding::percent_decode_str;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use crate::exchange::{Reply, Request};
+use crate::exchange::Reply;
+use crate::provider::RawCall;
+use crate::target::{self, NotText};
 
 /// One row of the provider's table, with its parts decoded.
 #[derive(Debug, Clone, PartialEq)]
@@ -85,24 +85,17 @@ impl Operation {
     ///
     /// # Errors
     /// The reply to a request that is in no row of the table.
-    pub(crate) fn parse(request: &Request<'_>) -> Result<Self, Reply> {
-        let (path, query) = request
-            .target
-            .split_once('?')
-            .unwrap_or((request.target, ""));
-        let parts: Vec<String> = path
-            .strip_prefix('/')
-            .unwrap_or(path)
-            .split('/')
-            .map(decode)
-            .collect::<Result<_, _>>()?;
+    pub(crate) fn parse(call: &RawCall) -> Result<Self, Reply> {
+        let unreadable = |error: NotText| Reply::error(400, &error.to_string());
+        let query = call.query();
+        let parts = target::path_parts(call.path()).map_err(unreadable)?;
         let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
         if parts.iter().any(|part| part.is_empty()) {
             return Err(Reply::error(404, "a path part is empty"));
         }
-        match (request.method.as_str(), parts.as_slice()) {
+        match (call.method.as_str(), parts.as_slice()) {
             ("POST", [object]) => {
-                let mut fields = fields(request)?;
+                let mut fields = fields(call)?;
                 let external_id = fields
                     .shift_remove("external_id")
                     .filter(|id| !id.is_null());
@@ -120,7 +113,7 @@ impl Operation {
                 struct Body {
                     records: Vec<BatchRecord>,
                 }
-                let Body { records } = serde_json::from_slice(&request.body)
+                let Body { records } = serde_json::from_slice(&call.body)
                     .map_err(|error| Reply::error(400, &error.to_string()))?;
                 Ok(Self::Batch {
                     object: (*object).to_owned(),
@@ -130,12 +123,12 @@ impl Operation {
             ("PUT", [object, "external", external_id]) => Ok(Self::Upsert {
                 object: (*object).to_owned(),
                 external_id: (*external_id).to_owned(),
-                fields: fields(request)?,
+                fields: fields(call)?,
             }),
             ("PATCH", [object, id]) => Ok(Self::Update {
                 object: (*object).to_owned(),
                 id: (*id).to_owned(),
-                fields: fields(request)?,
+                fields: fields(call)?,
             }),
             ("DELETE", [object, id]) => Ok(Self::Delete {
                 object: (*object).to_owned(),
@@ -147,7 +140,8 @@ impl Operation {
             }),
             ("GET", [object]) => Ok(Self::LookUp {
                 object: (*object).to_owned(),
-                external_id: query_value(query, "external_id")?
+                external_id: target::query_value(query, "external_id")
+                    .map_err(unreadable)?
                     .ok_or_else(|| Reply::error(400, "external_id is missing in the query"))?,
             }),
             (_, [_] | [_, _] | [_, "external", _]) => {
@@ -169,53 +163,54 @@ impl Operation {
         }
     }
 
+    /// The fields of each record that it writes.
+    pub(crate) fn fields(&self) -> impl Iterator<Item = &Map<String, Value>> {
+        let (own, records) = match self {
+            Self::Create { fields, .. }
+            | Self::Upsert { fields, .. }
+            | Self::Update { fields, .. } => (Some(fields), &[][..]),
+            Self::Batch { records, .. } => (None, records.as_slice()),
+            Self::Delete { .. } | Self::Read { .. } | Self::LookUp { .. } => (None, &[][..]),
+        };
+        own.into_iter()
+            .chain(records.iter().map(|record| &record.fields))
+    }
+
     pub(crate) fn is_write(&self) -> bool {
         !matches!(self, Self::Read { .. } | Self::LookUp { .. })
     }
 }
 
-/// The value of a query parameter, decoded; `+` is a space, as browsers write it.
-pub(crate) fn query_value(query: &str, name: &str) -> Result<Option<String>, Reply> {
-    let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
-    let value = pairs.find(|(key, _)| *key == name);
-    value
-        .map(|(_, value)| decode(&value.replace('+', " ")))
-        .transpose()
-}
-
-fn decode(text: &str) -> Result<String, Reply> {
-    let decoded = percent_decode_str(text).decode_utf8();
-    decoded
-        .map(String::from)
-        .map_err(|_| Reply::error(400, "the path is not UTF-8"))
-}
-
-fn fields(request: &Request<'_>) -> Result<Map<String, Value>, Reply> {
-    debug_assert!(request.method != Method::GET);
-    serde_json::from_slice(&request.body).map_err(|error| Reply::error(400, &error.to_string()))
+fn fields(call: &RawCall) -> Result<Map<String, Value>, Reply> {
+    serde_json::from_slice(&call.body).map_err(|error| Reply::error(400, &error.to_string()))
 }
 
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
-    use serde_json::json;
+    use http::{HeaderMap, Method};
 
     use super::*;
 
-    fn refused(method: Method, target: &str, body: &'static str) -> u16 {
-        let body = Bytes::from_static(body.as_bytes());
-        let request = Request {
+    fn call(method: Method, target: &str, body: &'static str) -> RawCall {
+        RawCall {
             method,
-            target,
+            target: target.into(),
+            headers: HeaderMap::new(),
             idempotency_key: None,
-            body,
-        };
-        Operation::parse(&request).unwrap_err().status
+            body: Bytes::from_static(body.as_bytes()),
+        }
+    }
+
+    fn refused(method: Method, target: &str, body: &'static str) -> u16 {
+        Operation::parse(&call(method, target, body))
+            .unwrap_err()
+            .status
     }
 
     #[test]
     fn path_parts_are_percent_decoded_one_by_one() {
-        let request = Request::bare(Method::DELETE, "/my%20contact/a%2Fb%3F%C3%A9");
+        let request = call(Method::DELETE, "/my%20contact/a%2Fb%3F%C3%A9", "");
         let expected = Operation::Delete {
             object: "my contact".into(),
             id: "a/b?é".into(),
@@ -225,11 +220,7 @@ mod tests {
 
     #[test]
     fn a_number_as_external_id_is_kept_as_its_text() {
-        let request = Request::json(
-            Method::POST,
-            "/contact",
-            &json!({"external_id": 10, "a": 1}),
-        );
+        let request = call(Method::POST, "/contact", "{\"external_id\":10,\"a\":1}");
         let Ok(Operation::Create {
             external_id,
             fields,
@@ -239,7 +230,7 @@ mod tests {
             panic!("not a create");
         };
         assert_eq!(external_id.as_deref(), Some("10"));
-        assert_eq!(Value::Object(fields), json!({"a": 1}));
+        assert_eq!(Value::Object(fields), serde_json::json!({"a": 1}));
     }
 
     #[test]

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
+use crate::record::Record;
+
 /// Everything the account holds; iterates in the order of objects and ids.
 #[derive(Debug, Default)]
 pub(crate) struct Store {
@@ -15,32 +17,22 @@ pub(crate) struct Store {
 
 #[derive(Debug, Default)]
 struct Table {
-    records: BTreeMap<RemoteId, Record>,
+    records: BTreeMap<RestId, Record>,
     /// Live records of one external id, oldest first; more than one after a duplicate create.
-    by_external_id: BTreeMap<String, Vec<RemoteId>>,
-}
-
-/// A record as the provider knows it.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Record {
-    /// The key the caller gave it.
-    pub external_id: Option<String>,
-    /// Its fields; none is null, since null clears.
-    pub fields: Map<String, Value>,
-    created_at: Duration,
+    by_external_id: BTreeMap<String, Vec<RestId>>,
 }
 
 /// The provider's own key, written `r1`, `r2` … so that it is never taken for an external id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct RemoteId(u64);
+pub(crate) struct RestId(u64);
 
-impl fmt::Display for RemoteId {
+impl fmt::Display for RestId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "r{}", self.0)
     }
 }
 
-impl RemoteId {
+impl RestId {
     fn parse(text: &str) -> Option<Self> {
         let id = Self(text.strip_prefix('r')?.parse().ok()?);
         (id.to_string() == text).then_some(id)
@@ -55,9 +47,9 @@ impl Store {
         object: &str,
         external_id: Option<&str>,
         fields: &Map<String, Value>,
-    ) -> RemoteId {
+    ) -> RestId {
         self.last_id += 1;
-        let id = RemoteId(self.last_id);
+        let id = RestId(self.last_id);
         let table = match self.objects.get_mut(object) {
             Some(table) => table,
             None => self.objects.entry(object.to_owned()).or_default(),
@@ -85,16 +77,16 @@ impl Store {
         object: &str,
         id: &str,
         fields: &Map<String, Value>,
-    ) -> Option<RemoteId> {
-        let id = RemoteId::parse(id)?;
+    ) -> Option<RestId> {
+        let id = RestId::parse(id)?;
         let record = self.objects.get_mut(object)?.records.get_mut(&id)?;
         merge(&mut record.fields, fields);
         Some(id)
     }
 
     /// Removes a record; `None` when there is none of that id.
-    pub(crate) fn delete(&mut self, object: &str, id: &str) -> Option<RemoteId> {
-        let id = RemoteId::parse(id)?;
+    pub(crate) fn delete(&mut self, object: &str, id: &str) -> Option<RestId> {
+        let id = RestId::parse(id)?;
         let table = self.objects.get_mut(object)?;
         let record = table.records.remove(&id)?;
         if let Some(external_id) = record.external_id
@@ -109,8 +101,8 @@ impl Store {
     }
 
     /// The record of that id.
-    pub(crate) fn read(&self, object: &str, id: &str) -> Option<(RemoteId, &Record)> {
-        let id = RemoteId::parse(id)?;
+    pub(crate) fn read(&self, object: &str, id: &str) -> Option<(RestId, &Record)> {
+        let id = RestId::parse(id)?;
         Some((id, self.objects.get(object)?.records.get(&id)?))
     }
 
@@ -119,7 +111,7 @@ impl Store {
         &self,
         object: &str,
         external_id: &str,
-    ) -> impl Iterator<Item = (RemoteId, &Record)> {
+    ) -> impl Iterator<Item = (RestId, &Record)> {
         let table = self.objects.get(object);
         let ids = table.and_then(|table| table.by_external_id.get(external_id));
         ids.into_iter()
@@ -128,7 +120,7 @@ impl Store {
     }
 
     /// Every live record with its object and id.
-    pub(crate) fn records(&self) -> impl Iterator<Item = (&str, RemoteId, &Record)> {
+    pub(crate) fn records(&self) -> impl Iterator<Item = (&str, RestId, &Record)> {
         self.objects.iter().flat_map(|(object, table)| {
             table
                 .records

@@ -1,0 +1,138 @@
+//! What templates may refer to, and what it stands for in one call.
+
+use std::borrow::Cow;
+
+use super::batch::BatchItem;
+use super::object::ObjectNames;
+use super::{CallKind, RenderError, Subject, TemplateError};
+
+/// A name between braces.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Placeholder {
+    /// The object's remote name.
+    Object,
+    /// What the provider calls one record of the object, where that differs from its name.
+    ObjectType,
+    /// The provider's field that holds System A's key.
+    ExternalIdField,
+    /// System A's key.
+    RecordId,
+    /// The provider's own id.
+    RemoteId,
+    /// `create`, `upsert`, `update`, `delete`.
+    Operation,
+    /// The record's place in its batch, from 0; providers that echo it as a trace id answer by it.
+    Item,
+    /// The provider's ids of all records of the batch, with commas between.
+    RemoteIds,
+    /// The value of the field being wrapped, as it is.
+    Value,
+}
+
+/// Where in a definition a template stands: not every place knows everything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// In the request of a single record.
+    Call,
+    /// In a batch's request, outside `$each`.
+    Batch,
+    /// Inside `$each`: one record of a batch.
+    Item,
+    /// Around one field.
+    Wrap,
+}
+
+/// One call, as its templates see it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Values<'a> {
+    pub(crate) kind: CallKind,
+    pub(crate) subject: Subject<'a>,
+    /// What the definition and the account say of the subject's object.
+    pub(crate) names: ObjectNames<'a>,
+    pub(crate) item: usize,
+    /// All records of the call's batch; empty for a call of its own.
+    pub(crate) items: &'a [BatchItem<'a>],
+}
+
+impl Placeholder {
+    const ALL: [Placeholder; 9] = [
+        Placeholder::Object,
+        Placeholder::ObjectType,
+        Placeholder::ExternalIdField,
+        Placeholder::RecordId,
+        Placeholder::RemoteId,
+        Placeholder::Operation,
+        Placeholder::Item,
+        Placeholder::RemoteIds,
+        Placeholder::Value,
+    ];
+
+    pub(crate) fn parse(name: &str, place: Place) -> Result<Placeholder, TemplateError> {
+        let placeholder = Placeholder::ALL
+            .into_iter()
+            .find(|placeholder| placeholder.as_str() == name)
+            .ok_or_else(|| TemplateError::UnknownPlaceholder(name.to_owned()))?;
+        if placeholder.is_known_in(place) {
+            Ok(placeholder)
+        } else {
+            Err(TemplateError::PlaceholderElsewhere(placeholder.as_str()))
+        }
+    }
+
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Placeholder::Object => "object",
+            Placeholder::ObjectType => "object_type",
+            Placeholder::ExternalIdField => "external_id_field",
+            Placeholder::RecordId => "record_id",
+            Placeholder::RemoteId => "remote_id",
+            Placeholder::Operation => "operation",
+            Placeholder::Item => "item",
+            Placeholder::RemoteIds => "remote_ids",
+            Placeholder::Value => "value",
+        }
+    }
+
+    fn is_known_in(self, place: Place) -> bool {
+        match self {
+            Placeholder::Object | Placeholder::ObjectType | Placeholder::ExternalIdField => {
+                place != Place::Wrap
+            }
+            Placeholder::RecordId | Placeholder::RemoteId | Placeholder::Operation => {
+                matches!(place, Place::Call | Place::Item)
+            }
+            Placeholder::Item => place == Place::Item,
+            Placeholder::RemoteIds => place == Place::Batch,
+            Placeholder::Value => place == Place::Wrap,
+        }
+    }
+
+    pub(crate) fn value<'a>(self, values: &Values<'a>) -> Result<Cow<'a, str>, RenderError> {
+        let subject = &values.subject;
+        Ok(Cow::Borrowed(match self {
+            Placeholder::Object => subject.object,
+            Placeholder::ObjectType => {
+                let object_type = values.names.object_type;
+                object_type.ok_or_else(|| RenderError::NoObjectType(subject.object.to_owned()))?
+            }
+            Placeholder::ExternalIdField => {
+                let field = values.names.external_id;
+                field.ok_or_else(|| RenderError::NoExternalId(subject.object.to_owned()))?
+            }
+            Placeholder::RecordId => subject.record_id,
+            Placeholder::RemoteId => subject.remote_id.ok_or(RenderError::NoRemoteId)?,
+            Placeholder::Operation => values.kind.as_str(),
+            Placeholder::Item => return Ok(Cow::Owned(values.item.to_string())),
+            Placeholder::RemoteIds => {
+                let ids: Option<Vec<&str>> = values
+                    .items
+                    .iter()
+                    .map(|item| item.subject.remote_id)
+                    .collect();
+                return Ok(Cow::Owned(ids.ok_or(RenderError::NoRemoteId)?.join(",")));
+            }
+            // Written by the body, which knows how; nothing else stands in a wrap.
+            Placeholder::Value => "",
+        }))
+    }
+}

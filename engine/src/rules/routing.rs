@@ -1,0 +1,93 @@
+//! A set's decision over all accounts of one event.
+
+use super::{Action, RuleInput, RuleOutcome, RuleSet};
+use crate::event::{Event, Target, TargetAction, Targets};
+use crate::json::{RawObject, merge_patch};
+use crate::refusal::{Code, Refusal};
+
+impl RuleSet {
+    /// Decides for each target of an event, and sets the event's priority: an event has one, the
+    /// best that a rule gives it at any account that it goes to.
+    ///
+    /// # Errors
+    /// `rule_rejected` when every target rejects it; the event is as it was.
+    pub fn route<'t>(
+        &self,
+        event: &mut Event<'_>,
+        targets: &Targets<'t>,
+    ) -> Result<Targets<'t>, Refusal> {
+        let mut rejection = None;
+        let mut rejected = 0;
+        let mut priority = None;
+        let mut decided = Targets::default();
+        self.decide_event(event, targets, |target, outcome| {
+            let action = match outcome.action {
+                Action::Sync => TargetAction::Sync,
+                Action::Instead(operation) => TargetAction::Instead(operation),
+                Action::Skip => TargetAction::Skip,
+                Action::Reject => {
+                    rejected += 1;
+                    rejection.get_or_insert(outcome.clone());
+                    TargetAction::Skip
+                }
+            };
+            if action != TargetAction::Skip {
+                priority = priority.into_iter().chain(outcome.priority).min();
+            }
+            decided.push(Target {
+                action,
+                rule: outcome.rule,
+                ..target
+            });
+        });
+        if let Some(outcome) = rejection.filter(|_| rejected == targets.len()) {
+            return Err(refusal(outcome));
+        }
+        event.priority = priority.unwrap_or(event.priority);
+        Ok(decided)
+    }
+
+    /// Calls `each` with what becomes of an event at each of its targets.
+    pub(super) fn decide_event<'t>(
+        &self,
+        event: &Event<'_>,
+        targets: &Targets<'t>,
+        mut each: impl FnMut(Target<'t>, RuleOutcome),
+    ) {
+        let merged = merged(event);
+        let merged = merged.as_deref().and_then(RawObject::new);
+        for target in targets.iter() {
+            let outcome = self.decide(&RuleInput {
+                operation: event.operation,
+                object: &event.object,
+                provider: target.name,
+                record_id: event.record_id.as_deref().unwrap_or_default(),
+                data: merged.or(event.data).or(event.before),
+                changed: event.data,
+                before: event.before,
+                linked: None,
+            });
+            each(target, outcome);
+        }
+    }
+}
+
+/// The record after the change, when the event tells what it was before.
+fn merged(event: &Event<'_>) -> Option<String> {
+    let (before, data) = event.before.zip(event.data)?;
+    let mut merged = Vec::with_capacity(before.text().len() + data.text().len());
+    merge_patch(before, data, &mut merged);
+    Some(String::from_utf8(merged).expect("a merge copies slices of UTF-8 texts"))
+}
+
+fn refusal(outcome: RuleOutcome) -> Refusal {
+    let detail = match outcome.reason.as_ref() {
+        "" => format!("rule {} rejects it", outcome.rule).into(),
+        _ => outcome.reason,
+    };
+    Refusal {
+        code: Code::RuleRejected,
+        detail,
+        pointer: outcome.pointer,
+    }
+}

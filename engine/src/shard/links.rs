@@ -1,0 +1,383 @@
+//! Parents first: a record that refers to another is not sent before that one's remote id is known.
+//!
+//! The shard that owns the parent is asked. Either it knows the id, or the child waits: until the
+//! parent is linked, which its owner tells whom it remembers to have asked, or until a timer asks
+//! again, since what is remembered is bounded and lost in a crash.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use wal::Lsn;
+
+use super::item::Item;
+use super::{Output, Shard};
+use crate::id::{OperationSeq, RecordHash};
+use crate::journal::Journal;
+use crate::json::RawObject;
+use crate::mapping::Mapping;
+use crate::operation_slab::{OpFlags, OpIndex, OpState, Target};
+use crate::quota::ShardId;
+use crate::record::Link;
+use crate::state::{Reason, State};
+use crate::time::Now;
+
+/// Children whose questions are under way, at most; the next one waits its turn.
+const ASKING_MAX: usize = 1024;
+/// Children a shard remembers to tell when a parent of its own is linked.
+const WAITERS_MAX: usize = 64 * 1024;
+/// The first wait before a child asks again; it asks after a quarter of its age, so rarer each time.
+const ASK_AGAIN_MIN: Duration = Duration::from_millis(100);
+const ASK_AGAIN_MAX: Duration = Duration::from_secs(60);
+
+/// An operation that refers to a parent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Child {
+    /// Its record.
+    pub record: RecordHash,
+    /// The front operation of the record's lane.
+    pub seq: OperationSeq,
+}
+
+/// Asks the shard that owns a parent for its remote id.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LinkQuestion {
+    /// Who wants to know.
+    pub asker: ShardId,
+    /// For which operation.
+    pub child: Child,
+    /// The parent; its virtual shard says who owns it.
+    pub parent: RecordHash,
+    /// At which account.
+    pub account: Arc<str>,
+    /// The parent's local object.
+    pub object: String,
+    /// The parent's key in System A.
+    pub record_id: String,
+}
+
+/// The answer, and later the news that a parent was linked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LinkAnswer {
+    /// For which operation.
+    pub child: Child,
+    /// At which account.
+    pub account: Arc<str>,
+    /// The parent's local object.
+    pub object: String,
+    /// The parent's key in System A.
+    pub record_id: String,
+    /// `None`: not linked; the child is told when it is.
+    pub remote_id: Option<String>,
+}
+
+/// What shards tell each other.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LinkWord {
+    /// To the owner of the parent.
+    Question(LinkQuestion),
+    /// To the asker.
+    Answer(LinkAnswer),
+}
+
+/// The remote ids that an operation's references lead to.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Parents {
+    /// Object, record id, remote id.
+    known: Vec<(String, String, Option<String>)>,
+}
+
+impl Parents {
+    pub(super) fn remote_id(&self, object: &str, record_id: &str) -> Option<String> {
+        let mut known = self.known.iter();
+        let parent = known.find(|(of, id, _)| of == object && id == record_id);
+        parent.and_then(|(_, _, remote_id)| remote_id.clone())
+    }
+
+    fn all_linked(&self) -> bool {
+        self.known
+            .iter()
+            .all(|(_, _, remote_id)| remote_id.is_some())
+    }
+}
+
+/// What a child can do now.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Resolved {
+    /// Every parent has its id.
+    Known(Parents),
+    /// Its owner was asked; the operation is in no list until the answers are there.
+    Asked,
+    /// Too many questions are under way.
+    Full,
+    /// A parent is not linked.
+    Unlinked,
+}
+
+/// Children waiting for answers, and parents' owners' memory of who asked.
+#[derive(Debug, Default)]
+pub(super) struct LinkBook {
+    asking: HashMap<OpIndex, Asking>,
+    waiters: HashMap<(RecordHash, Target), Vec<Waiter>>,
+    waiting: usize,
+}
+
+impl LinkBook {
+    /// What the owners answered about an operation's parents, once all have.
+    pub(super) fn take(&mut self, op: OpIndex) -> Option<Parents> {
+        self.asking.remove(&op).map(|asking| asking.parents)
+    }
+}
+
+#[derive(Debug)]
+struct Asking {
+    parents: Parents,
+    open: usize,
+}
+
+#[derive(Debug)]
+struct Waiter {
+    asker: ShardId,
+    child: Child,
+    object: String,
+    record_id: String,
+}
+
+impl<T> Shard<T> {
+    /// Finds the parents of an item's data.
+    pub(super) fn resolve_parents(
+        &mut self,
+        journal: &mut impl Journal,
+        account: &Arc<str>,
+        mapping: &Mapping,
+        item: &Item,
+        data: RawObject<'_>,
+        answered: Option<Parents>,
+    ) -> Resolved {
+        let references = mapping.references(data);
+        if references.is_empty() {
+            return Resolved::Known(Parents::default());
+        }
+        let target = self.index.slab[item.op].target();
+        let child = Child {
+            record: item.record,
+            seq: item.front_seq(),
+        };
+        if let Some(answered) = answered {
+            return if answered.all_linked() {
+                Resolved::Known(answered)
+            } else {
+                Resolved::Unlinked
+            };
+        }
+        let mut parents = Parents::default();
+        let mut questions = Vec::new();
+        for (object, record_id) in references {
+            let parent = self.settings.hash_key.record(object, &record_id);
+            let remote_id = if self.index.owns(parent) {
+                self.link_of(journal, parent, object, &record_id, account)
+            } else {
+                questions.push(LinkQuestion {
+                    asker: self.settings.id,
+                    child,
+                    parent,
+                    account: account.clone(),
+                    object: object.to_owned(),
+                    record_id: record_id.to_string(),
+                });
+                None
+            };
+            if remote_id.is_none() && self.index.owns(parent) {
+                self.remember_waiter(parent, target, self.settings.id, child, object, &record_id);
+                return Resolved::Unlinked;
+            }
+            parents
+                .known
+                .push((object.to_owned(), record_id.into_owned(), remote_id));
+        }
+        if questions.is_empty() {
+            return Resolved::Known(parents);
+        }
+        if self.links.asking.len() >= ASKING_MAX {
+            return Resolved::Full;
+        }
+        let asking = Asking {
+            parents,
+            open: questions.len(),
+        };
+        self.links.asking.insert(item.op, asking);
+        for question in questions {
+            // It shows nothing of this log that is not durable: the event was, or its call waits.
+            self.effects
+                .push_unconditional(Output::Link(LinkWord::Question(question)));
+        }
+        Resolved::Asked
+    }
+
+    pub(super) fn on_link_word(&mut self, journal: &mut impl Journal, word: LinkWord) {
+        match word {
+            LinkWord::Question(question) => self.answer_link(journal, question),
+            LinkWord::Answer(answer) => self.take_link(answer),
+        }
+    }
+
+    fn answer_link(&mut self, journal: &mut impl Journal, question: LinkQuestion) {
+        let LinkQuestion {
+            asker,
+            child,
+            parent,
+            account,
+            object,
+            record_id,
+        } = question;
+        let remote_id = self.link_of(journal, parent, &object, &record_id, &account);
+        if remote_id.is_none() {
+            let target = self.account(&account);
+            self.remember_waiter(parent, target, asker, child, &object, &record_id);
+        }
+        let answer = LinkAnswer {
+            child,
+            account,
+            object,
+            record_id,
+            remote_id,
+        };
+        // The link may be of this turn: its frame has to be durable before anyone builds on it.
+        self.effects.push(
+            journal.end(),
+            Output::LinkTo(asker, LinkWord::Answer(answer)),
+        );
+    }
+
+    fn take_link(&mut self, answer: LinkAnswer) {
+        let target = self.account(&answer.account);
+        let Some(op) = self
+            .index
+            .find(answer.child.record, answer.child.seq, target)
+        else {
+            return;
+        };
+        if let Some(asking) = self.links.asking.get_mut(&op) {
+            let mut known = asking.parents.known.iter_mut();
+            let parent = known.find(|(object, id, remote_id)| {
+                remote_id.is_none() && *object == answer.object && *id == answer.record_id
+            });
+            if let Some((_, _, remote_id)) = parent {
+                *remote_id = answer.remote_id;
+            }
+            asking.open = asking.open.saturating_sub(1);
+            if asking.open == 0 && self.index.slab[op].state() == OpState::Waiting {
+                self.index.put_back(op);
+            }
+            return;
+        }
+        // News of a parent that was linked since: the child asks again, and gets the id.
+        let node = &self.index.slab[op];
+        if node.state() == OpState::Backoff && node.has(OpFlags::PARENT) {
+            self.index.unschedule(op);
+            self.index.make_ready(op);
+        }
+    }
+
+    /// A record was linked: whoever waits for that is told.
+    pub(super) fn tell_linked(&mut self, record: RecordHash, target: Target, at: Lsn) {
+        let Some(waiters) = self.links.waiters.remove(&(record, target)) else {
+            return;
+        };
+        self.links.waiting -= waiters.len();
+        let account = self.accounts[usize::from(target.0)].name.clone();
+        for waiter in waiters {
+            let answer = LinkAnswer {
+                child: waiter.child,
+                account: account.clone(),
+                object: waiter.object,
+                record_id: waiter.record_id,
+                remote_id: None,
+            };
+            self.effects
+                .push(at, Output::LinkTo(waiter.asker, LinkWord::Answer(answer)));
+        }
+    }
+
+    /// Lets an operation wait for a parent, or gives it up when it has waited too long. `None`: it
+    /// waits.
+    pub(super) fn wait_for_parent(
+        &mut self,
+        now: Now,
+        item: &mut Item,
+        timeout: Duration,
+    ) -> ParentWait {
+        let since = if item.progress.reason == Some(Reason::Parent) {
+            item.progress.updated_at_ms
+        } else {
+            now.wall.0
+        };
+        let age = Duration::from_millis(now.wall.0.saturating_sub(since).max(0).unsigned_abs());
+        if age >= timeout {
+            return ParentWait::TimedOut;
+        }
+        let again = (age / 4).clamp(ASK_AGAIN_MIN, ASK_AGAIN_MAX);
+        if item.progress.reason == Some(Reason::Parent) {
+            self.index.slab[item.op].set_flags(OpFlags::PARENT);
+            let due = now.mono.saturating_add(again);
+            self.index.make_timed(item.op, OpState::Backoff, due);
+            return ParentWait::Waits;
+        }
+        item.progress.state = State::Waiting;
+        item.progress.reason = Some(Reason::Parent);
+        item.progress.updated_at_ms = now.wall.0;
+        item.progress.due_ms = now.wall.0.saturating_add(again.as_millis() as i64);
+        ParentWait::Begins
+    }
+
+    fn link_of(
+        &mut self,
+        journal: &mut impl Journal,
+        record: RecordHash,
+        object: &str,
+        record_id: &str,
+        account: &str,
+    ) -> Option<String> {
+        let (states, _) = self.read_state(journal, record, object, record_id)?;
+        match &states[0].target(account)?.link {
+            Link::Linked(id) => Some(id.clone()),
+            Link::Unlinked | Link::Doubtful | Link::Deleted { .. } => None,
+        }
+    }
+
+    fn remember_waiter(
+        &mut self,
+        parent: RecordHash,
+        target: Target,
+        asker: ShardId,
+        child: Child,
+        object: &str,
+        record_id: &str,
+    ) {
+        if self.links.waiting == WAITERS_MAX {
+            return;
+        }
+        let waiters = self.links.waiters.entry((parent, target)).or_default();
+        if waiters.iter().any(|waiter| waiter.child == child) {
+            return;
+        }
+        waiters.push(Waiter {
+            asker,
+            child,
+            object: object.to_owned(),
+            record_id: record_id.to_owned(),
+        });
+        self.links.waiting += 1;
+    }
+}
+
+/// How a child waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ParentWait {
+    /// For the first time: its progress is to be logged.
+    Begins,
+    /// On.
+    Waits,
+    /// Long enough.
+    TimedOut,
+}

@@ -1,0 +1,440 @@
+//! From a ready operation to what its call sends, or to its end without one.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::time::Duration;
+
+use wal::Lsn;
+
+use super::Shard;
+use super::dispatch::{composed, object};
+use super::fold::{Fold, Reach, Unreadable};
+use super::item::Item;
+use super::links::{ParentWait, Parents, Resolved};
+use crate::decide::{Step, step};
+use crate::event::codec::{self, AcceptedEvent};
+use crate::event::{Operation, TargetAction};
+use crate::id::{OperationSeq, RecordHash};
+use crate::index::{due, lsn};
+use crate::journal::Journal;
+use crate::mapping::{Write, write_unmapped};
+use crate::operation_slab::{OpFlags, OpIndex, OpState};
+use crate::provider::CallKind;
+use crate::record::{Link, Progress, RecordState, Resume};
+use crate::state::{Reason, State};
+use crate::time::Now;
+
+/// What became of a ready operation.
+#[derive(Debug)]
+pub(super) enum Prepared {
+    /// It can be sent.
+    Item(Box<Item>, Payload),
+    /// It ended, or waits for something else than a call.
+    Settled,
+    /// It has to be asked for, and too much is asked for already: put back, to come again.
+    Later,
+}
+
+/// What a call sends of one record.
+#[derive(Debug)]
+pub(super) struct Payload {
+    /// The target's name of the object.
+    pub(super) object: String,
+    /// The mapped fields, a JSON object.
+    pub(super) fields: String,
+    pub(super) traceparent: Option<String>,
+}
+
+/// Why an operation cannot be sent as it is.
+enum Hindrance {
+    /// It never can.
+    Unsendable { reason: Reason, detail: String },
+    /// A record it refers to is not linked yet.
+    Unlinked,
+    /// The owners of the records it refers to were asked.
+    Asked,
+    /// They cannot be asked yet.
+    Full,
+}
+
+impl Hindrance {
+    fn mapping(detail: impl Into<String>) -> Self {
+        Self::Unsendable {
+            reason: Reason::Mapping,
+            detail: detail.into(),
+        }
+    }
+}
+
+impl<T> Shard<T> {
+    /// Looks at one operation, the front of its lane, which is in no list.
+    pub(super) fn prepare(
+        &mut self,
+        now: Now,
+        journal: &mut impl Journal,
+        op: OpIndex,
+    ) -> Prepared {
+        let parents = self.links.take(op);
+        let mut event_bytes = std::mem::take(&mut self.scratch.event);
+        let position = lsn(self.index.slab[op].position());
+        let read = journal.read(position, &mut event_bytes);
+        let prepared = match codec::decode(&event_bytes).ok().filter(|_| read.is_ok()) {
+            Some(event) => {
+                let account = usize::from(self.index.slab[op].target().0);
+                let event = event.asked_of(&self.accounts[account].name);
+                self.prepare_event(now, journal, op, position, &event, parents)
+            }
+            None => Err(Unreadable),
+        };
+        self.scratch.event = event_bytes;
+        prepared.unwrap_or_else(|Unreadable| {
+            // The log reports damage by itself; the operation waits for the operator, and nothing
+            // behind it in its record overtakes it.
+            self.index.make_paused(op);
+            Prepared::Settled
+        })
+    }
+
+    fn prepare_event(
+        &mut self,
+        now: Now,
+        journal: &mut impl Journal,
+        op: OpIndex,
+        position: Lsn,
+        event: &AcceptedEvent<'_>,
+        parents: Option<Parents>,
+    ) -> Result<Prepared, Unreadable> {
+        let record_id = event.event.record_id.as_deref().unwrap_or_default();
+        let at = usize::from(self.index.slab[op].target().0);
+        let name = self.accounts[at].name.clone();
+        let mut holds = self.index.holds().iter();
+        if holds.any(|hold| hold.covers(&name, &event.event.object, record_id)) {
+            self.index.make_paused(op);
+            return Ok(Prepared::Settled);
+        }
+        if let Some(due) = due(now, event.event.scheduled_at_ms.unwrap_or(0)) {
+            self.index.make_timed(op, OpState::Scheduled, due);
+            return Ok(Prepared::Settled);
+        }
+        let record = RecordHash(event.record_hash);
+        let (mut states, state_at) = self
+            .read_state(journal, record, &event.event.object, record_id)
+            .ok_or(Unreadable)?;
+        let mut progress = self.progress_of(journal, op, position, event, &states[0], &name);
+        let hurried = self.index.slab[op].has(OpFlags::HURRIED);
+        if let Some(due) = due(now, progress.due_ms).filter(|_| !hurried) {
+            self.index.make_timed(op, OpState::Backoff, due);
+            return Ok(Prepared::Settled);
+        }
+        let intent_logged = self.index.slab[op].has(OpFlags::INTENT_LOGGED);
+        if intent_logged && progress.resume == Resume::Normal {
+            // The engine stopped between this call and its outcome.
+            progress.resume = Resume::LookUp;
+            progress.unknown_since_ms = now.wall.0;
+        }
+        let fold = match self.first_end(event, &name, &states[0], &progress) {
+            Some(_) => Fold::one(event, position),
+            None => {
+                let reach = self.reach(at, &progress, &states[0], intent_logged);
+                let unlinked = Link::Unlinked;
+                let link = states[0]
+                    .target(&name)
+                    .map_or(&unlinked, |known| &known.link);
+                self.fold(journal, op, event, link, reach)?
+            }
+        };
+        if progress.seq != fold.lead.seq {
+            let lead = &fold.lead;
+            progress = progress.handed_to(lead.seq, lead.operation as u8, lead.event.get());
+        }
+        if let Some(remote_id) = fold
+            .remote_id
+            .as_deref()
+            .filter(|_| progress.resume == Resume::Normal)
+        {
+            states[0].target_mut(&name).adopt(remote_id);
+        }
+        let unlinked = Link::Unlinked;
+        let link = states[0]
+            .target(&name)
+            .map_or(&unlinked, |known| &known.link);
+        let operation = fold.operation(link);
+        let item = Item::new(op, record, &fold, operation, progress, (states, state_at));
+        Ok(self.prepare_item(now, journal, &name, event, &fold, item, parents))
+    }
+
+    /// How far the operation has come: what the record's newest state says of it, or of the newer
+    /// one that took it into its call.
+    fn progress_of(
+        &mut self,
+        journal: &mut impl Journal,
+        op: OpIndex,
+        position: Lsn,
+        event: &AcceptedEvent<'_>,
+        state: &RecordState,
+        account: &str,
+    ) -> Progress {
+        let seq = OperationSeq(event.operation_seq);
+        let last = state.target(account).and_then(|known| known.last.as_ref());
+        // An open outcome is always that of the record's front, alone or folded into a newer one.
+        let mut progress = last
+            .filter(|last| !last.state.is_final() && (last.seq == seq || last.folded > 0))
+            .cloned()
+            .unwrap_or_else(|| Progress::new(seq, event.event.operation as u8, position.get()));
+        if progress.key.number == 0 && self.index.slab[op].has(OpFlags::REDRIVEN) {
+            progress.key = self.last_key(journal, RecordHash(event.record_hash), account, seq);
+        }
+        progress
+    }
+
+    /// The end of the front operation, if it needs no call: nothing is folded into it.
+    fn first_end(
+        &self,
+        event: &AcceptedEvent<'_>,
+        account: &str,
+        state: &RecordState,
+        progress: &Progress,
+    ) -> Option<(State, Option<Reason>)> {
+        let changed_at_ms = event.event.changed_at_ms.unwrap_or(event.accepted_at_ms);
+        if event.action_at(account) == TargetAction::Skip {
+            return Some((State::SkippedByRule, None));
+        }
+        let target = state.target(account);
+        match step(
+            event.event.operation,
+            changed_at_ms,
+            target,
+            progress.resume,
+        ) {
+            Step::End(state, reason) => Some((state, reason)),
+            Step::Call { .. } => None,
+        }
+    }
+
+    fn reach(
+        &self,
+        account: usize,
+        progress: &Progress,
+        state: &RecordState,
+        intent_logged: bool,
+    ) -> Reach {
+        let account = &self.accounts[account];
+        if !account.plan.as_ref().is_some_and(|plan| plan.fold) {
+            return Reach::One;
+        }
+        if progress.is_frozen() {
+            return if progress.folded == 0 {
+                Reach::One
+            } else {
+                Reach::Frozen(progress.folded)
+            };
+        }
+        let absent = state
+            .target(&account.name)
+            .is_none_or(|known| matches!(known.link, Link::Unlinked | Link::Deleted { .. }));
+        let never_sent = absent && progress.attempts.is_empty() && !intent_logged;
+        if never_sent {
+            Reach::Unborn
+        } else {
+            Reach::Far
+        }
+    }
+
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "what was found of one operation, gathered by its only caller"
+    )]
+    fn prepare_item(
+        &mut self,
+        now: Now,
+        journal: &mut impl Journal,
+        account: &Arc<str>,
+        event: &AcceptedEvent<'_>,
+        fold: &Fold,
+        mut item: Item,
+        parents: Option<Parents>,
+    ) -> Prepared {
+        if event.action_at(account) == TargetAction::Skip {
+            return self.end(now, journal, account, item, State::SkippedByRule, None, "");
+        }
+        if fold.unborn {
+            let link = &mut item.states[0].target_mut(account).link;
+            *link = Link::Deleted {
+                changed_at_ms: item.lead.changed_at_ms,
+            };
+            let absent = Some(Reason::Absent);
+            return self.end(now, journal, account, item, State::Synced, absent, "");
+        }
+        let target = item.states[0].target(account);
+        let resume = item.progress.resume;
+        match step(item.operation, item.lead.changed_at_ms, target, resume) {
+            Step::End(state, reason) => self.end(now, journal, account, item, state, reason, ""),
+            Step::Call { kind, beneath } => {
+                // An UPDATE at the front wants the undelivered fields beneath, whatever the
+                // operations folded into it are.
+                let updates = event.event.operation == Operation::Update;
+                let beneath = beneath || (updates && kind == CallKind::Upsert);
+                let sent = Sent { kind, beneath };
+                match self.payload(journal, account, event, &item, fold, sent, parents) {
+                    Ok(payload) => {
+                        item.kind = Some(kind);
+                        Prepared::Item(Box::new(item), payload)
+                    }
+                    Err(hindrance) => self.hinder(now, journal, account, item, hindrance),
+                }
+            }
+        }
+    }
+
+    fn hinder(
+        &mut self,
+        now: Now,
+        journal: &mut impl Journal,
+        account: &Arc<str>,
+        mut item: Item,
+        hindrance: Hindrance,
+    ) -> Prepared {
+        match hindrance {
+            Hindrance::Asked => Prepared::Settled,
+            Hindrance::Full => {
+                self.index.put_back(item.op);
+                Prepared::Later
+            }
+            Hindrance::Unsendable { reason, detail } => {
+                let reason = Some(reason);
+                self.end(now, journal, account, item, State::Failed, reason, &detail)
+            }
+            Hindrance::Unlinked => {
+                let plan = self.accounts[usize::from(self.index.slab[item.op].target().0)]
+                    .plan
+                    .as_ref();
+                let timeout = plan.map_or(Duration::MAX, |plan| plan.parent_timeout);
+                match self.wait_for_parent(now, &mut item, timeout) {
+                    ParentWait::Begins => {
+                        self.log_item(now, journal, account, item, String::new());
+                    }
+                    ParentWait::Waits => {}
+                    ParentWait::TimedOut => {
+                        let reason = Some(Reason::Parent);
+                        let detail = "a record it refers to was not linked in time";
+                        return self.end(
+                            now,
+                            journal,
+                            account,
+                            item,
+                            State::Failed,
+                            reason,
+                            detail,
+                        );
+                    }
+                }
+                Prepared::Settled
+            }
+        }
+    }
+
+    /// Ends an item without a call.
+    #[expect(clippy::too_many_arguments, reason = "the parts of one end")]
+    fn end(
+        &mut self,
+        now: Now,
+        journal: &mut impl Journal,
+        account: &str,
+        mut item: Item,
+        state: State,
+        reason: Option<Reason>,
+        detail: &str,
+    ) -> Prepared {
+        item.progress.state = state;
+        item.progress.reason = reason;
+        item.progress.updated_at_ms = now.wall.0;
+        self.log_item(now, journal, account, item, detail.to_owned());
+        Prepared::Settled
+    }
+
+    /// What is sent of the record.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "what was found of one operation, gathered by its only caller"
+    )]
+    fn payload(
+        &mut self,
+        journal: &mut impl Journal,
+        account: &Arc<str>,
+        event: &AcceptedEvent<'_>,
+        item: &Item,
+        fold: &Fold,
+        sent: Sent,
+        parents: Option<Parents>,
+    ) -> Result<Payload, Hindrance> {
+        let at = usize::from(self.index.slab[item.op].target().0);
+        let plan = self.accounts[at].plan.clone();
+        let plan = plan.ok_or(Hindrance::Unsendable {
+            reason: Reason::NoAccount,
+            detail: String::new(),
+        })?;
+        let mapping = plan.mappings.get(&*event.event.object);
+        let fields = if sent.kind.writes_fields() {
+            let own = match &fold.data {
+                Some(data) => data.as_str(),
+                None => event.event.data.map_or("{}", |data| data.text()),
+            };
+            let target = item.states[0].target(account);
+            let ground = target.filter(|target| sent.beneath && !target.undelivered.is_empty());
+            let data: Cow<'_, str> = match ground.and_then(|target| object(&target.undelivered)) {
+                Some(undelivered) => Cow::Owned(composed(undelivered, object(own.as_bytes()))),
+                None => Cow::Borrowed(own),
+            };
+            let data = object(data.as_bytes())
+                .ok_or_else(|| Hindrance::mapping("the data is no object"))?;
+            let mut out = Vec::new();
+            match mapping {
+                Some(mapping) => {
+                    let parents = match self
+                        .resolve_parents(journal, account, mapping, item, data, parents)
+                    {
+                        Resolved::Known(parents) => parents,
+                        Resolved::Asked => return Err(Hindrance::Asked),
+                        Resolved::Full => return Err(Hindrance::Full),
+                        Resolved::Unlinked => return Err(Hindrance::Unlinked),
+                    };
+                    let resolve = |object: &str, id: &str| parents.remote_id(object, id);
+                    let write = write_of(item.operation, sent.kind);
+                    mapping
+                        .apply(data, write, &resolve, &mut out)
+                        .map_err(|failure| Hindrance::mapping(failure.to_string()))?;
+                }
+                None => {
+                    write_unmapped(data, item.record_id(), &mut out);
+                }
+            }
+            String::from_utf8(out).map_err(|_| Hindrance::mapping("the fields are no UTF-8"))?
+        } else {
+            "{}".to_owned()
+        };
+        Ok(Payload {
+            object: mapping
+                .map_or(&*event.event.object, |mapping| mapping.remote())
+                .to_owned(),
+            fields,
+            traceparent: event.event.traceparent.as_deref().map(str::to_owned),
+        })
+    }
+}
+
+/// The call that an operation needs.
+#[derive(Clone, Copy)]
+struct Sent {
+    kind: CallKind,
+    /// Undelivered fields of earlier operations lie beneath its own.
+    beneath: bool,
+}
+
+/// What a mapping has to see to: an UPDATE names some fields only.
+fn write_of(operation: Operation, kind: CallKind) -> Write {
+    match (operation, kind) {
+        (_, CallKind::Update) | (Operation::Update, _) => Write::Update,
+        (Operation::Create, _) => Write::Create,
+        (Operation::Upsert | Operation::Delete | Operation::Read, _) => Write::Upsert,
+    }
+}

@@ -1,0 +1,100 @@
+//! Requests as an engine with a planted bug would make them.
+
+use engine::event::Operation;
+use engine::id::OperationId;
+use engine::provider::{CallKind, Request};
+use serde_json::{Map, Value};
+
+use super::World;
+use crate::sim::fold::Op;
+use crate::sim::mutants::Mutant;
+use crate::sim::patch::compose;
+
+impl World {
+    /// The request, with the planted bug if it is one of folding.
+    pub(super) fn planted(&self, shard: usize, account: &str, mut request: Request) -> Request {
+        let changed = match self.options.mutant {
+            Some(Mutant::FoldAcrossDelete) => self.across_delete(shard, account, &request),
+            Some(Mutant::LostFoldedField) => self.without_a_field(account, &request),
+            Some(Mutant::ReversedFold) => self.reversed(account, &request),
+            _ => None,
+        };
+        if let Some((id, fields)) = changed {
+            request.request_id = id.to_string();
+            request.body = Value::Object(fields).to_string().into();
+        }
+        request
+    }
+
+    /// The operations of a call that writes fields, and the fields it writes.
+    fn write(
+        &self,
+        account: &str,
+        request: &Request,
+    ) -> Option<(Vec<OperationId>, Map<String, Value>)> {
+        if !request.kind.writes_fields() {
+            return None;
+        }
+        let id: OperationId = request.request_id.parse().ok()?;
+        let lane = (id.record, account.to_owned());
+        let run = self.oracle.fold.run(&lane, id).ok()?;
+        Some((run, serde_json::from_slice(&request.body).ok()?))
+    }
+
+    fn op(&self, id: OperationId, account: &str) -> Option<&Op> {
+        self.oracle.fold.ops.get(&(id, account.to_owned()))
+    }
+
+    /// The change behind a waiting DELETE goes along.
+    fn across_delete(
+        &self,
+        shard: usize,
+        account: &str,
+        request: &Request,
+    ) -> Option<(OperationId, Map<String, Value>)> {
+        let (run, mut fields) = self.write(account, request)?;
+        let lane = (run[0].record, account.to_owned());
+        let open = self.oracle.fold.lanes.get(&lane)?;
+        let delete = self.op(*open.get(run.len())?, account)?;
+        let id = *open.get(run.len() + 1)?;
+        let behind = self.op(id, account)?;
+        let durable = self.node.as_ref()?.shards[shard].journal.truly_durable();
+        if delete.operation != Operation::Delete || !behind.folds() || behind.event_at >= durable {
+            return None;
+        }
+        compose(&mut fields, behind.data.as_ref()?);
+        Some((id, fields))
+    }
+
+    /// What only the oldest operation wrote is gone.
+    fn without_a_field(
+        &self,
+        account: &str,
+        request: &Request,
+    ) -> Option<(OperationId, Map<String, Value>)> {
+        let (run, mut fields) = self.write(account, request)?;
+        let (lead, older) = run.split_last()?;
+        let newest = self.op(*lead, account)?.data.as_ref()?;
+        let oldest = self.op(*older.first()?, account)?.data.as_ref()?;
+        let lost = oldest.keys().find(|name| !newest.contains_key(*name))?;
+        fields.remove(lost);
+        Some((*lead, fields))
+    }
+
+    /// The newest operation lies beneath the others.
+    fn reversed(
+        &self,
+        account: &str,
+        request: &Request,
+    ) -> Option<(OperationId, Map<String, Value>)> {
+        let (run, before) = self.write(account, request)?;
+        let mut fields = Map::new();
+        if request.kind == CallKind::Create {
+            fields.insert("external_id".into(), before.get("external_id")?.clone());
+        }
+        for id in run.iter().rev() {
+            compose(&mut fields, self.op(*id, account)?.data.as_ref()?);
+        }
+        (run.len() > 1).then_some((*run.last()?, fields))
+    }
+}
