@@ -19,7 +19,7 @@ use super::StartError;
 use super::router::Router;
 use super::rules::Rules;
 use crate::settings::{
-    AuthSettings, LimitSettings, ProviderSettings, Settings, TargetSettings, read_schema,
+    AuthSettings, ProviderSettings, Settings, TargetSettings, limits_of, read_schema,
 };
 
 /// The plan of every account.
@@ -88,11 +88,7 @@ pub(crate) fn account_limits(settings: &Settings) -> Vec<AccountLimits> {
             let account = &provider.account;
             AccountLimits {
                 name: name.clone(),
-                limits: provider
-                    .limits
-                    .iter()
-                    .flat_map(LimitSettings::limits)
-                    .collect(),
+                limits: limits_of(provider),
                 max_in_flight: account.max_in_flight.get(),
                 call_timeout: account.timeout,
                 hold: HoldSettings {

@@ -11,7 +11,7 @@ use engine::rules::RuleSet;
 use net::egress::Origin;
 
 use super::document::Places;
-use super::limit::LimitSettings;
+use super::limit::limits_of;
 use super::problem::ProblemList;
 use super::provider::{ProviderSettings, RecordIdIs};
 use super::quantity::ByteSize;
@@ -233,11 +233,7 @@ impl Checker<'_, '_> {
             }
         }
         let limits = AccountLimits {
-            limits: provider
-                .limits
-                .iter()
-                .flat_map(LimitSettings::limits)
-                .collect(),
+            limits: limits_of(provider),
             ..AccountLimits::unlimited(path)
         };
         // Two of one name were refused above, with their place.

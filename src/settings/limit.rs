@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::num::NonZeroU64;
 use std::time::Duration;
 
-use engine::provider::CallKind;
+use engine::provider::{CallKind, Definition, LimitDefinition, LimitKind as DefinedKind};
 use engine::quota::{Limit, Policy, Reserve, Weights};
 use jiff::tz::{Offset, TimeZone};
 use serde::Deserialize;
 
+use super::provider::ProviderSettings;
 use super::quantity;
 
 /// One window, or one count of calls in flight.
@@ -122,6 +123,35 @@ impl LimitSettings {
         }
     }
 
+    /// What a definition says of its provider; `None` when it does not say how much is allowed.
+    fn of_definition(definition: &LimitDefinition) -> Option<Self> {
+        let limit = NonZeroU64::new(definition.limit?)?;
+        let window = definition.window;
+        let kind = match definition.kind {
+            DefinedKind::Sliding | DefinedKind::Cost => LimitKind::Sliding(window?),
+            DefinedKind::Rolling => LimitKind::Rolling {
+                window: window?,
+                step: Duration::ZERO,
+            },
+            DefinedKind::Fixed => LimitKind::Fixed {
+                window: window?,
+                timezone: zone(definition.timezone.as_deref().unwrap_or("UTC")).ok()?,
+            },
+            DefinedKind::TokenBucket => LimitKind::TokenBucket {
+                window: window?,
+                burst: definition.burst.and_then(NonZeroU64::new).unwrap_or(limit),
+            },
+            DefinedKind::Concurrency => LimitKind::Concurrency,
+        };
+        let mut settings = Self::new(&definition.name, limit, kind);
+        let word = |kind: CallKind| kind.as_str().to_owned();
+        settings.weights.only = definition.operations.iter().copied().map(word).collect();
+        let costs = definition.costs.iter();
+        settings.weights.costs = costs.map(|&(kind, cost)| (word(kind), cost)).collect();
+        settings.reserve.others_permille = u16::from(definition.reserve_percent) * 10;
+        Some(settings)
+    }
+
     /// The limits that the engine keeps: one, or one for each operation.
     pub fn limits(&self) -> Vec<Limit> {
         let whole = Limit {
@@ -167,6 +197,19 @@ impl LimitSettings {
             LimitKind::Concurrency => Policy::Concurrency { limit },
         }
     }
+}
+
+/// The limits an account is kept to: its own, and those of its definition whose names it does
+/// not use. A limit of a definition that nobody knows the size of is left out.
+pub fn limits_of(provider: &ProviderSettings) -> Vec<Limit> {
+    let text = engine::provider::shipped(&provider.definition);
+    let definition = text.and_then(|text| Definition::parse(text).ok());
+    let shipped = definition.iter().flat_map(Definition::limits);
+    let replaced = |limit: &&LimitDefinition| provider.limits.iter().any(|l| l.name == limit.name);
+    let shipped = shipped.filter(|limit| !replaced(limit));
+    let shipped = shipped.filter_map(LimitSettings::of_definition);
+    let all = provider.limits.iter().cloned().chain(shipped);
+    all.flat_map(|limit| limit.limits()).collect()
 }
 
 impl TryFrom<LimitKeys> for LimitSettings {
@@ -343,6 +386,18 @@ mod tests {
         let limits = read(text).expect("a limit").limits();
         let window = Duration::from_secs(11);
         assert_eq!(limits[0].policy, Policy::Sliding { limit: 5, window });
+    }
+
+    #[test]
+    fn every_limit_of_a_shipped_definition_can_be_kept() {
+        for id in engine::provider::shipped_ids() {
+            let text = engine::provider::shipped(id).expect("shipped");
+            let definition = Definition::parse(text).expect(id);
+            for limit in definition.limits().iter().filter(|l| l.limit.is_some()) {
+                let settings = LimitSettings::of_definition(limit);
+                assert!(settings.is_some(), "{id}: {}", limit.name);
+            }
+        }
     }
 
     #[test]

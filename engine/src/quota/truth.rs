@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::tally::Tally;
+use crate::provider::LimitReading;
 use crate::time::{Mono, WallMs};
 
 /// A reply's word on a limit of its account.
@@ -26,6 +27,25 @@ pub struct Observation {
     pub sent_at: Mono,
     /// A clock reading after the reply was read.
     pub answered_at: Mono,
+}
+
+impl Observation {
+    /// What a definition read from a reply to a call of that time.
+    pub fn of(reading: &LimitReading<'_>, sent_at: Mono, answered_at: Mono) -> Self {
+        let tokens = |count: u64| u32::try_from(count).unwrap_or(u32::MAX);
+        Self {
+            limit: reading.limit.into(),
+            max: reading.max.map(tokens),
+            used: reading.used.map(tokens),
+            remaining: reading.remaining.map(tokens),
+            resets_at: reading
+                .resets_in
+                .map(|resets_in| answered_at.saturating_add(resets_in)),
+            server_time: None,
+            sent_at,
+            answered_at,
+        }
+    }
 }
 
 /// Others are allowed for this long after they were last surely seen, or for a longer window.
@@ -226,6 +246,21 @@ mod tests {
             restoring,
             leaving: 0,
         }
+    }
+
+    #[test]
+    fn a_reading_is_put_on_our_clock() {
+        let reading = LimitReading {
+            limit: "daily",
+            used: None,
+            remaining: Some(u64::MAX),
+            max: Some(250_000),
+            window: None,
+            resets_in: Some(Duration::from_secs(3)),
+        };
+        let word = Observation::of(&reading, ms(900), ms(1000));
+        assert_eq!((word.max, word.remaining), (Some(250_000), Some(u32::MAX)));
+        assert_eq!(word.resets_at, Some(ms(4000)));
     }
 
     #[test]
