@@ -5,6 +5,7 @@ mod client;
 mod demo;
 mod dlq;
 mod exit;
+mod fixtures;
 mod hold;
 mod mock;
 mod outcome;
@@ -35,6 +36,7 @@ enum Command {
     Serve(serve::Arguments),
     Send(send::Arguments),
     Check(check::Arguments),
+    Test(fixtures::Arguments),
     Status(status::Arguments),
     Dlq(dlq::Arguments),
     Providers(providers::Arguments),
@@ -56,6 +58,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Serve(arguments) => serve::run(&arguments),
         Command::Send(arguments) => send::run(&arguments),
         Command::Check(arguments) => check::run(&arguments),
+        Command::Test(arguments) => fixtures::run(&arguments),
         Command::Status(arguments) => status::run(&arguments),
         Command::Dlq(arguments) => dlq::run(&arguments),
         Command::Providers(arguments) => providers::run(&arguments),

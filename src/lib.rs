@@ -6,4 +6,4 @@
 mod runtime;
 pub mod settings;
 
-pub use runtime::{Engine, STAGED_BYTES_MAX, ShardLog, StartError};
+pub use runtime::{Engine, Rehearsal, Rehearsed, STAGED_BYTES_MAX, ShardLog, StartError};

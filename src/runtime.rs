@@ -13,6 +13,7 @@ mod open;
 mod plans;
 mod query;
 mod registry;
+mod rehearsal;
 mod remembered;
 mod reshard;
 mod router;
@@ -24,4 +25,5 @@ mod ticket;
 
 pub use journal::{STAGED_BYTES_MAX, ShardLog};
 pub use node::Engine;
+pub use rehearsal::{Rehearsal, Rehearsed};
 pub use start_error::StartError;

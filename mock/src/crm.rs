@@ -103,11 +103,28 @@ impl KeyField {
         }
     }
 
-    /// One as it is typed, `FIELD` or `OBJECT.FIELD`.
+    /// One as it is typed, `FIELD` or `OBJECT.FIELD`; the field of an object may lie one deeper.
     pub(crate) fn typed(text: &str) -> Self {
         match text.split_once('.') {
             Some((object, field)) => Self::external(field).of(object),
             None => Self::external(text),
+        }
+    }
+
+    /// Its values among these fields; a list has several, and each item may be an object with a
+    /// `value`.
+    fn texts_in(&self, fields: &Map<String, Value>) -> Vec<String> {
+        let value = match self.field.split_once('.') {
+            Some((outer, inner)) => fields.get(outer).and_then(|outer| outer.get(inner)),
+            None => fields.get(&self.field),
+        };
+        match value {
+            Some(Value::Array(items)) => {
+                let values = items.iter().map(|item| item.get("value").unwrap_or(item));
+                values.filter_map(text_of).collect()
+            }
+            Some(value) => text_of(value).into_iter().collect(),
+            None => Vec::new(),
         }
     }
 
@@ -290,13 +307,14 @@ impl Crm {
         self.keys_of(object)
             .filter(|key| key.unique)
             .find_map(|key| {
-                let value = text_of(fields.get(&key.field)?)?;
-                let mut others = self.find(object, &key.field, &value);
-                let by = others.find(|other| Some(*other) != except)?;
-                Some(Taken {
-                    field: key.field.clone(),
-                    value,
-                    by,
+                key.texts_in(fields).into_iter().find_map(|value| {
+                    let mut others = self.find(object, &key.field, &value);
+                    let by = others.find(|other| Some(*other) != except)?;
+                    Some(Taken {
+                        field: key.field.clone(),
+                        value,
+                        by,
+                    })
                 })
             })
     }
@@ -341,7 +359,10 @@ impl Crm {
 
     fn external_key_in(&self, object: &str, fields: &Map<String, Value>) -> Option<(&str, String)> {
         let mut external = self.keys_of(object).filter(|key| key.external);
-        external.find_map(|key| Some((key.field.as_str(), text_of(fields.get(&key.field)?)?)))
+        external.find_map(|key| {
+            let text = key.texts_in(fields).into_iter().next()?;
+            Some((key.field.as_str(), text))
+        })
     }
 
     fn keys_of(&self, object: &str) -> impl Iterator<Item = &KeyField> {
@@ -374,9 +395,9 @@ impl Crm {
 
     fn index_keys(&self, object: &str, fields: &Map<String, Value>) -> Vec<(String, String)> {
         self.keys_of(object)
-            .filter_map(|key| {
-                let value = text_of(fields.get(&key.field)?)?;
-                Some((key.field.clone(), fold(&value)))
+            .flat_map(|key| {
+                let texts = key.texts_in(fields).into_iter();
+                texts.map(|text| (key.field.clone(), fold(&text)))
             })
             .collect()
     }

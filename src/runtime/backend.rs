@@ -231,7 +231,7 @@ impl Node {
                 scope: HTTP_SCOPE,
                 body_hash: event.body_hash(),
             });
-            let routed = router.route(event, None, dedup, now_ms)?;
+            let mut routed = router.route(event, None, dedup, now_ms)?;
             let taken = TakenOperation {
                 record: routed.id.record.0,
                 sequence: routed.id.seq.0,
@@ -269,6 +269,12 @@ impl Node {
                         return Err(Refusal::at(Code::EventIdReused, "/event_id", detail));
                     }
                 }
+            }
+            if let Err(refusal) = router.decide(&mut routed) {
+                if let Some((key, taken)) = remembered {
+                    self.shared.remembered.forget(key, taken);
+                }
+                return Err(refusal);
             }
             batches[routed.shard].push_with(|out| routed.event.encode_into(out));
             numbers[routed.shard].push(at as u64);

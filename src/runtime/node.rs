@@ -100,6 +100,7 @@ impl Engine {
         let shared = Arc::new(Shared {
             router: plans::router(
                 settings,
+                &plan.accounts,
                 rules,
                 engine::id::HashKey(superblock.hash_key),
                 usize::from(count),
@@ -382,7 +383,7 @@ fn coordinator(
         last_lease: LeaseId(run_epoch << 40),
         seed: clock::random(),
     };
-    let mut coordinator = Coordinator::new(start, plans::account_limits(settings))
+    let mut coordinator = Coordinator::new(start, plans::account_limits(settings)?)
         .map_err(|error| StartError::config("providers", error.to_string()))?;
     let boot = clock::boot();
     let leases: Vec<RecoveredLease> = opened

@@ -1,6 +1,7 @@
 //! From settings to what the engine and the egress side work with.
 
 use std::collections::{BTreeMap, HashMap};
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
@@ -13,10 +14,10 @@ use engine::rules::RuleSet;
 use engine::schema::Schema;
 use engine::shard::AccountPlan;
 use net::egress::{self, AddressPolicy, Authorization, Origin};
-use xxhash_rust::xxh3::xxh3_64;
+use xxhash_rust::xxh3::Xxh3;
 
 use super::StartError;
-use super::router::Router;
+use super::router::{Pool, Router, Taker};
 use super::rules::Rules;
 use crate::settings::{
     AuthSettings, ProviderSettings, Settings, TargetSettings, limits_of, read_schema,
@@ -37,23 +38,33 @@ fn plan(
     provider: &ProviderSettings,
 ) -> Result<AccountPlan, StartError> {
     let account = &provider.account;
-    let id = &provider.definition;
-    let text = engine::provider::shipped(id)
-        .ok_or_else(|| StartError::config(name, format!("there is no definition {id:?}")))?;
-    let mut definition = Definition::parse(text)
-        .and_then(|definition| definition.with_rest(&account.rest))
-        .map_err(|error| StartError::config(name, super::shard_thread::chain(&error)))?;
+    let mut definition = definition(name, provider)?;
     if let Some(items) = account.batch.max_items {
         definition = definition.with_batch_items_max(items.get() as usize);
     }
     let mut mappings = HashMap::new();
     for (object, wanted) in &settings.objects {
-        for (_, target) in wanted.to.iter().filter(|(account, _)| account == name) {
+        let own = wanted.to.iter().find(|(account, _)| account == name);
+        let pool = settings.pool_of(name);
+        let pools = || {
+            wanted
+                .to
+                .iter()
+                .find(|(account, _)| Some(account.as_str()) == pool)
+        };
+        if let Some((_, target)) = own.or_else(pools) {
             let mapping = mapping(object, target)?;
             if let Some(field) = mapping.external_id() {
                 definition = definition.with_external_id(mapping.remote(), field);
             }
             mappings.insert(object.clone(), mapping);
+        }
+    }
+    for (object, shipped) in definition.default_mappings() {
+        if !mappings.contains_key(object) {
+            let mapping = Mapping::compile(object, shipped)
+                .map_err(|error| StartError::config(object, error.to_string()))?;
+            mappings.insert(object.to_owned(), mapping);
         }
     }
     let retry = &account.retry;
@@ -74,21 +85,30 @@ fn plan(
     })
 }
 
+fn definition(name: &str, provider: &ProviderSettings) -> Result<Definition, StartError> {
+    let id = &provider.definition;
+    let text = engine::provider::shipped(id)
+        .ok_or_else(|| StartError::config(name, format!("there is no definition {id:?}")))?;
+    Definition::parse(text)
+        .and_then(|definition| definition.with_rest(&provider.account.rest))
+        .map_err(|error| StartError::config(name, super::shard_thread::chain(&error)))
+}
+
 fn mapping(object: &str, target: &TargetSettings) -> Result<Mapping, StartError> {
     Mapping::compile(object, &target.mapping(object))
         .map_err(|error| StartError::config(object, error.to_string()))
 }
 
-/// The limits of every account.
-pub(crate) fn account_limits(settings: &Settings) -> Vec<AccountLimits> {
-    settings
-        .providers
-        .iter()
+/// The limits of every account: its own, and those of its definition that it does not name.
+pub(crate) fn account_limits(settings: &Settings) -> Result<Vec<AccountLimits>, StartError> {
+    let accounts = settings.providers.iter();
+    accounts
         .map(|(name, provider)| {
             let account = &provider.account;
-            AccountLimits {
+            let definition = definition(name, provider)?;
+            Ok(AccountLimits {
                 name: name.clone(),
-                limits: limits_of(provider),
+                limits: limits_of(provider, definition.limits()),
                 max_in_flight: account.max_in_flight.get(),
                 call_timeout: account.timeout,
                 hold: HoldSettings {
@@ -96,7 +116,7 @@ pub(crate) fn account_limits(settings: &Settings) -> Vec<AccountLimits> {
                     open_for: account.breaker.open_for,
                     ..HoldSettings::default()
                 },
-            }
+            })
         })
         .collect()
 }
@@ -116,7 +136,9 @@ fn egress_account(
     provider: &ProviderSettings,
 ) -> Result<egress::AccountSettings, StartError> {
     let account = &provider.account;
-    let base_url = account.base_url.as_deref().unwrap_or_default();
+    let definition = definition(name, provider)?;
+    let base_url = account.base_url.as_deref().or(definition.base_url());
+    let base_url = base_url.unwrap_or_default();
     let origin = Origin::parse(base_url)
         .map_err(|error| StartError::config(name, format!("base_url: {error}")))?;
     Ok(egress::AccountSettings {
@@ -124,7 +146,10 @@ fn egress_account(
         // Addresses in the file are the operator's own choice.
         addresses: AddressPolicy::Any,
         authorization: authorization(name, &provider.auth)?,
-        headers: egress::HeaderSettings::default(),
+        headers: egress::HeaderSettings {
+            sent: definition.headers().to_vec(),
+            kept: definition.kept_headers().to_vec(),
+        },
         ca_file: account.ca_file.clone(),
         connections_max: account.max_in_flight.get() as usize,
         timeout: account.timeout,
@@ -160,6 +185,7 @@ fn authorization(name: &str, auth: &AuthSettings) -> Result<Authorization, Start
 /// What decides where events go and what becomes of them there.
 pub(crate) fn router(
     settings: &Settings,
+    plans: &[Arc<AccountPlan>],
     rules: RuleSet,
     hash_key: HashKey,
     shards: usize,
@@ -170,16 +196,32 @@ pub(crate) fn router(
         .iter()
         .map(|(name, _)| name.as_str().into())
         .collect();
-    let mut mapped: BTreeMap<String, Vec<usize>> = BTreeMap::new();
+    let place = |name: &str| accounts.iter().position(|account| **account == *name);
+    let pools: Vec<Pool> = settings
+        .pools
+        .iter()
+        .map(|(name, pool)| Pool {
+            name: name.as_str().into(),
+            members: pool.members.iter().filter_map(|name| place(name)).collect(),
+        })
+        .collect();
+    let mut mapped: BTreeMap<String, Vec<Taker>> = BTreeMap::new();
     for (object, wanted) in &settings.objects {
         for (name, _) in &wanted.to {
-            if let Some(at) = accounts.iter().position(|account| **account == **name) {
-                mapped.entry(object.clone()).or_default().push(at);
+            let pool = || pools.iter().position(|pool| *pool.name == **name);
+            let account = place(name).map(Taker::Account);
+            if let Some(taker) = account.or_else(|| pool().map(Taker::Pool)) {
+                mapped.entry(object.clone()).or_default().push(taker);
             }
         }
     }
-    let unmapped = (0..accounts.len())
-        .filter(|at| !mapped.values().any(|takers| takers.contains(at)))
+    // A member takes its records as a member, unless it is mapped by its own name.
+    let singles = (0..accounts.len())
+        .filter(|&at| settings.pool_of(&accounts[at]).is_none())
+        .map(Taker::Account);
+    let unmapped = singles
+        .chain((0..pools.len()).map(Taker::Pool))
+        .filter(|taker| !mapped.values().any(|takers| takers.contains(taker)))
         .collect();
     let only_mapped = if settings.objects.len() == 1 {
         Some(settings.objects[0].0.clone())
@@ -198,6 +240,7 @@ pub(crate) fn router(
         hash_key,
         shards,
         accounts,
+        pools,
         mapped,
         unmapped,
         default_object: settings.server.default_object.clone(),
@@ -205,7 +248,11 @@ pub(crate) fn router(
         sources,
         rules: Rules::new(rules),
         schemas: schemas(settings)?,
-        mapping_version: mapping_version(settings)?,
+        plans: plans.to_vec(),
+        requires_fields: plans
+            .iter()
+            .any(|plan| plan.mappings.values().any(Mapping::requires_fields)),
+        mapping_version: mapping_version(plans),
         next_seq: AtomicU64::new(OperationSeq::first_of_run(epoch).0),
     })
 }
@@ -222,14 +269,15 @@ fn schemas(settings: &Settings) -> Result<BTreeMap<String, Schema>, StartError> 
 }
 
 /// One number for all mappings together: an event keeps it, whatever its accounts.
-fn mapping_version(settings: &Settings) -> Result<u32, StartError> {
-    let mut versions = Vec::new();
-    for (object, wanted) in &settings.objects {
-        for (account, target) in &wanted.to {
-            let version = mapping(object, target)?.version();
-            versions.extend_from_slice(format!("{object}\0{account}\0{version}\0").as_bytes());
+fn mapping_version(plans: &[Arc<AccountPlan>]) -> u32 {
+    let mut versions = BTreeMap::new();
+    for plan in plans {
+        for (object, mapping) in &plan.mappings {
+            versions.insert((&*plan.name, object.as_str()), mapping.version());
         }
     }
+    let mut hasher = Xxh3::new();
+    versions.hash(&mut hasher);
     // The low half: it tells versions apart, it is no key.
-    Ok(xxh3_64(&versions) as u32)
+    hasher.finish() as u32
 }

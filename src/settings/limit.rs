@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::num::NonZeroU64;
 use std::time::Duration;
 
-use engine::provider::{CallKind, Definition, LimitDefinition, LimitKind as DefinedKind};
+use engine::provider::{CallKind, LimitDefinition, LimitKind as DefinedKind};
 use engine::quota::{Limit, Policy, Reserve, Weights};
 use jiff::tz::{Offset, TimeZone};
 use serde::Deserialize;
@@ -133,9 +133,13 @@ impl LimitSettings {
                 window: window?,
                 step: Duration::ZERO,
             },
-            DefinedKind::Fixed => LimitKind::Fixed {
-                window: window?,
-                timezone: zone(definition.timezone.as_deref().unwrap_or("UTC")).ok()?,
+            DefinedKind::Fixed => match &definition.timezone {
+                Some(timezone) => LimitKind::Fixed {
+                    window: window?,
+                    timezone: zone(timezone).ok()?,
+                },
+                // Wherever the provider's windows begin, a sliding one is never over them.
+                None => LimitKind::Sliding(window?),
             },
             DefinedKind::TokenBucket => LimitKind::TokenBucket {
                 window: window?,
@@ -201,14 +205,12 @@ impl LimitSettings {
 
 /// The limits an account is kept to: its own, and those of its definition whose names it does
 /// not use. A limit of a definition that nobody knows the size of is left out.
-pub fn limits_of(provider: &ProviderSettings) -> Vec<Limit> {
-    let text = engine::provider::shipped(&provider.definition);
-    let definition = text.and_then(|text| Definition::parse(text).ok());
-    let shipped = definition.iter().flat_map(Definition::limits);
-    let replaced = |limit: &&LimitDefinition| provider.limits.iter().any(|l| l.name == limit.name);
-    let shipped = shipped.filter(|limit| !replaced(limit));
+pub fn limits_of(provider: &ProviderSettings, shipped: &[LimitDefinition]) -> Vec<Limit> {
+    let own = &provider.limits;
+    let replaced = |limit: &&LimitDefinition| own.iter().any(|own| own.name == limit.name);
+    let shipped = shipped.iter().filter(|limit| !replaced(limit));
     let shipped = shipped.filter_map(LimitSettings::of_definition);
-    let all = provider.limits.iter().cloned().chain(shipped);
+    let all = own.iter().cloned().chain(shipped);
     all.flat_map(|limit| limit.limits()).collect()
 }
 
@@ -392,7 +394,7 @@ mod tests {
     fn every_limit_of_a_shipped_definition_can_be_kept() {
         for id in engine::provider::shipped_ids() {
             let text = engine::provider::shipped(id).expect("shipped");
-            let definition = Definition::parse(text).expect(id);
+            let definition = engine::provider::Definition::parse(text).expect(id);
             for limit in definition.limits().iter().filter(|l| l.limit.is_some()) {
                 let settings = LimitSettings::of_definition(limit);
                 assert!(settings.is_some(), "{id}: {}", limit.name);

@@ -388,7 +388,7 @@ impl<T> Shard<T> {
             let data = object(data.as_bytes())
                 .ok_or_else(|| Hindrance::mapping("the data is no object"))?;
             let mut out = Vec::new();
-            match mapping {
+            match mapping.filter(|mapping| !mapping.is_plain()) {
                 Some(mapping) => {
                     let parents = match self
                         .resolve_parents(journal, account, mapping, item, data, parents)
