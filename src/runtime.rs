@@ -1,5 +1,6 @@
 //! The engine at work: threads, their rings, start and stop.
 
+mod account_outlook;
 pub(crate) mod backend;
 mod causes;
 mod checkpointer;

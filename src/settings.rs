@@ -17,7 +17,7 @@ use std::path::Path;
 
 pub use auth::{AuthSettings, OAuthClient};
 pub use engine::rules::{RuleAction, RuleSettings};
-pub use limit::{LimitKind, LimitSettings};
+pub use limit::{LimitKind, LimitScope, LimitSettings, limits_of};
 pub use node::{
     Durability, EgressSettings, ListenSettings, LogFormat, LogLevel, LogSettings, MemorySettings,
     Retention, RetentionSettings, ServerSettings, ShardSettings, WalSettings,

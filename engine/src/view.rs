@@ -203,6 +203,20 @@ pub struct AccountStatus {
     pub dead_letters: u64,
     /// What is left of each window.
     pub limits: Vec<LimitStatus>,
+    /// What is to be expected.
+    pub outlook: AccountOutlook,
+}
+
+/// What is to be expected of an account, if all goes on as it does.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AccountOutlook {
+    /// Why no call goes now, in the words of the API: `throttled`, `unreachable`, `failing`,
+    /// `unauthorized` or `quota_spent`.
+    pub held_by: Option<&'static str>,
+    /// When calls may go again, if they may not now.
+    pub resumes_at: Option<UnixMs>,
+    /// When nothing waits any more.
+    pub drained_at: Option<UnixMs>,
 }
 
 /// Operations that are not final, by state.
@@ -248,7 +262,7 @@ impl std::ops::AddAssign for OpenOperations {
 }
 
 /// One window of an account.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct LimitStatus {
     /// Its name.
     pub name: String,
@@ -258,6 +272,14 @@ pub struct LimitStatus {
     pub used: u64,
     /// The window's length in ms; 0 for calls in flight.
     pub window_ms: u64,
+    /// Of `used`, what other applications are seen to use.
+    pub others: u64,
+    /// What the limit is taken to be, by the provider's word or its refusals; at most `limit`.
+    pub allowed: u64,
+    /// When the next of what is used comes back.
+    pub frees_at: Option<UnixMs>,
+    /// When nothing is left at the present pace.
+    pub used_up_at: Option<UnixMs>,
 }
 
 impl LimitStatus {

@@ -15,9 +15,9 @@ use engine::refusal::{Code, Refusal};
 use engine::shard::{Command, DeadFilter, EventBatch, Explanation, OpenCounts, Standing};
 use engine::state::State;
 use engine::view::{
-    Accepted, AccountStatus, AccountView, Admission, AttemptView, AuthState, BreakerState, Check,
-    DeadLetterDetail, DeadLetterFilter, DeadLetterGroups, DeadLetterView, ExplainLookup,
-    ExplainTarget, ExplainView, HealthView, Hold, JobKind, JobView, LimitStatus, OpenOperations,
+    Accepted, AccountOutlook, AccountStatus, AccountView, Admission, AttemptView, AuthState,
+    BreakerState, Check, DeadLetterDetail, DeadLetterFilter, DeadLetterGroups, DeadLetterView,
+    ExplainLookup, ExplainTarget, ExplainView, HealthView, Hold, JobKind, JobView, OpenOperations,
     OperationFilter, OperationTarget, OperationView, OverrideRequest, OverridesView, Page,
     PageRequest, RecordLookup, RecordTarget, RecordView, ReplayCount, ReplayRequest, RulesPush,
     RulesPushed, RulesView, Scope,
@@ -26,6 +26,7 @@ use net::http::Backend;
 use net::metrics::{Metrics, MetricsWriter};
 use tokio::sync::oneshot;
 
+use super::account_outlook::{self, Trends};
 use super::clock;
 use super::coordinator::SharedCoordinator;
 use super::dead_letters;
@@ -60,6 +61,7 @@ pub(crate) struct Node {
     pub(crate) gauges: Vec<Arc<Gauges>>,
     /// Locked while a set is replaced, which happens one after the other.
     pub(crate) rule_store: Mutex<RuleStore>,
+    pub(crate) trends: Trends,
 }
 
 /// The accounts as the API shows them, and whether each needs credentials.
@@ -185,8 +187,9 @@ impl Node {
 
     async fn statuses(&self) -> Result<Vec<AccountStatus>, Refusal> {
         let counts = self.counts().await?;
+        let now = clock::now();
         let mut coordinator = super::coordinator::lock(&self.coordinator);
-        let views: Vec<_> = coordinator.views(clock::now()).collect();
+        let views: Vec<_> = coordinator.views(now).collect();
         drop(coordinator);
         let status = |(account, needs_auth): &(AccountView, bool)| {
             let counts = counts
@@ -196,10 +199,11 @@ impl Node {
             let counts = counts.unwrap_or_default();
             let view = views.iter().find(|view| *view.name == *account.name);
             let gate = view.map_or(Gate::Open, |view| view.gate);
+            let open = open_operations(counts);
             AccountStatus {
                 account: account.clone(),
                 paused: counts.held,
-                breaker: breaker(gate),
+                breaker: view.map_or(BreakerState::Closed, account_outlook::breaker),
                 auth: match gate {
                     Gate::Held {
                         reason: HoldReason::Unauthorized,
@@ -208,9 +212,19 @@ impl Node {
                     _ if *needs_auth => AuthState::Valid,
                     _ => AuthState::None,
                 },
-                open: open_operations(counts),
+                open,
                 dead_letters: counts.dead,
-                limits: view.map(limits).unwrap_or_default(),
+                limits: view
+                    .map(|view| account_outlook::limits(now, view))
+                    .unwrap_or_default(),
+                outlook: AccountOutlook {
+                    drained_at: self
+                        .trends
+                        .drained_at(now, &account.name, open.total(), view),
+                    ..view
+                        .map(|view| account_outlook::hold(now, view))
+                        .unwrap_or_default()
+                },
             }
         };
         let accounts = account_views(&self.in_force.tuning.effective());
@@ -757,19 +771,6 @@ fn severity(state: State) -> u8 {
     }
 }
 
-fn breaker(gate: Gate) -> BreakerState {
-    match gate {
-        Gate::Open | Gate::Suspect => BreakerState::Closed,
-        Gate::Probe => BreakerState::HalfOpen,
-        // A pause that the provider asked for is no trip of the breaker.
-        Gate::Held {
-            reason: HoldReason::Throttled,
-            ..
-        } => BreakerState::Closed,
-        Gate::Held { .. } => BreakerState::Open,
-    }
-}
-
 fn open_operations(counts: OpenCounts) -> OpenOperations {
     let behind = counts
         .open
@@ -782,22 +783,6 @@ fn open_operations(counts: OpenCounts) -> OpenOperations {
         unknown: counts.timed.unknown,
         conflict: 0,
     }
-}
-
-fn limits(view: &engine::quota::AccountView) -> Vec<LimitStatus> {
-    let windows = view.limits.iter().map(|limit| LimitStatus {
-        name: limit.name.to_string(),
-        limit: u64::from(limit.capacity),
-        used: u64::try_from(i64::from(limit.capacity) - limit.available).unwrap_or(0),
-        window_ms: 0,
-    });
-    let slots = LimitStatus {
-        name: "in_flight".to_owned(),
-        limit: u64::from(view.slots),
-        used: u64::from(view.slots_held),
-        window_ms: 0,
-    };
-    windows.chain([slots]).collect()
 }
 
 fn cursor(after: Option<&str>) -> Result<usize, Refusal> {

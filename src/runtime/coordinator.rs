@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use engine::quota::{Coordinator, FromShard, ShardId, ToShard};
+use engine::quota::{Coordinator, FromShard, Learned, ShardId, ToShard};
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
@@ -56,8 +56,25 @@ pub(crate) async fn run(
             while let Some(word) = coordinator.poll() {
                 unsaid.push_back(word);
             }
+            for learned in coordinator.take_learned() {
+                report(&learned);
+            }
         }
         say(&mut unsaid, &to_shards);
+    }
+}
+
+/// For people who wonder why an account is slower than its configuration.
+fn report(learned: &Learned) {
+    let Learned {
+        account,
+        limit,
+        from,
+        tokens,
+    } = learned;
+    match tokens {
+        Some(tokens) => tracing::info!(account, limit, ?from, tokens, "a limit is smaller"),
+        None => tracing::info!(account, limit, ?from, "a limit is as configured again"),
     }
 }
 

@@ -112,6 +112,7 @@ fn sentence(wait: &Wait, around: &Surroundings<'_>) -> (Option<Reason>, String) 
                 HoldReason::Unreachable => "connections to it fail",
                 HoldReason::Failing => "its calls fail",
                 HoldReason::Throttled => "it asked for a pause",
+                HoldReason::QuotaSpent => "its quota is spent",
                 HoldReason::Unauthorized => "it refuses our credentials",
             };
             let detail = format!("the account's breaker is open: {why}");
@@ -286,13 +287,11 @@ mod tests {
     }
 
     fn window(name: &str, limit: u32, seconds: u64) -> Limit {
-        Limit {
-            name: name.into(),
-            policy: Policy::Sliding {
-                limit,
-                window: Duration::from_secs(seconds),
-            },
-        }
+        let policy = Policy::Sliding {
+            limit,
+            window: Duration::from_secs(seconds),
+        };
+        Limit::new(name, policy)
     }
 
     #[test]

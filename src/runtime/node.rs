@@ -205,6 +205,7 @@ impl Engine {
             rejected: Mutex::new(metrics.writer()),
             gauges,
             rule_store: Mutex::new(rule_store),
+            trends: super::account_outlook::Trends::default(),
         });
         let (http_stop, http_stopped) = watch::channel(false);
         let links: Vec<(mpsc::Sender<Word>, Mailbox)> = words
@@ -420,6 +421,7 @@ fn coordinator(
         .flat_map(|shard| &shard.recovered.leases)
         .map(|lease| RecoveredLease {
             account: lease.account.clone(),
+            label: String::new(),
             permits: lease.permits,
             usable_until: lease.usable_until,
             wall_until: lease.usable_until_wall,

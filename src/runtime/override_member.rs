@@ -4,11 +4,12 @@ use std::net::IpAddr;
 use std::num::{NonZeroU32, NonZeroU64};
 use std::time::Duration;
 
+use engine::quota::{Reserve, Weights};
 use net::egress::{AddressPolicy, Origin};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::settings::{LimitKind, LimitSettings, ProviderSettings, parse_duration};
+use crate::settings::{LimitKind, LimitScope, LimitSettings, ProviderSettings, parse_duration};
 
 /// The window that `rate_limit_per_minute` counts over.
 const MINUTE: Duration = Duration::from_secs(60);
@@ -124,7 +125,7 @@ fn duration(value: &Value) -> Option<Duration> {
 fn per_minute(provider: &mut ProviderSettings, limit: NonZeroU32) {
     provider.limits.retain(|limit| match limit.kind {
         LimitKind::Sliding(window)
-        | LimitKind::Rolling(window)
+        | LimitKind::Rolling { window, .. }
         | LimitKind::Fixed { window, .. }
         | LimitKind::TokenBucket { window, .. } => window != MINUTE,
         LimitKind::Concurrency | LimitKind::Cost(_) => true,
@@ -133,6 +134,9 @@ fn per_minute(provider: &mut ProviderSettings, limit: NonZeroU32) {
         name: Member::RateLimitPerMinute.as_str().to_owned(),
         limit: NonZeroU64::from(limit),
         kind: LimitKind::Sliding(MINUTE),
+        scope: LimitScope::default(),
+        weights: Weights::default(),
+        reserve: Reserve::default(),
     });
 }
 

@@ -2,14 +2,13 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{Hash, Hasher};
-use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use engine::id::{HashKey, OperationSeq};
 use engine::mapping::Mapping;
-use engine::provider::{Definition, LimitDefinition, LimitKind as LimitKindOfProvider};
-use engine::quota::{AccountLimits, HoldSettings, Limit, Policy};
+use engine::provider::Definition;
+use engine::quota::{AccountLimits, HoldSettings};
 use engine::retry::RetryPolicy;
 use engine::rules::RuleSet;
 use engine::schema::Schema;
@@ -22,7 +21,7 @@ use super::router::{Pool, Router, Taker};
 use super::rules::Rules;
 use super::tuning::Tuning;
 use crate::settings::{
-    AuthSettings, LimitKind, LimitSettings, ProviderSettings, Settings, TargetSettings, read_schema,
+    AuthSettings, ProviderSettings, Settings, TargetSettings, limits_of, read_schema,
 };
 
 /// The plan of every account.
@@ -109,18 +108,9 @@ pub(crate) fn account_limits(settings: &Settings) -> Result<Vec<AccountLimits>, 
         .map(|(name, provider)| {
             let account = &provider.account;
             let definition = definition(name, provider)?;
-            let own = provider.limits.iter();
-            let replaced = |shipped: &&LimitDefinition| {
-                let mut own = provider.limits.iter();
-                !own.any(|own| own.name == shipped.name)
-            };
-            let shipped = definition.limits().iter().filter(replaced);
             Ok(AccountLimits {
                 name: name.clone(),
-                limits: own
-                    .map(limit)
-                    .chain(shipped.filter_map(shipped_limit))
-                    .collect(),
+                limits: limits_of(provider, definition.limits()),
                 max_in_flight: account.max_in_flight.get(),
                 call_timeout: account.timeout,
                 hold: HoldSettings {
@@ -131,79 +121,6 @@ pub(crate) fn account_limits(settings: &Settings) -> Result<Vec<AccountLimits>, 
             })
         })
         .collect()
-}
-
-/// A definition's limit as the quota keeps it today, never over what the provider allows: each
-/// call counts as the dearest one, and a limit for some kinds of call holds for all. `None` while
-/// nobody knows the number.
-fn shipped_limit(shipped: &LimitDefinition) -> Option<Limit> {
-    let dearest = shipped.costs.iter().map(|(_, cost)| u64::from(*cost)).max();
-    let calls = shipped.limit? / dearest.unwrap_or(1).max(1);
-    let limit = u32::try_from(calls.max(1)).unwrap_or(u32::MAX);
-    let window = shipped.window.unwrap_or_default();
-    let policy = match shipped.kind {
-        LimitKindOfProvider::Sliding | LimitKindOfProvider::Rolling | LimitKindOfProvider::Cost => {
-            Policy::Sliding { limit, window }
-        }
-        LimitKindOfProvider::Fixed => match &shipped.timezone {
-            Some(timezone) => Policy::Fixed {
-                limit,
-                window,
-                utc_offset_s: utc_offset_s(timezone),
-            },
-            // Wherever the provider's windows begin, a sliding one is never over them.
-            None => Policy::Sliding { limit, window },
-        },
-        LimitKindOfProvider::TokenBucket => Policy::TokenBucket {
-            burst: u32::try_from(shipped.burst?).unwrap_or(u32::MAX),
-            refill: limit,
-            period: window,
-        },
-        LimitKindOfProvider::Concurrency => Policy::Concurrency { limit },
-    };
-    Some(Limit {
-        name: shipped.name.clone(),
-        policy,
-    })
-}
-
-fn limit(settings: &LimitSettings) -> Limit {
-    let count = |value: NonZeroU64| u32::try_from(value.get()).unwrap_or(u32::MAX);
-    let limit = count(settings.limit);
-    let policy = match &settings.kind {
-        LimitKind::Sliding(window) | LimitKind::Rolling(window) | LimitKind::Cost(window) => {
-            Policy::Sliding {
-                limit,
-                window: *window,
-            }
-        }
-        LimitKind::Fixed { window, timezone } => Policy::Fixed {
-            limit,
-            window: *window,
-            utc_offset_s: utc_offset_s(timezone),
-        },
-        LimitKind::TokenBucket { window, burst } => Policy::TokenBucket {
-            burst: count(*burst),
-            refill: limit,
-            period: *window,
-        },
-        LimitKind::Concurrency => Policy::Concurrency { limit },
-    };
-    Limit {
-        name: settings.name.clone(),
-        policy,
-    }
-}
-
-/// `+02:00` as seconds; the settings have checked its form.
-fn utc_offset_s(timezone: &str) -> i32 {
-    let Some((hours, minutes)) = timezone.split_once(':') else {
-        return 0;
-    };
-    let sign = if hours.starts_with('-') { -1 } else { 1 };
-    let hours: i32 = hours.trim_start_matches(['+', '-']).parse().unwrap_or(0);
-    let minutes: i32 = minutes.parse().unwrap_or(0);
-    sign * (hours * 3600 + minutes * 60)
 }
 
 /// The egress side of every account, secrets resolved.

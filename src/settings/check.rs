@@ -6,11 +6,12 @@ use std::net::SocketAddr;
 use super::auth::AuthSettings;
 use engine::mapping::Mapping;
 use engine::provider::{Definition, DefinitionError, shipped, shipped_ids};
+use engine::quota::{AccountLimits, LimitsError};
 use engine::rules::RuleSet;
 use net::egress::Origin;
 
 use super::document::Places;
-use super::limit::LimitKind;
+use super::limit::limits_of;
 use super::problem::ProblemList;
 use super::provider::{ProviderSettings, RecordIdIs};
 use super::quantity::ByteSize;
@@ -236,14 +237,19 @@ impl Checker<'_, '_> {
                 let message = format!("a second limit named \"{}\"", limit.name);
                 self.refuse(&format!("{at}.name"), message);
             }
-            if let LimitKind::Fixed { timezone, .. } = &limit.kind
-                && !is_fixed_offset(timezone)
-            {
-                let message = format!(
-                    "expected \"UTC\" or an offset such as \"+02:00\", found \"{timezone}\": \
-                     time zones by name are not available in this version"
-                );
-                self.refuse(&format!("{at}.timezone"), message);
+        }
+        let definition = shipped(&provider.definition);
+        let definition = definition.and_then(|text| Definition::parse(text).ok());
+        let shipped = definition.as_ref().map_or(&[][..], Definition::limits);
+        let limits = AccountLimits {
+            limits: limits_of(provider, shipped),
+            ..AccountLimits::unlimited(path)
+        };
+        // Two of one name were refused above, with their place.
+        match limits.validate() {
+            Ok(()) | Err(LimitsError::Duplicate { .. }) => {}
+            Err(error) => {
+                self.refuse(&format!("{path}.limits"), error.to_string());
             }
         }
     }
@@ -438,16 +444,6 @@ fn is_name(text: &str) -> bool {
     (1..=NAME_BYTES_MAX).contains(&text.len()) && text.bytes().all(allowed)
 }
 
-fn is_fixed_offset(timezone: &str) -> bool {
-    let offset = match timezone.as_bytes() {
-        b"UTC" | b"Z" => return true,
-        [b'+' | b'-', rest @ ..] => rest,
-        _ => return false,
-    };
-    matches!(offset, [h1 @ b'0'..=b'1', h2, b':', m1 @ b'0'..=b'5', m2]
-        if h2.is_ascii_digit() && m2.is_ascii_digit() && (*h1, *h2, *m1) <= (b'1', b'4', b'5'))
-}
-
 /// A URL that paths can be put after; `Err` says what was found instead.
 fn base_url(text: &str) -> Result<(), String> {
     let expected = "expected a URL such as \"https://api.example.com\"";
@@ -491,23 +487,6 @@ mod tests {
             ("https://", false),
         ] {
             assert_eq!(base_url(text).is_ok(), holds, "{text}");
-        }
-    }
-
-    #[test]
-    fn fixed_offsets_are_told_from_zone_names() {
-        for (text, holds) in [
-            ("UTC", true),
-            ("+02:00", true),
-            ("-11:30", true),
-            ("+14:00", true),
-            ("+15:00", false),
-            ("+2:00", false),
-            ("+02:60", false),
-            ("Europe/Berlin", false),
-            ("", false),
-        ] {
-            assert_eq!(is_fixed_offset(text), holds, "{text}");
         }
     }
 }

@@ -139,7 +139,7 @@ impl<T> Shard<T> {
         } else if let Some((reason, until)) = held {
             told.until_ms = until.and_then(|until| wall_ms(now, until));
             match reason {
-                HoldReason::Throttled => Wait::Throttled,
+                HoldReason::Throttled | HoldReason::QuotaSpent => Wait::Throttled,
                 HoldReason::Unauthorized => Wait::Credentials,
                 HoldReason::Unreachable | HoldReason::Failing => Wait::Breaker(reason),
             }

@@ -400,7 +400,7 @@ impl<T> Shard<T> {
                     ..
                 } => (State::Waiting, Some(Reason::Auth)),
                 Gate::Held {
-                    reason: HoldReason::Throttled,
+                    reason: HoldReason::Throttled | HoldReason::QuotaSpent,
                     ..
                 } => (State::Waiting, Some(Reason::Quota)),
                 Gate::Held { .. } | Gate::Probe if account.id.is_some() => {

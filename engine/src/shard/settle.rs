@@ -150,7 +150,8 @@ impl<T> Shard<T> {
         let mut words = Vec::new();
         match verdict.and_then(|verdict| trouble(verdict, now)) {
             Some(trouble) => {
-                let after_success = std::mem::take(&mut account.succeeded);
+                let after_success =
+                    trouble.counts_as_failure() && std::mem::take(&mut account.succeeded);
                 words.push(FromShard::Trouble {
                     account: id,
                     trouble,
@@ -239,14 +240,17 @@ impl BatchVerdict {
 /// What a verdict says about the account rather than the record.
 fn trouble(verdict: &Verdict, now: Now) -> Option<Trouble> {
     match verdict {
-        Verdict::Throttled { retry_after, .. }
-        | Verdict::QuotaExhausted { retry_after, .. }
-        | Verdict::Maintenance { retry_after, .. } => {
-            let until = match retry_after {
-                RetryAfter::Wait(wait) => Some(now.mono.saturating_add(*wait)),
-                RetryAfter::BackOff => None,
-            };
+        Verdict::Throttled { retry_after, .. } => {
+            let until = until(*retry_after, now);
             Some(Trouble::Throttled { until })
+        }
+        Verdict::Maintenance { retry_after, .. } => {
+            let until = until(*retry_after, now);
+            Some(Trouble::Maintenance { until })
+        }
+        Verdict::QuotaExhausted { retry_after, .. } => {
+            let until = until(*retry_after, now);
+            Some(Trouble::QuotaSpent { until })
         }
         // The account waits for a person, and is asked now and then whether one has come.
         Verdict::Unauthorized { .. } | Verdict::Permission { .. } => Some(Trouble::Unauthorized),
@@ -261,6 +265,13 @@ fn trouble(verdict: &Verdict, now: Now) -> Option<Trouble> {
         | Verdict::Contention { .. }
         | Verdict::Ambiguous { .. }
         | Verdict::Permanent { .. } => None,
+    }
+}
+
+fn until(retry_after: RetryAfter, now: Now) -> Option<Mono> {
+    match retry_after {
+        RetryAfter::Wait(wait) => Some(now.mono.saturating_add(wait)),
+        RetryAfter::BackOff => None,
     }
 }
 

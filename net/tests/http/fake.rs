@@ -299,7 +299,11 @@ impl FakeBackend {
                 limit: 100,
                 used: 25,
                 window_ms: 1000,
+                allowed: 80,
+                used_up_at: Some(1_795_229_262_123),
+                ..LimitStatus::default()
             }],
+            outlook: AccountOutlook::default(),
         }
     }
 

@@ -196,19 +196,16 @@ impl Node {
             limits: account
                 .limits
                 .iter()
-                .map(|&(limit, window_ms)| Limit {
-                    name: format!("{limit}/{window_ms}ms"),
-                    policy: Policy::Sliding {
-                        limit,
-                        window: Duration::from_millis(window_ms),
-                    },
+                .map(|&(limit, window_ms)| {
+                    let window = Duration::from_millis(window_ms);
+                    let name = format!("{limit}/{window_ms}ms");
+                    Limit::new(name, Policy::Sliding { limit, window })
                 })
                 .collect(),
             max_in_flight: account.max_in_flight,
             call_timeout: account.timeout,
             hold: HoldSettings {
                 open_for: Duration::from_secs(2),
-                open_for_max: Duration::from_secs(20),
                 ..HoldSettings::default()
             },
         });
@@ -218,6 +215,7 @@ impl Node {
             .iter()
             .map(|lease| RecoveredLease {
                 account: lease.account.clone(),
+                label: String::new(),
                 permits: lease.permits,
                 usable_until: lease.usable_until,
                 wall_until: lease.usable_until_wall,
