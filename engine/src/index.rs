@@ -397,14 +397,22 @@ impl Index {
         debug_assert!(matches!(state, OpState::Backoff | OpState::Scheduled));
         self.unschedule(op);
         self.slab[op].set_state(state);
-        // Beyond the horizon of two years it wakes up there and finds that it has to wait on.
         let due_ms = due.0.div_ceil(NANOS_PER_MS);
-        if self.timers.insert(&mut self.slab, op, due_ms).is_ok() {
+        let inserted = self
+            .timers
+            .insert(&mut self.slab, op, due_ms)
+            .or_else(|beyond| {
+                // It wakes up at half of the horizon, and finds that it has to wait on.
+                let horizon_ms = beyond.now_ms + TimerQueue::HORIZON_MS / 2;
+                self.timers.insert(&mut self.slab, op, horizon_ms)
+            });
+        if inserted.is_ok() {
             let account = usize::from(self.slab[op].target().0);
             *self.accounts[account].timed.of(&self.slab[op]) += 1;
         } else {
+            debug_assert!(false, "half of the horizon lies within it");
             self.slab[op].set_state(OpState::Waiting);
-            self.make_paused(op);
+            self.make_ready(op);
         }
     }
 

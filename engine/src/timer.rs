@@ -39,8 +39,10 @@ struct Level {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error("due at {due_ms} ms, later than the timer queue reaches at {now_ms} ms")]
 pub struct BeyondHorizon {
-    due_ms: u64,
-    now_ms: u64,
+    /// When it is due.
+    pub due_ms: u64,
+    /// Where the queue stands.
+    pub now_ms: u64,
 }
 
 impl TimerQueue {

@@ -235,15 +235,19 @@ fn a_redrive_keeps_its_rate_and_ends_when_it_is_cancelled() {
 #[test]
 fn what_died_of_the_mapping_is_redriven_once_the_mapping_changed() {
     let provider = Provider::start(&[]);
-    let mapped = |name: &str| {
+    let mapped = |convert: &str| {
         format!(
             "[objects.contact.to.crm]\nremote = \"Contact\"\n\
-             fields = [{{ local = \"{name}\", remote = \"Name\", required = true }}]\n"
+             fields = [{{ local = \"name\", remote = \"Name\", {convert} }}]\n"
         )
     };
     let url = provider.url();
-    let config = |name: &str| Config::new().account("crm", &url, "").with(&mapped(name));
-    let mut node = Node::start(config("nom"));
+    let config = |convert: &str| {
+        Config::new()
+            .account("crm", &url, "")
+            .with(&mapped(convert))
+    };
+    let mut node = Node::start(config("convert = [\"to_int\"], lossy = true"));
     take(&node, "UPSERT", "c-1", json!({"name": "Ada"}));
     let dead = node.drain();
     assert_eq!(dead[0]["code"], "mapping", "{dead:?}");
@@ -251,7 +255,7 @@ fn what_died_of_the_mapping_is_redriven_once_the_mapping_changed() {
     node.restart();
     assert_eq!(node.drain().len(), 1, "nothing changed");
     assert!(node.stop().success());
-    node.reconfigure(|_| config("name"));
+    node.reconfigure(|_| config("required = true"));
     node.restart();
     until("the dead letter is delivered", || {
         node.drain().is_empty().then_some(())

@@ -127,6 +127,10 @@ impl<T> Shard<T> {
             return Ok(Prepared::Settled);
         }
         let intent_logged = self.index.slab[op].has(OpFlags::INTENT_LOGGED);
+        // As the log tells it. A create that was under way when the engine stopped may have carried
+        // any of the operations that wait: none of them may be left out of what comes next, or an
+        // older value would be written after a newer one.
+        let frozen = progress.is_frozen();
         if intent_logged && progress.resume == Resume::Normal {
             // The engine stopped between this call and its outcome.
             progress.resume = Resume::LookUp;
@@ -135,7 +139,7 @@ impl<T> Shard<T> {
         let fold = match self.first_end(event, &name, &states[0], &progress) {
             Some(_) => Fold::one(event, position),
             None => {
-                let reach = self.reach(at, &progress, &states[0], intent_logged);
+                let reach = self.reach(at, &progress, frozen, &states[0], intent_logged);
                 let unlinked = Link::Unlinked;
                 let link = states[0]
                     .target(&name)
@@ -215,6 +219,7 @@ impl<T> Shard<T> {
         &self,
         account: usize,
         progress: &Progress,
+        frozen: bool,
         state: &RecordState,
         intent_logged: bool,
     ) -> Reach {
@@ -222,7 +227,7 @@ impl<T> Shard<T> {
         if !account.plan.as_ref().is_some_and(|plan| plan.fold) {
             return Reach::One;
         }
-        if progress.is_frozen() {
+        if frozen {
             return if progress.folded == 0 {
                 Reach::One
             } else {
