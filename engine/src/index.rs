@@ -397,9 +397,14 @@ impl Index {
         debug_assert!(matches!(state, OpState::Backoff | OpState::Scheduled));
         self.unschedule(op);
         self.slab[op].set_state(state);
-        // Beyond the horizon of two years it wakes up there and finds that it has to wait on.
         let due_ms = due.0.div_ceil(NANOS_PER_MS);
-        if self.timers.insert(&mut self.slab, op, due_ms).is_ok() {
+        let timed = self.timers.insert(&mut self.slab, op, due_ms);
+        let timed = timed.or_else(|beyond| {
+            // At the horizon of two years it wakes up and finds that it has to wait on.
+            let horizon_ms = beyond.horizon_ms();
+            self.timers.insert(&mut self.slab, op, horizon_ms)
+        });
+        if timed.is_ok() {
             let account = usize::from(self.slab[op].target().0);
             *self.accounts[account].timed.of(&self.slab[op]) += 1;
         } else {

@@ -43,6 +43,13 @@ pub struct BeyondHorizon {
     now_ms: u64,
 }
 
+impl BeyondHorizon {
+    /// The latest instant that can be waited for.
+    pub fn horizon_ms(&self) -> u64 {
+        self.now_ms.saturating_add(TimerQueue::HORIZON_MS)
+    }
+}
+
 impl TimerQueue {
     /// The resolution. Finer than any provider's clock is near to ours, and with 32 bits it reaches 795
     /// days ahead.
