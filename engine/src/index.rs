@@ -398,15 +398,13 @@ impl Index {
         self.unschedule(op);
         self.slab[op].set_state(state);
         let due_ms = due.0.div_ceil(NANOS_PER_MS);
-        let inserted = self
-            .timers
-            .insert(&mut self.slab, op, due_ms)
-            .or_else(|beyond| {
-                // It wakes up at half of the horizon, and finds that it has to wait on.
-                let horizon_ms = beyond.now_ms + TimerQueue::HORIZON_MS / 2;
-                self.timers.insert(&mut self.slab, op, horizon_ms)
-            });
-        if inserted.is_ok() {
+        let timed = self.timers.insert(&mut self.slab, op, due_ms);
+        let timed = timed.or_else(|beyond| {
+            // At the horizon of two years it wakes up and finds that it has to wait on.
+            let horizon_ms = beyond.horizon_ms();
+            self.timers.insert(&mut self.slab, op, horizon_ms)
+        });
+        if timed.is_ok() {
             let account = usize::from(self.slab[op].target().0);
             *self.accounts[account].timed.of(&self.slab[op]) += 1;
         } else {

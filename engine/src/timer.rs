@@ -40,9 +40,16 @@ struct Level {
 #[error("due at {due_ms} ms, later than the timer queue reaches at {now_ms} ms")]
 pub struct BeyondHorizon {
     /// When it is due.
-    pub due_ms: u64,
+    due_ms: u64,
     /// Where the queue stands.
-    pub now_ms: u64,
+    now_ms: u64,
+}
+
+impl BeyondHorizon {
+    /// The latest instant that can be waited for.
+    pub fn horizon_ms(&self) -> u64 {
+        self.now_ms.saturating_add(TimerQueue::HORIZON_MS)
+    }
 }
 
 impl TimerQueue {

@@ -249,12 +249,16 @@ pub(crate) async fn edit(
         return Ok(None);
     };
     let event = event_of(&letter, data);
-    let checked = shards.shared.router.with_defaults(|defaults| {
+    let router = &shards.shared.router;
+    let checked = router.with_defaults(|defaults| {
         let mut scratch = Scratch::new();
         let event = parse(&event, &mut scratch, defaults, Surface::Http)?;
         let data = event.data.ok_or_else(|| {
             Refusal::at(Code::InvalidField, "/data", "this operation takes no data")
         })?;
+        if let Some(schema) = router.schemas.get(&*event.object) {
+            schema.check(&event)?;
+        }
         Ok::<String, Refusal>(data.text().to_owned())
     })?;
     let Some((operation, provider)) = parse_id(id) else {

@@ -135,6 +135,10 @@ fn sentence(wait: &Wait, around: &Surroundings<'_>) -> (Option<Reason>, String) 
             Some(Reason::Backoff),
             "the pause after a failed attempt".to_owned(),
         ),
+        Wait::Parent => (
+            Some(Reason::Parent),
+            "a record that it refers to and that has no id at the account yet".to_owned(),
+        ),
         Wait::NoAccount => (
             Some(Reason::NoAccount),
             "its account is not in the configuration".to_owned(),

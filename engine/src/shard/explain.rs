@@ -10,6 +10,7 @@ use crate::journal::Journal;
 use crate::lane;
 use crate::operation_slab::{OpIndex, OpState, Target};
 use crate::quota::{Gate, HoldReason};
+use crate::state::Reason;
 use crate::time::{Mono, Now};
 
 /// Ready operations counted at most to find a place among them: some milliseconds.
@@ -51,6 +52,8 @@ pub enum Wait {
     Schedule,
     /// The end of its back-off.
     Backoff,
+    /// A record that it refers to, which has no id at the account yet.
+    Parent,
     /// The account, which is not in the configuration.
     NoAccount,
     /// An operator: the log cannot be read where it lies.
@@ -104,7 +107,8 @@ impl<T> Shard<T> {
             // The front of a lane waits in no list only while it is looked at.
             OpState::Waiting | OpState::InFlight | OpState::Dead => {}
             OpState::Backoff => {
-                told.wait = Some(Wait::Backoff);
+                let parent = told.standing.reason == Some(Reason::Parent);
+                told.wait = Some(if parent { Wait::Parent } else { Wait::Backoff });
                 told.until_ms = self.due_of(journal, &told.standing);
             }
             OpState::Scheduled => {

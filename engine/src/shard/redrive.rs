@@ -3,9 +3,8 @@
 use super::dead_letter::{DeadFilter, DeadId};
 use super::dispatch::{CALL_ROOM, object};
 use super::{CommandReply, Shard};
-use crate::event::Operation;
-use crate::event::TargetAction;
 use crate::event::codec::{self, AcceptedEvent};
+use crate::event::{Operation, TargetAction};
 use crate::id::RecordHash;
 use crate::index::lsn;
 use crate::journal::{Class, Journal, Kind};
@@ -181,7 +180,7 @@ impl<T> Shard<T> {
         let Some(since) = self.written_since(journal, &event, &name) else {
             return Redriven::Left;
         };
-        if event.event.operation == Operation::Delete && since.any {
+        if asked(&event, &name) == Operation::Delete && since.any {
             return Redriven::Left;
         }
         let data = event
@@ -267,6 +266,14 @@ impl<T> Shard<T> {
             }
         }
         ended
+    }
+}
+
+/// What an account is asked to do: a rule may have put another operation in the event's place.
+pub(super) fn asked(event: &AcceptedEvent<'_>, account: &str) -> Operation {
+    match event.action_at(account) {
+        TargetAction::Instead(operation) => operation,
+        TargetAction::Sync | TargetAction::Skip => event.event.operation,
     }
 }
 

@@ -9,7 +9,7 @@ use wal::Lsn;
 
 use super::dispatch::{CALL_ROOM, composed, object};
 use super::query::{Told, Walked, record_id};
-use super::redrive::without_members;
+use super::redrive::{asked, without_members};
 use super::{CommandReply, Shard};
 use crate::event::codec::{self, AcceptedEvent};
 use crate::event::{Event, Operation, Priority, Target, TargetAction};
@@ -325,8 +325,11 @@ impl<T> Shard<T> {
             if event.record_hash != record.0 || event.accepted_at_ms < span.from_ms {
                 continue;
             }
+            if event.action_at(&span.account) == TargetAction::Skip {
+                continue;
+            }
             let since = event.accepted_at_ms >= span.to_ms;
-            match (event.event.operation, event.event.data) {
+            match (asked(&event, &span.account), event.event.data) {
                 (Operation::Delete, _) => again = None,
                 (Operation::Read, _) | (_, None) => {}
                 (_, Some(data)) if since => newer.extend(names(data)),
@@ -339,7 +342,7 @@ impl<T> Shard<T> {
             let Some(event) = event.and_then(|_| codec::decode(&bytes).ok()) else {
                 return;
             };
-            match (event.event.operation, event.event.data) {
+            match (asked(&event, &span.account), event.event.data) {
                 (Operation::Delete, _) => return,
                 (_, Some(data)) => newer.extend(names(data)),
                 (_, None) => {}
