@@ -20,7 +20,7 @@ use crate::journal::Journal;
 use crate::mapping::{Write, write_unmapped};
 use crate::operation_slab::{OpFlags, OpIndex, OpState};
 use crate::provider::CallKind;
-use crate::record::{Link, Progress, RecordState, Resume};
+use crate::record::{KeyUse, Link, Progress, RecordState, Resume};
 use crate::state::{Reason, State};
 use crate::time::Now;
 
@@ -135,6 +135,11 @@ impl<T> Shard<T> {
             // The engine stopped between this call and its outcome.
             progress.resume = Resume::LookUp;
             progress.unknown_since_ms = now.wall.0;
+            // Its key went out with the create, which no outcome tells of, and is no other request's.
+            progress.key = KeyUse {
+                number: progress.key.number.saturating_add(1),
+                digest: 0,
+            };
         }
         let fold = match self.first_end(event, &name, &states[0], &progress) {
             Some(_) => Fold::one(event, position),

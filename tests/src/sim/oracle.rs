@@ -31,7 +31,7 @@ pub(super) struct Oracle {
     promised: Vec<Lsn>,
     /// Records with a call out, at which account, and the operations it carries.
     calls: BTreeMap<LaneKey, Carried>,
-    /// The newest write of a record at an account in this life of the engine.
+    /// The newest write of a record at an account, in whatever life of the engine.
     writes: BTreeMap<LaneKey, Write>,
     /// Operations of which a provider told that it did them, and that it refused them for what
     /// they are.
@@ -123,7 +123,6 @@ impl Oracle {
     /// The engine died: what no log kept never was.
     pub(super) fn died(&mut self) {
         self.calls.clear();
-        self.writes.clear();
     }
 
     /// A log was opened: what it holds must be what was written, without a gap, up to all that
