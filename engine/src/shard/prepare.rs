@@ -131,15 +131,11 @@ impl<T> Shard<T> {
         // any of the operations that wait: none of them may be left out of what comes next, or an
         // older value would be written after a newer one.
         let frozen = progress.is_frozen();
-        if intent_logged && progress.resume == Resume::Normal {
+        let untold = intent_logged && progress.resume == Resume::Normal;
+        if untold {
             // The engine stopped between this call and its outcome.
             progress.resume = Resume::LookUp;
             progress.unknown_since_ms = now.wall.0;
-            // Its key went out with the create, which no outcome tells of, and is no other request's.
-            progress.key = KeyUse {
-                number: progress.key.number.saturating_add(1),
-                digest: 0,
-            };
         }
         let fold = match self.first_end(event, &name, &states[0], &progress) {
             Some(_) => Fold::one(event, position),
@@ -155,6 +151,13 @@ impl<T> Shard<T> {
         if progress.seq != fold.lead.seq {
             let lead = &fold.lead;
             progress = progress.handed_to(lead.seq, lead.operation as u8, lead.event.get());
+        }
+        if untold {
+            // The key went out with the create, which no outcome tells of, and is no other request's.
+            progress.key = KeyUse {
+                number: progress.key.number.saturating_add(1),
+                digest: 0,
+            };
         }
         if let Some(remote_id) = fold
             .remote_id
