@@ -273,6 +273,21 @@ impl Definition {
         self.operations[kind as usize].as_ref()
     }
 
+    /// The record in the body of a read's reply, in the provider's names, and whether a field that is
+    /// not in it is empty there. `None`: it is not where the definition says.
+    pub fn record_in<'b>(&self, body: &'b [u8]) -> Option<(&'b str, bool)> {
+        let operation = self.operation(CallKind::Read)?;
+        let text = std::str::from_utf8(body).ok()?;
+        let record = match operation.record() {
+            None => text,
+            Some(pointer) => match pointer.find(text) {
+                Ok(Landing::Value(record)) => record,
+                Ok(Landing::PastArrayEnd | Landing::Nowhere) | Err(_) => return None,
+            },
+        };
+        crate::json::RawObject::new(record).map(|_| (record, operation.whole()))
+    }
+
     /// The request that does this to that record. Key, request id and traceparent are left empty
     /// for the caller.
     ///

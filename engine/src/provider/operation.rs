@@ -21,6 +21,8 @@ pub struct Operation {
     created: Option<Pointer>,
     gone: Vec<u16>,
     idempotent: bool,
+    record: Option<Pointer>,
+    whole: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,6 +70,16 @@ impl Operation {
         self.many.as_ref()
     }
 
+    /// Where a read's reply has the record; `None`: it is the record.
+    pub(crate) fn record(&self) -> Option<&Pointer> {
+        self.record.as_ref()
+    }
+
+    /// Whether a field that a read's reply does not have is empty.
+    pub(crate) fn whole(&self) -> bool {
+        self.whole
+    }
+
     pub(crate) fn created(&self) -> Option<&Pointer> {
         self.created.as_ref()
     }
@@ -90,6 +102,10 @@ impl Operation {
         let id = pointer("id", &block.id, problems);
         let created = pointer("created", &block.created, problems);
         let many = pointer("many", &block.many, problems);
+        let record = pointer("record", &block.record, problems);
+        if (record.is_some() || block.whole) && kind != CallKind::Read {
+            problems.add(key("record"), TemplateError::Meaningless("record"));
+        }
         if many.is_some() && kind != CallKind::Lookup {
             problems.add(key("many"), TemplateError::Meaningless("many"));
         }
@@ -114,6 +130,8 @@ impl Operation {
             created,
             gone,
             idempotent: block.idempotent,
+            record,
+            whole: block.whole,
         };
         if let Sending::Request { body, .. } = &operation.sending
             && kind.writes_fields()
@@ -147,6 +165,8 @@ impl Operation {
             created: None,
             gone: Vec::new(),
             idempotent: kind != CallKind::Create,
+            record: None,
+            whole: false,
         })
     }
 

@@ -98,7 +98,7 @@ impl Action {
             Operation::Create => Some(Write::Create),
             Operation::Upsert => Some(Write::Upsert),
             Operation::Update => Some(Write::Update),
-            Operation::Read | Operation::Delete => None,
+            Operation::Read | Operation::Delete | Operation::Pull => None,
         }
     }
 }

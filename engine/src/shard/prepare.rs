@@ -137,7 +137,7 @@ impl<T> Shard<T> {
             progress.resume = Resume::LookUp;
             progress.unknown_since_ms = now.wall.0;
         }
-        let fold = match self.first_end(event, &name, &states[0], &progress) {
+        let mut fold = match self.first_end(event, &name, &states[0], &progress) {
             Some(_) => Fold::one(event, position),
             None => {
                 let reach = self.reach(at, &progress, frozen, &states[0], intent_logged);
@@ -171,7 +171,11 @@ impl<T> Shard<T> {
             .target(&name)
             .map_or(&unlinked, |known| &known.link);
         let operation = fold.operation(link);
-        let item = Item::new(op, record, &fold, operation, progress, (states, state_at));
+        let mut item = Item::new(op, record, &fold, operation, progress, (states, state_at));
+        let aside = self.prepare_two_way(now, journal, &name, event, &mut fold, &mut item);
+        if let Some(aside) = aside {
+            return Ok(self.set_aside(now, journal, &name, item, aside));
+        }
         Ok(self.prepare_item(now, journal, &name, event, &fold, item, parents))
     }
 
@@ -208,8 +212,10 @@ impl<T> Shard<T> {
         progress: &Progress,
     ) -> Option<(State, Option<Reason>)> {
         let changed_at_ms = event.event.changed_at_ms.unwrap_or(event.accepted_at_ms);
-        if event.action_at(account) == TargetAction::Skip {
-            return Some((State::SkippedByRule, None));
+        match event.action_at(account) {
+            TargetAction::Skip => return Some((State::SkippedByRule, None)),
+            TargetAction::Observe => return Some((State::Synced, None)),
+            TargetAction::Sync | TargetAction::Instead(_) => {}
         }
         let target = state.target(account);
         match step(
@@ -280,7 +286,13 @@ impl<T> Shard<T> {
         }
         let target = item.states[0].target(account);
         let resume = item.progress.resume;
-        match step(item.operation, item.lead.changed_at_ms, target, resume) {
+        let at = usize::from(self.index.slab[item.op].target().0);
+        let role = self.accounts[at].plan.as_ref().map_or(Role::Provider, |plan| plan.role);
+        let step = match role {
+            Role::Provider => step(item.operation, item.lead.changed_at_ms, target, resume),
+            Role::SystemA => told(item.operation),
+        };
+        match step {
             Step::End(state, reason) => self.end(now, journal, account, item, state, reason, ""),
             Step::Call { kind, beneath } => {
                 // An UPDATE at the front wants the undelivered fields beneath, whatever the
@@ -435,6 +447,18 @@ impl<T> Shard<T> {
     }
 }
 
+/// System A is told of everything, by its own key.
+fn told(operation: Operation) -> Step {
+    let kind = match operation {
+        Operation::Delete => CallKind::Delete,
+        _ => CallKind::Upsert,
+    };
+    Step::Call {
+        kind,
+        beneath: false,
+    }
+}
+
 /// The call that an operation needs.
 #[derive(Clone, Copy)]
 struct Sent {
@@ -448,6 +472,8 @@ fn write_of(operation: Operation, kind: CallKind) -> Write {
     match (operation, kind) {
         (_, CallKind::Update) | (Operation::Update, _) => Write::Update,
         (Operation::Create, _) => Write::Create,
-        (Operation::Upsert | Operation::Delete | Operation::Read, _) => Write::Upsert,
+        (Operation::Upsert | Operation::Delete | Operation::Read | Operation::Pull, _) => {
+            Write::Upsert
+        }
     }
 }
