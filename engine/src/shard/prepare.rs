@@ -140,7 +140,9 @@ impl<T> Shard<T> {
         let mut fold = match self.first_end(event, &name, &states[0], &progress) {
             Some(_) => Fold::one(event, position),
             None => {
-                let reach = self.reach(at, &progress, frozen, &states[0], intent_logged);
+                // A dead letter that comes back was sent in its former life.
+                let sent = intent_logged || self.index.slab[op].has(OpFlags::REDRIVEN);
+                let reach = self.reach(at, &progress, frozen, &states[0], sent);
                 let unlinked = Link::Unlinked;
                 let link = states[0]
                     .target(&name)
@@ -198,7 +200,8 @@ impl<T> Shard<T> {
             .cloned()
             .unwrap_or_else(|| Progress::new(seq, event.event.operation as u8, position.get()));
         if progress.key.number == 0 && self.index.slab[op].has(OpFlags::REDRIVEN) {
-            progress.key = self.last_key(journal, RecordHash(event.record_hash), account, seq);
+            let record = RecordHash(event.record_hash);
+            progress.key = self.last_key(journal, record, account, seq, last);
         }
         progress
     }
@@ -235,7 +238,7 @@ impl<T> Shard<T> {
         progress: &Progress,
         frozen: bool,
         state: &RecordState,
-        intent_logged: bool,
+        sent: bool,
     ) -> Reach {
         let account = &self.accounts[account];
         if !account.plan.as_ref().is_some_and(|plan| plan.fold) {
@@ -251,7 +254,7 @@ impl<T> Shard<T> {
         let absent = state
             .target(&account.name)
             .is_none_or(|known| matches!(known.link, Link::Unlinked | Link::Deleted { .. }));
-        let never_sent = absent && progress.attempts.is_empty() && !intent_logged;
+        let never_sent = absent && progress.attempts.is_empty() && !sent;
         if never_sent {
             Reach::Unborn
         } else {
