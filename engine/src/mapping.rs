@@ -147,7 +147,10 @@ impl Mapping {
 
     /// System A's fields that hold the id of another record, as pointers.
     pub fn reference_fields(&self) -> impl Iterator<Item = String> + '_ {
-        let references = self.fields.iter().filter(|field| field.reference().is_some());
+        let references = self
+            .fields
+            .iter()
+            .filter(|field| field.reference().is_some());
         references.map(|field| field.local().to_owned())
     }
 

@@ -12,6 +12,7 @@ use super::limit::header_name;
 use super::object::{Object, Objects};
 use super::operation::Sending;
 use super::placeholder::Values;
+use super::pointer::Landing;
 use super::problems::Problems;
 use super::refusal::ErrorShape;
 use super::{
@@ -271,6 +272,12 @@ impl Definition {
     /// How calls of this kind are made; `None` when the provider has no such call.
     pub fn operation(&self, kind: CallKind) -> Option<&Operation> {
         self.operations[kind as usize].as_ref()
+    }
+
+    /// The member of a record, as a read shows it, that holds System A's key.
+    pub fn record_key(&self, remote: &str) -> Option<&str> {
+        let named = self.objects.names(self.objects.remote(remote)).external_id;
+        named.or_else(|| self.operation(CallKind::Read)?.key())
     }
 
     /// The record in the body of a read's reply, in the provider's names, and whether a field that is

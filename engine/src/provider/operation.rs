@@ -22,6 +22,7 @@ pub struct Operation {
     gone: Vec<u16>,
     idempotent: bool,
     record: Option<Pointer>,
+    key: Option<String>,
     whole: bool,
 }
 
@@ -75,6 +76,11 @@ impl Operation {
         self.record.as_ref()
     }
 
+    /// The record's member that holds System A's key.
+    pub(crate) fn key(&self) -> Option<&str> {
+        self.key.as_deref()
+    }
+
     /// Whether a field that a read's reply does not have is empty.
     pub(crate) fn whole(&self) -> bool {
         self.whole
@@ -103,7 +109,8 @@ impl Operation {
         let created = pointer("created", &block.created, problems);
         let many = pointer("many", &block.many, problems);
         let record = pointer("record", &block.record, problems);
-        if (record.is_some() || block.whole) && kind != CallKind::Read {
+        let tells = record.is_some() || block.key.is_some() || block.whole;
+        if tells && kind != CallKind::Read {
             problems.add(key("record"), TemplateError::Meaningless("record"));
         }
         if many.is_some() && kind != CallKind::Lookup {
@@ -131,6 +138,7 @@ impl Operation {
             gone,
             idempotent: block.idempotent,
             record,
+            key: block.key.clone(),
             whole: block.whole,
         };
         if let Sending::Request { body, .. } = &operation.sending
@@ -166,6 +174,7 @@ impl Operation {
             gone: Vec::new(),
             idempotent: kind != CallKind::Create,
             record: None,
+            key: None,
             whole: false,
         })
     }

@@ -1,8 +1,8 @@
 //! Taking events in: all of a batch or none.
 
 use super::{Output, Shard};
-use crate::event::{Operation, TargetAction};
 use crate::event::codec::{self, AcceptedEvent};
+use crate::event::{Operation, TargetAction};
 use crate::id::{OperationSeq, RecordHash};
 use crate::index::{Accepted, due};
 use crate::journal::{AppendError, Class, Journal, Kind};

@@ -47,11 +47,13 @@ impl AccountPlan {
             return body.to_vec();
         };
         let mapping = self.mappings.get(object);
-        let mapped = mapping.filter(|mapping| !mapping.is_plain()).and_then(|mapping| {
-            let mut out = Vec::new();
-            mapping.unapply(RawObject::new(record)?, &mut out).ok()?;
-            Some(out)
-        });
+        let mapped = mapping
+            .filter(|mapping| !mapping.is_plain())
+            .and_then(|mapping| {
+                let mut out = Vec::new();
+                mapping.unapply(RawObject::new(record)?, &mut out).ok()?;
+                Some(out)
+            });
         mapped.unwrap_or_else(|| record.as_bytes().to_vec())
     }
 }

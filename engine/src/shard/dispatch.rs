@@ -6,6 +6,7 @@ use std::borrow::Cow;
 use super::calls::OpenCall;
 use super::item::Item;
 use super::prepare::Payload;
+use super::two_way::Role;
 use super::{CallId, Output, RECORDS_PER_TURN, Shard};
 use crate::id::OperationId;
 use crate::journal::{Class, Journal, Kind};
@@ -80,9 +81,12 @@ impl<T> Shard<T> {
         let kind = item.kind.expect("a prepared item has its call");
         let members = members(&payload.fields);
         let fields = fields(&members);
-        let rendered = plan
-            .definition
-            .render(kind, &subject(&item, &plan.name, payload, &fields));
+        let rendered = match plan.role {
+            Role::Provider => plan
+                .definition
+                .render(kind, &subject(&item, &plan.name, payload, &fields)),
+            Role::SystemA => Ok(super::feed::request(&item, payload)),
+        };
         let mut request = match rendered {
             Ok(request) => request,
             Err(error) => {

@@ -43,11 +43,11 @@ pub use checkpoint::{Carry, CarryError, CheckpointPart, GeneralUnion, PartKind};
 pub use control::{Command, CommandReply};
 pub use dead_letter::{DeadCause, DeadFilter, DeadId, DeadLetter, DeadSlice};
 pub use explain::{Explanation, Wait};
+pub use handoff::{Handed, Handoff, KnownAs, Pull, provisional_id};
 pub use leases::{LeaseBook, LoggedLease};
 pub use links::{Child, LinkAnswer, LinkQuestion, LinkWord};
 pub use query::{OpenCounts, Standing};
 pub use recover::{Recovered, Recovery};
-pub use handoff::{Handed, Handoff, KnownAs, Pull, provisional_id};
 pub use replay::{ReplayCursor, ReplaySlice, ReplaySpan};
 
 pub use two_way::{DeletePolicy, Role, SYSTEM_A, TwoWay, extra};

@@ -11,6 +11,7 @@ use super::dispatch::{composed, object};
 use super::fold::{Fold, Reach, Unreadable};
 use super::item::Item;
 use super::links::{ParentWait, Parents, Resolved};
+use super::two_way::Role;
 use crate::decide::{Step, step};
 use crate::event::codec::{self, AcceptedEvent};
 use crate::event::{Operation, TargetAction};
@@ -290,7 +291,10 @@ impl<T> Shard<T> {
         let target = item.states[0].target(account);
         let resume = item.progress.resume;
         let at = usize::from(self.index.slab[item.op].target().0);
-        let role = self.accounts[at].plan.as_ref().map_or(Role::Provider, |plan| plan.role);
+        let role = self.accounts[at]
+            .plan
+            .as_ref()
+            .map_or(Role::Provider, |plan| plan.role);
         let step = match role {
             Role::Provider => step(item.operation, item.lead.changed_at_ms, target, resume),
             Role::SystemA => told(item.operation),

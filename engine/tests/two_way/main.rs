@@ -1,0 +1,7 @@
+//! Two sides of the same records, kept in step by real shards: whatever happens in whatever order,
+//! in the end all show the same.
+
+mod exhaustive;
+mod stage;
+mod stories;
+mod store;
