@@ -84,6 +84,8 @@ pub(crate) fn plan(
         timeout: account.timeout,
         fold: account.fold,
         parent_timeout: account.parent_timeout,
+        role: engine::shard::Role::Provider,
+        two_way: std::collections::HashMap::new(),
     })
 }
 

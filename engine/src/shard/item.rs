@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use wal::Lsn;
 
-use super::fold::{Fold, Told};
+use super::fold::{Fold, Told, Unreadable};
 use super::{Observation, Shard};
 use crate::event::Operation;
 use crate::id::{OperationId, OperationSeq, RecordHash};
@@ -145,8 +145,12 @@ impl<T> Shard<T> {
         self.locate(&mut item);
         let state = item.progress.state;
         let left = if state == State::Failed && item.operation.writes_fields() {
-            // Unreadable here means that nothing can be laid beneath a later UPDATE.
-            self.data_of(journal, item.events()).ok().flatten()
+            match self.data_of(journal, item.events()) {
+                Ok(data) => data,
+                // Without its fields nothing could be laid beneath a later UPDATE: it stays open, for
+                // the operator, like every record that cannot be read.
+                Err(Unreadable) => return self.index.make_paused(item.op),
+            }
         } else {
             None
         };

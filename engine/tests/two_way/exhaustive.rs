@@ -164,9 +164,21 @@ fn edits_of_one_field_end_the_same_on_both_sides_in_every_order() {
 #[test]
 fn deletes_and_edits_end_the_same_on_both_sides_in_every_order() {
     for edits in [
-        [Edit::There(r#"{"a":1}"#), Edit::DeleteHere, Edit::There(r#"{"a":2}"#)],
-        [Edit::Here(r#"{"a":1}"#), Edit::DeleteThere, Edit::Here(r#"{"a":2}"#)],
-        [Edit::DeleteThere, Edit::Here(r#"{"b":2}"#), Edit::DeleteHere],
+        [
+            Edit::There(r#"{"a":1}"#),
+            Edit::DeleteHere,
+            Edit::There(r#"{"a":2}"#),
+        ],
+        [
+            Edit::Here(r#"{"a":1}"#),
+            Edit::DeleteThere,
+            Edit::Here(r#"{"a":2}"#),
+        ],
+        [
+            Edit::DeleteThere,
+            Edit::Here(r#"{"b":2}"#),
+            Edit::DeleteHere,
+        ],
     ] {
         explore(&edits, &Rule::LastWriteWins, agree);
     }

@@ -3,5 +3,5 @@
 
 mod exhaustive;
 mod stage;
-mod stories;
 mod store;
+mod stories;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use syncline_engine::event::codec::AcceptedEvent;
 use syncline_engine::event::{Defaults, Surface, Target, TargetAction, parse};
-use syncline_engine::id::{HashKey, RecordHash, VShard, VSHARD_COUNT};
+use syncline_engine::id::{HashKey, RecordHash, VSHARD_COUNT, VShard};
 use syncline_engine::journal::{AppendError, Class, Journal, Kind, ReadError};
 use syncline_engine::merge::{ConflictPolicy, Fields};
 use syncline_engine::provider::{Definition, Request, shipped};
@@ -77,7 +77,9 @@ impl Stage {
             settings,
             now_ms: 1_000_000,
             seq: 1,
-            stores: names.map(|name| ((*name).to_owned(), Store::default())).collect(),
+            stores: names
+                .map(|name| ((*name).to_owned(), Store::default()))
+                .collect(),
             calls: Vec::new(),
             notices: VecDeque::new(),
             reads: 0,
@@ -184,8 +186,14 @@ impl Stage {
     }
 
     pub(crate) fn delete_here(&mut self, record_id: &str) {
-        self.stores.get_mut(SYSTEM_A).unwrap().records.remove(record_id);
-        self.say(&format!(r#"{{"operation":"DELETE","record_id":"{record_id}"}}"#));
+        self.stores
+            .get_mut(SYSTEM_A)
+            .unwrap()
+            .records
+            .remove(record_id);
+        self.say(&format!(
+            r#"{{"operation":"DELETE","record_id":"{record_id}"}}"#
+        ));
     }
 
     /// Somebody edits a record at an account; its notice waits to be delivered.
@@ -295,7 +303,10 @@ impl Stage {
                 }
             }
         }
-        panic!("it never comes to rest: {:?} {:?}", self.calls, self.notices);
+        panic!(
+            "it never comes to rest: {:?} {:?}",
+            self.calls, self.notices
+        );
     }
 
     /// Each account tells of all it has, as a poll finds it.
@@ -359,7 +370,11 @@ impl Stage {
 
     fn carry(&mut self, now: Now, at: usize, output: Output<u64>) {
         match output {
-            Output::Call { call, plan, request } => self.calls.push(Call {
+            Output::Call {
+                call,
+                plan,
+                request,
+            } => self.calls.push(Call {
                 shard: at,
                 id: call,
                 account: plan.name.to_string(),

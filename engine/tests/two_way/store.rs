@@ -107,7 +107,9 @@ impl Store {
             return reply(204, "");
         }
         let json: &str = std::str::from_utf8(&request.body).unwrap();
-        let data = syncline_engine::json::RawObject::new(json).unwrap().get("data");
+        let data = syncline_engine::json::RawObject::new(json)
+            .unwrap()
+            .get("data");
         let kept = self.records.entry(id).or_insert(Kept {
             external_id: None,
             fields: Fields::default(),

@@ -23,7 +23,11 @@ fn two(rule: Rule) -> Stage {
 fn all_show(stage: &Stage, record_id: &str, fields: &str) {
     for side in stage.stores.keys() {
         let view = stage.view(side);
-        assert_eq!(view.get(record_id).map(String::as_str), Some(fields), "{side}: {view:?}");
+        assert_eq!(
+            view.get(record_id).map(String::as_str),
+            Some(fields),
+            "{side}: {view:?}"
+        );
         assert_eq!(view.len(), 1, "{side}: {view:?}");
     }
 }
@@ -70,7 +74,10 @@ fn the_word_of_our_own_write_costs_a_read_and_nothing_else() {
     let mut stage = two(Rule::Provider);
     stage.edit_here("c-1", r#"{"name":"Ada"}"#);
     stage.settle();
-    assert_eq!((stage.stores["alpha"].writes, stage.stores[SYSTEM_A].writes), (1, 0));
+    assert_eq!(
+        (stage.stores["alpha"].writes, stage.stores[SYSTEM_A].writes),
+        (1, 0)
+    );
     assert!(stage.reads <= 1, "{}", stage.reads);
 }
 
@@ -112,7 +119,11 @@ fn a_delete_goes_both_ways_and_is_not_undone() {
     stage.deliver(&old);
     stage.settle();
     for side in stage.stores.keys() {
-        assert!(stage.view(side).is_empty(), "{side}: {:?}", stage.view(side));
+        assert!(
+            stage.view(side).is_empty(),
+            "{side}: {:?}",
+            stage.view(side)
+        );
     }
 }
 
