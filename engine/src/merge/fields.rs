@@ -152,9 +152,7 @@ pub(super) fn alike(one: &str, other: &str) -> bool {
 
 fn bare(value: &str) -> String {
     let value = RawValue::new(value);
-    let text = value
-        .as_text()
-        .map_or_else(|| value.text().into(), |text| text);
+    let text = value.as_text().unwrap_or_else(|| value.text().into());
     match text.trim().to_lowercase() {
         text if text == "null" => String::new(),
         text => text,

@@ -183,11 +183,19 @@ impl<T> Shard<T> {
         let (mut origin, mut theirs_at_ms) = (String::new(), i64::MIN);
         let said = event.event.data.map(Fields::of).unwrap_or_default();
         let object = item.object().to_owned();
+        let Ok(behind) = self.behind_of(journal, item, super::SYSTEM_A) else {
+            return ended(item, State::Failed, Some(Reason::Damaged));
+        };
         let base = base_of(item, super::SYSTEM_A).clone();
         for (pointer, value) in said.iter() {
             let Some(told) = base.told(pointer).filter(|told| told.value != value) else {
                 continue;
             };
+            // What comes after it, from either side, has the last word.
+            let mut later = behind.changes.iter();
+            if behind.deletes || later.any(|change| change.fields.touches(pointer)) {
+                continue;
+            }
             let policy = self
                 .plan_of(&told.origin)
                 .and_then(|plan| plan.two_way.get(&object).map(|it| it.conflicts.clone()))
@@ -211,55 +219,46 @@ impl<T> Shard<T> {
         }
         let system_a: Arc<str> = super::SYSTEM_A.into();
         if event.event.operation == Operation::Delete {
-            self.log_derived(
-                now,
-                journal,
-                item,
-                Derived {
-                    operation: Operation::Delete,
-                    data: None,
-                    changed_at_ms,
-                    origin: super::SYSTEM_A,
-                    targets: &[system_a],
-                },
-            );
+            let derived = Derived {
+                operation: Operation::Delete,
+                data: None,
+                changed_at_ms,
+                origin: super::SYSTEM_A,
+                targets: &[system_a],
+            };
+            self.log_derived(now, journal, item, derived);
             return ended(item, State::Synced, None);
         }
-        if !ours.is_empty() {
-            self.log_derived(
-                now,
-                journal,
-                item,
-                Derived {
-                    operation: Operation::Update,
-                    data: Some(&ours.to_json()),
-                    changed_at_ms,
-                    origin: super::SYSTEM_A,
-                    targets: std::slice::from_ref(&system_a),
-                },
-            );
+        // One for System A, of both, and one for the accounts: each lane takes one.
+        let mut here = ours;
+        here.lay(&theirs);
+        if !here.is_empty() {
+            let derived = Derived {
+                operation: Operation::Update,
+                data: Some(&here.to_json()),
+                changed_at_ms: theirs_at_ms.max(changed_at_ms),
+                origin: super::SYSTEM_A,
+                targets: std::slice::from_ref(&system_a),
+            };
+            self.log_derived(now, journal, item, derived);
         }
         if !theirs.is_empty() {
-            let others = event.targets.iter().map(|target| Arc::from(target.name));
-            let targets: Vec<Arc<str>> = others.collect();
-            self.log_derived(
-                now,
-                journal,
-                item,
-                Derived {
-                    operation: Operation::Update,
-                    data: Some(&theirs.to_json()),
-                    changed_at_ms: theirs_at_ms,
-                    origin: &origin,
-                    targets: &targets,
-                },
-            );
+            let others = event.targets.iter().map(|target| target.name);
+            let others = others.filter(|name| *name != super::SYSTEM_A);
+            let targets: Vec<Arc<str>> = others.map(Arc::from).collect();
+            let derived = Derived {
+                operation: Operation::Update,
+                data: Some(&theirs.to_json()),
+                changed_at_ms: theirs_at_ms,
+                origin: &origin,
+                targets: &targets,
+            };
+            self.log_derived(now, journal, item, derived);
         }
         ended(item, State::Synced, None);
     }
 
-    /// Logs a change that comes of another operation, behind all that the record has. It carries that
-    /// operation's number.
+    /// Logs a change that comes of another operation, behind all that the record has.
     pub(super) fn log_derived(
         &mut self,
         now: Now,
@@ -301,7 +300,7 @@ impl<T> Shard<T> {
                     value: RawValue::new(&origin),
                 }],
             },
-            operation_seq: item.lead.seq.0,
+            operation_seq: item.lead.seq.derived().0,
             record_hash: item.record.0,
             accepted_at_ms: now.wall.0,
             producer: None,

@@ -81,18 +81,18 @@ impl<T> Shard<T> {
         let kind = item.kind.expect("a prepared item has its call");
         let members = members(&payload.fields);
         let fields = fields(&members);
-        let rendered = match plan.role {
-            Role::Provider => plan
-                .definition
-                .render(kind, &subject(&item, &plan.name, payload, &fields)),
-            Role::SystemA => Ok(super::feed::request(&item, payload)),
-        };
+        let rendered = plan
+            .definition
+            .render(kind, &subject(&item, &plan.name, payload, &fields));
         let mut request = match rendered {
             Ok(request) => request,
             Err(error) => {
                 return self.unsendable(now, journal, &plan.name, item, error.to_string());
             }
         };
+        if plan.role == Role::SystemA {
+            request.body = super::feed::change(&item, payload);
+        }
         request.request_id = item.id().to_string();
         request.traceparent.clone_from(&payload.traceparent);
         if kind.is_write() {

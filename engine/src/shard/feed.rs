@@ -1,4 +1,4 @@
-//! What System A is told: one change as a request.
+//! What System A is told: one change as JSON.
 
 use bytes::Bytes;
 
@@ -6,11 +6,10 @@ use super::item::Item;
 use super::prepare::Payload;
 use crate::event::Operation;
 use crate::json::ObjectWriter;
-use crate::provider::{CallKind, Method, Request};
 use crate::timestamp::write_rfc3339;
 
-/// The change an item makes, as System A reads it. Its path is System A's own address.
-pub(super) fn request(item: &Item, payload: &Payload) -> Request {
+/// The change an item makes, as System A reads it.
+pub(super) fn change(item: &Item, payload: &Payload) -> Bytes {
     let mut body = Vec::new();
     let mut change = ObjectWriter::open(&mut body);
     let operation = match item.operation {
@@ -46,17 +45,5 @@ pub(super) fn request(item: &Item, payload: &Payload) -> Request {
     write_rfc3339(at, item.lead.changed_at_ms);
     at.push(b'"');
     change.close();
-    Request {
-        kind: if operation == Operation::Delete {
-            CallKind::Delete
-        } else {
-            CallKind::Upsert
-        },
-        method: Method::Post,
-        path_and_query: "/".to_owned(),
-        body: Bytes::from(body),
-        idempotency_key: None,
-        request_id: String::new(),
-        traceparent: None,
-    }
+    Bytes::from(body)
 }

@@ -297,7 +297,11 @@ impl<T> Shard<T> {
             .map_or(Role::Provider, |plan| plan.role);
         let step = match role {
             Role::Provider => step(item.operation, item.lead.changed_at_ms, target, resume),
-            Role::SystemA => told(item.operation),
+            // It is told of everything alike, by its own key.
+            Role::SystemA => Step::Call {
+                kind: CallKind::Upsert,
+                beneath: false,
+            },
         };
         match step {
             Step::End(state, reason) => self.end(now, journal, account, item, state, reason, ""),
@@ -451,18 +455,6 @@ impl<T> Shard<T> {
             fields,
             traceparent: event.event.traceparent.as_deref().map(str::to_owned),
         })
-    }
-}
-
-/// System A is told of everything, by its own key.
-fn told(operation: Operation) -> Step {
-    let kind = match operation {
-        Operation::Delete => CallKind::Delete,
-        _ => CallKind::Upsert,
-    };
-    Step::Call {
-        kind,
-        beneath: false,
     }
 }
 

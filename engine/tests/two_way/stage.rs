@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use syncline_engine::event::codec::AcceptedEvent;
 use syncline_engine::event::{Defaults, Surface, Target, TargetAction, parse};
-use syncline_engine::id::{HashKey, RecordHash, VSHARD_COUNT, VShard};
+use syncline_engine::id::{HashKey, OperationSeq, RecordHash, VSHARD_COUNT, VShard};
 use syncline_engine::journal::{AppendError, Class, Journal, Kind, ReadError};
 use syncline_engine::merge::{ConflictPolicy, Fields};
 use syncline_engine::provider::{Definition, Request, shipped};
@@ -76,7 +76,7 @@ impl Stage {
             logs: settings.iter().map(|_| Frames::default()).collect(),
             settings,
             now_ms: 1_000_000,
-            seq: 1,
+            seq: 2,
             stores: names
                 .map(|name| ((*name).to_owned(), Store::default()))
                 .collect(),
@@ -150,7 +150,7 @@ impl Stage {
             },
             rule: 0,
         });
-        self.seq += 1;
+        self.seq += OperationSeq::STEP;
         let mut event = event;
         event.changed_at_ms = Some(self.now_ms);
         let accepted = AcceptedEvent {
@@ -242,7 +242,7 @@ impl Stage {
             deleted: notice.deleted,
             changed_at_ms: notice.at_ms,
         };
-        self.seq += 1;
+        self.seq += OperationSeq::STEP;
         let (seq, now_ms) = (self.seq, self.now_ms);
         let mut payload = Vec::new();
         pull.with_event(seq, record, now_ms, |event| event.encode_into(&mut payload));
