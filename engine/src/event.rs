@@ -92,6 +92,8 @@ pub enum Operation {
     Upsert,
     /// The record is gone.
     Delete,
+    /// An account may show something new of the record. The engine's own: no producer sends it.
+    Pull,
 }
 
 /// Rank of a record among others, 1 (first) to 10 (last).
@@ -157,18 +159,20 @@ pub fn parse<'a>(
 
 impl Operation {
     /// Every operation.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Create,
         Self::Read,
         Self::Update,
         Self::Upsert,
         Self::Delete,
+        Self::Pull,
     ];
 
-    /// Reads its name in any case.
+    /// Reads the name of an operation that a producer may send, in any case.
     pub fn parse(name: &str) -> Option<Self> {
         Self::ALL
             .into_iter()
+            .filter(|operation| *operation != Self::Pull)
             .find(|operation| operation.as_str().eq_ignore_ascii_case(name))
     }
 
@@ -180,6 +184,7 @@ impl Operation {
             Self::Update => "UPDATE",
             Self::Upsert => "UPSERT",
             Self::Delete => "DELETE",
+            Self::Pull => "PULL",
         }
     }
 
@@ -187,7 +192,7 @@ impl Operation {
     pub const fn writes_fields(self) -> bool {
         match self {
             Self::Create | Self::Update | Self::Upsert => true,
-            Self::Read | Self::Delete => false,
+            Self::Read | Self::Delete | Self::Pull => false,
         }
     }
 }

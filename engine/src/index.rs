@@ -339,6 +339,11 @@ impl Index {
 
     /// The first lane's tail of a record with open operations.
     #[must_use]
+    /// Whether something waits or runs for a record at a target.
+    pub(crate) fn is_open(&self, record: RecordHash, target: Target) -> bool {
+        lane::front(&self.slab, self.lanes_of(record), target).is_some()
+    }
+
     pub(crate) fn lanes_of(&self, record: RecordHash) -> Option<OpIndex> {
         self.table(record)?.find(tag(record))?.lane
     }

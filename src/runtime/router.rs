@@ -1,6 +1,6 @@
 //! What every thread that takes events in knows of the configuration: where an event goes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -10,7 +10,7 @@ use engine::id::{HashKey, OperationId, OperationSeq, RecordHash};
 use engine::mapping::{MapFailure, Write};
 use engine::refusal::{Code, Refusal};
 use engine::schema::Schema;
-use engine::shard::AccountPlan;
+use engine::shard::{AccountPlan, SYSTEM_A};
 use smallvec::SmallVec;
 
 use super::rules::Rules;
@@ -28,6 +28,8 @@ pub(crate) struct Router {
     pub(crate) mapped: BTreeMap<String, Vec<Taker>>,
     /// Who has no mapping at all: they take every object as it is.
     pub(crate) unmapped: Vec<Taker>,
+    /// Objects of which accounts' changes come back to System A.
+    pub(crate) come_back: BTreeSet<String>,
     pub(crate) default_object: Option<String>,
     pub(crate) only_mapped: Option<String>,
     pub(crate) sources: Vec<(String, String, String)>,
@@ -98,7 +100,10 @@ impl Router {
         let record_id = event.record_id.as_deref().unwrap_or_default();
         let record = self.hash_key.record(&event.object, record_id);
         let targets = self.targets(&event, record)?;
-        let seq = OperationSeq(self.next_seq.fetch_add(1, Ordering::Relaxed));
+        let seq = self
+            .next_seq
+            .fetch_add(OperationSeq::STEP, Ordering::Relaxed);
+        let seq = OperationSeq(seq);
         Ok(Routed {
             event: AcceptedEvent {
                 event,
@@ -158,19 +163,26 @@ impl Router {
             action: TargetAction::Sync,
             rule: 0,
         };
+        // System A waits to be compared with what is on its way to it.
+        let here = self.come_back.contains(&*event.object).then_some(Target {
+            name: SYSTEM_A,
+            action: TargetAction::Observe,
+            rule: 0,
+        });
         if let Some(provider) = event.provider.as_deref() {
             let taker = self.taker(provider).ok_or_else(|| {
                 let detail = "no account of this name is configured";
                 Refusal::at(Code::UnknownProvider, "/provider", detail)
             })?;
-            return Ok([target(taker)].into_iter().collect());
+            return Ok(std::iter::once(target(taker)).chain(here).collect());
         }
         let takers = self.mapped.get(&*event.object).unwrap_or(&self.unmapped);
         if takers.is_empty() {
             let detail = format!("no account takes the object {:?}", event.object);
             return Err(Refusal::at(Code::NoRoute, "/object", detail));
         }
-        Ok(takers.iter().map(|&taker| target(taker)).collect())
+        let takers = takers.iter().map(|&taker| target(taker));
+        Ok(takers.chain(here).collect())
     }
 
     fn taker(&self, name: &str) -> Option<Taker> {
@@ -213,6 +225,7 @@ mod tests {
             }],
             mapped: BTreeMap::new(),
             unmapped: vec![Taker::Pool(0)],
+            come_back: BTreeSet::new(),
             default_object: None,
             only_mapped: None,
             sources: Vec::new(),

@@ -11,6 +11,7 @@ use super::dispatch::{composed, object};
 use super::fold::{Fold, Reach, Unreadable};
 use super::item::Item;
 use super::links::{ParentWait, Parents, Resolved};
+use super::two_way::Role;
 use crate::decide::{Step, step};
 use crate::event::codec::{self, AcceptedEvent};
 use crate::event::{Operation, TargetAction};
@@ -131,20 +132,18 @@ impl<T> Shard<T> {
         // any of the operations that wait: none of them may be left out of what comes next, or an
         // older value would be written after a newer one.
         let frozen = progress.is_frozen();
-        if intent_logged && progress.resume == Resume::Normal {
+        let untold = intent_logged && progress.resume == Resume::Normal;
+        if untold {
             // The engine stopped between this call and its outcome.
             progress.resume = Resume::LookUp;
             progress.unknown_since_ms = now.wall.0;
-            // Its key went out with the create, which no outcome tells of, and is no other request's.
-            progress.key = KeyUse {
-                number: progress.key.number.saturating_add(1),
-                digest: 0,
-            };
         }
-        let fold = match self.first_end(event, &name, &states[0], &progress) {
+        let mut fold = match self.first_end(event, &name, &states[0], &progress) {
             Some(_) => Fold::one(event, position),
             None => {
-                let reach = self.reach(at, &progress, frozen, &states[0], intent_logged);
+                // A dead letter that comes back was sent in its former life.
+                let sent = intent_logged || self.index.slab[op].has(OpFlags::REDRIVEN);
+                let reach = self.reach(at, &progress, frozen, &states[0], sent);
                 let unlinked = Link::Unlinked;
                 let link = states[0]
                     .target(&name)
@@ -155,6 +154,13 @@ impl<T> Shard<T> {
         if progress.seq != fold.lead.seq {
             let lead = &fold.lead;
             progress = progress.handed_to(lead.seq, lead.operation as u8, lead.event.get());
+        }
+        if untold {
+            // The key went out with the create, which no outcome tells of, and is no other request's.
+            progress.key = KeyUse {
+                number: progress.key.number.saturating_add(1),
+                digest: 0,
+            };
         }
         if let Some(remote_id) = fold
             .remote_id
@@ -168,7 +174,11 @@ impl<T> Shard<T> {
             .target(&name)
             .map_or(&unlinked, |known| &known.link);
         let operation = fold.operation(link);
-        let item = Item::new(op, record, &fold, operation, progress, (states, state_at));
+        let mut item = Item::new(op, record, &fold, operation, progress, (states, state_at));
+        let aside = self.prepare_two_way(now, journal, &name, event, &mut fold, &mut item);
+        if let Some(aside) = aside {
+            return Ok(self.set_aside(now, journal, &name, item, aside));
+        }
         Ok(self.prepare_item(now, journal, &name, event, &fold, item, parents))
     }
 
@@ -191,7 +201,8 @@ impl<T> Shard<T> {
             .cloned()
             .unwrap_or_else(|| Progress::new(seq, event.event.operation as u8, position.get()));
         if progress.key.number == 0 && self.index.slab[op].has(OpFlags::REDRIVEN) {
-            progress.key = self.last_key(journal, RecordHash(event.record_hash), account, seq);
+            let record = RecordHash(event.record_hash);
+            progress.key = self.last_key(journal, record, account, seq, last);
         }
         progress
     }
@@ -205,8 +216,10 @@ impl<T> Shard<T> {
         progress: &Progress,
     ) -> Option<(State, Option<Reason>)> {
         let changed_at_ms = event.event.changed_at_ms.unwrap_or(event.accepted_at_ms);
-        if event.action_at(account) == TargetAction::Skip {
-            return Some((State::SkippedByRule, None));
+        match event.action_at(account) {
+            TargetAction::Skip => return Some((State::SkippedByRule, None)),
+            TargetAction::Observe => return Some((State::Synced, None)),
+            TargetAction::Sync | TargetAction::Instead(_) => {}
         }
         let target = state.target(account);
         match step(
@@ -226,7 +239,7 @@ impl<T> Shard<T> {
         progress: &Progress,
         frozen: bool,
         state: &RecordState,
-        intent_logged: bool,
+        sent: bool,
     ) -> Reach {
         let account = &self.accounts[account];
         if !account.plan.as_ref().is_some_and(|plan| plan.fold) {
@@ -242,7 +255,7 @@ impl<T> Shard<T> {
         let absent = state
             .target(&account.name)
             .is_none_or(|known| matches!(known.link, Link::Unlinked | Link::Deleted { .. }));
-        let never_sent = absent && progress.attempts.is_empty() && !intent_logged;
+        let never_sent = absent && progress.attempts.is_empty() && !sent;
         if never_sent {
             Reach::Unborn
         } else {
@@ -277,7 +290,20 @@ impl<T> Shard<T> {
         }
         let target = item.states[0].target(account);
         let resume = item.progress.resume;
-        match step(item.operation, item.lead.changed_at_ms, target, resume) {
+        let at = usize::from(self.index.slab[item.op].target().0);
+        let role = self.accounts[at]
+            .plan
+            .as_ref()
+            .map_or(Role::Provider, |plan| plan.role);
+        let step = match role {
+            Role::Provider => step(item.operation, item.lead.changed_at_ms, target, resume),
+            // It is told of everything alike, by its own key.
+            Role::SystemA => Step::Call {
+                kind: CallKind::Upsert,
+                beneath: false,
+            },
+        };
+        match step {
             Step::End(state, reason) => self.end(now, journal, account, item, state, reason, ""),
             Step::Call { kind, beneath } => {
                 // An UPDATE at the front wants the undelivered fields beneath, whatever the
@@ -445,6 +471,8 @@ fn write_of(operation: Operation, kind: CallKind) -> Write {
     match (operation, kind) {
         (_, CallKind::Update) | (Operation::Update, _) => Write::Update,
         (Operation::Create, _) => Write::Create,
-        (Operation::Upsert | Operation::Delete | Operation::Read, _) => Write::Upsert,
+        (Operation::Upsert | Operation::Delete | Operation::Read | Operation::Pull, _) => {
+            Write::Upsert
+        }
     }
 }
