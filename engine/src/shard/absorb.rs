@@ -20,7 +20,7 @@ use crate::journal::{Class, Journal, Kind};
 use crate::json::{ObjectWriter, RawObject, RawValue, write_string};
 use crate::lane;
 use crate::mapping::Mapping;
-use crate::merge::{Absorbed, Base, Fields, Observation, Pending, Winner};
+use crate::merge::{Absorbed, Base, Fields, Sighting, Pending, Winner};
 use crate::record::Link;
 use crate::state::{Reason, State};
 use crate::time::Now;
@@ -99,13 +99,13 @@ impl<T> Shard<T> {
             // System A deletes it: what the account changed goes with it.
             return ended(item, State::Synced, Some(Reason::Unchanged));
         }
-        let observation = Observation {
+        let sighting = Sighting {
             fields: &fields,
             changed_at_ms: shown.changed_at_ms,
             now_ms: now.wall.0,
         };
         let base = base_of(item, account);
-        let absorbed = base.observe(&observation, &behind.changes, &two_way.conflicts);
+        let absorbed = base.observe(&sighting, &behind.changes, &two_way.conflicts);
         item.progress.result = result(&absorbed);
         if !absorbed.change.is_empty() {
             let mut targets = two_way.learners.clone();
