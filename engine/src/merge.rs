@@ -7,6 +7,6 @@ mod base;
 mod fields;
 mod policy;
 
-pub use base::{Absorbed, Base, Conflict, Held, Sighting, Pending, Told};
+pub use base::{Absorbed, Base, Conflict, Held, Pending, Sighting, Told};
 pub use fields::Fields;
 pub use policy::{ConflictPolicy, Rivals, Rule, Winner};
