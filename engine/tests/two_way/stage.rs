@@ -259,6 +259,7 @@ impl Stage {
         self.now_ms += 10;
         let store = self.stores.get_mut(account).unwrap();
         if store.records.remove(remote_id).is_some() {
+            store.tombstones.push(remote_id.to_owned());
             self.notice(account, remote_id, true);
         }
     }
@@ -432,13 +433,18 @@ impl Stage {
         self.run();
     }
 
-    /// Each account tells of all it has, as a poll finds it.
+    /// Each account tells of all it has and of all that was deleted, as a poll finds it.
     pub(crate) fn tell_all(&mut self) {
         let accounts: Vec<String> = self.stores.keys().cloned().collect();
         for account in accounts.iter().filter(|name| *name != SYSTEM_A) {
             let ids: Vec<String> = self.stores[account].records.keys().cloned().collect();
-            for id in ids {
-                self.notice(account, &id, false);
+            let gone = self.stores[account].tombstones.clone();
+            for (id, deleted) in ids
+                .iter()
+                .map(|id| (id, false))
+                .chain(gone.iter().map(|id| (id, true)))
+            {
+                self.notice(account, id, deleted);
             }
         }
     }

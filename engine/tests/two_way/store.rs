@@ -17,6 +17,8 @@ pub(crate) struct Kept {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Store {
     pub(crate) records: BTreeMap<String, Kept>,
+    /// Ids of records that a person deleted.
+    pub(crate) tombstones: Vec<String>,
     made: u32,
     /// Writes that calls of the engine did.
     pub(crate) writes: u32,
