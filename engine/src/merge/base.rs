@@ -63,7 +63,7 @@ struct Return {
 
 /// What an account shows of a record.
 #[derive(Debug, Clone, Copy)]
-pub struct Observation<'a> {
+pub struct Sighting<'a> {
     /// Its fields in System A's names.
     pub fields: &'a Fields,
     /// When it was changed there, ms since the epoch.
@@ -81,7 +81,7 @@ pub struct Pending {
     pub changed_at_ms: i64,
 }
 
-/// What an observation comes to.
+/// What a sighting comes to.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Absorbed {
     /// What the account changed and everybody else has to learn.
@@ -208,12 +208,12 @@ impl Base {
     /// since, oldest first.
     pub fn observe(
         &mut self,
-        observation: &Observation<'_>,
+        sighting: &Sighting<'_>,
         pending: &[Pending],
         policy: &ConflictPolicy,
     ) -> Absorbed {
         let mut absorbed = Absorbed::default();
-        for (pointer, value) in observation.fields.iter() {
+        for (pointer, value) in sighting.fields.iter() {
             if self.is_known(pointer, value) {
                 continue;
             }
@@ -225,7 +225,7 @@ impl Base {
                 .iter()
                 .rev()
                 .find_map(|pending| Some((pending, pending.fields.get(pointer)?)));
-            let parked = self.comes_back(pointer, value, observation.now_ms);
+            let parked = self.comes_back(pointer, value, sighting.now_ms);
             let winner = match rival {
                 _ if parked => Winner::Undecided,
                 None => Winner::Provider,
@@ -239,7 +239,7 @@ impl Base {
                     ours,
                     ours_at_ms: pending.changed_at_ms,
                     theirs: value,
-                    theirs_at_ms: observation.changed_at_ms,
+                    theirs_at_ms: sighting.changed_at_ms,
                 }),
             };
             let ours = rival.map(|(_, ours)| ours).or(self.agreed.get(pointer));
@@ -260,7 +260,7 @@ impl Base {
                     let held = Held {
                         ours: conflict.ours.clone(),
                         theirs: conflict.theirs.clone(),
-                        since_ms: observation.now_ms,
+                        since_ms: sighting.now_ms,
                     };
                     self.held.insert(pointer.to_owned(), held);
                 }
@@ -428,12 +428,12 @@ mod tests {
             skew: std::time::Duration::ZERO,
             ..ConflictPolicy::default()
         };
-        let observation = Observation {
+        let sighting = Sighting {
             fields: &fields(json),
             changed_at_ms: at_ms,
             now_ms: at_ms,
         };
-        base.observe(&observation, pending, &policy)
+        base.observe(&sighting, pending, &policy)
     }
 
     fn agreed(json: &str) -> Base {
