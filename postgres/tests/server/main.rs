@@ -6,6 +6,8 @@
 )]
 
 mod cluster;
+mod connection;
+mod follow;
 mod sink;
 mod source;
 
