@@ -168,11 +168,19 @@ impl Operation {
         Self::Pull,
     ];
 
+    /// Those that a producer may send.
+    pub const OF_PRODUCERS: [Self; 5] = [
+        Self::Create,
+        Self::Read,
+        Self::Update,
+        Self::Upsert,
+        Self::Delete,
+    ];
+
     /// Reads the name of an operation that a producer may send, in any case.
     pub fn parse(name: &str) -> Option<Self> {
-        Self::ALL
+        Self::OF_PRODUCERS
             .into_iter()
-            .filter(|operation| *operation != Self::Pull)
             .find(|operation| operation.as_str().eq_ignore_ascii_case(name))
     }
 

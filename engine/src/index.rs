@@ -571,8 +571,8 @@ impl Index {
 
     fn end_operation(&mut self, record: RecordHash, op: OpIndex, end: State) {
         if self.slab[op].state() == OpState::Dead {
-            // Only an operator moves a dead letter, and only by dropping it.
-            if end == State::Dropped {
+            // Only an operator moves a dead letter: by dropping it, or by deciding a conflict.
+            if matches!(end, State::Dropped | State::Synced) {
                 self.forget_dead(op);
             }
             return;

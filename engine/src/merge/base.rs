@@ -157,7 +157,12 @@ impl Base {
         some
     }
 
-    /// Ends the wait of a field. Answers its value and whether it is System A's.
+    /// Takes up that the account has this value, and no other side need be told.
+    pub fn observed(&mut self, pointer: &str, value: &str) {
+        self.agree(pointer, value);
+    }
+
+    /// Ends the wait of a field. Answers what both sides had of it.
     pub fn resolve(&mut self, pointer: &str) -> Option<Held> {
         self.returns.remove(pointer);
         self.held.remove(pointer)

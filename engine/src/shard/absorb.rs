@@ -14,6 +14,7 @@ use super::item::{Item, clipped};
 use super::two_way::{TwoWay, extra};
 use crate::event::codec::{self, AcceptedEvent};
 use crate::event::{Event, Extra, Operation, Priority, Target, TargetAction};
+use crate::id::{OperationSeq, RecordHash};
 use crate::index::lsn;
 use crate::journal::{Class, Journal, Kind};
 use crate::json::{ObjectWriter, RawObject, RawValue, write_string};
@@ -38,6 +39,10 @@ pub(super) struct Shown<'a> {
 /// A change for others, to be logged.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Derived<'a> {
+    pub(super) record: RecordHash,
+    pub(super) object: &'a str,
+    pub(super) record_id: &'a str,
+    pub(super) seq: OperationSeq,
     pub(super) operation: Operation,
     pub(super) data: Option<&'a str>,
     pub(super) changed_at_ms: i64,
@@ -108,6 +113,10 @@ impl<T> Shard<T> {
                 targets.push(account.clone());
             }
             let derived = Derived {
+                record: item.record,
+                object: item.object(),
+                record_id: item.record_id(),
+                seq: item.lead.seq.derived(),
                 operation: if born {
                     Operation::Upsert
                 } else {
@@ -118,7 +127,7 @@ impl<T> Shard<T> {
                 origin: account,
                 targets: &targets,
             };
-            self.log_derived(now, journal, item, derived);
+            self.log_derived(now, journal, &derived);
         }
         let undecided = absorbed
             .conflicts
@@ -158,13 +167,17 @@ impl<T> Shard<T> {
         };
         if !ignored {
             let derived = Derived {
+                record: item.record,
+                object: item.object(),
+                record_id: item.record_id(),
+                seq: item.lead.seq.derived(),
                 operation: Operation::Delete,
                 data: None,
                 changed_at_ms: deleted_at_ms,
                 origin: account,
                 targets: &two_way.learners,
             };
-            self.log_derived(now, journal, item, derived);
+            self.log_derived(now, journal, &derived);
         }
         ended(item, State::Synced, None);
     }
@@ -220,13 +233,17 @@ impl<T> Shard<T> {
         let system_a: Arc<str> = super::SYSTEM_A.into();
         if event.event.operation == Operation::Delete {
             let derived = Derived {
+                record: item.record,
+                object: item.object(),
+                record_id: item.record_id(),
+                seq: item.lead.seq.derived(),
                 operation: Operation::Delete,
                 data: None,
                 changed_at_ms,
                 origin: super::SYSTEM_A,
                 targets: &[system_a],
             };
-            self.log_derived(now, journal, item, derived);
+            self.log_derived(now, journal, &derived);
             return ended(item, State::Synced, None);
         }
         // One for System A, of both, and one for the accounts: each lane takes one.
@@ -234,26 +251,34 @@ impl<T> Shard<T> {
         here.lay(&theirs);
         if !here.is_empty() {
             let derived = Derived {
+                record: item.record,
+                object: item.object(),
+                record_id: item.record_id(),
+                seq: item.lead.seq.derived(),
                 operation: Operation::Update,
                 data: Some(&here.to_json()),
                 changed_at_ms: theirs_at_ms.max(changed_at_ms),
                 origin: super::SYSTEM_A,
                 targets: std::slice::from_ref(&system_a),
             };
-            self.log_derived(now, journal, item, derived);
+            self.log_derived(now, journal, &derived);
         }
         if !theirs.is_empty() {
             let others = event.targets.iter().map(|target| target.name);
             let others = others.filter(|name| *name != super::SYSTEM_A);
             let targets: Vec<Arc<str>> = others.map(Arc::from).collect();
             let derived = Derived {
+                record: item.record,
+                object: item.object(),
+                record_id: item.record_id(),
+                seq: item.lead.seq.derived(),
                 operation: Operation::Update,
                 data: Some(&theirs.to_json()),
                 changed_at_ms: theirs_at_ms,
                 origin: &origin,
                 targets: &targets,
             };
-            self.log_derived(now, journal, item, derived);
+            self.log_derived(now, journal, &derived);
         }
         ended(item, State::Synced, None);
     }
@@ -263,8 +288,7 @@ impl<T> Shard<T> {
         &mut self,
         now: Now,
         journal: &mut impl Journal,
-        item: &Item,
-        derived: Derived<'_>,
+        derived: &Derived<'_>,
     ) {
         if derived.targets.is_empty() {
             return;
@@ -281,8 +305,8 @@ impl<T> Shard<T> {
             event: Event {
                 operation: derived.operation,
                 provider: None,
-                object: Cow::Borrowed(item.object()),
-                record_id: Some(Cow::Borrowed(item.record_id())),
+                object: Cow::Borrowed(derived.object),
+                record_id: Some(Cow::Borrowed(derived.record_id)),
                 remote_id: None,
                 data: derived.data.and_then(RawObject::new),
                 before: None,
@@ -300,8 +324,8 @@ impl<T> Shard<T> {
                     value: RawValue::new(&origin),
                 }],
             },
-            operation_seq: item.lead.seq.derived().0,
-            record_hash: item.record.0,
+            operation_seq: derived.seq.0,
+            record_hash: derived.record.0,
             accepted_at_ms: now.wall.0,
             producer: None,
             dedup: None,

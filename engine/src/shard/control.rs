@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::dead_letter::{DeadFilter, DeadId};
 use super::dispatch::CALL_ROOM;
 use super::replay::ReplaySpan;
+use super::resolve::Resolution;
 use super::{AccountPlan, Output, Shard};
 use crate::entry::{HoldChange, HoldScope};
 use crate::event::codec;
@@ -37,6 +38,8 @@ pub enum Command {
     },
     /// Counts dead letters.
     Count(DeadFilter),
+    /// Says whose values stand in a conflict.
+    Resolve(Resolution),
     /// Calls of an account that begin from now on go by this plan.
     Plan(Arc<AccountPlan>),
     /// Holds an account whole, or lets it go, beside the holds that the log keeps: whoever sends it
@@ -100,6 +103,7 @@ impl<T> Shard<T> {
                     self.refresh_pauses();
                     CommandReply::Done { matched: 0 }
                 }
+                Command::Resolve(resolution) => self.resolve(now, journal, &resolution),
                 Command::Count(filter) => CommandReply::Done {
                     matched: self.matching_dead(journal, &filter).len(),
                 },

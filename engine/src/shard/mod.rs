@@ -29,6 +29,7 @@ mod recover;
 mod redrive;
 mod relocate;
 mod replay;
+mod resolve;
 mod settle;
 mod sides;
 mod trade;
@@ -49,6 +50,7 @@ pub use links::{Child, LinkAnswer, LinkQuestion, LinkWord};
 pub use query::{OpenCounts, Standing};
 pub use recover::{Recovered, Recovery};
 pub use replay::{ReplayCursor, ReplaySlice, ReplaySpan};
+pub use resolve::Resolution;
 
 pub use two_way::{DeletePolicy, Role, SYSTEM_A, TwoWay, extra};
 

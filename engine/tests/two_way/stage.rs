@@ -8,13 +8,13 @@ use syncline_engine::event::codec::AcceptedEvent;
 use syncline_engine::event::{Defaults, Surface, Target, TargetAction, parse};
 use syncline_engine::id::{HashKey, OperationSeq, RecordHash, VSHARD_COUNT, VShard};
 use syncline_engine::journal::{AppendError, Class, Journal, Kind, ReadError};
-use syncline_engine::merge::{ConflictPolicy, Fields};
+use syncline_engine::merge::{ConflictPolicy, Fields, Winner};
 use syncline_engine::provider::{Definition, Request, shipped};
 use syncline_engine::quota::{AccountId, CostClasses, FromShard, Gate, ShardId, ToShard};
 use syncline_engine::retry::RetryPolicy;
 use syncline_engine::shard::{
-    AccountPlan, CallId, DeletePolicy, EventBatch, Input, Output, Pull, Recovery, Role, SYSTEM_A,
-    Shard, ShardSettings, TwoWay, provisional_id,
+    AccountPlan, CallId, Command, DeadFilter, DeadLetter, DeletePolicy, EventBatch, Input, Output,
+    Pull, Recovery, Resolution, Role, SYSTEM_A, Shard, ShardSettings, TwoWay, provisional_id,
 };
 use syncline_engine::time::{Mono, Now, WallMs};
 use wal::Lsn;
@@ -307,6 +307,47 @@ impl Stage {
             "it never comes to rest: {:?} {:?}",
             self.calls, self.notices
         );
+    }
+
+    /// Conflicts that wait for an operator.
+    pub(crate) fn conflicts(&mut self) -> Vec<DeadLetter> {
+        let filter = DeadFilter {
+            code: Some("conflict".to_owned()),
+            ..DeadFilter::default()
+        };
+        let mut found = Vec::new();
+        for at in 0..self.shards.len() {
+            let mut from = None;
+            loop {
+                let slice = self.shards[at].dead_letters(&mut self.logs[at], &filter, from);
+                found.extend(slice.items);
+                from = slice.next;
+                if from.is_none() {
+                    break;
+                }
+            }
+        }
+        found
+    }
+
+    /// An operator decides all fields of a conflict.
+    pub(crate) fn resolve(&mut self, conflict: &DeadLetter, winner: Winner) {
+        self.seq += OperationSeq::STEP;
+        let resolution = Resolution {
+            id: conflict.id,
+            account: conflict.account.as_str().into(),
+            fields: None,
+            winner,
+            seq: OperationSeq(self.seq),
+        };
+        let at = conflict.id.record.vshard().owner(self.shards.len());
+        let now = self.now();
+        let input = Input::Control {
+            command: Command::Resolve(resolution),
+            ticket: 0,
+        };
+        self.shards[at].handle(now, &mut self.logs[at], input);
+        self.run();
     }
 
     /// Each account tells of all it has, as a poll finds it.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use syncline_engine::merge::{ConflictPolicy, Rule};
+use syncline_engine::merge::{ConflictPolicy, Rule, Winner};
 use syncline_engine::shard::SYSTEM_A;
 
 use super::stage::Stage;
@@ -150,5 +150,38 @@ fn a_crash_anywhere_loses_no_change_of_either_side() {
         stage.settle();
         all_show(&stage, "c-1", r#"{"a":2,"b":2}"#);
         assert_eq!(stage.stores["alpha"].creates, 1);
+    }
+}
+
+#[test]
+fn an_undecided_field_stays_as_it_is_on_both_sides_until_an_operator_decides() {
+    for (winner, expected) in [
+        (Winner::SystemA, r#"{"a":"ours","b":2}"#),
+        (Winner::Provider, r#"{"a":"theirs","b":2}"#),
+    ] {
+        let mut stage = two(Rule::Manual);
+        stage.edit_here("c-1", r#"{"a":"first","b":1}"#);
+        stage.settle();
+        stage.edit_there("alpha", "r1", r#"{"a":"theirs"}"#);
+        let notice = stage.notices.pop_front().unwrap();
+        stage.deliver(&notice);
+        stage.edit_here("c-1", r#"{"a":"ours","b":2}"#);
+        stage.settle();
+        let conflicts = stage.conflicts();
+        assert_eq!(conflicts.len(), 1, "{conflicts:?}");
+        let (field, held) = &conflicts[0].held[0];
+        assert_eq!(field, "/a");
+        assert_eq!(
+            (held.ours.as_str(), held.theirs.as_str()),
+            (r#""ours""#, r#""theirs""#)
+        );
+        assert_eq!(stage.view(SYSTEM_A)["c-1"], r#"{"a":"ours","b":2}"#);
+        assert_eq!(stage.view("alpha")["c-1"], r#"{"a":"theirs","b":2}"#);
+
+        stage.crash();
+        stage.resolve(&conflicts[0], winner);
+        stage.settle();
+        all_show(&stage, "c-1", expected);
+        assert_eq!(stage.conflicts(), []);
     }
 }
