@@ -19,6 +19,7 @@ mod node;
 mod open;
 mod override_member;
 mod plans;
+mod postgres;
 mod query;
 mod registry;
 mod rehearsal;

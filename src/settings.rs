@@ -36,7 +36,7 @@ pub use provider::{
 pub use quantity::{ByteSize, parse_duration, parse_size};
 pub use secret::{Credential, EXEC_TIMEOUT, SECRET_BYTES_MAX, Secret, SecretError, SecretSource};
 pub use source::{Place, Source};
-pub use system_a::SystemASettings;
+pub use system_a::{PostgresSettings, SystemASettings};
 
 use document::{Document, Section};
 use engine::shard::SYSTEM_A;

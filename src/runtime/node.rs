@@ -29,6 +29,7 @@ use super::intake::{Shared, ThreadIntake};
 use super::keys::Keys;
 use super::mailbox::Mailbox;
 use super::open::{self, OpenPlan, OpenedShard};
+use super::postgres::{Database, Tables};
 use super::registry::Registry;
 use super::remembered::Remembered;
 use super::rule_store::RuleStore;
@@ -109,6 +110,7 @@ impl Engine {
 
         let causes = Causes::compare(&settings.server.data_dir, settings, key_seed);
         let coordinator = coordinator(settings, count, superblock.run_epoch, &opened)?;
+        let database = Database::of(settings)?;
         let wakes: Vec<Arc<Notify>> = opened.iter().map(|_| Arc::default()).collect();
         let ring = settings.shards.ring_capacity.get();
         let remembered = Arc::new(remembered(settings, key_seed, &opened));
@@ -174,6 +176,7 @@ impl Engine {
                 peers: peers.clone(),
                 coordinator: to_coordinator.clone(),
                 wake,
+                tables: database.as_ref().and_then(Database::tables),
                 egress: egress.clone(),
                 gauges: gauge,
                 metrics: metrics.clone(),
@@ -221,6 +224,7 @@ impl Engine {
             links,
             public_host,
             causes,
+            database,
             http_stopped,
         )?;
         let (ingest, ingest_stop) = spawn_ingest(tcp, shared, &metrics)?;
@@ -293,6 +297,7 @@ struct ShardParts {
     peers: Vec<Peer>,
     coordinator: mpsc::Sender<(ShardId, engine::quota::FromShard)>,
     wake: Arc<Notify>,
+    tables: Option<Arc<Tables>>,
     egress: Vec<(Arc<str>, AccountSettings)>,
     gauges: Arc<Gauges>,
     metrics: Metrics,
@@ -324,6 +329,7 @@ impl ShardParts {
             self.peers,
             self.coordinator,
             self.wake,
+            self.tables,
             self.egress,
             self.gauges,
             self.metrics,
@@ -337,6 +343,7 @@ impl ShardParts {
                 peers,
                 coordinator,
                 wake,
+                tables,
                 accounts,
                 gauges,
                 metrics,
@@ -379,6 +386,7 @@ impl ShardParts {
                 peers,
                 coordinator,
                 wake,
+                tables,
                 egress,
                 accounts: known,
                 gauges,
@@ -474,6 +482,7 @@ fn spawn_control(
     links: Vec<(mpsc::Sender<Word>, Mailbox)>,
     public_host: Option<String>,
     causes: Causes,
+    database: Option<Database>,
     mut stopped: watch::Receiver<bool>,
 ) -> Result<JoinHandle<()>, StartError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -488,6 +497,9 @@ fn spawn_control(
             tokio::spawn(node.in_force.clone().run());
             let trade = tokio::spawn(coordinator::run(coordinator, from_shards, links));
             tokio::spawn(causes.redrive(node.shards.clone(), node.jobs.clone()));
+            if let Some(database) = database {
+                tokio::spawn(database.run(node.clone(), stopped.clone()));
+            }
             let listener = match tokio::net::TcpListener::from_std(http) {
                 Ok(listener) => listener,
                 Err(error) => {

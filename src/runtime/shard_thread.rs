@@ -12,7 +12,7 @@ use engine::journal::Journal;
 use engine::provider::{Reply, Request, SendFailure};
 use engine::quota::{FromShard, ShardId, ToShard};
 use engine::shard::{
-    AccountPlan, CallId, Command, CommandReply, Input, LinkWord, Observation, Output, Shard,
+    AccountPlan, CallId, Command, CommandReply, Input, LinkWord, Observation, Output, Role, Shard,
 };
 use engine::time::{Mono, Now};
 use net::egress::{Account, AccountSettings, Egress};
@@ -25,6 +25,7 @@ use super::checkpointer::{CheckpointFeed, Checkpointing};
 use super::clock;
 use super::journal::ShardLog;
 use super::mailbox::{Mailbox, Parcel};
+use super::postgres::Tables;
 use super::query::Query;
 use super::ticket::Part;
 
@@ -90,6 +91,8 @@ pub(crate) struct ShardThread {
     pub(crate) peers: Vec<Peer>,
     pub(crate) coordinator: mpsc::Sender<(ShardId, FromShard)>,
     pub(crate) wake: Arc<Notify>,
+    /// Where changes for System A go when it is a database.
+    pub(crate) tables: Option<Arc<Tables>>,
     pub(crate) egress: Egress,
     pub(crate) accounts: HashMap<Arc<str>, Rc<Account>>,
     pub(crate) gauges: Arc<Gauges>,
@@ -392,13 +395,18 @@ impl ShardThread {
     }
 
     fn call(&mut self, turn: &Turn, call: CallId, plan: &AccountPlan, request: Request) {
+        let tables = self.tables.clone();
+        let tables = tables.filter(|_| plan.role == Role::SystemA);
         let Some(account) = self.accounts.get(&plan.name).cloned() else {
             debug_assert!(false, "every planned account has an egress side");
             return;
         };
         let (ended, wake, egress) = (turn.ended.clone(), self.wake.clone(), turn.egress.clone());
         tokio::task::spawn_local(async move {
-            let result = egress.call(&account, &request).await;
+            let result = match tables {
+                Some(tables) => tables.write(request.body).await,
+                None => egress.call(&account, &request).await,
+            };
             ended
                 .borrow_mut()
                 .push_back((call, result, clock::now().mono));

@@ -129,6 +129,9 @@ pub struct SourceSettings {
     pub table: String,
     /// The column that is the record id.
     pub key: String,
+    /// A column that marks a row as deleted, where a delete keeps it.
+    #[serde(default)]
+    pub deleted: Option<String>,
 }
 
 /// How an object's records look at one account.

@@ -29,6 +29,26 @@ pub struct SystemASettings {
     pub fold: bool,
     /// `[system_a.retry]`
     pub retry: RetrySettings,
+    /// `[system_a.postgres]`: System A is this database.
+    pub postgres: Option<PostgresSettings>,
+}
+
+/// `[system_a.postgres]`
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PostgresSettings {
+    /// `postgres://user:password@host/database`, by `env:`, `file:` or `exec:`.
+    pub url: SecretSource,
+    /// The replication slot, made if there is none; of this node alone.
+    #[serde(default = "syncline")]
+    pub slot: String,
+    /// The publication, made if there is none.
+    #[serde(default = "syncline")]
+    pub publication: String,
+}
+
+fn syncline() -> String {
+    "syncline".to_owned()
 }
 
 /// Where changes would be posted if nobody subscribed: nowhere that exists (RFC 6761).
@@ -48,6 +68,7 @@ impl Default for SystemASettings {
                 max_age: Duration::from_secs(30 * 86_400),
                 ..RetrySettings::default()
             },
+            postgres: None,
         }
     }
 }
@@ -55,6 +76,9 @@ impl Default for SystemASettings {
 impl SystemASettings {
     /// What is wrong with the address.
     pub(super) fn check_url(&self) -> Result<(), String> {
+        if self.url.is_some() && self.postgres.is_some() {
+            return Err("changes go to `url` or into the tables of `postgres`".to_owned());
+        }
         let Some(url) = &self.url else { return Ok(()) };
         Origin::parse(url).map(|_| ()).map_err(|e| e.to_string())
     }
