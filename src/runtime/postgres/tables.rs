@@ -123,12 +123,16 @@ impl Tables {
                 Err(detail) => replies.push(Some(Ok(reply(422, detail)))),
             }
         }
-        let mut outcomes = if writes.is_empty() {
-            Vec::new()
-        } else {
-            sink.apply(&writes).await?
+        let mut outcomes = Vec::with_capacity(writes.len());
+        while outcomes.len() < writes.len() {
+            // It stops behind a refusal, and where a transaction would grow too large.
+            let more = sink.apply(&writes[outcomes.len()..]).await?;
+            if more.is_empty() {
+                break;
+            }
+            outcomes.extend(more);
         }
-        .into_iter();
+        let mut outcomes = outcomes.into_iter();
         let answered = replies.into_iter().map(|answer| {
             answer.unwrap_or_else(|| match outcomes.next() {
                 Some(Outcome::Applied | Outcome::AlreadyApplied) => Ok(reply(200, "")),
