@@ -218,6 +218,11 @@ impl ServerError {
             || CODES.contains(&self.code.as_str())
     }
 
+    /// Whether a table or column is not as the statement has it.
+    pub(crate) fn is_about_the_table(&self) -> bool {
+        self.code.starts_with("42")
+    }
+
     /// Whether it says something about this one row: its values, a constraint, a trigger's veto.
     pub(crate) fn is_about_the_row(&self) -> bool {
         const CLASSES: [&str; 5] = ["22", "23", "42", "44", "P0"];

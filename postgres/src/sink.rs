@@ -5,6 +5,7 @@ mod parameter;
 mod statement;
 
 use std::collections::HashMap;
+use std::iter::repeat_n;
 
 use statement::{Shape, Target};
 
@@ -72,9 +73,9 @@ pub enum WriteOperation {
 pub enum Outcome {
     /// It is committed.
     Applied,
-    /// It was committed or refused before.
+    /// It was committed before, or refused and passed over.
     AlreadyApplied,
-    /// It cannot be written and was passed over; its number counts as done.
+    /// It cannot be written.
     Refused(Refusal),
 }
 
@@ -120,9 +121,27 @@ struct Rendered {
     parameters: Vec<Option<String>>,
 }
 
-/// Writes in one transaction at most: what is staged at once stays within some megabytes, and
-/// rows are not locked for long.
+/// What became of a transaction. Unless it is `All`, nothing was written.
+#[derive(Debug)]
+enum Written {
+    All,
+    /// One of its writes was refused.
+    Refused {
+        at: usize,
+        error: Box<ServerError>,
+    },
+    /// At its end, so it is not known for which of its writes.
+    RefusedByOne,
+}
+
+/// The names of the statements, or the write whose statement was refused.
+type Prepared = Result<Vec<String>, (usize, Box<ServerError>)>;
+
+/// Writes in one transaction at most: rows are not locked for long.
 pub const WRITES_MAX: usize = 1000;
+
+/// Data of one transaction at most, unless a single write has more: it is staged at once.
+const WRITES_BYTES_MAX: usize = 8 << 20;
 
 /// Statements kept prepared; then all are given up. Each distinct set of columns needs one.
 const PREPARED_MAX: usize = 512;
@@ -155,15 +174,24 @@ impl Sink {
     }
 
     /// Writes these in order, [`WRITES_MAX`] to a transaction, and answers what became of each.
-    /// A row that is refused harms no other. Must not be given up half way.
+    /// The answer ends early with a row that is refused: once that is noted durably, the rest is
+    /// to be given again. Its number counts as done with the next one that is. Must not be given
+    /// up half way.
     ///
     /// # Errors
     /// The connection broke, the server cannot write now, or another sink has taken over. Those
     /// before may have been written; open a new sink and give it all of them again.
     pub async fn apply(&mut self, writes: &[Write]) -> Result<Vec<Outcome>, Error> {
         let mut outcomes = Vec::with_capacity(writes.len());
-        for writes in writes.chunks(WRITES_MAX) {
-            self.apply_chunk(writes, &mut outcomes).await?;
+        let mut rest = writes;
+        while !rest.is_empty() {
+            let (chunk, behind) = rest.split_at(chunk_length(rest));
+            let answered = outcomes.len() + chunk.len();
+            self.apply_chunk(chunk, &mut outcomes).await?;
+            if outcomes.len() < answered || matches!(outcomes.last(), Some(Outcome::Refused(_))) {
+                break;
+            }
+            rest = behind;
         }
         Ok(outcomes)
     }
@@ -178,74 +206,53 @@ impl Sink {
         writes: &[Write],
         outcomes: &mut Vec<Outcome>,
     ) -> Result<(), Error> {
-        let unknown_column =
-            |result: &Result<Rendered, Refusal>| matches!(result, Err(Refusal::UnknownColumn(_)));
-        let before = self.applied;
-        let fresh: Vec<&Write> = writes.iter().filter(|write| write.seq > before).collect();
-        let Some(last) = fresh.iter().map(|write| write.seq).max() else {
-            outcomes.extend(writes.iter().map(|_| Outcome::AlreadyApplied));
-            return Ok(());
-        };
-        let mut rendered: Vec<_> = fresh.iter().map(|write| self.render(write)).collect();
-        if rendered.iter().any(unknown_column) {
-            // It may have come since we looked.
-            self.look_at_tables().await?;
-            rendered = fresh.iter().map(|write| self.render(write)).collect();
+        let done = writes.partition_point(|write| write.seq <= self.applied);
+        outcomes.extend(repeat_n(Outcome::AlreadyApplied, done));
+        let mut fresh = &writes[done..];
+        // Of the write behind the last of `fresh`.
+        let mut refusal = None;
+        let mut looked = false;
+        while !fresh.is_empty() {
+            let (rendered, unwritable) = self.render(fresh);
+            if matches!(unwritable, Some(Refusal::UnknownColumn(_))) && !looked {
+                // It may have come since we looked.
+                self.look_at_tables().await?;
+                looked = true;
+                continue;
+            }
+            fresh = &fresh[..rendered.len()];
+            refusal = unwritable.or(refusal);
+            match self.write(&rendered).await? {
+                Written::All => break,
+                // Statements may have been made for a table as it was.
+                Written::Refused { error, .. } if error.is_about_the_table() && !looked => {
+                    self.look_at_tables().await?;
+                    looked = true;
+                }
+                Written::Refused { at, error } => {
+                    fresh = &fresh[..at];
+                    refusal = Some(Refusal::Server(*error));
+                }
+                Written::RefusedByOne => {
+                    fresh = &fresh[..fresh.len() / 2];
+                    refusal = None;
+                }
+            }
         }
-        let good: Vec<&Rendered> = rendered.iter().flatten().collect();
-        let mut refused = HashMap::new();
-        match self.write(&good, last).await {
-            Ok(()) => {}
-            Err(Error::Server(error)) if error.is_about_the_row() => {
-                refused = self.write_singly(&good, last).await?;
-            }
-            Err(error) => return Err(error),
-        }
-        let mut rendered = rendered.into_iter();
-        let mut outcome = |write: &Write| {
-            if write.seq <= before {
-                return Outcome::AlreadyApplied;
-            }
-            match rendered.next().expect("one for each that is fresh") {
-                Err(refusal) => Outcome::Refused(refusal),
-                Ok(rendered) => match refused.remove(&rendered.seq) {
-                    Some(error) => Outcome::Refused(Refusal::Server(error)),
-                    None => Outcome::Applied,
-                },
-            }
-        };
-        outcomes.extend(writes.iter().map(&mut outcome));
+        outcomes.extend(fresh.iter().map(|_| Outcome::Applied));
+        outcomes.extend(refusal.map(Outcome::Refused));
         Ok(())
     }
 
-    /// Each in a transaction of its own, so that it is known which are refused.
-    async fn write_singly(
-        &mut self,
-        rendered: &[&Rendered],
-        last: u64,
-    ) -> Result<HashMap<u64, ServerError>, Error> {
-        let mut refused = HashMap::new();
-        for one in rendered {
-            match self.write(&[one], one.seq).await {
-                Ok(()) => {}
-                Err(Error::Server(error)) if error.is_about_the_row() => {
-                    refused.insert(one.seq, *error);
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        if self.applied < last {
-            self.write(&[], last).await?;
-        }
-        // A table may have changed its look, which a statement prepared before does not know.
-        self.look_at_tables().await?;
-        Ok(refused)
-    }
-
     /// One transaction: the writes, and the number up to which all is done.
-    async fn write(&mut self, rendered: &[&Rendered], last: u64) -> Result<(), Error> {
-        let mut names = Vec::with_capacity(rendered.len());
-        self.prepare(rendered, &mut names).await?;
+    async fn write(&mut self, rendered: &[Rendered]) -> Result<Written, Error> {
+        let Some(last) = rendered.last().map(|last| last.seq) else {
+            return Ok(Written::All);
+        };
+        let names = match self.prepare(rendered).await? {
+            Ok(names) => names,
+            Err((at, error)) => return refused(at, error),
+        };
         let connection = &mut self.connection;
         connection.stage_prepare("", "BEGIN")?;
         connection.stage_run("", &[])?;
@@ -265,67 +272,86 @@ impl Sink {
             connection.stage_run(name, &rendered.parameters)?;
         }
         connection.stage_sync();
-        let written = match connection.finish_unit().await {
-            Ok(touched) if touched.get(1) == Some(&1) => connection.query("COMMIT").await.map(drop),
-            Ok(_) => {
-                connection.query("ROLLBACK").await?;
-                return Err(self.fenced().await?);
-            }
-            Err(Error::Server(error)) => {
-                connection.query("ROLLBACK").await?;
-                Err(Error::Server(error))
-            }
-            Err(error) => Err(error),
-        };
-        if written.is_ok() {
-            self.applied = last;
+        let unit = connection.finish_unit().await?;
+        let advanced = unit.touched.get(1).copied();
+        if unit.refused.is_some() || advanced != Some(1) {
+            connection.query("ROLLBACK").await?;
         }
-        written
+        match (unit.refused, advanced) {
+            (Some(error), None) => Err(Error::Server(error)),
+            (Some(error), Some(1)) => refused(unit.touched.len() - 2, error),
+            (None, Some(1)) => match self.connection.query("COMMIT").await {
+                Ok(_) => {
+                    self.applied = last;
+                    Ok(Written::All)
+                }
+                // A constraint that is checked at the end.
+                Err(Error::Server(error)) if rendered.len() == 1 => refused(0, error),
+                Err(Error::Server(error)) if error.is_about_the_row() => Ok(Written::RefusedByOne),
+                Err(error) => Err(error),
+            },
+            (_, _) => Err(self.fenced().await?),
+        }
     }
 
-    /// Prepares the statements that are missing, and answers the names of all.
-    async fn prepare(
-        &mut self,
-        rendered: &[&Rendered],
-        names: &mut Vec<String>,
-    ) -> Result<(), Error> {
+    /// Prepares the statements that are missing and answers the names of all, or the first
+    /// write whose statement is refused.
+    async fn prepare(&mut self, rendered: &[Rendered]) -> Result<Prepared, Error> {
         if self.prepared.len() > PREPARED_MAX {
             self.forget_statements().await?;
         }
-        let mut fresh = HashMap::new();
-        for rendered in rendered {
+        // With the first write that needs it.
+        let mut fresh: Vec<(usize, Shape)> = Vec::new();
+        let mut names = Vec::with_capacity(rendered.len());
+        for (at, rendered) in rendered.iter().enumerate() {
             let shape = &rendered.shape;
-            if let Some(name) = self.prepared.get(shape).or_else(|| fresh.get(shape)) {
-                names.push(name.clone());
-                continue;
-            }
-            self.statements += 1;
-            let name = format!("s{}", self.statements);
-            let target = self
-                .targets
-                .get(&shape.table)
-                .expect("rendered for this table");
-            self.connection.stage_prepare(&name, &target.sql(shape))?;
-            names.push(name.clone());
-            fresh.insert(shape.clone(), name);
+            let name = match self.prepared.get(shape) {
+                Some(name) => name.clone(),
+                None => {
+                    self.statements += 1;
+                    let name = format!("s{}", self.statements);
+                    let target = self.targets.get(&shape.table);
+                    let sql = target.expect("rendered for this table").sql(shape);
+                    self.connection.stage_prepare(&name, &sql)?;
+                    self.prepared.insert(shape.clone(), name.clone());
+                    fresh.push((at, shape.clone()));
+                    name
+                }
+            };
+            names.push(name);
         }
-        if !fresh.is_empty() {
-            self.connection.stage_sync();
-            self.connection.finish_unit().await?;
-            self.prepared.extend(fresh);
+        if fresh.is_empty() {
+            return Ok(Ok(names));
         }
-        Ok(())
+        self.connection.stage_sync();
+        let unit = self.connection.finish_unit().await?;
+        for (_, unprepared) in fresh.iter().skip(unit.parsed) {
+            self.prepared.remove(unprepared);
+        }
+        match (unit.refused, fresh.get(unit.parsed)) {
+            (None, _) => Ok(Ok(names)),
+            (Some(error), Some((at, _))) => Ok(Err((*at, error))),
+            (Some(error), None) => Err(Error::Server(error)),
+        }
     }
 
-    fn render(&self, write: &Write) -> Result<Rendered, Refusal> {
-        let target = self.targets.get(&write.table);
-        let target = target.ok_or_else(|| Refusal::UnknownTable(write.table.clone()))?;
-        let (shape, parameters) = target.render(write)?;
-        Ok(Rendered {
-            seq: write.seq,
-            shape,
-            parameters,
-        })
+    /// Up to the first that cannot be written.
+    fn render(&self, writes: &[Write]) -> (Vec<Rendered>, Option<Refusal>) {
+        let mut rendered = Vec::with_capacity(writes.len());
+        for write in writes {
+            let Some(target) = self.targets.get(&write.table) else {
+                return (rendered, Some(Refusal::UnknownTable(write.table.clone())));
+            };
+            match target.render(write) {
+                Ok((shape, parameters)) => rendered.push(Rendered {
+                    seq: write.seq,
+                    shape,
+                    parameters,
+                }),
+                Err(refusal) => return (rendered, Some(refusal)),
+            }
+        }
+        (rendered, None)
     }
 
     async fn look_at_tables(&mut self) -> Result<(), Error> {
@@ -355,6 +381,30 @@ impl Sink {
             expected: self.applied,
             found,
         })
+    }
+}
+
+/// How many of these go into one transaction: at least one.
+fn chunk_length(writes: &[Write]) -> usize {
+    let mut bytes = 0;
+    let fits = |write: &&Write| {
+        bytes += write.key.len() + write.data.len();
+        bytes <= WRITES_BYTES_MAX
+    };
+    writes
+        .iter()
+        .take(WRITES_MAX)
+        .take_while(fits)
+        .count()
+        .max(1)
+}
+
+/// A refusal, if it says something about the row; else the error it is.
+fn refused(at: usize, error: Box<ServerError>) -> Result<Written, Error> {
+    if error.is_about_the_row() {
+        Ok(Written::Refused { at, error })
+    } else {
+        Err(Error::Server(error))
     }
 }
 
@@ -412,4 +462,25 @@ async fn read_applied(connection: &mut Connection, settings: &SinkSettings) -> R
         .ok_or(Error::Protocol("a position that is gone"))?;
     let bad = |_| Error::Protocol("a position that is none");
     text(row, 0)?.parse().map_err(bad)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_transaction_is_bounded_by_number_and_by_size() {
+        let write = |bytes| Write {
+            seq: 1,
+            table: "t".parse().unwrap(),
+            key: String::new(),
+            operation: WriteOperation::Upsert,
+            data: "x".repeat(bytes),
+        };
+        let length = |bytes, writes| chunk_length(&vec![write(bytes); writes]);
+        assert_eq!(length(1, 3), 3);
+        assert_eq!(length(1, WRITES_MAX + 1), WRITES_MAX);
+        assert_eq!(length(1 << 20, 20), 8);
+        assert_eq!(length(WRITES_BYTES_MAX + 1, 2), 1);
+    }
 }

@@ -11,6 +11,17 @@ use crate::error::{Error, ServerError};
 /// A row's values as text, `None` for null.
 pub type Row = Vec<Option<String>>;
 
+/// What became of statements that were sent as one unit.
+#[derive(Debug, Default)]
+pub(crate) struct Unit {
+    /// How many were prepared.
+    pub(crate) parsed: usize,
+    /// How many rows each run touched, up to the one that was refused.
+    pub(crate) touched: Vec<u64>,
+    /// Why the rest was skipped.
+    pub(crate) refused: Option<Box<ServerError>>,
+}
+
 /// More rows than any question of ours can have for an answer.
 const ROWS_MAX: usize = 1 << 16;
 
@@ -97,18 +108,18 @@ impl Connection {
         frontend::sync(self.outgoing());
     }
 
-    /// Reads the answers of one unit: how many rows each run touched.
-    pub(crate) async fn finish_unit(&mut self) -> Result<Vec<u64>, Error> {
-        let mut touched = Vec::new();
-        let mut refused = None;
+    /// Reads the answers of one unit.
+    pub(crate) async fn finish_unit(&mut self) -> Result<Unit, Error> {
+        let mut unit = Unit::default();
         loop {
             let frame = self.read().await?;
             match frame.tag {
-                b'C' => touched.push(rows_touched(&frame)),
-                b'E' => refused = Some(ServerError::parse(&frame.body)),
-                b'Z' => return refused.map_or(Ok(touched), |error| Err(Error::Server(error))),
-                // Parsed, bound, no data, rows and their description, empty.
-                b'1' | b'2' | b'n' | b'D' | b'T' | b'I' => {}
+                b'1' => unit.parsed += 1,
+                b'C' => unit.touched.push(rows_touched(&frame)),
+                b'E' => unit.refused = Some(ServerError::parse(&frame.body)),
+                b'Z' => return Ok(unit),
+                // Bound, no data, rows and their description, empty.
+                b'2' | b'n' | b'D' | b'T' | b'I' => {}
                 _ => return Err(Error::Protocol("an unexpected message in an answer")),
             }
         }
