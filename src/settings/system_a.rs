@@ -3,7 +3,6 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use engine::provider::RestSettings;
 use net::egress::Origin;
 use serde::Deserialize;
 
@@ -86,22 +85,15 @@ impl SystemASettings {
     /// System A as an account: what is sent to it waits, is retried and is shown like all else.
     pub(super) fn account(&self) -> ProviderSettings {
         let url = self.url.as_deref().unwrap_or(NOWHERE);
-        let (scheme, rest) = url.split_once("://").unwrap_or(("http", url));
-        let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-        let path = if path.is_empty() { "/" } else { path };
         ProviderSettings {
             definition: "rest".to_owned(),
             account: AccountSettings {
                 definition: Some("rest".to_owned()),
-                base_url: Some(format!("{scheme}://{host}")),
+                base_url: Some(url.to_owned()),
                 max_in_flight: self.max_in_flight,
                 timeout: self.timeout,
                 fold: self.fold,
                 retry: self.retry.clone(),
-                rest: RestSettings {
-                    upsert: Some(format!("POST {path}")),
-                    ..RestSettings::default()
-                },
                 ..AccountSettings::default()
             },
             limits: Vec::new(),

@@ -7,6 +7,7 @@ extern crate postgres as syncline_postgres;
 mod cluster;
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::sync::Arc;
 
 use cluster::Cluster;
@@ -62,6 +63,7 @@ impl Stage {
         );
         let file = self.folder.path().join("url");
         fs::write(&file, url).unwrap();
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
         Config::new()
             .shards(2)
             .account("crm", &self.provider.url(), "")

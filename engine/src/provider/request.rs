@@ -16,6 +16,7 @@ pub struct Request {
     /// HTTP method.
     pub method: Method,
     /// Path and query, relative to the account's base URL; begins with `/`, printable ASCII only.
+    /// Empty: the base URL itself.
     pub path_and_query: String,
     /// JSON body; empty = none.
     pub body: Bytes,

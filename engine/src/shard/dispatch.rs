@@ -12,7 +12,7 @@ use crate::id::OperationId;
 use crate::journal::{Class, Journal, Kind};
 use crate::json::{RawObject, compose_patches};
 use crate::operation_slab::{OpState, Target};
-use crate::provider::{BatchGroup, CallKind, Field, Request, Subject};
+use crate::provider::{BatchGroup, CallKind, Field, Method, Request, Subject};
 use crate::quota::{FromShard, Gate, LeaseId};
 use crate::record::KeyUse;
 use crate::state::{Reason, State};
@@ -91,6 +91,9 @@ impl<T> Shard<T> {
             }
         };
         if plan.role == Role::SystemA {
+            // It is told at one address, its account's own.
+            request.method = Method::Post;
+            request.path_and_query.clear();
             request.body = super::feed::change(&item, payload);
         }
         request.request_id = item.id().to_string();

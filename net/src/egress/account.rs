@@ -179,6 +179,9 @@ impl Account {
         let mut path = BytesMut::with_capacity(base_path.len() + request.path_and_query.len());
         path.put_slice(base_path.as_bytes());
         path.put_slice(request.path_and_query.as_bytes());
+        if path.is_empty() {
+            path.put_slice(b"/");
+        }
         let path =
             PathAndQuery::from_maybe_shared(path.freeze()).map_err(|_| unsendable("the path"))?;
         let value =
