@@ -166,9 +166,18 @@ impl PollState {
         })
     }
 
-    /// The last call failed: the round begins anew from the cursor, after a rest.
+    /// The last call failed, and is made again after a rest. One that was refused, or was not
+    /// understood, may name a page that the provider has forgotten: then the round begins anew from
+    /// the cursor. It does not where no reply came or the provider failed: many such failures would
+    /// keep a long round from its end.
     pub fn failed(&mut self, now_ms: i64, fault: Option<PollFault>) {
-        self.round = None;
+        let again = matches!(
+            fault,
+            None | Some(PollFault::Status(408 | 425 | 429 | 500..=599))
+        );
+        if !again {
+            self.round = None;
+        }
         if fault == Some(PollFault::TooLarge) && self.halved < HALVED_MAX {
             self.halved += 1;
             return;

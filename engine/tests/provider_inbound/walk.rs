@@ -174,6 +174,44 @@ fn more_records_of_one_instant_than_a_page_holds_are_read_by_their_ids() {
 }
 
 #[test]
+fn a_long_round_comes_to_its_end_though_every_third_reply_is_lost() {
+    let mut provider = Provider::default();
+    for id in 1..=60 {
+        provider.records.insert(id, (T0 + 5_000, 1, false));
+        provider
+            .records
+            .insert(100 + id, (T0 + 5_001 + id as i64 % 5, 2, false));
+    }
+    // All of it within the overlap, so that nothing of it would be left out of a new beginning.
+    let poll = poll(KEYSET).with_overlap(Duration::from_secs(600));
+    let mut state = start(poll, T0);
+    let mut now_ms = T0 + 60_000;
+    let mut seen = Seen::new();
+    let mut calls = 0;
+    while calls < 500 {
+        match state.next(now_ms) {
+            Step::Wait(_) if seen.len() == 120 => break,
+            Step::Wait(due_ms) => now_ms = due_ms,
+            Step::Gap(gap) => panic!("{gap:?}"),
+            Step::Call(request) => {
+                calls += 1;
+                if calls % 3 == 0 {
+                    state.failed(now_ms, None);
+                    continue;
+                }
+                let answer = provider.answer(now_ms, &request);
+                let progress = state.take(now_ms, "http://a", &answer).unwrap();
+                for change in progress.changes {
+                    seen.insert(change.remote_id, (0, false));
+                }
+                state = progress.next;
+            }
+        }
+    }
+    assert_eq!(seen.len(), 120, "after {calls} calls");
+}
+
+#[test]
 fn a_quiet_list_is_asked_for_once_an_interval_and_tells_nothing_again_after_a_while() {
     let mut provider = Provider::default();
     provider.records.insert(1, (T0 + 5_000, 1, false));

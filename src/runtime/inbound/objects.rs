@@ -50,8 +50,6 @@ impl InboundObjects {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use crate::runtime::plans;
     use crate::settings::{Settings, Source};
 
@@ -64,8 +62,9 @@ mod tests {
                     [objects.contact.to.crm]\nremote = \"contacts\"\n\
                     [objects.deal.to.crm]\nremote = \"deals\"\n";
         let settings = Settings::read(&Source::new("test", text)).unwrap();
-        let plans = plans::account_plans(&settings).unwrap();
-        let objects = InboundObjects::of(plans.iter().map(Arc::as_ref));
+        let crm = settings.provider("crm").unwrap();
+        let plan = plans::plan(&settings, "crm", crm).unwrap();
+        let objects = InboundObjects::of([&plan]);
         assert_eq!(objects.local("crm", "contacts"), Some("contact"));
         assert_eq!(objects.local("crm", "deals"), None);
         assert_eq!(objects.local("other", "contacts"), None);

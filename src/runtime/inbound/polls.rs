@@ -48,8 +48,6 @@ pub(crate) fn account_polls<'p>(
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use crate::runtime::plans;
     use crate::settings::Source;
 
@@ -68,10 +66,12 @@ mod tests {
         for (name, provider) in &mut settings.providers {
             provider.account.poll.enabled = name != "off";
         }
-        let plans = plans::account_plans(&settings).unwrap();
-        let plans = || plans.iter().map(Arc::as_ref);
-        let objects = InboundObjects::of(plans());
-        let polled = account_polls(&settings, plans(), &objects, 7);
+        let plans = ["crm", "off"].map(|name| {
+            let account = settings.provider(name).unwrap();
+            plans::plan(&settings, name, account).unwrap()
+        });
+        let objects = InboundObjects::of(&plans);
+        let polled = account_polls(&settings, &plans, &objects, 7);
         assert_eq!(polled.len(), 1);
         let crm = &polled[0];
         assert_eq!(
