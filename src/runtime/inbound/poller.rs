@@ -192,6 +192,7 @@ impl<F: Fetcher, S: InboundSink> Poller<F, S> {
 
     /// Asks for a page, hands it on, and moves on once it is durable.
     async fn page(&mut self, at: usize, request: Request) -> Result<(), Failed> {
+        let asked_ms = (self.now_ms)();
         let reply = self.fetcher.fetch(&self.account, request).await?;
         let state = &self.lists[at].state;
         let progress = state.take((self.now_ms)(), &self.base_url, &reply)?;
@@ -199,7 +200,7 @@ impl<F: Fetcher, S: InboundSink> Poller<F, S> {
             true => Taken::default(),
             false => self
                 .sink
-                .take(&self.account, Via::Poll, progress.changes)
+                .take(&self.account, Via::Poll { asked_ms }, progress.changes)
                 .await
                 .map_err(Failed::Sink)?,
         };

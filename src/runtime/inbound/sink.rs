@@ -22,8 +22,11 @@ pub(crate) trait InboundSink: Send + Sync + 'static {
 pub(crate) enum Via {
     /// The provider told.
     Webhook,
-    /// It was asked.
-    Poll,
+    /// It was asked, at this instant of our clock, ms since the epoch.
+    Poll {
+        /// What was written since may be missing.
+        asked_ms: i64,
+    },
 }
 
 /// What became of changes that were taken; together all of them.
@@ -44,7 +47,7 @@ impl Via {
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Via::Webhook => "webhook",
-            Via::Poll => "poll",
+            Via::Poll { .. } => "poll",
         }
     }
 }

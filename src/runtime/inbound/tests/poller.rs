@@ -97,7 +97,7 @@ struct Mirror {
 
 impl InboundSink for Mirror {
     async fn take(&self, _: &str, via: Via, changes: Vec<Told>) -> Result<Taken, Refusal> {
-        assert_eq!(via, Via::Poll);
+        assert!(matches!(via, Via::Poll { .. }));
         if *lock(&self.full) {
             return Err(Refusal::new(Code::Overloaded, "not now"));
         }
