@@ -54,9 +54,9 @@ impl PullSink {
                 staging.taken.ignored += 1;
                 continue;
             };
-            match usable(change, &mut scratch) {
-                Ok(fields) => {
-                    self.stage_one(account, scope, object, at, change, fields, &mut staging)
+            match usable(via, change, &mut scratch) {
+                Ok(shown) => {
+                    self.stage_one(account, scope, object, at, change, shown, &mut staging);
                 }
                 Err(refusal) => {
                     staging.taken.unusable += 1;
@@ -81,7 +81,7 @@ impl PullSink {
         object: &str,
         at: usize,
         change: &Change,
-        fields: Option<RawObject<'_>>,
+        shown: Option<Shown<'_>>,
         staging: &mut Staging,
     ) {
         let shared = &self.shards.shared;
@@ -95,8 +95,9 @@ impl PullSink {
             record_id: &record_id,
             provisional: true,
             remote_id: &change.remote_id,
-            fields,
-            whole: change.complete,
+            fields: shown.map(|shown| shown.fields),
+            read_at_ms: shown.map_or(now_ms, |shown| shown.read_at_ms),
+            whole: shown.is_some(),
             deleted: change.kind == ChangeKind::Deleted,
             changed_at_ms: change.occurred_at_ms.unwrap_or(now_ms),
         };
@@ -149,17 +150,39 @@ impl InboundSink for PullSink {
     }
 }
 
-/// What of a change can be kept of its record: an object of the kind that events are made of.
-fn usable<'c>(change: &'c Change, scratch: &mut Scratch) -> Result<Option<RawObject<'c>>, Refusal> {
-    let Some(fields) = &change.fields else {
+/// A whole record, and up to when what was written must be in it.
+#[derive(Debug, Clone, Copy)]
+struct Shown<'c> {
+    fields: RawObject<'c>,
+    read_at_ms: i64,
+}
+
+/// How far a list may lag behind what was written: search indexes follow by moments (HubSpot's
+/// search guide, read 2026-11), which is taken for 10 s.
+const LAG_MS: i64 = 10_000;
+
+/// What of a change can be kept of its record: all of it, of a time that is known. What a delivery
+/// carries is a part, and of any time: it says that the record is to be read.
+fn usable<'c>(
+    via: Via,
+    change: &'c Change,
+    scratch: &mut Scratch,
+) -> Result<Option<Shown<'c>>, Refusal> {
+    let (Via::Poll { asked_ms }, Some(fields), true) = (via, &change.fields, change.complete)
+    else {
         return Ok(None);
     };
     // What surrounds it in the event is small.
     let value = scratch.validate(fields.as_bytes(), EVENT_BYTES_MAX)?;
     let object = value.as_object();
-    object
-        .map(Some)
-        .ok_or_else(|| Refusal::new(Code::Malformed, "a record is a JSON object"))
+    let shown = object.map(|fields| Shown {
+        fields,
+        read_at_ms: asked_ms - LAG_MS,
+    });
+    match shown {
+        Some(shown) => Ok(Some(shown)),
+        None => Err(Refusal::new(Code::Malformed, "a record is a JSON object")),
+    }
 }
 
 /// Scopes of event ids are hashes of names; producers' names have no colon first to last but by
