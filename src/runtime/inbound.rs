@@ -5,27 +5,20 @@
 //! loses none; what comes twice is known by its delivery id.
 
 mod accounts;
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "no shard makes calls for changes yet")
-)]
 mod cursors;
+mod fetcher;
 mod objects;
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "no shard makes calls for changes yet")
-)]
 mod poller;
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "no shard makes calls for changes yet")
-)]
 mod polls;
 mod pull_sink;
 mod sink;
 mod webhook_intake;
 
 pub(crate) use accounts::webhook_accounts;
+pub(crate) use cursors::CursorFile;
+pub(crate) use fetcher::ShardFetcher;
 pub(crate) use objects::InboundObjects;
+pub(crate) use poller::Poller;
+pub(crate) use polls::account_polls;
 pub(crate) use pull_sink::PullSink;
 pub(crate) use webhook_intake::WebhookIntake;

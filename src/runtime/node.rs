@@ -25,7 +25,10 @@ use super::backend::Node;
 use super::causes::Causes;
 use super::checkpointer::{CheckpointFeed, Checkpointer, EventIdRules, Keep};
 use super::in_force::InForce;
-use super::inbound::{InboundObjects, PullSink, WebhookIntake, webhook_accounts};
+use super::inbound::{
+    CursorFile, InboundObjects, Poller, PullSink, ShardFetcher, WebhookIntake, account_polls,
+    webhook_accounts,
+};
 use super::intake::{Shared, ThreadIntake};
 use super::keys::Keys;
 use super::mailbox::Mailbox;
@@ -204,10 +207,32 @@ impl Engine {
             settings.clone(),
         );
         let objects = InboundObjects::of(plan.accounts.iter().map(Arc::as_ref));
+        let plans = plan.accounts.iter().map(Arc::as_ref);
+        let polls = account_polls(settings, plans, &objects, clock::now().wall.0);
+        let pull_sink = Arc::new(PullSink::new(shards.clone(), objects));
+        let fetcher = Arc::new(ShardFetcher::new(shards.clone()));
+        let poll_metrics = Arc::new(Mutex::new(metrics.writer()));
+        let pollers = polls
+            .into_iter()
+            .map(|polls| {
+                let data_dir = &settings.server.data_dir;
+                let cursors = CursorFile::load(data_dir, &polls.account)
+                    .map_err(|error| StartError::data_dir(data_dir, &error))?;
+                let label = metrics.account(&polls.account);
+                Ok(Poller::new(
+                    polls,
+                    cursors,
+                    fetcher.clone(),
+                    pull_sink.clone(),
+                    (poll_metrics.clone(), label),
+                    Box::new(|| clock::now().wall.0),
+                ))
+            })
+            .collect::<Result<Vec<_>, StartError>>()?;
         let webhook_intake = WebhookIntake::new(
             webhook_accounts(settings, &metrics)?,
             settings.server.public_url.as_deref(),
-            Arc::new(PullSink::new(shards.clone(), objects)),
+            pull_sink,
             metrics.writer(),
             || clock::now().wall.0,
         );
@@ -239,6 +264,7 @@ impl Engine {
             public_host,
             causes,
             database,
+            pollers,
             http_stopped,
         )?;
         let (ingest, ingest_stop) = spawn_ingest(tcp, shared, &metrics)?;
@@ -507,6 +533,7 @@ fn spawn_control(
     public_host: Option<String>,
     causes: Causes,
     database: Option<Database>,
+    pollers: Vec<Poller<ShardFetcher, PullSink>>,
     mut stopped: watch::Receiver<bool>,
 ) -> Result<JoinHandle<()>, StartError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -525,6 +552,9 @@ fn spawn_control(
             tokio::spawn(node.in_force.clone().run());
             let trade = tokio::spawn(coordinator::run(coordinator, from_shards, links));
             tokio::spawn(causes.redrive(node.shards.clone(), node.jobs.clone()));
+            for poller in pollers {
+                tokio::spawn(poller.run());
+            }
             if let Some(database) = database {
                 tokio::spawn(database.run(node.clone(), stopped.clone()));
             }

@@ -45,6 +45,8 @@ pub(crate) enum Waiting {
     Part(Part),
     /// A command.
     Command(oneshot::Sender<CommandReply>),
+    /// A fetch.
+    Fetch(oneshot::Sender<Result<Reply, SendFailure>>),
 }
 
 /// What the control side sends a shard.
@@ -54,6 +56,12 @@ pub(crate) enum Word {
     Coordinator(ToShard),
     /// An operator's command.
     Command(Command, oneshot::Sender<CommandReply>),
+    /// Asks an account for something that is no record's.
+    Fetch(
+        Arc<str>,
+        Request,
+        oneshot::Sender<Result<Reply, SendFailure>>,
+    ),
     /// A question.
     Query(Query),
     /// From another shard.
@@ -190,6 +198,15 @@ impl ShardThread {
                         },
                     );
                 }
+                Word::Fetch(account, request, reply) => {
+                    let ticket = Waiting::Fetch(reply);
+                    let input = Input::Fetch {
+                        account,
+                        request,
+                        ticket,
+                    };
+                    self.handle(now, input);
+                }
                 Word::Query(query) => query.answer(now, &mut self.shard, &mut self.journal),
                 Word::Link(word) => self.handle(now, Input::Link(word)),
                 Word::Egress(name, settings) => match turn.egress.account(*settings) {
@@ -296,6 +313,10 @@ impl ShardThread {
                     // Whoever asked may have gone.
                     let _gone = reply.send(result);
                 }
+                Output::Fetched {
+                    ticket: Waiting::Fetch(reply),
+                    result,
+                } => drop(reply.send(result)),
                 Output::Call {
                     call,
                     plan,
@@ -309,16 +330,20 @@ impl ShardThread {
                     }
                 }
                 Output::LinkTo(shard, word) => turn.links.push_back((usize::from(shard.0), word)),
-                Output::Accepted(Waiting::Command(_))
+                Output::Accepted(Waiting::Command(_) | Waiting::Fetch(_))
                 | Output::Refused {
-                    ticket: Waiting::Command(_),
+                    ticket: Waiting::Command(_) | Waiting::Fetch(_),
                     ..
                 }
                 | Output::Done {
-                    ticket: Waiting::Part(_),
+                    ticket: Waiting::Part(_) | Waiting::Fetch(_),
+                    ..
+                }
+                | Output::Fetched {
+                    ticket: Waiting::Part(_) | Waiting::Command(_),
                     ..
                 } => {
-                    unreachable!("parts answer batches and commands answer commands")
+                    unreachable!("each kind of input has its own kind of answer")
                 }
             }
         }

@@ -23,11 +23,7 @@ use super::{
 
 /// What a file may say but this version does not do: refused, so that nobody
 /// believes it done. An entry goes with the commit that builds the thing.
-const NOT_AVAILABLE: [&str; 3] = [
-    "egress.allow",
-    "log.file",
-    "providers.*.poll",
-];
+const NOT_AVAILABLE: [&str; 2] = ["egress.allow", "log.file"];
 
 /// As many virtual shards as a record's hash is spread over.
 const SHARDS_MAX: usize = 1024;

@@ -10,7 +10,7 @@ use std::process::Command;
 use std::sync::mpsc::{Receiver, sync_channel};
 
 use serde_json::json;
-use syncline_tests::process::{Config, Node, PATIENCE, Running, program, request, until};
+use syncline_tests::process::{Config, Node, PATIENCE, Running, program, request};
 
 const SECRET: &str = "the app's own secret";
 

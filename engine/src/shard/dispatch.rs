@@ -30,6 +30,7 @@ impl<T> Shard<T> {
         if accounts == 0 || self.draining {
             return;
         }
+        self.start_fetches(now, journal);
         let share = (RECORDS_PER_TURN / accounts).max(1);
         for at in 0..accounts {
             let mut left = share;
@@ -198,6 +199,7 @@ impl<T> Shard<T> {
     /// A call that was never sent: its operation is ready again. A create keeps the mark of its
     /// intent, as the log does, and is looked up first.
     pub(super) fn take_back(&mut self, call: CallId) {
+        self.take_fetch_back(call);
         let Some(call) = self.calls.remove(call) else {
             return;
         };

@@ -18,6 +18,7 @@ mod dispatch;
 mod effects;
 mod explain;
 mod feed;
+mod fetch;
 mod fold;
 mod gather;
 mod handoff;
@@ -69,6 +70,7 @@ use crate::time::{Mono, Now};
 use account::Account;
 use calls::CallTable;
 use effects::Effects;
+use fetch::Fetches;
 use links::LinkBook;
 use relocate::Relocation;
 
@@ -118,6 +120,15 @@ pub enum Input<T> {
     },
     /// Word from another shard, or back from this one.
     Link(LinkWord),
+    /// Ask an account for something that is no record's.
+    Fetch {
+        /// The account's name.
+        account: Arc<str>,
+        /// What to send.
+        request: Request,
+        /// Who waits.
+        ticket: T,
+    },
     /// An operator's command.
     Control {
         /// What to do.
@@ -154,6 +165,13 @@ pub enum Output<T> {
     Link(LinkWord),
     /// Tell this shard.
     LinkTo(ShardId, LinkWord),
+    /// A fetch ended.
+    Fetched {
+        /// Who waits.
+        ticket: T,
+        /// With what.
+        result: Result<Reply, SendFailure>,
+    },
     /// A command was carried out.
     Done {
         /// Who waits.
@@ -223,6 +241,7 @@ pub struct Shard<T> {
     effects: Effects<Output<T>>,
     observations: Vec<Observation>,
     links: LinkBook,
+    fetches: Fetches<T>,
     relocation: Option<Relocation>,
     relocated_below: wal::Lsn,
     /// Where the log ended when this life began.
@@ -255,6 +274,11 @@ impl<T> Shard<T> {
             Input::Coordinator(word) => self.on_coordinator(now, journal, word),
             Input::Log { poisoned: false } => self.effects.on_durable(journal.durable()),
             Input::Log { poisoned: true } => self.fence(),
+            Input::Fetch {
+                account,
+                request,
+                ticket,
+            } => self.fetch(&account, request, ticket),
             Input::Link(word) => self.on_link_word(now, journal, word),
             Input::Control { command, ticket } => self.control(now, journal, command, ticket),
         }

@@ -8,6 +8,7 @@ use super::account::Account;
 use super::calls::CallTable;
 use super::checkpoint::{self, CheckpointPart};
 use super::effects::Effects;
+use super::fetch::Fetches;
 use super::links::LinkBook;
 use super::{AccountPlan, LoggedLease, Output, Scratch, Shard, ShardSettings};
 use crate::codec::Damaged;
@@ -74,6 +75,7 @@ impl<T> Recovery<T> {
             effects: Effects::new(Lsn::ZERO),
             observations: Vec::new(),
             links: LinkBook::default(),
+            fetches: Fetches::default(),
             relocation: None,
             relocated_below: Lsn::ZERO,
             born: Lsn::ZERO,

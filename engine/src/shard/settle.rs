@@ -24,9 +24,13 @@ impl<T> Shard<T> {
         result: &Result<Reply, SendFailure>,
         ended_at: Mono,
     ) {
-        let Some(call) = self.calls.remove(call) else {
+        let id = call;
+        let Some(call) = self.calls.remove(id) else {
             return;
         };
+        if call.items.is_empty() {
+            return self.settle_fetch(now, id, call, result, ended_at);
+        }
         let OpenCall {
             items,
             group,
@@ -88,7 +92,7 @@ impl<T> Shard<T> {
     }
 
     /// Takes in what a reply says of its account's limits.
-    fn hear_limits(
+    pub(super) fn hear_limits(
         &mut self,
         now: Now,
         at: usize,
@@ -217,7 +221,7 @@ impl<T> Shard<T> {
 }
 
 /// How a call ended, for its account.
-fn end_of(
+pub(super) fn end_of(
     result: &Result<Reply, SendFailure>,
     ended_at: Mono,
     verdict: Option<&Verdict>,
@@ -328,7 +332,7 @@ fn until(retry_after: RetryAfter, now: Now) -> Option<Mono> {
     }
 }
 
-fn timestamp(now: Now) -> jiff::Timestamp {
+pub(super) fn timestamp(now: Now) -> jiff::Timestamp {
     jiff::Timestamp::from_millisecond(now.wall.0).unwrap_or(jiff::Timestamp::MAX)
 }
 

@@ -178,7 +178,8 @@ impl<T> Shard<T> {
         let urgent_unsorted = urgent_in(&queue.ready) + urgent_in(&queue.retries);
         let Some(classes) = &account.classes else {
             let records = queue.ready_len() + account.suspects_len();
-            let demand = waiting(records, urgent_unsorted);
+            let mut demand = waiting(records, urgent_unsorted);
+            demand.calls += self.fetches_of(at, CostClass::ANY) as u32;
             let demand = if sends { demand } else { Waiting::default() };
             return self.holdings.demand(id, CostClass::ANY, demand);
         };
@@ -190,7 +191,8 @@ impl<T> Shard<T> {
                 + account.suspects_of(class)
                 + account.mix.share_of(place, unsorted);
             let urgent = sorted.map_or(0, urgent_in) + account.mix.share_of(place, urgent_unsorted);
-            let demand = waiting(records, urgent);
+            let mut demand = waiting(records, urgent);
+            demand.calls += self.fetches_of(at, class) as u32;
             let demand = if sends { demand } else { Waiting::default() };
             self.holdings.demand(id, class, demand);
         }

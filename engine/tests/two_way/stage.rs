@@ -529,7 +529,7 @@ impl Stage {
                 self.shards[to].handle(now, &mut self.logs[to], Input::Link(word));
             }
             Output::Coordinator(word) => self.coordinate(now, at, &word),
-            Output::Accepted(_) | Output::Done { .. } => {}
+            Output::Accepted(_) | Output::Done { .. } | Output::Fetched { .. } => {}
             Output::Refused { code, .. } => panic!("refused: {code:?}"),
         }
     }

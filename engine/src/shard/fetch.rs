@@ -1,0 +1,168 @@
+//! Calls that carry no record: an account is asked for a list of what changed.
+
+use std::collections::{HashMap, VecDeque};
+
+use super::calls::OpenCall;
+use super::settle::{end_of, timestamp};
+use super::{CallId, Observation, Output, Shard};
+use crate::decide::class_of;
+use crate::journal::Journal;
+use crate::operation_slab::Target;
+use crate::provider::{CallKind, NotSent, Reply, Request, SendFailure, Verdict};
+use crate::quota::CostClass;
+use crate::time::{Mono, Now};
+
+/// Fetches that wait for their account, at most; one more is refused.
+const WAITING_MAX: usize = 64;
+
+/// Fetches that wait, and those that are under way.
+#[derive(Debug)]
+pub(super) struct Fetches<T> {
+    waiting: VecDeque<Fetch<T>>,
+    open: HashMap<CallId, Fetch<T>>,
+}
+
+#[derive(Debug)]
+struct Fetch<T> {
+    target: Target,
+    request: Request,
+    ticket: T,
+}
+
+impl<T> Default for Fetches<T> {
+    fn default() -> Self {
+        Self {
+            waiting: VecDeque::new(),
+            open: HashMap::new(),
+        }
+    }
+}
+
+impl<T> Fetches<T> {
+    /// Calls of an account that wait.
+    pub(super) fn waiting_of(&self, at: usize) -> impl Iterator<Item = CallKind> + '_ {
+        let mine = move |fetch: &&Fetch<T>| usize::from(fetch.target.0) == at;
+        self.waiting.iter().filter(mine).map(|it| it.request.kind)
+    }
+}
+
+impl<T> Shard<T> {
+    /// Asks an account for something as soon as its limits and its gate allow.
+    pub(super) fn fetch(&mut self, account: &str, request: Request, ticket: T) {
+        let target = self.account(account);
+        let known = self.accounts[usize::from(target.0)].plan.is_some();
+        if self.fenced || !known || self.fetches.waiting.len() >= WAITING_MAX {
+            let result = Err(SendFailure::BeforeSent {
+                cause: NotSent::Connect,
+                detail: "the account cannot be asked now".to_owned(),
+            });
+            return self
+                .effects
+                .push_unconditional(Output::Fetched { ticket, result });
+        }
+        self.fetches.waiting.push_back(Fetch {
+            target,
+            request,
+            ticket,
+        });
+    }
+
+    /// Starts what waits and may go.
+    pub(super) fn start_fetches(&mut self, now: Now, journal: &impl Journal) {
+        for _ in 0..self.fetches.waiting.len() {
+            let Some(fetch) = self.fetches.waiting.pop_front() else {
+                return;
+            };
+            let account = &self.accounts[usize::from(fetch.target.0)];
+            let class = account.class_of(fetch.request.kind, None);
+            let callable = account.plan.clone().zip(account.id);
+            let callable = callable.filter(|_| !account.paused);
+            let paid = callable.and_then(|(plan, id)| {
+                let permit = self.holdings.try_spend(now.mono, id, class);
+                Some((plan, permit.ok()?))
+            });
+            let Some((plan, permit)) = paid else {
+                self.fetches.waiting.push_back(fetch);
+                continue;
+            };
+            let needs = if permit.is_leased() {
+                journal.end()
+            } else {
+                journal.durable()
+            };
+            let request = fetch.request.clone();
+            let call = self.calls.insert(OpenCall {
+                items: Vec::new(),
+                group: None,
+                target: fetch.target,
+                permit,
+                class,
+                started: now.mono,
+            });
+            self.fetches.open.insert(call, fetch);
+            let output = Output::Call {
+                call,
+                plan,
+                request,
+            };
+            self.effects.push(needs, output);
+        }
+    }
+
+    /// A fetch that did not leave after all waits again.
+    pub(super) fn take_fetch_back(&mut self, call: CallId) {
+        if let Some(fetch) = self.fetches.open.remove(&call) {
+            self.fetches.waiting.push_front(fetch);
+        }
+    }
+
+    /// Ends a fetch. Its account hears of it as of any call.
+    pub(super) fn settle_fetch(
+        &mut self,
+        now: Now,
+        id: CallId,
+        call: OpenCall,
+        result: &Result<Reply, SendFailure>,
+        ended_at: Mono,
+    ) {
+        let at = usize::from(call.target.0);
+        let plan = self.accounts[at].plan.clone();
+        let kind = self.fetches.open.get(&id).map(|it| it.request.kind);
+        let kind = kind.unwrap_or(CallKind::Read);
+        let verdict = plan.as_ref().map(|plan| match result {
+            Ok(reply) if plan.definition.operation(kind).is_some() => {
+                plan.definition.classify(kind, "", reply, timestamp(now))
+            }
+            Ok(_) => Verdict::Absent,
+            Err(failure) => failure.verdict(),
+        });
+        let end = end_of(result, ended_at, verdict.as_ref(), now);
+        self.holdings.complete(call.permit, end);
+        if let (Some(plan), Some(verdict)) = (plan, verdict) {
+            if let Ok(reply) = result {
+                self.hear_limits(now, at, &plan, kind, reply, (call.started, ended_at));
+            }
+            self.observe(Observation::Call {
+                account: plan.name.clone(),
+                class: class_of(&verdict),
+                records: 0,
+                took: ended_at.saturating_since(call.started),
+            });
+        }
+        if let Some(fetch) = self.fetches.open.remove(&id) {
+            self.effects.push_unconditional(Output::Fetched {
+                ticket: fetch.ticket,
+                result: result.clone(),
+            });
+        }
+    }
+
+    /// Fetches of an account that wait for permits of a class.
+    pub(super) fn fetches_of(&self, at: usize, class: CostClass) -> usize {
+        let account = &self.accounts[at];
+        let kinds = self.fetches.waiting_of(at);
+        kinds
+            .filter(|&kind| account.class_of(kind, None) == class)
+            .count()
+    }
+}
