@@ -38,10 +38,6 @@ impl InboundObjects {
     }
 
     /// Remote and local names of one account's objects.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "no shard makes calls for changes yet")
-    )]
     pub(crate) fn of_account(&self, account: &str) -> impl Iterator<Item = (&str, &str)> {
         let own = self.of.iter().filter(move |((of, _), _)| of == account);
         own.map(|((_, remote), local)| (remote.as_str(), local.as_str()))
