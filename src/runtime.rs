@@ -10,6 +10,7 @@ mod dead_letters;
 mod durable_file;
 mod explain;
 mod in_force;
+mod inbound;
 mod intake;
 mod jobs;
 mod journal;

@@ -7,6 +7,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::error_rule::{ErrorClass, PauseScope};
+use super::inbound_blocks::{PollBlock, WebhookBlock};
 use super::{AuthKind, CallKind, LimitKind, LimitScope};
 
 #[derive(Deserialize)]
@@ -27,6 +28,9 @@ pub(crate) struct DefinitionFile {
     pub(crate) error: ShapeBlock,
     #[serde(default)]
     pub(crate) errors: Vec<ErrorBlock>,
+    pub(crate) webhook: Option<WebhookBlock>,
+    #[serde(default)]
+    pub(crate) poll: BTreeMap<String, PollBlock>,
 }
 
 #[derive(Deserialize)]

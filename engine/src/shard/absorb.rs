@@ -35,6 +35,8 @@ pub(super) struct Shown<'a> {
     pub(super) whole: bool,
     /// When it was changed there, ms since the epoch.
     pub(super) changed_at_ms: i64,
+    /// When it was asked for, ms since the epoch.
+    pub(super) read_at_ms: i64,
 }
 
 /// A change for others, to be logged.
@@ -105,6 +107,7 @@ impl<T> Shard<T> {
         let sighting = Sighting {
             fields: &fields,
             changed_at_ms: shown.changed_at_ms,
+            read_at_ms: shown.read_at_ms,
             now_ms: now.wall.0,
         };
         let base = base_of(item, account);

@@ -153,6 +153,7 @@ fn run(seed: u64, mutant: Option<Mutant>) -> Result<u64, String> {
         trouble,
         made: 0,
     };
+    run.stage.lists = run.one_in(2);
     while run.edits < EDITS {
         run.step();
     }

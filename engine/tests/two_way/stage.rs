@@ -8,6 +8,7 @@ use syncline_engine::event::codec::AcceptedEvent;
 use syncline_engine::event::{Defaults, Surface, Target, TargetAction, parse};
 use syncline_engine::id::{HashKey, OperationSeq, RecordHash, VSHARD_COUNT, VShard};
 use syncline_engine::journal::{AppendError, Class, Journal, Kind, ReadError};
+use syncline_engine::json::RawObject;
 use syncline_engine::merge::{ConflictPolicy, Winner};
 use syncline_engine::provider::{
     CallKind, Definition, NoReply, Reply, Request, SendFailure, shipped,
@@ -44,6 +45,8 @@ pub(crate) struct Notice {
     pub(crate) remote_id: String,
     pub(crate) deleted: bool,
     pub(crate) at_ms: i64,
+    /// The record as a list showed it then.
+    pub(crate) listed: Option<String>,
 }
 
 /// How a call ends.
@@ -89,6 +92,8 @@ pub(crate) struct Stage {
     pub(crate) notices: VecDeque<Notice>,
     /// Calls that were made for nothing but reading.
     pub(crate) reads: u32,
+    /// Notices carry what a list shows.
+    pub(crate) lists: bool,
     mutant: Option<Mutant>,
     /// The first answer to each read.
     first_reads: BTreeMap<(String, String), Reply>,
@@ -131,6 +136,7 @@ impl Stage {
             calls: Vec::new(),
             notices: VecDeque::new(),
             reads: 0,
+            lists: false,
             mutant,
             first_reads: BTreeMap::new(),
         };
@@ -272,11 +278,14 @@ impl Stage {
     }
 
     pub(crate) fn notice(&mut self, account: &str, remote_id: &str, deleted: bool) {
+        let kept = self.stores[account].records.get(remote_id);
+        let listed = kept.filter(|_| self.lists && !deleted);
         self.notices.push_back(Notice {
             account: account.to_owned(),
             remote_id: remote_id.to_owned(),
             deleted,
             at_ms: self.now_ms,
+            listed: listed.map(|kept| super::store::shown(remote_id, kept)),
         });
     }
 
@@ -289,8 +298,9 @@ impl Stage {
             record_id: &provisional,
             provisional: true,
             remote_id: &notice.remote_id,
-            fields: None,
-            whole: false,
+            fields: notice.listed.as_deref().and_then(RawObject::new),
+            read_at_ms: notice.at_ms,
+            whole: notice.listed.is_some(),
             deleted: notice.deleted,
             changed_at_ms: notice.at_ms,
         };

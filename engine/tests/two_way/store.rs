@@ -154,7 +154,7 @@ fn lay(fields: &mut Fields, patch: &str) {
     }
 }
 
-fn shown(id: &str, kept: &Kept) -> String {
+pub(crate) fn shown(id: &str, kept: &Kept) -> String {
     let mut fields = kept.fields.clone();
     fields.set("/id", &format!(r#""{id}""#));
     if let Some(key) = &kept.external_id {
