@@ -20,6 +20,7 @@ mod rules;
 mod shard_thread;
 mod start_error;
 mod ticket;
+mod tokens;
 
 pub use journal::{STAGED_BYTES_MAX, ShardLog};
 pub use node::Engine;

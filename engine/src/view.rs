@@ -331,6 +331,10 @@ pub enum AuthState {
     Valid,
     /// Refused; the account waits and probes.
     Refused,
+    /// There is no token yet; one is being asked for.
+    Asking,
+    /// There is no token, for a reason that may pass.
+    Failing,
 }
 
 impl AuthState {
@@ -340,6 +344,8 @@ impl AuthState {
             AuthState::None => "none",
             AuthState::Valid => "valid",
             AuthState::Refused => "refused",
+            AuthState::Asking => "asking",
+            AuthState::Failing => "failing",
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The engine as the HTTP API sees it.
 
+use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -22,6 +23,7 @@ use engine::view::{
     OperationFilter, OperationTarget, OperationView, Page, PageRequest, RecordLookup, RecordTarget,
     RecordView, Redriven, RulesPush, RulesPushed, RulesView,
 };
+use net::auth::{TokenCell, TokenStanding};
 use net::http::Backend;
 use net::metrics::{Metrics, MetricsWriter};
 use tokio::sync::{mpsc, oneshot};
@@ -53,6 +55,8 @@ pub(crate) struct Node {
     /// Locked while a set is replaced, which happens one after the other.
     pub(crate) rule_store: Mutex<RuleStore>,
     pub(crate) accounts: Vec<(AccountView, bool)>,
+    /// Of the accounts whose credentials are tokens.
+    pub(crate) tokens: HashMap<Arc<str>, TokenCell>,
 }
 
 /// The accounts as the API shows them, and whether each needs credentials.
@@ -181,6 +185,14 @@ impl Node {
                         reason: HoldReason::Unauthorized,
                         ..
                     } => AuthState::Refused,
+                    _ if let Some(cell) = self.tokens.get(account.name.as_str()) => {
+                        match cell.standing() {
+                            TokenStanding::Valid => AuthState::Valid,
+                            TokenStanding::Asking => AuthState::Asking,
+                            TokenStanding::Refused => AuthState::Refused,
+                            TokenStanding::Failing => AuthState::Failing,
+                        }
+                    }
                     _ if *needs_auth => AuthState::Valid,
                     _ => AuthState::None,
                 },

@@ -30,6 +30,7 @@ use super::registry::Registry;
 use super::remembered::Remembered;
 use super::rule_store::RuleStore;
 use super::shard_thread::{Gauges, Peer, ShardThread, Word, chain};
+use super::tokens::{TokenThread, Tokens};
 use super::{StartError, clock, coordinator, plans};
 use crate::settings::{Retention, Settings};
 
@@ -53,6 +54,7 @@ pub struct Engine {
     control: Option<JoinHandle<()>>,
     shards: Vec<JoinHandle<()>>,
     checkpointer: Option<Checkpointer>,
+    tokens: Option<TokenThread>,
     dir: Option<DataDirHandle>,
 }
 
@@ -73,12 +75,13 @@ impl Engine {
     pub fn start(settings: &Settings) -> Result<Self, StartError> {
         let count = shard_count(settings);
         let plans = plans::account_plans(settings)?;
-        let egress = plans::egress_accounts(settings)?;
         let tcp = listener("tcp", settings.listen.tcp)?;
         let http = listener("http", settings.listen.http)?;
         let (tcp_at, http_at) = (address(&tcp)?, address(&http)?);
 
         let mut dir = open::data_dir(&settings.server.data_dir)?;
+        let tokens = Tokens::open(settings, &plans)?;
+        let egress = plans::egress_accounts(settings, tokens.cells())?;
         let superblock = *dir.superblock();
         let mut plan = OpenPlan::new(settings, count, plans);
         let key_seed =
@@ -175,6 +178,7 @@ impl Engine {
             gauges,
             rule_store: Mutex::new(rule_store),
             accounts: super::backend::account_views(settings),
+            tokens: tokens.cells().clone(),
         });
         let (http_stop, http_stopped) = watch::channel(false);
         let links: Vec<(mpsc::Sender<Word>, Mailbox)> = words
@@ -191,6 +195,7 @@ impl Engine {
             public_host,
             http_stopped,
         )?;
+        let tokens = tokens.spawn()?;
         let (ingest, ingest_stop) = spawn_ingest(tcp, shared, &metrics)?;
         Ok(Self {
             tcp: tcp_at,
@@ -203,6 +208,7 @@ impl Engine {
             control: Some(control),
             shards: threads,
             checkpointer: Some(checkpointer),
+            tokens,
             dir: Some(DataDirHandle(dir)),
         })
     }
@@ -241,6 +247,9 @@ impl Engine {
         }
         clean &= self.checkpointer.take().is_none_or(Checkpointer::join);
         join(self.control.take(), "control");
+        if !self.tokens.take().is_none_or(TokenThread::stop) {
+            tracing::error!("the token thread panicked");
+        }
         clean &= !self.node.is_broken();
         match self.dir.take() {
             Some(DataDirHandle(dir)) if clean => {

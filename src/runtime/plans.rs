@@ -13,6 +13,7 @@ use engine::retry::RetryPolicy;
 use engine::rules::RuleSet;
 use engine::schema::Schema;
 use engine::shard::AccountPlan;
+use net::auth::TokenCell;
 use net::egress::{self, AddressPolicy, Authorization, Origin};
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -141,12 +142,18 @@ fn utc_offset_s(timezone: &str) -> i32 {
     sign * (hours * 3600 + minutes * 60)
 }
 
-/// The egress side of every account, secrets resolved.
+/// The egress side of every account, secrets resolved; `tokens` are of the accounts that have them.
 pub(crate) fn egress_accounts(
     settings: &Settings,
+    tokens: &HashMap<Arc<str>, TokenCell>,
 ) -> Result<Vec<(Arc<str>, egress::AccountSettings)>, StartError> {
     let named = |(name, provider): &(String, ProviderSettings)| {
-        Ok((name.as_str().into(), egress_account(name, provider)?))
+        let authorization = match tokens.get(name.as_str()) {
+            Some(cell) => Authorization::Token(cell.clone()),
+            None => authorization(name, &provider.auth)?,
+        };
+        let account = egress_account(name, provider, authorization)?;
+        Ok((name.as_str().into(), account))
     };
     settings.providers.iter().map(named).collect()
 }
@@ -154,6 +161,7 @@ pub(crate) fn egress_accounts(
 fn egress_account(
     name: &str,
     provider: &ProviderSettings,
+    authorization: Authorization,
 ) -> Result<egress::AccountSettings, StartError> {
     let account = &provider.account;
     let base_url = account.base_url.as_deref().unwrap_or_default();
@@ -163,7 +171,7 @@ fn egress_account(
         origin,
         // Addresses in the file are the operator's own choice.
         addresses: AddressPolicy::Any,
-        authorization: authorization(name, &provider.auth)?,
+        authorization,
         headers: egress::HeaderSettings::default(),
         ca_file: account.ca_file.clone(),
         connections_max: account.max_in_flight.get() as usize,
@@ -189,10 +197,8 @@ fn authorization(name: &str, auth: &AuthSettings) -> Result<Authorization, Start
         AuthSettings::ClientCredentials(_)
         | AuthSettings::Refresh { .. }
         | AuthSettings::JwtBearer { .. } => {
-            return Err(StartError::config(
-                name,
-                "this kind of auth is not available in this version".into(),
-            ));
+            let detail = "its tokens have no cell".to_owned();
+            return Err(StartError::config(name, detail));
         }
     })
 }

@@ -127,6 +127,7 @@ pub(super) fn status_json(status: &AccountStatus) -> Value {
         "paused": status.paused,
         "breaker": status.breaker.as_str(),
         "token": status.auth.as_str(),
+        "token_state": status.auth.as_str(),
         "queue_depth": status.open.total(),
         "open": open_json(&status.open),
         "dead_letters": status.dead_letters,
