@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 type Watch = Box<dyn Fn(&str) + Send>;
 
-pub struct Provider {
+pub(crate) struct Provider {
     address: SocketAddr,
     state: Arc<Mutex<State>>,
 }
@@ -35,7 +35,7 @@ struct State {
 
 impl Provider {
     /// One whose first refresh token is this.
-    pub fn start(refresh: &str) -> Provider {
+    pub(crate) fn start(refresh: &str) -> Provider {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let state = Arc::new(Mutex::new(State {
@@ -63,60 +63,60 @@ impl Provider {
         Provider { address, state }
     }
 
-    pub fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
     /// Ends the access token that is good now.
-    pub fn expire(&self) {
+    pub(crate) fn expire(&self) {
         self.with(|state| state.access = None);
     }
 
     /// No access token is good from now on.
-    pub fn accept_nothing(&self) {
+    pub(crate) fn accept_nothing(&self) {
         self.with(|state| state.accepts = false);
     }
 
     /// Errors repeat what was sent.
-    pub fn quote_requests(&self) {
+    pub(crate) fn quote_requests(&self) {
         self.with(|state| state.quotes = true);
     }
 
     /// Of the token endpoint.
-    pub fn answer_with(&self, status: u16) {
+    pub(crate) fn answer_with(&self, status: u16) {
         self.with(|state| state.status = status);
     }
 
-    pub fn lifetime(&self, lifetime: Duration) {
+    pub(crate) fn lifetime(&self, lifetime: Duration) {
         self.with(|state| state.lifetime = Some(lifetime));
     }
 
     /// Looks at the token of each call.
-    pub fn watch(&self, watch: impl Fn(&str) + Send + 'static) {
+    pub(crate) fn watch(&self, watch: impl Fn(&str) + Send + 'static) {
         self.with(|state| state.watch = Some(Box::new(watch)));
     }
 
     /// Tokens asked for.
-    pub fn asked(&self) -> u32 {
+    pub(crate) fn asked(&self) -> u32 {
         self.with(|state| state.asked)
     }
 
     /// Calls that came, refused ones too.
-    pub fn calls(&self) -> u32 {
+    pub(crate) fn calls(&self) -> u32 {
         self.with(|state| state.calls)
     }
 
     /// Calls that got a 401.
-    pub fn refused(&self) -> u32 {
+    pub(crate) fn refused(&self) -> u32 {
         self.with(|state| state.refused)
     }
 
     /// Idempotency keys of the calls.
-    pub fn keys(&self) -> Vec<String> {
+    pub(crate) fn keys(&self) -> Vec<String> {
         self.with(|state| state.keys.clone())
     }
 
-    pub fn until_asked(&self, times: u32) {
+    pub(crate) fn until_asked(&self, times: u32) {
         let end = Instant::now() + Duration::from_secs(30);
         while self.asked() < times {
             assert!(Instant::now() < end, "asked {} times", self.asked());
@@ -125,7 +125,7 @@ impl Provider {
     }
 
     /// The claims of the assertion that was shown, if its signature verifies.
-    pub fn assertion(&self, public: &[u8]) -> Value {
+    pub(crate) fn assertion(&self, public: &[u8]) -> Value {
         let form = self.with(|state| state.form.clone());
         let (_, assertion) = form.split_once("&assertion=").unwrap();
         let assertion = assertion

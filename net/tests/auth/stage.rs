@@ -24,7 +24,7 @@ use super::provider::Provider;
 /// Longer than anything here takes, even on a machine with better things to do.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-pub fn clock() -> Now {
+pub(crate) fn clock() -> Now {
     static START: OnceLock<Instant> = OnceLock::new();
     let since = START.get_or_init(Instant::now).elapsed();
     let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
@@ -35,7 +35,7 @@ pub fn clock() -> Now {
     }
 }
 
-pub fn client() -> Client {
+pub(crate) fn client() -> Client {
     Client {
         id: "app".to_owned(),
         secret: Some("client-s3cret".to_owned()),
@@ -43,7 +43,7 @@ pub fn client() -> Client {
     }
 }
 
-pub fn refresh(token: &str) -> Grant {
+pub(crate) fn refresh(token: &str) -> Grant {
     Grant::Refresh {
         client: client(),
         refresh_token: token.to_owned(),
@@ -52,16 +52,16 @@ pub fn refresh(token: &str) -> Grant {
 
 /// Keeps in memory what a disk would.
 #[derive(Debug, Clone, Default)]
-pub struct Memory {
+pub(crate) struct Memory {
     state: Arc<Mutex<(Option<KeptToken>, bool)>>,
 }
 
 impl Memory {
-    pub fn kept(&self) -> Option<KeptToken> {
+    pub(crate) fn kept(&self) -> Option<KeptToken> {
         self.state.lock().unwrap().0.clone()
     }
 
-    pub fn fail_next(&self) {
+    pub(crate) fn fail_next(&self) {
         self.state.lock().unwrap().1 = true;
     }
 }
@@ -81,17 +81,17 @@ impl TokenStore for Memory {
     }
 }
 
-pub struct Stage {
+pub(crate) struct Stage {
     url: String,
     cell: TokenCell,
     stop: watch::Sender<bool>,
     refresher: Option<JoinHandle<()>>,
     /// The refresher's `Debug`.
-    pub shown: String,
+    pub(crate) shown: String,
 }
 
 impl Stage {
-    pub fn start(provider: &Provider, grant: Grant, store: Memory) -> Stage {
+    pub(crate) fn start(provider: &Provider, grant: Grant, store: Memory) -> Stage {
         let rules = RenewalRules {
             ask_interval: Duration::ZERO,
             ..RenewalRules::default()
@@ -127,15 +127,15 @@ impl Stage {
         }
     }
 
-    pub fn cell(&self) -> &TokenCell {
+    pub(crate) fn cell(&self) -> &TokenCell {
         &self.cell
     }
 
-    pub fn standing(&self) -> TokenStanding {
+    pub(crate) fn standing(&self) -> TokenStanding {
         self.cell.standing()
     }
 
-    pub fn until(&self, standing: TokenStanding) {
+    pub(crate) fn until(&self, standing: TokenStanding) {
         let end = Instant::now() + PATIENCE;
         while self.standing() != standing {
             assert!(Instant::now() < end, "still {:?}", self.standing());
@@ -143,14 +143,14 @@ impl Stage {
         }
     }
 
-    pub fn call(&self) -> Result<Reply, SendFailure> {
+    pub(crate) fn call(&self) -> Result<Reply, SendFailure> {
         let egress = Egress::new(EgressSettings::default());
         let account = account(&egress, &self.url, &self.cell);
         runtime().block_on(egress.call(&account, &request()))
     }
 
     /// All of them at once; their statuses.
-    pub fn call_from_threads(&self, threads: usize, calls: usize) -> Vec<u16> {
+    pub(crate) fn call_from_threads(&self, threads: usize, calls: usize) -> Vec<u16> {
         let barrier = Arc::new(Barrier::new(threads));
         let started: Vec<_> = (0..threads)
             .map(|_| {
