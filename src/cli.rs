@@ -5,10 +5,14 @@ mod client;
 mod demo;
 mod dlq;
 mod exit;
+mod explain;
+mod fixtures;
 mod hold;
+mod keys;
 mod mock;
 mod outcome;
 mod providers;
+mod replay;
 mod send;
 mod serve;
 mod status;
@@ -35,11 +39,15 @@ enum Command {
     Serve(serve::Arguments),
     Send(send::Arguments),
     Check(check::Arguments),
+    Test(fixtures::Arguments),
     Status(status::Arguments),
+    Explain(explain::Arguments),
     Dlq(dlq::Arguments),
+    Replay(replay::Arguments),
     Providers(providers::Arguments),
     Pause(hold::PauseArguments),
     Resume(hold::ResumeArguments),
+    Keys(keys::Arguments),
     Mock(mock::MockArgs),
     Wal(wal::Arguments),
 }
@@ -56,11 +64,15 @@ pub(crate) fn run() -> ExitCode {
         Command::Serve(arguments) => serve::run(&arguments),
         Command::Send(arguments) => send::run(&arguments),
         Command::Check(arguments) => check::run(&arguments),
+        Command::Test(arguments) => fixtures::run(&arguments),
         Command::Status(arguments) => status::run(&arguments),
+        Command::Explain(arguments) => explain::run(&arguments),
         Command::Dlq(arguments) => dlq::run(&arguments),
+        Command::Replay(arguments) => replay::run(&arguments),
         Command::Providers(arguments) => providers::run(&arguments),
         Command::Pause(arguments) => hold::pause(&arguments),
         Command::Resume(arguments) => hold::resume(&arguments),
+        Command::Keys(arguments) => keys::run(&arguments),
         Command::Wal(arguments) => wal::run(&arguments),
     };
     exit.into()

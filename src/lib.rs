@@ -6,4 +6,6 @@
 mod runtime;
 pub mod settings;
 
-pub use runtime::{Engine, STAGED_BYTES_MAX, ShardLog, StartError};
+pub use runtime::{
+    ApiKey, Engine, KeyFile, Rehearsal, Rehearsed, STAGED_BYTES_MAX, ShardLog, StartError,
+};

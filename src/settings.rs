@@ -6,6 +6,7 @@ mod document;
 mod limit;
 mod node;
 mod object;
+mod pool;
 mod problem;
 mod provider;
 mod quantity;
@@ -16,7 +17,7 @@ use std::path::Path;
 
 pub use auth::{AuthSettings, OAuthClient};
 pub use engine::rules::{RuleAction, RuleSettings};
-pub use limit::{LimitKind, LimitSettings};
+pub use limit::{LimitKind, LimitScope, LimitSettings, limits_of};
 pub use node::{
     Durability, EgressSettings, ListenSettings, LogFormat, LogLevel, LogSettings, MemorySettings,
     Retention, RetentionSettings, ServerSettings, ShardSettings, WalSettings,
@@ -25,6 +26,7 @@ pub use object::{
     ConflictPolicy, ConflictSettings, Direction, FieldSettings, ObjectSettings, OnNull,
     RecordSettings, SourceSettings, TargetSettings, read_schema,
 };
+pub use pool::PoolSettings;
 pub use problem::{Problem, Problems};
 pub use provider::{
     AccountSettings, BatchSettings, BreakerSettings, ProviderSettings, RecordIdIs, RetrySettings,
@@ -59,13 +61,15 @@ pub struct Settings {
     pub egress: EgressSettings,
     /// `[providers.NAME]`, in the file's order.
     pub providers: Vec<(String, ProviderSettings)>,
+    /// `[pools.NAME]`, in the file's order.
+    pub pools: Vec<(String, PoolSettings)>,
     /// `[objects.NAME]`, in the file's order.
     pub objects: Vec<(String, ObjectSettings)>,
     /// `[[rules]]`, in the file's order.
     pub rules: Vec<RuleSettings>,
 }
 
-const SECTIONS: [&str; 11] = [
+const SECTIONS: [&str; 12] = [
     "server",
     "listen",
     "shards",
@@ -75,6 +79,7 @@ const SECTIONS: [&str; 11] = [
     "retention",
     "egress",
     "providers",
+    "pools",
     "objects",
     "rules",
 ];
@@ -143,6 +148,11 @@ impl Settings {
                     (name, provider)
                 })
                 .collect(),
+            pools: document
+                .take_named("pools", &mut problems)
+                .into_iter()
+                .map(|(name, section)| (name, section.rest(&mut problems).unwrap_or_default()))
+                .collect(),
             objects: document
                 .take_named("objects", &mut problems)
                 .into_iter()
@@ -166,6 +176,13 @@ impl Settings {
             .iter()
             .find(|(known, _)| known == name)
             .map(|(_, provider)| provider)
+    }
+
+    /// The pool that an account belongs to.
+    pub fn pool_of(&self, account: &str) -> Option<&str> {
+        let mut pools = self.pools.iter();
+        let pool = pools.find(|(_, pool)| pool.members.iter().any(|member| member == account));
+        pool.map(|(name, _)| name.as_str())
     }
 
     /// The object of this name.

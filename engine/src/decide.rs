@@ -205,28 +205,27 @@ fn found(outcome: &Outcome<'_>, remote_id: &str, link: &mut Link, progress: &mut
 fn absent(outcome: &Outcome<'_>, link: &mut Link, progress: &mut Progress) {
     match (progress.resume, outcome.operation) {
         (Resume::LookUpDuplicate, _) => end(progress, State::Failed, Reason::Duplicate),
-        (Resume::LookUp, Operation::Create | Operation::Update | Operation::Upsert) => {
+        (
+            Resume::LookUp,
+            Operation::Create | Operation::Update | Operation::Upsert | Operation::Delete,
+        ) => {
             let believed_at_ms = progress
                 .unknown_since_ms
                 .saturating_add(outcome.settle.as_millis() as i64);
-            if outcome.now_ms >= believed_at_ms {
-                progress.resume = Resume::Upsert;
-                go_on(progress, 0);
-            } else {
+            if outcome.now_ms < believed_at_ms {
                 // Read-after-write may lag at the provider, so one "absent" before the record
                 // had time to settle proves nothing.
                 progress.state = State::Unknown;
                 progress.due_ms = believed_at_ms;
+            } else if outcome.operation == Operation::Delete {
+                deleted_already(outcome, link, progress);
+            } else {
+                progress.resume = Resume::Upsert;
+                go_on(progress, 0);
             }
         }
         (_, Operation::Read) => end(progress, State::Failed, Reason::NotFound),
-        (_, Operation::Delete) => {
-            *link = Link::Deleted {
-                changed_at_ms: outcome.changed_at_ms,
-            };
-            end(progress, State::Synced, Reason::Absent);
-        }
-        (Resume::Normal, Operation::Create) if *link == Link::Doubtful => {
+        (Resume::Normal, Operation::Create | Operation::Delete) if *link == Link::Doubtful => {
             progress.resume = Resume::LookUp;
             progress.unknown_since_ms = outcome.now_ms;
             progress.state = State::Unknown;
@@ -234,6 +233,7 @@ fn absent(outcome: &Outcome<'_>, link: &mut Link, progress: &mut Progress) {
                 .now_ms
                 .saturating_add(outcome.settle.as_millis() as i64);
         }
+        (_, Operation::Delete) => deleted_already(outcome, link, progress),
         (
             Resume::Normal | Resume::Upsert,
             Operation::Create | Operation::Update | Operation::Upsert,
@@ -241,6 +241,13 @@ fn absent(outcome: &Outcome<'_>, link: &mut Link, progress: &mut Progress) {
             go_on(progress, 0);
         }
     }
+}
+
+fn deleted_already(outcome: &Outcome<'_>, link: &mut Link, progress: &mut Progress) {
+    *link = Link::Deleted {
+        changed_at_ms: outcome.changed_at_ms,
+    };
+    end(progress, State::Synced, Reason::Absent);
 }
 
 fn unknown(outcome: &Outcome<'_>, progress: &mut Progress, dice: &mut Dice) {
@@ -334,5 +341,48 @@ pub fn class_of(verdict: &Verdict) -> CallClass {
         Verdict::Contention { .. } => CallClass::Contention,
         Verdict::Permission { .. } => CallClass::Permission,
         Verdict::Ambiguous { .. } => CallClass::Ambiguous,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::OperationSeq;
+
+    fn absent_at(now_ms: i64, link: &mut Link, progress: &mut Progress) -> State {
+        let outcome = Outcome {
+            operation: Operation::Delete,
+            changed_at_ms: 7,
+            kind: CallKind::Lookup,
+            verdict: &Verdict::Absent,
+            now_ms,
+            retry: &RetryPolicy::default(),
+            settle: Duration::from_secs(5),
+            probe: false,
+            from_before: false,
+        };
+        conclude(&outcome, link, progress, &mut Dice::seeded(1));
+        progress.state
+    }
+
+    #[test]
+    fn a_delete_in_doubt_believes_that_the_record_is_absent_once_it_had_time_to_settle() {
+        let mut link = Link::Doubtful;
+        let mut progress = Progress::new(OperationSeq(1), Operation::Delete as u8, 8);
+        for now_ms in [1_000, 5_999] {
+            let state = absent_at(now_ms, &mut link, &mut progress);
+            assert_eq!((state, progress.due_ms), (State::Unknown, 6_000));
+            assert_eq!(link, Link::Doubtful);
+        }
+        assert_eq!(absent_at(6_000, &mut link, &mut progress), State::Synced);
+        assert_eq!(link, Link::Deleted { changed_at_ms: 7 });
+    }
+
+    #[test]
+    fn a_delete_of_what_was_never_sent_ends_with_the_first_look_up() {
+        let mut link = Link::Unlinked;
+        let mut progress = Progress::new(OperationSeq(1), Operation::Delete as u8, 8);
+        assert_eq!(absent_at(1_000, &mut link, &mut progress), State::Synced);
+        assert_eq!(progress.reason, Some(Reason::Absent));
     }
 }

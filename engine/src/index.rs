@@ -397,14 +397,20 @@ impl Index {
         debug_assert!(matches!(state, OpState::Backoff | OpState::Scheduled));
         self.unschedule(op);
         self.slab[op].set_state(state);
-        // Beyond the horizon of two years it wakes up there and finds that it has to wait on.
         let due_ms = due.0.div_ceil(NANOS_PER_MS);
-        if self.timers.insert(&mut self.slab, op, due_ms).is_ok() {
+        let timed = self.timers.insert(&mut self.slab, op, due_ms);
+        let timed = timed.or_else(|beyond| {
+            // At the horizon of two years it wakes up and finds that it has to wait on.
+            let horizon_ms = beyond.horizon_ms();
+            self.timers.insert(&mut self.slab, op, horizon_ms)
+        });
+        if timed.is_ok() {
             let account = usize::from(self.slab[op].target().0);
             *self.accounts[account].timed.of(&self.slab[op]) += 1;
         } else {
+            debug_assert!(false, "half of the horizon lies within it");
             self.slab[op].set_state(OpState::Waiting);
-            self.make_paused(op);
+            self.make_ready(op);
         }
     }
 
@@ -440,11 +446,6 @@ impl Index {
     /// Dead letters of a virtual shard, oldest first.
     pub(crate) fn dead_of(&self, vshard: VShard) -> &OpList {
         &self.dead[vshard.index()]
-    }
-
-    /// All dead letters, by virtual shard.
-    pub(crate) fn all_dead(&self) -> impl Iterator<Item = OpIndex> + '_ {
-        self.dead.iter().flat_map(|list| list.iter(&self.slab))
     }
 
     /// Remembers an object's name. Beyond [`OBJECTS_MAX`] names a record has to be asked for

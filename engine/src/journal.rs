@@ -9,7 +9,8 @@ use wal::Lsn;
 pub enum Kind {
     /// An accepted event.
     Event = 1,
-    /// An event copied forward by compaction; same content, same operation.
+    /// An event copied forward by compaction, or a dead letter's as an operator edited it: the same
+    /// operation.
     EventMoved = 2,
     /// A dead letter taken back to the queue, without the fields written since.
     EventRedriven = 3,

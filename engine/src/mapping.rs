@@ -145,6 +145,16 @@ impl Mapping {
         references.collect()
     }
 
+    /// Whether some field is required.
+    pub fn requires_fields(&self) -> bool {
+        self.fields.iter().any(|field| field.required)
+    }
+
+    /// Whether fields go as they are, since none is named.
+    pub fn is_plain(&self) -> bool {
+        self.fields.is_empty()
+    }
+
     /// Whether `data` has the fields that `write` requires.
     ///
     /// # Errors

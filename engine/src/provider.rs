@@ -13,6 +13,7 @@
 mod api_root;
 mod auth;
 mod batch;
+mod batch_reply;
 mod batch_results;
 mod body_template;
 mod classify;
@@ -42,8 +43,8 @@ mod verdict;
 
 pub use auth::{AuthDefinition, AuthKind};
 pub use batch::{BatchGroup, BatchItem, BatchItemRef};
-pub use batch_results::BatchVerdict;
-pub use definition::{Definition, DefinitionError, shipped, shipped_ids};
+pub use batch_reply::BatchVerdict;
+pub use definition::{Definition, DefinitionError, SCHEMA, shipped, shipped_ids};
 pub use error_rule::PauseScope;
 pub use excerpt::DETAIL_BYTES_MAX;
 pub use field_style::Field;

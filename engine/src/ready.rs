@@ -112,6 +112,23 @@ impl ReadyQueue {
         list.head
     }
 
+    /// Operations that are taken out before `op`, which is queued here; at most `count_max` are
+    /// counted.
+    pub fn ahead_of(&self, slab: &OperationSlab, op: OpIndex, count_max: usize) -> usize {
+        let mut ahead = 0;
+        for ends in &self.lists {
+            let mut next = ends.head;
+            while let Some(at) = next {
+                if at == op || ahead == count_max {
+                    return ahead;
+                }
+                ahead += 1;
+                next = slab[at].list_next();
+            }
+        }
+        ahead
+    }
+
     /// Operations queued.
     pub fn len(&self) -> usize {
         self.len

@@ -213,13 +213,19 @@ impl Progress {
                 }))
     }
 
-    /// The newest attempt that tells of the record. One that was held off by a limit, for its
-    /// credentials or on the way leaves open what became of those before it.
+    /// The newest attempt that tells of the record. One that was held off, by a limit, for its
+    /// rights, by somebody else's lock or on the way, leaves open what became of those before it.
     fn last_telling(&self) -> Option<usize> {
         self.attempts.iter().rposition(|attempt| {
             !matches!(
                 attempt.class,
-                CallClass::Throttled | CallClass::Unauthorized | CallClass::Unreachable
+                CallClass::Throttled
+                    | CallClass::QuotaExhausted
+                    | CallClass::Maintenance
+                    | CallClass::Contention
+                    | CallClass::Permission
+                    | CallClass::Unauthorized
+                    | CallClass::Unreachable
             )
         })
     }

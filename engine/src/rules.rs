@@ -149,23 +149,11 @@ impl RuleSet {
 
     /// What becomes of an event at one account.
     pub fn decide(&self, input: &RuleInput<'_>) -> RuleOutcome {
-        let mut record_hash = None;
-        let takes_part = |rule: &Rule, record_hash: &mut Option<u64>| {
-            let named = |wanted: &Option<String>, name: &str| {
-                wanted.as_deref().is_none_or(|wanted| wanted == name)
-            };
-            named(&rule.provider, input.provider)
-                && named(&rule.object, input.object)
-                && rule.share_below.is_none_or(|below| {
-                    *record_hash.get_or_insert_with(|| xxh3_64(input.record_id.as_bytes())) < below
-                })
-        };
-        let all = self.shorthands.iter().chain(&self.rules);
-        for rule in all {
-            if !takes_part(rule, &mut record_hash) {
-                continue;
-            }
-            if let Some(outcome) = self.apply(rule, input) {
+        let mut place = None;
+        for rule in self.shorthands.iter().chain(&self.rules) {
+            if rule.concerns(input, &mut place)
+                && let Some(outcome) = self.apply(rule, input)
+            {
                 return outcome;
             }
         }
@@ -249,6 +237,20 @@ impl RuleSet {
             pointer: None,
             reason,
         }
+    }
+}
+
+impl Rule {
+    /// Whether the event is one of the rule's. `place` is where the record stands in shares, once
+    /// some rule asked for it.
+    fn concerns(&self, input: &RuleInput<'_>, place: &mut Option<u64>) -> bool {
+        let named =
+            |wanted: &Option<String>, name: &str| wanted.as_deref().is_none_or(|w| w == name);
+        named(&self.provider, input.provider)
+            && named(&self.object, input.object)
+            && self.share_below.is_none_or(|below| {
+                *place.get_or_insert_with(|| xxh3_64(input.record_id.as_bytes())) < below
+            })
     }
 }
 

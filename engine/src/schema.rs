@@ -2,7 +2,7 @@
 //!
 //! A CREATE and an UPSERT carry a whole record and are held to the whole schema. An UPDATE
 //! carries changed fields: what is absent is not missing, and `null` clears, so it is held to the
-//! [partial schema](partial) and may clear all but what the schema requires.
+//! partial schema and may clear all but what the schema requires.
 
 mod partial;
 

@@ -39,8 +39,17 @@ struct Level {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error("due at {due_ms} ms, later than the timer queue reaches at {now_ms} ms")]
 pub struct BeyondHorizon {
+    /// When it is due.
     due_ms: u64,
+    /// Where the queue stands.
     now_ms: u64,
+}
+
+impl BeyondHorizon {
+    /// The latest instant that can be waited for.
+    pub fn horizon_ms(&self) -> u64 {
+        self.now_ms.saturating_add(TimerQueue::HORIZON_MS)
+    }
 }
 
 impl TimerQueue {

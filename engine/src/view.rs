@@ -2,6 +2,22 @@
 //!
 //! Plain values, copied out at one instant. How they look on a wire is the edge's business.
 
+mod access;
+mod dead_letter;
+mod explain;
+mod job;
+mod overrides;
+mod replay;
+
+pub use access::{Admission, Scope};
+pub use dead_letter::{
+    DeadLetterDetail, DeadLetterFilter, DeadLetterGroup, DeadLetterGroups, DeadLetterView,
+};
+pub use explain::{ExplainLookup, ExplainTarget, ExplainView};
+pub use job::{JobKind, JobState, JobView};
+pub use overrides::{OverrideChange, OverrideMember, OverrideRequest, OverridesView};
+pub use replay::{ReplayCount, ReplayRequest};
+
 use crate::rules::{RuleSettings, Trial};
 use crate::state::{CallClass, Reason, State};
 
@@ -124,19 +140,6 @@ pub struct OperationFilter {
     pub object: Option<String>,
 }
 
-/// Which dead letters are meant; what is absent matches all.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct DeadLetterFilter {
-    /// Of this account.
-    pub provider: Option<String>,
-    /// Of this kind of record.
-    pub object: Option<String>,
-    /// That failed for this reason.
-    pub code: Option<String>,
-    /// Of this record.
-    pub record_id: Option<String>,
-}
-
 /// Part of a long list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Page<T> {
@@ -153,38 +156,6 @@ pub struct PageRequest {
     pub limit: usize,
     /// The `next` of the page before.
     pub after: Option<String>,
-}
-
-/// An operation that failed at one target and waits for a person.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DeadLetterView {
-    /// Names it.
-    pub id: String,
-    /// The record.
-    pub record_id: String,
-    /// What kind of record.
-    pub object: String,
-    /// The account it failed at.
-    pub provider: String,
-    /// The operation that failed.
-    pub operation_id: String,
-    /// Why, in one word.
-    pub code: String,
-    /// Why, in the provider's or the engine's words.
-    pub detail: String,
-    /// Calls it had.
-    pub attempts: u32,
-    /// When it was given up.
-    pub dead_at: UnixMs,
-}
-
-/// What came of a redrive.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Redriven {
-    /// Dead letters that the filter matched.
-    pub matched: u64,
-    /// Of these, those that are queued again.
-    pub redriven: u64,
 }
 
 /// What is held, or let go; what is absent means all of it.
@@ -232,6 +203,20 @@ pub struct AccountStatus {
     pub dead_letters: u64,
     /// What is left of each window.
     pub limits: Vec<LimitStatus>,
+    /// What is to be expected.
+    pub outlook: AccountOutlook,
+}
+
+/// What is to be expected of an account, if all goes on as it does.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AccountOutlook {
+    /// Why no call goes now, in the words of the API: `throttled`, `unreachable`, `failing`,
+    /// `unauthorized` or `quota_spent`.
+    pub held_by: Option<&'static str>,
+    /// When calls may go again, if they may not now.
+    pub resumes_at: Option<UnixMs>,
+    /// When nothing waits any more.
+    pub drained_at: Option<UnixMs>,
 }
 
 /// Operations that are not final, by state.
@@ -277,7 +262,7 @@ impl std::ops::AddAssign for OpenOperations {
 }
 
 /// One window of an account.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct LimitStatus {
     /// Its name.
     pub name: String,
@@ -287,6 +272,14 @@ pub struct LimitStatus {
     pub used: u64,
     /// The window's length in ms; 0 for calls in flight.
     pub window_ms: u64,
+    /// Of `used`, what other applications are seen to use.
+    pub others: u64,
+    /// What the limit is taken to be, by the provider's word or its refusals; at most `limit`.
+    pub allowed: u64,
+    /// When the next of what is used comes back.
+    pub frees_at: Option<UnixMs>,
+    /// When nothing is left at the present pace.
+    pub used_up_at: Option<UnixMs>,
 }
 
 impl LimitStatus {

@@ -502,6 +502,23 @@ fn an_expression_stands_where_no_converter_fits() {
 }
 
 #[test]
+fn a_required_expression_needs_a_value_for_a_whole_record() {
+    let mapping = compiled(vec![FieldSettings {
+        cel: Some("data.first.upperAscii()".to_owned()),
+        required: true,
+        ..field("", "First")
+    }]);
+    let ada = r#"{"first":"Ada"}"#;
+    assert_eq!(
+        out(&mapping, ada, Write::Create).unwrap(),
+        r#"{"First":"ADA"}"#
+    );
+    let failure = out(&mapping, "{}", Write::Create).unwrap_err();
+    assert_eq!(failure.cause, MapFailureCause::Required);
+    assert_eq!(out(&mapping, "{}", Write::Update).unwrap(), "{}");
+}
+
+#[test]
 fn equal_settings_have_equal_versions() {
     let version = |fields| compiled(fields).version();
     assert_eq!(

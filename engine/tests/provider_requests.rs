@@ -142,7 +142,12 @@ fn a_setting_that_does_not_compile_is_named() {
         }
     };
     type Row = (fn(&mut RestSettings), &'static str, TemplateError);
-    let rows: [Row; 9] = [
+    let rows: [Row; 10] = [
+        (
+            |rest| rest.api_version = Some("v2".to_owned()),
+            "rest.api_version",
+            TemplateError::NotAVersion("v2".to_owned()),
+        ),
         (
             |rest| rest.create = Some("/contact".to_owned()),
             "rest.create",

@@ -7,7 +7,8 @@ use syncline_engine::event::{
     Defaults, Event, Operation, Priority, Surface, Target, TargetAction, Targets, parse,
 };
 use syncline_engine::json::{RawObject, Scratch};
-use syncline_engine::refusal::Code;
+use syncline_engine::mapping::{MapFailure, MapFailureCause, Write};
+use syncline_engine::refusal::{Code, Refusal};
 use syncline_engine::rules::{
     Action, RULES_MAX, RuleAction, RuleError, RuleInput, RuleOutcome, RuleSet, RuleSettings, Trial,
 };
@@ -420,6 +421,39 @@ fn event(text: &str) -> Event<'_> {
     parse(text.as_bytes(), &mut scratch, &defaults, Surface::Stream).unwrap()
 }
 
+/// No mapping requires anything.
+fn route<'t>(
+    rules: &RuleSet,
+    event: &mut Event<'_>,
+    targets: &Targets<'t>,
+) -> Result<Targets<'t>, Refusal> {
+    rules.route(event, targets, |_, _, _| None)
+}
+
+#[test]
+fn what_a_mapping_requires_is_asked_of_what_is_sent() {
+    let rules = set(&[at("b", when("data.n == 1", RuleAction::Skip))]);
+    let lacks = |_: &Event<'_>, account: &str, write: Write| {
+        (account == "b" && write == Write::Create).then(|| MapFailure {
+            cause: MapFailureCause::Required,
+            pointer: "/data/email".to_owned(),
+            detail: "a required field is absent or null".into(),
+        })
+    };
+    let actions = |text: &str, names: &[&str]| {
+        let routed = rules.route(&mut event(text), &targets(names), lacks);
+        routed.map(|routed| routed.iter().map(|t| t.action).collect::<Vec<_>>())
+    };
+    let create = r#"{"op":"CREATE","record_id":"1","data":{"n":2}}"#;
+    let both = actions(create, &["a", "b"]).unwrap();
+    assert_eq!(both, [TargetAction::Sync, TargetAction::Skip]);
+    let refusal = actions(create, &["b"]).unwrap_err();
+    assert_eq!(refusal.code, Code::RuleRejected);
+    assert_eq!(refusal.pointer.as_deref(), Some("/data/email"));
+    let skipped = r#"{"op":"CREATE","record_id":"1","data":{"n":1}}"#;
+    assert_eq!(actions(skipped, &["b"]).unwrap(), [TargetAction::Skip]);
+}
+
 #[test]
 fn an_event_is_refused_only_when_every_account_rejects_it() {
     let rules = set(&[
@@ -432,17 +466,17 @@ fn an_event_is_refused_only_when_every_account_rejects_it() {
     ]);
     let both = targets(&["a", "b"]);
     let mut bad = event(r#"{"op":"UPDATE","record_id":"1","data":{"bad":true}}"#);
-    let routed = rules.route(&mut bad, &both).unwrap();
+    let routed = route(&rules, &mut bad, &both).unwrap();
     let actions: Vec<_> = routed.iter().map(|t| (t.name, t.action, t.rule)).collect();
     assert_eq!(
         actions,
         [("a", TargetAction::Skip, 1), ("b", TargetAction::Sync, 0)]
     );
     let worse = r#"{"op":"UPDATE","record_id":"1","data":{"bad":true,"worse":true}}"#;
-    let refusal = rules.route(&mut event(worse), &both).unwrap_err();
+    let refusal = route(&rules, &mut event(worse), &both).unwrap_err();
     assert_eq!(refusal.code, Code::RuleRejected);
     assert_eq!(refusal.detail, "no such contacts");
-    let skipped_too = rules.route(&mut event(worse), &targets(&["a", "b", "c"]));
+    let skipped_too = route(&rules, &mut event(worse), &targets(&["a", "b", "c"]));
     assert!(
         skipped_too.is_ok(),
         "an account that skips it does not reject it"
@@ -468,9 +502,9 @@ fn the_best_priority_of_the_accounts_that_get_it_holds() {
     ]);
     let text = r#"{"op":"UPDATE","record_id":"1","priority":9,"data":{}}"#;
     let mut event = event(text);
-    rules.route(&mut event, &targets(&["a", "b", "c"])).unwrap();
+    route(&rules, &mut event, &targets(&["a", "b", "c"])).unwrap();
     assert_eq!(event.priority.get(), 3);
-    rules.route(&mut event, &targets(&["d"])).unwrap();
+    route(&rules, &mut event, &targets(&["d"])).unwrap();
     assert_eq!(event.priority.get(), 3, "no rule, no change");
 }
 
@@ -483,10 +517,10 @@ fn the_record_is_what_was_before_with_the_change_applied() {
     let text = r#"{"op":"UPDATE","record_id":"1",
         "before":{"name":"Ada","status":"here","phone":"1"},
         "data":{"status":"left","phone":null}}"#;
-    let routed = rules.route(&mut event(text), &targets(&["a"])).unwrap();
+    let routed = route(&rules, &mut event(text), &targets(&["a"])).unwrap();
     assert_eq!(routed.iter().next().unwrap().action, TargetAction::Skip);
     let deleted = r#"{"op":"DELETE","record_id":"1","before":{"name":"Ada","status":"left"}}"#;
-    let routed = rules.route(&mut event(deleted), &targets(&["a"])).unwrap();
+    let routed = route(&rules, &mut event(deleted), &targets(&["a"])).unwrap();
     assert_eq!(routed.iter().next().unwrap().action, TargetAction::Skip);
 }
 

@@ -16,6 +16,17 @@ pub const PAGE_CALLS: usize = 10_000;
 /// Calls in one page at most: some 60 MB with bodies of 400 bytes.
 pub const PAGE_CALLS_MAX: usize = 100_000;
 
+const PAGES: [&str; 8] = [
+    "journal",
+    "violations",
+    "records",
+    "webhooks",
+    "fault",
+    "limit",
+    "edit",
+    "expire",
+];
+
 /// Answers a request for `/__mock/…`; `None` when the request is for the account itself. These
 /// requests count against no limit and are not in the journal.
 pub fn answer(account: &mut Account, now: Duration, request: &Request<'_>) -> Option<Reply> {
@@ -25,6 +36,7 @@ pub fn answer(account: &mut Account, now: Duration, request: &Request<'_>) -> Op
         ("GET", "journal") => journal(account, query),
         ("GET", "violations") => Ok(violations(account)),
         ("GET", "records") => records(account, query),
+        ("GET", "webhooks") => Ok(webhooks(account)),
         ("POST", "fault") => fault(account, now, &request.body),
         ("POST", "limit") => limit(account, &request.body),
         ("POST", "edit") => edit(account, now, &request.body),
@@ -32,12 +44,12 @@ pub fn answer(account: &mut Account, now: Duration, request: &Request<'_>) -> Op
             account.expire_tokens();
             Ok(Reply::empty(204))
         }
-        (_, "journal" | "violations" | "records" | "fault" | "limit" | "edit" | "expire") => {
+        (_, page) if PAGES.contains(&page) => {
             Err(Reply::error(405, "this path does not take this method"))
         }
         _ => Err(Reply::error(
             404,
-            "there are journal, violations, records, fault, limit, edit and expire",
+            &format!("there are {}", PAGES.join(", ")),
         )),
     };
     Some(reply.unwrap_or_else(|refused| refused))
@@ -97,6 +109,17 @@ fn records(account: &Account, query: &str) -> Result<Reply, Reply> {
         })
         .collect();
     Ok(Reply::json(200, &json!({ "records": shown })))
+}
+
+fn webhooks(account: &Account) -> Reply {
+    let counted = account.delivery_counts();
+    let shown = json!({
+        "waiting": counted.waiting,
+        "sent": counted.sent,
+        "acknowledged": counted.acknowledged,
+        "given_up": counted.given_up,
+    });
+    Reply::json(200, &shown)
 }
 
 /// With `for_ms` the faults are laid over the standing ones from now on; without, they replace

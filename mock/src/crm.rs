@@ -1,12 +1,16 @@
 //! The records of a simulated CRM: by id, by their key fields, with what was deleted or merged.
 
+mod key_field;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use serde_json::{Map, Value};
 
+use crate::open_writes::RecordKey;
 use crate::provider::{Change, Edit};
 use crate::record::Record;
+pub(crate) use key_field::KeyField;
 
 /// Everything the account holds; iterates in the order of objects and serial numbers.
 #[derive(Debug, Clone)]
@@ -45,17 +49,6 @@ pub(crate) struct Grave {
     pub(crate) merged_into: Option<u64>,
 }
 
-/// A field that names records.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct KeyField {
-    /// For every object when absent.
-    pub(crate) object: Option<String>,
-    pub(crate) field: String,
-    pub(crate) unique: bool,
-    /// Whether it holds the caller's own key; the others are e-mail addresses and the like.
-    pub(crate) external: bool,
-}
-
 /// A unique value that another record has.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Taken {
@@ -64,57 +57,9 @@ pub(crate) struct Taken {
     pub(crate) by: u64,
 }
 
-/// Deleted records remembered, the oldest forgotten first: as many as a feed of deletes returns
-/// at most in the widest provider (600,000) would take a gigabyte.
+/// Deleted records remembered, the oldest forgotten first. Salesforce tells of 600,000 at a time,
+/// which would take a gigabyte here; tests delete thousands.
 const GRAVES_MAX: usize = 100_000;
-
-impl KeyField {
-    /// A unique field of every object that holds the caller's own key.
-    pub(crate) fn external(field: &str) -> Self {
-        Self {
-            object: None,
-            field: field.to_owned(),
-            unique: true,
-            external: true,
-        }
-    }
-
-    /// The same for one object alone.
-    pub(crate) fn of(self, object: &str) -> Self {
-        Self {
-            object: Some(object.to_owned()),
-            ..self
-        }
-    }
-
-    /// The same, but several records may share a value.
-    pub(crate) fn shared(self) -> Self {
-        Self {
-            unique: false,
-            ..self
-        }
-    }
-
-    /// The same, but it does not hold the caller's own key.
-    pub(crate) fn incidental(self) -> Self {
-        Self {
-            external: false,
-            ..self
-        }
-    }
-
-    /// One as it is typed, `FIELD` or `OBJECT.FIELD`.
-    pub(crate) fn typed(text: &str) -> Self {
-        match text.split_once('.') {
-            Some((object, field)) => Self::external(field).of(object),
-            None => Self::external(text),
-        }
-    }
-
-    fn is_of(&self, object: &str) -> bool {
-        self.object.as_deref().is_none_or(|own| own == object)
-    }
-}
 
 impl Crm {
     /// An account without records. Of the key fields of a record that hold the caller's key, the
@@ -222,7 +167,13 @@ impl Crm {
         const ABSENT: &str = "there is no such record";
         let Some(id) = &edit.id else {
             return match &edit.change {
-                Change::Create(fields) => Ok(self.create(now, object, fields.clone())),
+                Change::Create(fields) => {
+                    // A second record of a key is not held against the caller here.
+                    let counted = self.duplicate_creates;
+                    let serial = self.create(now, object, fields.clone());
+                    self.duplicate_creates = counted;
+                    Ok(serial)
+                }
                 _ => Err("id is missing"),
             };
         };
@@ -290,13 +241,14 @@ impl Crm {
         self.keys_of(object)
             .filter(|key| key.unique)
             .find_map(|key| {
-                let value = text_of(fields.get(&key.field)?)?;
-                let mut others = self.find(object, &key.field, &value);
-                let by = others.find(|other| Some(*other) != except)?;
-                Some(Taken {
-                    field: key.field.clone(),
-                    value,
-                    by,
+                key.texts_in(fields).into_iter().find_map(|value| {
+                    let mut others = self.find(object, &key.field, &value);
+                    let by = others.find(|other| Some(*other) != except)?;
+                    Some(Taken {
+                        field: key.field.clone(),
+                        value,
+                        by,
+                    })
                 })
             })
     }
@@ -330,6 +282,19 @@ impl Crm {
         self.duplicate_creates
     }
 
+    /// The caller's own key of a live record.
+    pub(crate) fn external_id_of(&self, object: &str, serial: u64) -> Option<&str> {
+        self.row(object, serial)?.record.external_id.as_deref()
+    }
+
+    /// How a record is known that a call names by an id; `serial` is what the id leads to.
+    pub(crate) fn record_key(&self, object: &str, serial: Option<u64>, id: &str) -> RecordKey {
+        match serial.and_then(|serial| self.external_id_of(object, serial)) {
+            Some(external_id) => RecordKey::by_external_id(object, external_id),
+            None => RecordKey::by_id(object, id),
+        }
+    }
+
     /// The caller's own key among these fields.
     pub(crate) fn external_id_in(
         &self,
@@ -341,7 +306,10 @@ impl Crm {
 
     fn external_key_in(&self, object: &str, fields: &Map<String, Value>) -> Option<(&str, String)> {
         let mut external = self.keys_of(object).filter(|key| key.external);
-        external.find_map(|key| Some((key.field.as_str(), text_of(fields.get(&key.field)?)?)))
+        external.find_map(|key| {
+            let text = key.texts_in(fields).into_iter().next()?;
+            Some((key.field.as_str(), text))
+        })
     }
 
     fn keys_of(&self, object: &str) -> impl Iterator<Item = &KeyField> {
@@ -374,9 +342,9 @@ impl Crm {
 
     fn index_keys(&self, object: &str, fields: &Map<String, Value>) -> Vec<(String, String)> {
         self.keys_of(object)
-            .filter_map(|key| {
-                let value = text_of(fields.get(&key.field)?)?;
-                Some((key.field.clone(), fold(&value)))
+            .flat_map(|key| {
+                let texts = key.texts_in(fields).into_iter();
+                texts.map(|text| (key.field.clone(), fold(&text)))
             })
             .collect()
     }

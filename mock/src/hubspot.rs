@@ -138,13 +138,10 @@ impl HubSpot {
     /// How a record is known, by its id or by a unique property.
     fn key_of(&self, kind: &Kind, id_property: Option<&str>, id: &str) -> RecordKey {
         let serial = self.serial_of(kind, id_property, id).ok();
-        let row = serial.and_then(|serial| self.crm.row(&kind.name, serial));
-        let known = row.and_then(|row| row.record.external_id.as_deref());
-        match (known, id_property) {
-            (Some(external_id), _) => RecordKey::by_external_id(&kind.name, external_id),
-            (None, Some(_)) => RecordKey::by_external_id(&kind.name, id),
-            (None, None) => RecordKey::by_id(&kind.name, id),
+        if serial.is_none() && id_property.is_some() {
+            return RecordKey::by_external_id(&kind.name, id);
         }
+        self.crm.record_key(&kind.name, serial, id)
     }
 
     fn subject_of(&self, ask: &Ask) -> Subject {
@@ -358,7 +355,11 @@ impl Provider for HubSpot {
     fn edit(&mut self, scene: &Scene<'_>, edit: &Edit) -> Result<RemoteId, &'static str> {
         let kind = Kind::of(&edit.object).ok_or("there is no such object")?;
         let serial_of = |id: &str| id.parse().ok();
-        let serial = self.crm.edit(scene.now, &kind.name, edit, serial_of)?;
+        let edit = Edit {
+            change: records::as_texts(&edit.change),
+            ..edit.clone()
+        };
+        let serial = self.crm.edit(scene.now, &kind.name, &edit, serial_of)?;
         match &edit.change {
             Change::Create(properties) => {
                 self.tell_created(scene, &kind, serial, properties, Source::Person);

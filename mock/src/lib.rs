@@ -20,6 +20,8 @@ mod crm;
 mod hubspot;
 mod oauth;
 mod open_writes;
+mod outreach;
+mod pipedrive;
 mod provider;
 mod provider_kind;
 mod record;

@@ -1,12 +1,14 @@
 //! Limits as a provider counts them: by arrival, on its own clock.
 
-use std::collections::{BTreeMap, VecDeque};
+mod counter;
+
 use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
 use crate::account::CallId;
 use crate::duration::{self, DurationError};
+use counter::{Counter, OpenCalls};
 
 /// A bound on calls; typed `100/1s` (any window of a second), `8/open` (at a time), or with a name
 /// in front, `daily=1000/24h`, to change a limit that the provider has by itself.
@@ -177,9 +179,6 @@ pub(crate) struct LimitSet {
     epoch: Duration,
 }
 
-/// When each open call arrived, and as what.
-type OpenCalls = BTreeMap<CallId, (Duration, CallClass)>;
-
 /// How far a limit is used up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Gauge {
@@ -204,14 +203,11 @@ pub(crate) struct OverLimit {
     pub(crate) wait: Duration,
 }
 
-/// How long a caller over a limit of open calls is told to wait: nobody knows when one ends.
-const OPEN_WAIT: Duration = Duration::from_secs(1);
-
 impl LimitSet {
     pub(crate) fn new(limits: Vec<Limit>, epoch: Duration) -> Self {
         Self {
             counters: limits.into_iter().map(Counter::new).collect(),
-            open: BTreeMap::new(),
+            open: OpenCalls::new(),
             refused: 0,
             epoch,
         }
@@ -280,10 +276,7 @@ impl LimitSet {
             let kept = same_name.or_else(|| old.iter().position(|c| c.limit.shape == limit.shape));
             let mut counter = Counter::new(limit);
             if let Some(at) = kept {
-                let before = old.swap_remove(at);
-                counter.admitted = before.admitted;
-                counter.used = before.used;
-                counter.violations = before.violations;
+                counter.inherit(old.swap_remove(at));
             }
             self.counters.push(counter);
         }
@@ -298,141 +291,6 @@ impl LimitSet {
     pub(crate) fn violations(&self) -> impl Iterator<Item = (&str, u64)> {
         self.counters.iter().map(|c| (c.limit.name(), c.violations))
     }
-}
-
-/// One limit with the arrivals that its window holds, oldest first, each with its cost; their sum
-/// is never more than the limit's count, except just after the limit was lowered.
-#[derive(Debug)]
-struct Counter {
-    limit: Limit,
-    admitted: VecDeque<(Duration, u32)>,
-    /// The sum of their costs: a daily window holds too many to add up on each call.
-    used: u64,
-    violations: u64,
-}
-
-impl Counter {
-    fn new(limit: Limit) -> Self {
-        Self {
-            limit,
-            admitted: VecDeque::new(),
-            used: 0,
-            violations: 0,
-        }
-    }
-
-    fn counts_open(&self) -> bool {
-        matches!(self.limit.shape, Shape::Open(_))
-    }
-
-    fn weigh(&self, cost: u32) -> u32 {
-        if self.limit.weighed { cost } else { 1 }
-    }
-
-    fn count(&mut self, now: Duration, epoch: Duration, cost: u32) {
-        if self.counts_open() {
-            return;
-        }
-        self.forget_before(now, epoch);
-        let cost = self.weigh(cost);
-        self.used += u64::from(cost);
-        self.admitted.push_back((now, cost));
-    }
-
-    /// How long the limit takes no call of this cost; `None` when it has room.
-    fn full_for(
-        &mut self,
-        now: Duration,
-        epoch: Duration,
-        cost: u32,
-        open: &OpenCalls,
-    ) -> Option<Duration> {
-        if self.counts_open() {
-            return (self.count_open(now, open) >= self.limit.count).then_some(OPEN_WAIT);
-        }
-        self.forget_before(now, epoch);
-        let mut used = self.used + u64::from(self.weigh(cost));
-        let count = u64::from(self.limit.count);
-        if used <= count {
-            return None;
-        }
-        let (Shape::Sliding(window) | Shape::Fixed(window) | Shape::Open(window)) =
-            self.limit.shape;
-        if matches!(self.limit.shape, Shape::Fixed(_)) {
-            return Some(ends_in(now, epoch, window));
-        }
-        let last_to_leave = self.admitted.iter().find(|(_, cost)| {
-            used -= u64::from(*cost);
-            used <= count
-        });
-        let leaves_at = last_to_leave.map_or(now, |(at, _)| *at) + window;
-        Some(leaves_at.saturating_sub(now))
-    }
-
-    fn gauge(&self, now: Duration, epoch: Duration, open: &OpenCalls) -> Gauge {
-        let limit = self.limit.count;
-        let of = |used: u64, resets_in| Gauge {
-            limit,
-            used: u32::try_from(used).unwrap_or(u32::MAX),
-            resets_in,
-        };
-        if self.counts_open() {
-            return of(u64::from(self.count_open(now, open)), OPEN_WAIT);
-        }
-        let mut arrivals = self.admitted.iter().peekable();
-        let mut used = self.used;
-        while let Some((_, cost)) = arrivals.next_if(|(at, _)| !self.holds(*at, now, epoch)) {
-            used -= u64::from(*cost);
-        }
-        let resets_in = match self.limit.shape {
-            Shape::Fixed(window) => ends_in(now, epoch, window),
-            Shape::Sliding(window) | Shape::Open(window) => {
-                let leaves_at = arrivals.peek().map_or(now, |(at, _)| *at + window);
-                leaves_at.saturating_sub(now)
-            }
-        };
-        of(used, resets_in)
-    }
-
-    fn count_open(&self, now: Duration, open: &OpenCalls) -> u32 {
-        let Shape::Open(open_for) = self.limit.shape else {
-            return 0;
-        };
-        let counted = open
-            .values()
-            .filter(|(at, class)| self.limit.counts(*class) && now.saturating_sub(*at) >= open_for);
-        u32::try_from(counted.count()).unwrap_or(u32::MAX)
-    }
-
-    /// Whether a window that ends now holds an arrival. It is half open, so a call exactly one
-    /// window after another is not counted with it.
-    fn holds(&self, at: Duration, now: Duration, epoch: Duration) -> bool {
-        match self.limit.shape {
-            Shape::Sliding(window) => at + window > now,
-            Shape::Fixed(window) => window_of(at, epoch, window) == window_of(now, epoch, window),
-            Shape::Open(_) => false,
-        }
-    }
-
-    fn forget_before(&mut self, now: Duration, epoch: Duration) {
-        while let Some(&(at, cost)) = self.admitted.front()
-            && !self.holds(at, now, epoch)
-        {
-            self.admitted.pop_front();
-            self.used -= u64::from(cost);
-        }
-    }
-}
-
-/// Which fixed window an instant lies in.
-fn window_of(at: Duration, epoch: Duration, window: Duration) -> u128 {
-    (epoch + at).as_nanos() / window.as_nanos()
-}
-
-fn ends_in(now: Duration, epoch: Duration, window: Duration) -> Duration {
-    let into = (epoch + now).as_nanos() % window.as_nanos();
-    let left = window.as_nanos() - into;
-    Duration::from_nanos(u64::try_from(left).unwrap_or(u64::MAX))
 }
 
 #[cfg(test)]

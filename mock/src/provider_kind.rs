@@ -5,6 +5,8 @@ use std::str::FromStr;
 
 use crate::account::AccountConfig;
 use crate::hubspot::HubSpot;
+use crate::outreach::Outreach;
+use crate::pipedrive::Pipedrive;
 use crate::provider::Provider;
 use crate::rest::Rest;
 use crate::salesforce::Salesforce;
@@ -18,6 +20,10 @@ pub enum ProviderKind {
     Salesforce,
     /// A HubSpot portal.
     HubSpot,
+    /// An Outreach org.
+    Outreach,
+    /// A Pipedrive company account.
+    Pipedrive,
 }
 
 /// There is no such provider.
@@ -27,7 +33,13 @@ pub struct UnknownProvider(String);
 
 impl ProviderKind {
     /// Every kind, in the order of its introduction.
-    pub const ALL: [Self; 3] = [Self::Rest, Self::Salesforce, Self::HubSpot];
+    pub const ALL: [Self; 5] = [
+        Self::Rest,
+        Self::Salesforce,
+        Self::HubSpot,
+        Self::Outreach,
+        Self::Pipedrive,
+    ];
 
     /// The name it is asked for by.
     #[must_use]
@@ -36,6 +48,8 @@ impl ProviderKind {
             Self::Rest => "rest",
             Self::Salesforce => "salesforce",
             Self::HubSpot => "hubspot",
+            Self::Outreach => "outreach",
+            Self::Pipedrive => "pipedrive",
         }
     }
 
@@ -53,6 +67,8 @@ impl ProviderKind {
             Self::Rest => Box::new(Rest::new(credentials, config.unique, config.honour_keys)),
             Self::Salesforce => Box::new(Salesforce::new(config)),
             Self::HubSpot => Box::new(HubSpot::new(config)),
+            Self::Outreach => Box::new(Outreach::new(config)),
+            Self::Pipedrive => Box::new(Pipedrive::new(config)),
         }
     }
 }

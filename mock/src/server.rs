@@ -1,6 +1,7 @@
 //! The account behind HTTP/1.1.
 
 mod books;
+mod notifier;
 mod socket;
 mod tls;
 
@@ -111,6 +112,9 @@ const BODY_BYTES_MAX: usize = 16 << 20;
 /// How long the journal's last lines may stay in memory.
 const JOURNAL_FLUSH_EVERY: Duration = Duration::from_millis(100);
 
+/// How often notifications that are due are looked for.
+const NOTIFY_EVERY: Duration = Duration::from_millis(10);
+
 /// Pause before accepting again when the process is out of file descriptors.
 const ACCEPT_RETRY_AFTER: Duration = Duration::from_millis(10);
 
@@ -185,11 +189,18 @@ impl Server {
         let mut connections = JoinSet::new();
         let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
         let mut flush = tokio::time::interval(JOURNAL_FLUSH_EVERY);
+        let mut notify = tokio::time::interval(NOTIFY_EVERY);
         loop {
             tokio::select! {
                 biased;
                 () = &mut stop => break,
                 _ = flush.tick() => self.books.flush(),
+                _ = notify.tick() => {
+                    // The account bounds how many are under way.
+                    while let Some(delivery) = self.books.poll_delivery() {
+                        connections.spawn(notifier::deliver(Arc::clone(&self.books), delivery));
+                    }
+                }
                 Some(_) = connections.join_next() => {}
                 (permit, accepted) = accept(&self.listener, &room) => match accepted {
                     Ok(stream) => {

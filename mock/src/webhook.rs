@@ -1,6 +1,6 @@
 //! Notifications of changes, on their way to the caller.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -72,7 +72,8 @@ pub(crate) struct Envelope<'a> {
     pub(crate) url: &'a str,
     pub(crate) body: &'a [u8],
     pub(crate) unix: Duration,
-    pub(crate) id: u64,
+    /// Names the first of its events, the same on each attempt.
+    pub(crate) event: u64,
 }
 
 /// Notifications of one account.
@@ -82,15 +83,18 @@ pub(crate) struct Deliveries {
     /// Nothing is kept when nobody listens.
     url: Option<String>,
     secret: String,
-    waiting: VecDeque<Event>,
+    /// By when they are due, then in the order they came.
+    waiting: BTreeMap<(Duration, u64), Event>,
     under_way: BTreeMap<DeliveryId, Vec<Event>>,
     last_id: u64,
+    last_event: u64,
+    last_place: u64,
     counts: DeliveryCounts,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Event {
-    due_at: Duration,
+    number: u64,
     /// From 0.
     attempt: u32,
     payload: Value,
@@ -108,11 +112,19 @@ impl Deliveries {
             rules,
             url,
             secret: secret.unwrap_or_default(),
-            waiting: VecDeque::new(),
+            waiting: BTreeMap::new(),
             under_way: BTreeMap::new(),
             last_id: 0,
+            last_event: 0,
+            last_place: 0,
             counts: DeliveryCounts::default(),
         }
+    }
+
+    /// Somebody listens at this URL from now on, or nobody does.
+    pub(crate) fn listen(&mut self, url: Option<String>, secret: Option<String>) {
+        self.url = url;
+        self.secret = secret.unwrap_or_default();
     }
 
     /// An event is to be told, unless a fault loses it; another fault tells it twice. `place`
@@ -125,10 +137,16 @@ impl Deliveries {
         if scene.faults.strikes(Fault::HookLost, roll) {
             return;
         }
+        self.last_event += 1;
+        let event = Event {
+            number: self.last_event,
+            attempt: 0,
+            payload,
+        };
         if scene.faults.strikes(Fault::HookRepeat, roll) {
-            self.enqueue(scene.now, 0, payload.clone());
+            self.enqueue(scene.now, event.clone());
         }
-        self.enqueue(scene.now, 0, payload);
+        self.enqueue(scene.now, event);
     }
 
     /// When there is something to send; `None` while there is nothing or too much is under way.
@@ -136,7 +154,9 @@ impl Deliveries {
         if self.under_way.len() >= UNDER_WAY_MAX {
             return None;
         }
-        self.waiting.iter().map(|event| event.due_at).min()
+        self.waiting
+            .first_key_value()
+            .map(|((due_at, _), _)| *due_at)
     }
 
     /// The next request to send.
@@ -146,15 +166,12 @@ impl Deliveries {
         }
         let url = self.url.clone()?;
         let mut events = Vec::new();
-        let mut later = VecDeque::new();
-        while let Some(event) = self.waiting.pop_front() {
-            if event.due_at <= now && events.len() < self.rules.events_max {
-                events.push(event);
-            } else {
-                later.push_back(event);
-            }
+        while events.len() < self.rules.events_max
+            && let Some(first) = self.waiting.first_entry()
+            && first.key().0 <= now
+        {
+            events.push(first.remove());
         }
-        self.waiting = later;
         self.last_id += 1;
         self.counts.sent += 1;
         let id = DeliveryId(self.last_id);
@@ -164,7 +181,7 @@ impl Deliveries {
             url: &url,
             body: &body,
             unix: epoch + now,
-            id: self.last_id,
+            event: events.first().map_or(0, |event| event.number),
         });
         self.under_way.insert(id, events);
         Some(Delivery {
@@ -198,7 +215,7 @@ impl Deliveries {
                     1
                 };
                 let due_at = now + self.rules.retry_after * factor;
-                self.enqueue(due_at, attempt, event.payload);
+                self.enqueue(due_at, Event { attempt, ..event });
             }
         }
     }
@@ -211,14 +228,11 @@ impl Deliveries {
         }
     }
 
-    fn enqueue(&mut self, due_at: Duration, attempt: u32, payload: Value) {
-        self.waiting.push_back(Event {
-            due_at,
-            attempt,
-            payload,
-        });
+    fn enqueue(&mut self, due_at: Duration, event: Event) {
+        self.last_place += 1;
+        self.waiting.insert((due_at, self.last_place), event);
         if self.waiting.len() > WAITING_MAX {
-            self.waiting.pop_front();
+            self.waiting.pop_first();
             self.counts.given_up += 1;
         }
     }

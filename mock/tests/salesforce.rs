@@ -414,7 +414,8 @@ fn a_polling_query_pages_over_a_snapshot() {
             break;
         };
         assert_eq!(page["done"], false);
-        page = org.get(&next.to_owned()).1;
+        let next = next.to_owned();
+        page = org.get(&next).1;
     }
     assert_eq!(page["done"], true);
     assert_eq!(seen.len(), 450);

@@ -1,14 +1,19 @@
 //! The HTTP API: events in, and everything an operator asks.
 
+mod access;
 mod accounts;
 mod backend;
 mod body;
 mod dead_letters;
+mod explain;
 mod founding;
+mod jobs;
 mod operations;
 mod origin;
+mod overrides;
 mod probes;
 mod problem;
+mod replay;
 mod rules;
 mod server;
 mod split;
@@ -57,15 +62,33 @@ fn router<B: Backend>(backend: Arc<B>, limits: HttpLimits, hosts: Arc<AllowedHos
                 .put(rules::replace::<B>)
                 .post(rules::replace::<B>),
         )
+        .route(
+            "/v1/sync/config-override",
+            get(overrides::list::<B>).post(overrides::change::<B>),
+        )
+        .route("/v1/explain/{record_id}", get(explain::show::<B>))
         .route("/v1/operations", get(operations::list::<B>))
         .route("/v1/operations/{id}", get(operations::show::<B>))
         .route("/v1/dlq", get(dead_letters::list::<B>))
         .route("/v1/dlq/retry", post(dead_letters::retry::<B>))
+        .route("/v1/dlq/redrives", get(jobs::redrives::<B>))
+        .route(
+            "/v1/dlq/redrives/{id}",
+            get(jobs::redrive::<B>).delete(jobs::cancel_redrive::<B>),
+        )
         .route(
             "/v1/dlq/{id}",
             get(dead_letters::show::<B>)
                 .delete(dead_letters::drop_one::<B>)
-                .patch(unavailable),
+                .patch(dead_letters::edit::<B>),
+        )
+        .route(
+            "/v1/replay",
+            get(replay::replays::<B>).post(replay::start::<B>),
+        )
+        .route(
+            "/v1/replay/{id}",
+            get(replay::show::<B>).delete(replay::cancel::<B>),
         )
         .route("/v1/pause", post(accounts::pause::<B>))
         .route("/v1/resume", post(accounts::resume::<B>))
@@ -94,6 +117,10 @@ fn router<B: Backend>(backend: Arc<B>, limits: HttpLimits, hosts: Arc<AllowedHos
         // The body's size and time are bounded where it is read.
         .layer(DefaultBodyLimit::disable())
         .layer(middleware::from_fn_with_state(
+            api.clone(),
+            access::guard::<B>,
+        ))
+        .layer(middleware::from_fn_with_state(
             hosts,
             origin::refuse_foreign,
         ))
@@ -103,9 +130,7 @@ fn router<B: Backend>(backend: Arc<B>, limits: HttpLimits, hosts: Arc<AllowedHos
 /// Paths of the contract that this version does not answer: told apart from
 /// paths that are nobody's, so that a client sees which of the two it is.
 fn not_available<S: Clone + Send + Sync + 'static>() -> Router<S> {
-    const PATHS: [&str; 10] = [
-        "/v1/explain/{record_id}",
-        "/v1/sync/config-override",
+    const PATHS: [&str; 8] = [
         "/v1/conflicts",
         "/v1/conflicts/{id}/resolve",
         "/v1/records/{record_id}",

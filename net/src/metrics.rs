@@ -236,6 +236,30 @@ fn render_levels(levels: &[AccountStatus], text: &mut TextWriter) {
             metric.sample(&labels, limit.used_ratio());
         }
     }
+    let mut metric = text.gauge(
+        "syncline_limit_used_up_timestamp_seconds",
+        "When nothing is left of a limit at the present pace",
+    );
+    for level in levels {
+        for limit in &level.limits {
+            let labels = [
+                ("provider", level.account.name.as_str()),
+                ("limit", limit.name.as_str()),
+            ];
+            if let Some(at) = limit.used_up_at {
+                metric.sample(&labels, at as f64 / 1000.0);
+            }
+        }
+    }
+    let mut metric = text.gauge(
+        "syncline_backlog_drained_timestamp_seconds",
+        "When nothing waits any more at the present pace",
+    );
+    for level in levels {
+        if let Some(at) = level.outlook.drained_at {
+            metric.sample(&[("provider", &level.account.name)], at as f64 / 1000.0);
+        }
+    }
     let mut metric = text.gauge("syncline_dead_letters", "Operations given up");
     for level in levels {
         metric.sample(&[("provider", &level.account.name)], level.dead_letters);

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use engine::rules::{Action, Difference, Tally, Trial};
 use engine::state::State;
-use engine::view::{BreakerState, Check, Hold};
+use engine::view::{BreakerState, Check, Hold, Scope};
 use fake::{Answer, Server, dead_letter, operation, read_answer};
 use serde_json::json;
 use syncline_net::http::{BODY_BYTES_MAX, EVENT_BYTES_MAX, HttpLimits};
@@ -243,7 +243,6 @@ fn unknown_paths_and_methods_are_problems_too() {
     for (method, path) in [
         ("POST", "/v1/providers"),
         ("DELETE", "/v1/providers/crm"),
-        ("PATCH", "/v1/dlq/1"),
         ("POST", "/providers"),
         ("GET", "/"),
     ] {
@@ -377,13 +376,33 @@ fn dead_letters_are_listed_shown_retried_and_dropped() {
         (&json!("2"), &json!(null))
     );
 
-    let shown = server.get("/v1/dlq/3").json();
+    let shown = server.get("/v1/dlq/3");
+    assert!(
+        shown.body.contains(r#""data":{"n":1.10}"#),
+        "digit for digit"
+    );
+    let attempt = json!({"at": "2026-11-20T10:00:00.123Z", "status": 503, "class": "transient",
+        "detail": "try later"});
     assert_eq!(
-        shown,
+        shown.json(),
         json!({"id": "3", "record_id": "r-3", "object": "contact", "provider": "other",
             "operation_id": "op-3", "code": "permanent", "detail": "no such field",
-            "attempts": 1, "dead_at": "2026-11-20T10:00:00.000Z"})
+            "attempts": 1, "dead_at": "2026-11-20T10:00:00.000Z", "operation": "UPDATE",
+            "accepted_at": "2026-11-20T09:59:59.000Z", "signature": "no such field",
+            "rules_version": 3, "mapping_version": 4, "history": [attempt.clone(), attempt],
+            "data": {"n": 1.10}})
     );
+    let edit = |body| server.ask("PATCH", "/v1/dlq/3", "", body);
+    assert!(
+        edit(r#"{"data":{"n":2.50}}"#)
+            .body
+            .contains(r#""data":{"n":2.50}"#)
+    );
+    assert_problem(&edit(r#"{"data":1}"#), 422, "invalid_field");
+    assert_problem(&edit("{}"), 422, "missing_field");
+    let grouped = server.get("/v1/dlq?group=signature&provider=crm").json();
+    assert_eq!(grouped["groups"][0]["signature"], "no such field");
+    assert_problem(&server.get("/v1/dlq?group=colour"), 422, "invalid_field");
     assert_eq!(server.ask("DELETE", "/v1/dlq/3", "", "").status, 200);
     assert_problem(&server.get("/v1/dlq/3"), 404, "not_found");
     assert_problem(&server.ask("DELETE", "/v1/dlq/3", "", ""), 404, "not_found");
@@ -396,8 +415,15 @@ fn dead_letters_are_listed_shown_retried_and_dropped() {
     let filter = r#"{"filter":{"provider":"crm"}}"#;
     assert_eq!(
         server.post("/v1/dlq/retry", filter).json(),
-        json!({"matched": 2, "redriven": 2})
+        json!({"matched": 2, "redriven": 2, "redrive": "job1", "state": "done"})
     );
+    let filter = r#"{"filter":{},"rate":0}"#;
+    assert_problem(&server.post("/v1/dlq/retry", filter), 422, "invalid_field");
+    let job = server.get("/v1/dlq/redrives/job1").json();
+    assert_eq!((&job["state"], &job["done"]), (&json!("done"), &json!(2)));
+    let ended = server.ask("DELETE", "/v1/dlq/redrives/job1", "", "").json();
+    assert_eq!(ended["state"], "cancelled");
+    assert_problem(&server.get("/v1/dlq/redrives/none"), 404, "not_found");
     assert_problem(&server.post("/v1/dlq/retry", ""), 422, "missing_field");
     assert_problem(
         &server.post("/v1/dlq/retry", r#"{"filter":{"x":1}}"#),
@@ -405,6 +431,100 @@ fn dead_letters_are_listed_shown_retried_and_dropped() {
         "unknown_field",
     );
     assert_problem(&server.post("/v1/dlq/retry", "{"), 400, "malformed");
+}
+
+#[test]
+fn keys_open_what_they_are_for_once_there_is_one() {
+    let server = Server::start();
+    let ask = |method, path, key: &str| {
+        let header = format!("Authorization: Bearer {key}\r\n");
+        let change = r#"{"provider":"crm","set":{"max_in_flight":4}}"#;
+        server.ask(
+            method,
+            path,
+            if key.is_empty() { "" } else { &header },
+            change,
+        )
+    };
+    let change = "/v1/sync/config-override";
+    assert_eq!(ask("POST", change, "").status, 200);
+    for (key, scope) in [
+        ("admin", Some(Scope::Admin)),
+        ("reader", Some(Scope::Read)),
+        ("hasty", None),
+    ] {
+        server.node.lock().unwrap().keys.insert(key.into(), scope);
+    }
+    assert_problem(&ask("POST", change, ""), 401, "unauthorized");
+    assert_problem(&ask("POST", change, "reader"), 403, "unauthorized");
+    assert_eq!(ask("POST", change, "admin").status, 200);
+    let by = server.node.lock().unwrap().overrides.members[1].by.clone();
+    assert_eq!(by, "ada");
+    assert_eq!(server.get("/livez").status, 200);
+    assert_problem(&server.get("/health"), 401, "unauthorized");
+    let answer = server.ask("GET", "/health", "X-Api-Key: reader\r\n", "");
+    assert_eq!(answer.status, 200);
+    let hasty = server.ask("GET", "/health", "X-Api-Key: hasty\r\n", "");
+    assert_problem(&hasty, 429, "rate_limited");
+    assert!(hasty.has_header("retry-after: 1"), "{}", hasty.head);
+}
+
+#[test]
+fn a_record_is_explained() {
+    let server = Server::start();
+    assert_eq!(
+        server.get("/v1/explain/c-1").json(),
+        json!({"record_id": "c-1", "object": "contact", "providers": [{
+            "provider": "crm", "state": "waiting", "reason": "quota",
+            "detail": "the account's limit \"burst\" is used up",
+            "since": "2026-11-20T10:00:00.000Z", "until": "2026-11-20T10:00:01.000Z",
+            "ahead": 7, "expected_at": null}]})
+    );
+    assert_problem(&server.get("/v1/explain/twice"), 409, "ambiguous");
+    assert_problem(&server.get("/v1/explain/nobody"), 404, "not_found");
+    assert_problem(&server.get("/v1/explain/c-1?provider=x"), 404, "not_found");
+}
+
+#[test]
+fn a_replay_is_counted_begun_watched_and_cancelled() {
+    let server = Server::start();
+    let span = r#""provider":"crm","from":"2026-11-20T10:00:00Z","to":"2026-11-20T10:00:02Z""#;
+    let post = |body: &str| server.post("/v1/replay", body);
+    assert_eq!(
+        post(&format!(r#"{{{span},"dry_run":true}}"#)).json(),
+        json!({"matched": 2000, "not_kept": 1})
+    );
+    let begun = post(&format!(r#"{{{span},"rate":5}}"#));
+    assert_eq!(begun.status, 202, "{}", begun.body);
+    assert_eq!(
+        (&begun.json()["state"], &begun.json()["rate"]),
+        (&json!("running"), &json!(5))
+    );
+    let listed = server.get("/v1/replay").json();
+    assert_eq!(listed["items"][0]["id"], "job1");
+    assert_problem(&server.get("/v1/dlq/redrives/job1"), 404, "not_found");
+    let ended = server.ask("DELETE", "/v1/replay/job1", "", "");
+    assert_eq!(ended.json()["state"], "cancelled");
+    let wrong = post(r#"{"provider":"crm","from":"yesterday","to":"now"}"#);
+    assert_problem(&wrong, 422, "invalid_field");
+    assert_problem(&post("{}"), 422, "missing_field");
+}
+
+#[test]
+fn settings_are_changed_and_shown() {
+    let server = Server::start();
+    let change = r#"{"provider":"crm","set":{"max_in_flight":4},"ttl":"10m"}"#;
+    let answer = server.post("/v1/sync/config-override", change);
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    assert_eq!(
+        answer.json(),
+        json!({"provider": "crm", "set": {"max_in_flight": 4},
+            "until": {"max_in_flight": "2026-11-20T10:00:01.000Z"}})
+    );
+    let listed = server.get("/v1/sync/config-override").json();
+    assert_eq!(listed["overrides"][0]["value"], 4);
+    let empty = server.post("/v1/sync/config-override", r#"{"provider":"crm"}"#);
+    assert_problem(&empty, 422, "missing_field");
 }
 
 #[test]

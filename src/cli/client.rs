@@ -24,7 +24,11 @@ pub(crate) struct Api {
     authority: String,
     /// What stands before every path: empty, or `/prefix`.
     prefix: String,
+    key: Option<String>,
 }
+
+/// The variable that has the key, so that it is in no list of processes.
+const KEY_VARIABLE: &str = "SYNCLINE_API_KEY";
 
 /// Why a request has no good answer.
 #[derive(Debug, thiserror::Error)]
@@ -71,7 +75,9 @@ const ANSWER_BYTES_MAX: u64 = 64 << 20;
 
 impl ApiArguments {
     pub(crate) fn api(&self) -> Result<Api, ApiError> {
-        Api::parse(&self.api)
+        let mut api = Api::parse(&self.api)?;
+        api.key = std::env::var(KEY_VARIABLE).ok();
+        Ok(api)
     }
 }
 
@@ -93,27 +99,38 @@ impl Api {
         Ok(Api {
             authority,
             prefix: uri.path().trim_end_matches('/').to_owned(),
+            key: None,
         })
     }
 
     pub(crate) fn get(&self, path: &str) -> Result<Value, ApiError> {
-        self.ask("GET", path, None)
+        self.ask("GET", path, "")
     }
 
     pub(crate) fn delete(&self, path: &str) -> Result<Value, ApiError> {
-        self.ask("DELETE", path, None)
+        self.ask("DELETE", path, "")
     }
 
     pub(crate) fn post(&self, path: &str, body: &Value) -> Result<Value, ApiError> {
-        self.ask("POST", path, Some(body))
+        self.ask("POST", path, &body.to_string())
     }
 
-    fn ask(&self, method: &str, path: &str, body: Option<&Value>) -> Result<Value, ApiError> {
-        let body = body.map(Value::to_string).unwrap_or_default();
+    /// `body` is the text of a JSON value.
+    pub(crate) fn patch(&self, path: &str, body: &str) -> Result<Value, ApiError> {
+        self.ask("PATCH", path, body)
+    }
+
+    fn ask(&self, method: &str, path: &str, body: &str) -> Result<Value, ApiError> {
+        let key = match &self.key {
+            Some(key) if key.bytes().all(|byte| byte.is_ascii_graphic()) => {
+                format!("X-Api-Key: {key}\r\n")
+            }
+            Some(_) | None => String::new(),
+        };
         // 1.0, so that no answer comes in chunks and the end of it is the end of the stream.
         let request = format!(
             "{method} {}{path} HTTP/1.0\r\nHost: {}\r\nContent-Type: application/json\r\n\
-             Content-Length: {}\r\n\r\n{body}",
+             {key}Content-Length: {}\r\n\r\n{body}",
             self.prefix,
             self.authority,
             body.len(),

@@ -1,6 +1,7 @@
 //! `syncline dlq`: dead letters, by filter, counted before anything is done to them.
 
 use std::io::{self, BufRead, IsTerminal, Write};
+use std::time::Duration;
 
 use clap::Subcommand;
 use serde_json::{Map, Value, json};
@@ -10,7 +11,7 @@ use super::exit::Exit;
 use super::outcome::{Failure, finish, print_json};
 use super::table::{Table, shown};
 
-/// Lists, shows, retries and drops dead letters
+/// Lists, shows, edits, retries and drops dead letters
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  syncline dlq retry --provider crm --code permanent")]
 pub(crate) struct Arguments {
@@ -28,6 +29,9 @@ enum Action {
         /// Shows at most so many
         #[arg(long, default_value_t = 100)]
         limit: usize,
+        /// Counts them by what they died of instead
+        #[arg(long)]
+        group: bool,
         /// One JSON object a line
         #[arg(long)]
         json: bool,
@@ -45,9 +49,34 @@ enum Action {
         #[command(flatten)]
         api: ApiArguments,
     },
+    /// Gives one other data, as an event of your system would have it
+    #[command(
+        after_help = "Example:\n  syncline dlq edit 01jd3k0s2m@crm --data '{\"email\":\"a@b.c\"}' --retry"
+    )]
+    Edit {
+        /// Its id
+        id: String,
+        /// The whole of its data: a JSON object, or - to read it from standard input
+        #[arg(long, value_name = "JSON")]
+        data: String,
+        /// Queues it again at once
+        #[arg(long)]
+        retry: bool,
+        /// Prints the API's answer as it is
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        api: ApiArguments,
+    },
     /// Queues dead letters again
     #[command(after_help = "Example:\n  syncline dlq retry --provider crm --yes")]
-    Retry(Change),
+    Retry {
+        #[command(flatten)]
+        change: Change,
+        /// At most so many a second
+        #[arg(long, value_name = "N")]
+        rate: Option<u32>,
+    },
     /// Ends dead letters as dropped; they are not delivered
     #[command(after_help = "Example:\n  syncline dlq drop --code record_deleted --yes")]
     Drop(Change),
@@ -87,10 +116,15 @@ struct Filter {
     /// Of this record
     #[arg(long = "record", value_name = "RECORD_ID")]
     record_id: Option<String>,
+    /// That failed in these words; see list --group
+    #[arg(long, value_name = "TEXT")]
+    signature: Option<String>,
 }
 
 /// Items the API gives at once, at most.
 const PAGE_MAX: usize = 1000;
+/// How often a redrive under way is looked at.
+const JOB_PERIOD: Duration = Duration::from_millis(200);
 
 pub(crate) fn run(arguments: &Arguments) -> Exit {
     let mut out = io::stdout().lock();
@@ -98,11 +132,28 @@ pub(crate) fn run(arguments: &Arguments) -> Exit {
         Action::List {
             filter,
             limit,
+            group,
             json,
             api,
-        } => list(filter, *limit, *json, &api.api()?, &mut out),
+        } => {
+            if *group {
+                groups(filter, *json, &api.api()?, &mut out)
+            } else {
+                list(filter, *limit, *json, &api.api()?, &mut out)
+            }
+        }
         Action::Show { id, json, api } => show(id, *json, &api.api()?, &mut out),
-        Action::Retry(change) => change.run(Verb::Retry, &change.api.api()?, ask_person, &mut out),
+        Action::Edit {
+            id,
+            data,
+            retry,
+            json,
+            api,
+        } => edit(id, data, *retry, *json, &api.api()?, &mut out),
+        Action::Retry { change, rate } => {
+            let verb = Verb::Retry { rate: *rate };
+            change.run(verb, &change.api.api()?, ask_person, &mut out)
+        }
         Action::Drop(change) => change.run(Verb::Drop, &change.api.api()?, ask_person, &mut out),
     })
 }
@@ -154,28 +205,84 @@ fn list(
     Ok(Exit::Ok)
 }
 
-fn show(id: &str, json: bool, api: &Api, out: &mut impl Write) -> Result<Exit, Failure> {
-    let dead_letter = api.get(&format!("/v1/dlq/{}", encoded(id)))?;
+fn groups(filter: &Filter, json: bool, api: &Api, out: &mut impl Write) -> Result<Exit, Failure> {
+    let mut members = filter.pairs().to_vec();
+    members.push(("group", Some("signature")));
+    let answer = api.get(&with_query("/v1/dlq", &members))?;
     if json {
-        print_json(out, &dead_letter)?;
+        print_json(out, &answer)?;
         return Ok(Exit::Ok);
     }
-    for (member, value) in dead_letter.as_object().into_iter().flatten() {
-        writeln!(out, "{member:14}{}", shown(value))?;
+    let columns = ["count", "provider", "object", "code", "newest", "signature"];
+    let mut table = Table::new(&["COUNT", "PROVIDER", "OBJECT", "CODE", "NEWEST", "SIGNATURE"]);
+    for group in answer["groups"].as_array().into_iter().flatten() {
+        table.row(&columns.map(|column| &group[column]));
+    }
+    table.write(out)?;
+    Ok(Exit::Ok)
+}
+
+fn show(id: &str, json: bool, api: &Api, out: &mut impl Write) -> Result<Exit, Failure> {
+    let dead_letter = api.get(&format!("/v1/dlq/{}", encoded(id)))?;
+    print_letter(&dead_letter, json, out)
+}
+
+fn edit(
+    id: &str,
+    data: &str,
+    retry: bool,
+    json: bool,
+    api: &Api,
+    out: &mut impl Write,
+) -> Result<Exit, Failure> {
+    let text = if data == "-" {
+        io::read_to_string(io::stdin().lock())?
+    } else {
+        data.to_owned()
+    };
+    // As text, so that numbers arrive digit for digit.
+    let Ok(data) = serde_json::value::RawValue::from_string(text.trim().to_owned()) else {
+        return Err(Failure::Usage("the data is not JSON"));
+    };
+    let path = format!("/v1/dlq/{}", encoded(id));
+    let edited = api.patch(&path, &format!(r#"{{"data":{data},"retry":{retry}}}"#))?;
+    print_letter(&edited, json, out)
+}
+
+/// A letter's members, its attempts a line each.
+fn print_letter(letter: &Value, json: bool, out: &mut impl Write) -> Result<Exit, Failure> {
+    if json {
+        print_json(out, letter)?;
+        return Ok(Exit::Ok);
+    }
+    for (member, value) in letter.as_object().into_iter().flatten() {
+        match value.as_array() {
+            Some(attempts) => {
+                for attempt in attempts {
+                    let [at, status, class, detail] =
+                        ["at", "status", "class", "detail"].map(|name| shown(&attempt[name]));
+                    writeln!(out, "  {at} {status} {class} {detail}")?;
+                }
+            }
+            None => writeln!(out, "{member:17}{}", shown(value))?,
+        }
     }
     Ok(Exit::Ok)
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Verb {
-    Retry,
+    /// At most so many a second.
+    Retry {
+        rate: Option<u32>,
+    },
     Drop,
 }
 
 impl Verb {
     fn imperative(self) -> &'static str {
         match self {
-            Verb::Retry => "retry",
+            Verb::Retry { .. } => "retry",
             Verb::Drop => "drop",
         }
     }
@@ -183,7 +290,7 @@ impl Verb {
     /// The member of the answer that counts what was done.
     fn participle(self) -> &'static str {
         match self {
-            Verb::Retry => "redriven",
+            Verb::Retry { .. } => "redriven",
             Verb::Drop => "dropped",
         }
     }
@@ -220,14 +327,29 @@ impl Change {
             }
         }
         let done = match verb {
-            Verb::Retry => {
-                let filter = self.filter.members();
-                let answer = api.post("/v1/dlq/retry", &json!({ "filter": filter }))?;
-                answer["redriven"].as_u64().unwrap_or(0)
-            }
+            Verb::Retry { rate } => self.redrive(rate, api)?,
             Verb::Drop => self.drop_each(matched, api)?,
         };
         self.report(verb, matched, done, out)
+    }
+
+    /// Redrives, and stays until it is done.
+    fn redrive(&self, rate: Option<u32>, api: &Api) -> Result<u64, ApiError> {
+        let mut request = json!({ "filter": self.filter.members() });
+        if let Some(rate) = rate {
+            request["rate"] = rate.into();
+        }
+        let answer = api.post("/v1/dlq/retry", &request)?;
+        let mut done = answer["redriven"].as_u64().unwrap_or(0);
+        let mut state = answer["state"].clone();
+        let job = answer["redrive"].as_str().unwrap_or_default();
+        while state == "running" {
+            std::thread::sleep(JOB_PERIOD);
+            let job = api.get(&format!("/v1/dlq/redrives/{}", encoded(job)))?;
+            done = job["done"].as_u64().unwrap_or(done);
+            state = job["state"].clone();
+        }
+        Ok(done)
     }
 
     /// Drops page by page, never more than were counted: what died since was
@@ -284,12 +406,13 @@ impl Filter {
             .collect()
     }
 
-    fn pairs(&self) -> [(&'static str, Option<&str>); 4] {
+    fn pairs(&self) -> [(&'static str, Option<&str>); 5] {
         [
             ("provider", self.provider.as_deref()),
             ("object", self.object.as_deref()),
             ("code", self.code.as_deref()),
             ("record_id", self.record_id.as_deref()),
+            ("signature", self.signature.as_deref()),
         ]
     }
 }
@@ -319,6 +442,8 @@ mod tests {
     use super::super::client::canned;
     use super::*;
 
+    const RETRY: Verb = Verb::Retry { rate: None };
+
     #[derive(Parser)]
     struct Line {
         #[command(flatten)]
@@ -328,7 +453,7 @@ mod tests {
     fn change(line: &[&str]) -> Change {
         let line = [&["dlq"], line].concat();
         match Line::parse_from(line).arguments.action {
-            Action::Retry(change) | Action::Drop(change) => change,
+            Action::Retry { change, .. } | Action::Drop(change) => change,
             other => panic!("{other:?}"),
         }
     }
@@ -354,7 +479,7 @@ mod tests {
     fn a_retry_counts_asks_and_then_acts() {
         let change = change(&["retry", "--provider", "crm"]);
         let answers = vec![json!({"matched": 2}), json!({"matched": 2, "redriven": 2})];
-        let (result, out, requests) = run_with(&change, Verb::Retry, Some(true), answers);
+        let (result, out, requests) = run_with(&change, RETRY, Some(true), answers);
         assert_eq!(
             (result.unwrap(), out.as_str()),
             (Exit::Ok, "2 matched, 2 redriven\n")
@@ -369,15 +494,53 @@ mod tests {
     }
 
     #[test]
+    fn a_long_redrive_is_followed_to_its_end() {
+        let change = change(&["retry", "--all", "--yes"]);
+        let answers = vec![
+            json!({"matched": 9}),
+            json!({"matched": 9, "redriven": 4, "redrive": "j1", "state": "running"}),
+            json!({"id": "j1", "state": "done", "done": 9}),
+        ];
+        let verb = Verb::Retry { rate: Some(4) };
+        let (result, out, requests) = run_with(&change, verb, None, answers);
+        assert_eq!(result.unwrap(), Exit::Ok);
+        assert_eq!(out, "9 matched, 9 redriven\n");
+        assert_eq!(
+            requests[1..],
+            [
+                r#"POST /v1/dlq/retry {"filter":{},"rate":4}"#,
+                "GET /v1/dlq/redrives/j1"
+            ]
+        );
+    }
+
+    #[test]
+    fn an_edit_carries_its_numbers_digit_for_digit() {
+        let (api, requests) = canned::node(vec![(
+            200,
+            json!({"id": "a@crm", "history": [{"at": "now", "status": 400,
+                "class": "permanent", "detail": "no"}]}),
+        )]);
+        let mut out = Vec::new();
+        edit("a@crm", r#"{"n":1.10}"#, true, false, &api, &mut out).unwrap();
+        assert_eq!(
+            requests.join().unwrap(),
+            [r#"PATCH /v1/dlq/a%40crm {"data":{"n":1.10},"retry":true}"#]
+        );
+        let text = String::from_utf8(out).unwrap();
+        assert!(text.contains("\n  now 400 permanent no\n"), "{text}");
+    }
+
+    #[test]
     fn nothing_is_done_without_a_yes() {
         let change = change(&["retry", "--provider", "crm"]);
         let answers = vec![json!({"matched": 2})];
-        let (result, out, _) = run_with(&change, Verb::Retry, Some(false), answers.clone());
+        let (result, out, _) = run_with(&change, RETRY, Some(false), answers.clone());
         assert_eq!(
             (result.unwrap(), out.as_str()),
             (Exit::Ok, "2 matched, 0 redriven\n")
         );
-        let (result, ..) = run_with(&change, Verb::Retry, None, answers);
+        let (result, ..) = run_with(&change, RETRY, None, answers);
         assert!(matches!(result, Err(Failure::Usage(_))));
     }
 
@@ -425,6 +588,7 @@ mod tests {
             object: None,
             code: Some("gone".into()),
             record_id: None,
+            signature: None,
         };
         let mut out = Vec::new();
         list(&filter, 5, false, &api, &mut out).unwrap();

@@ -7,6 +7,8 @@ use std::process::ExitCode;
 pub(crate) enum Exit {
     /// It did what was asked.
     Ok = 0,
+    /// What was tested does not hold.
+    Failed = 1,
     /// `EX_USAGE`: the command line was wrong.
     Usage = 64,
     /// `EX_DATAERR`: what was given is refused.

@@ -20,14 +20,14 @@ Example:
   syncline mock rest --listen 127.0.0.1:9100 --limit 100/1s --limit 5000/1h \\
       --fault 5xx=0.05,reset_after=0.02,latency=50ms --seed 7
 
-What it counted: GET /__mock/journal, /__mock/violations, /__mock/records
+What it counted: GET /__mock/journal, /__mock/violations, /__mock/records, /__mock/webhooks
 While it runs:   POST /__mock/fault {\"fault\":\"5xx=1\",\"for_ms\":5000}
                  POST /__mock/limit {\"limits\":[\"10/1s\"]}
                  POST /__mock/edit {\"object\":\"contact\",\"operation\":\"delete\",\"id\":\"r1\"}
                  POST /__mock/expire (every token handed out)
 Faults: chances (0 to 1) reset_before, reset_after, 401, 429, 5xx, 5xx_after, garbage, late, slow,
-maintenance, daily, empty, lock, item_4xx, item_5xx, item_missing, item_lost, shuffle; durations
-latency, jitter, slow_for, stale, retry_after; poison=PREFIX")]
+maintenance, daily, empty, lock, item_4xx, item_5xx, item_missing, item_lost, shuffle, hook_lost,
+hook_repeat; durations latency, jitter, slow_for, stale, retry_after; poison=PREFIX")]
 pub(crate) struct MockArgs {
     /// The provider to play; a name that is not known lists those that are
     provider: ProviderKind,

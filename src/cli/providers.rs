@@ -1,6 +1,9 @@
-//! `syncline providers`: the accounts of a running node.
+//! `syncline providers`: the accounts of a running node, and provider definitions.
+
+mod definitions;
 
 use std::io::{self, Write};
+use std::path::PathBuf;
 
 use clap::Subcommand;
 use serde_json::{Value, json};
@@ -10,9 +13,10 @@ use super::exit::Exit;
 use super::outcome::{Failure, finish, print_json};
 use super::table::{Table, shown};
 
-/// Shows the accounts of a running node
+/// Shows the accounts of a running node; checks provider definitions
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  syncline providers show crm")]
+#[command(after_help = "Example:\n  syncline providers show crm\n  \
+    syncline providers lint my-crm.toml")]
 pub(crate) struct Arguments {
     #[command(subcommand)]
     action: Action,
@@ -23,6 +27,9 @@ enum Action {
     /// Lists accounts and how each is doing
     #[command(after_help = "Example:\n  syncline providers list")]
     List {
+        /// Lists the definitions that come with this version instead; needs no node
+        #[arg(long)]
+        definitions: bool,
         /// Prints JSON
         #[arg(long)]
         json: bool,
@@ -34,19 +41,49 @@ enum Action {
     Show {
         /// The account's name
         name: String,
+        /// Prints the definition of that name instead; needs no node
+        #[arg(long)]
+        definition: bool,
         /// Prints the API's answer as it is
         #[arg(long)]
         json: bool,
         #[command(flatten)]
         api: ApiArguments,
     },
+    /// Checks a provider definition, offline
+    #[command(after_help = "Example:\n  syncline providers lint my-crm.toml\n\n\
+        Exits with 0 when there is no fault, with 65 when there is.")]
+    Lint {
+        /// The definition's file
+        file: PathBuf,
+        /// Prints the findings as JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Prints the JSON Schema of provider definitions, for editors
+    #[command(after_help = "Example:\n  syncline providers schema > definition.schema.json")]
+    Schema,
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Exit {
     let mut out = io::stdout().lock();
     finish(|| match &arguments.action {
-        Action::List { json, api } => list(*json, &api.api()?, &mut out),
-        Action::Show { name, json, api } => show(name, *json, &api.api()?, &mut out),
+        Action::List {
+            definitions: true,
+            json,
+            ..
+        } => definitions::list(*json, &mut out),
+        Action::List { json, api, .. } => list(*json, &api.api()?, &mut out),
+        Action::Show {
+            name,
+            definition: true,
+            ..
+        } => definitions::show(name, &mut out),
+        Action::Show {
+            name, json, api, ..
+        } => show(name, *json, &api.api()?, &mut out),
+        Action::Lint { file, json } => definitions::lint(file, *json, &mut out),
+        Action::Schema => definitions::schema(&mut out),
     })
 }
 

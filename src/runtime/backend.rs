@@ -1,6 +1,5 @@
 //! The engine as the HTTP API sees it.
 
-use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -13,29 +12,37 @@ use engine::id::{OperationId, RecordHash};
 use engine::json::Scratch;
 use engine::quota::{Gate, HoldReason};
 use engine::refusal::{Code, Refusal};
-use engine::shard::{
-    Command, CommandReply, DeadFilter, DeadLetter, EventBatch, OpenCounts, Standing,
-};
+use engine::shard::{Command, DeadFilter, EventBatch, Explanation, OpenCounts, Standing};
 use engine::state::State;
 use engine::view::{
-    Accepted, AccountStatus, AccountView, AttemptView, AuthState, BreakerState, Check,
-    DeadLetterFilter, DeadLetterView, HealthView, Hold, LimitStatus, OpenOperations,
-    OperationFilter, OperationTarget, OperationView, Page, PageRequest, RecordLookup, RecordTarget,
-    RecordView, Redriven, RulesPush, RulesPushed, RulesView,
+    Accepted, AccountOutlook, AccountStatus, AccountView, Admission, AttemptView, AuthState,
+    BreakerState, Check, DeadLetterDetail, DeadLetterFilter, DeadLetterGroups, DeadLetterView,
+    ExplainLookup, ExplainTarget, ExplainView, HealthView, Hold, JobKind, JobView, OpenOperations,
+    OperationFilter, OperationTarget, OperationView, OverrideRequest, OverridesView, Page,
+    PageRequest, RecordLookup, RecordTarget, RecordView, ReplayCount, ReplayRequest, RulesPush,
+    RulesPushed, RulesView, Scope,
 };
-use net::auth::{TokenCell, TokenStanding};
+use net::auth::TokenStanding;
 use net::http::Backend;
 use net::metrics::{Metrics, MetricsWriter};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
+use super::account_outlook::{self, Trends};
 use super::clock;
 use super::coordinator::SharedCoordinator;
-use super::intake::Shared;
+use super::dead_letters;
+use super::explain::{self, Surroundings};
+use super::in_force::InForce;
+use super::jobs::Jobs;
+use super::keys::Keys;
 use super::mailbox::Parcel;
 use super::query::Query;
+use super::replay;
 use super::rule_store::{self, RuleOrigin, RuleStore};
-use super::shard_thread::{Gauges, Word};
+use super::shard_thread::Gauges;
+use super::shards::Shards;
 use super::ticket::{Ticket, Waiter};
+use super::tokens::TokenCells;
 use crate::settings::{AuthSettings, Settings};
 
 /// The scope of event ids over HTTP while there are no API keys; no producer's name hashes to it
@@ -45,8 +52,10 @@ const HTTP_SCOPE: u64 = 0x6874_7470;
 /// The running node.
 #[derive(Debug)]
 pub(crate) struct Node {
-    pub(crate) shared: Arc<Shared>,
-    pub(crate) words: Vec<mpsc::Sender<Word>>,
+    pub(crate) shards: Shards,
+    pub(crate) jobs: Arc<Jobs>,
+    pub(crate) keys: Keys,
+    pub(crate) in_force: Arc<InForce>,
     pub(crate) coordinator: SharedCoordinator,
     pub(crate) metrics: Metrics,
     /// Counts what the API refused.
@@ -54,13 +63,13 @@ pub(crate) struct Node {
     pub(crate) gauges: Vec<Arc<Gauges>>,
     /// Locked while a set is replaced, which happens one after the other.
     pub(crate) rule_store: Mutex<RuleStore>,
-    pub(crate) accounts: Vec<(AccountView, bool)>,
     /// Of the accounts whose credentials are tokens.
-    pub(crate) tokens: HashMap<Arc<str>, TokenCell>,
+    pub(crate) tokens: TokenCells,
+    pub(crate) trends: Trends,
 }
 
 /// The accounts as the API shows them, and whether each needs credentials.
-pub(crate) fn account_views(settings: &Settings) -> Vec<(AccountView, bool)> {
+fn account_views(settings: &Settings) -> Vec<(AccountView, bool)> {
     settings
         .providers
         .iter()
@@ -92,57 +101,74 @@ impl Node {
             .any(|gauges| gauges.fenced.load(Ordering::Relaxed))
     }
 
-    pub(crate) fn wake_all(&self) {
-        for mailbox in &self.shared.mailboxes {
-            mailbox.wake();
-        }
-    }
-
-    async fn say(&self, shard: usize, word: Word) -> Result<(), Refusal> {
-        self.words[shard].send(word).await.map_err(|_| down())?;
-        self.shared.mailboxes[shard].wake();
-        Ok(())
-    }
-
-    /// Asks one shard.
-    async fn ask<R>(
+    /// The object that has a record of this id, or all that have one when none was named.
+    async fn object_of(
         &self,
-        shard: usize,
-        query: impl FnOnce(oneshot::Sender<R>) -> Query,
-    ) -> Result<R, Refusal> {
-        let (reply, answer) = oneshot::channel();
-        self.say(shard, Word::Query(query(reply))).await?;
-        answer.await.map_err(|_| down())
+        record_id: &str,
+        named: Option<&str>,
+    ) -> Result<Result<String, Vec<String>>, Refusal> {
+        if let Some(named) = named {
+            return Ok(Ok(named.to_owned()));
+        }
+        let shard = self.shards.owner_of(record_id);
+        let record_id = record_id.to_owned();
+        let mut objects = self
+            .shards
+            .ask(shard, |reply| Query::Objects { record_id, reply })
+            .await?;
+        Ok(if objects.len() == 1 {
+            Ok(objects.remove(0))
+        } else {
+            Err(objects)
+        })
     }
 
-    /// Gives every shard a command; the sum of what it concerned.
-    async fn command(&self, command: &Command) -> Result<u64, Refusal> {
-        let mut answers = Vec::new();
-        for shard in 0..self.words.len() {
-            let (reply, answer) = oneshot::channel();
-            self.say(shard, Word::Command(command.clone(), reply))
-                .await?;
-            answers.push(answer);
+    async fn explain_targets(
+        &self,
+        record_id: &str,
+        object: &str,
+    ) -> Result<Vec<ExplainTarget>, Refusal> {
+        let own = self.shards.owner_of(record_id);
+        let (object, record_id) = (object.to_owned(), record_id.to_owned());
+        let explained = self
+            .shards
+            .ask(own, |reply| Query::Explain {
+                object,
+                record_id,
+                reply,
+            })
+            .await?;
+        let mut counts = Vec::new();
+        for shard in 0..self.shards.count() {
+            let ask = self.shards.ask(shard, |reply| Query::Counts { reply });
+            counts.push(ask.await?);
         }
-        let mut matched = 0;
-        for answer in answers {
-            match answer.await {
-                Ok(CommandReply::Done { matched: some }) => matched += some as u64,
-                Ok(CommandReply::Unavailable) | Err(_) => return Err(down()),
-            }
-        }
-        Ok(matched)
-    }
-
-    fn shard_of_id(&self, record_id: &str) -> usize {
-        let router = &self.shared.router;
-        router.hash_key.vshard(record_id).owner(router.shards)
+        let limits = self.in_force.tuning.limits();
+        let now = clock::now();
+        let views: Vec<_> = {
+            let mut coordinator = super::coordinator::lock(&self.coordinator);
+            coordinator.views(now).collect()
+        };
+        let tell = |why: Explanation| {
+            let account = why.standing.account.as_str();
+            let around = Surroundings {
+                limits: limits.iter().find(|limits| limits.name == account),
+                view: views.iter().find(|view| *view.name == *account),
+                ready_elsewhere: explain::ready_elsewhere(&counts, own, account),
+            };
+            explain::told(now, &why, &around)
+        };
+        Ok(explained.into_iter().map(tell).collect())
     }
 
     async fn counts(&self) -> Result<Vec<(String, OpenCounts)>, Refusal> {
         let mut sums: Vec<(String, OpenCounts)> = Vec::new();
-        for shard in 0..self.words.len() {
-            for (name, counts) in self.ask(shard, |reply| Query::Counts { reply }).await? {
+        for shard in 0..self.shards.count() {
+            for (name, counts) in self
+                .shards
+                .ask(shard, |reply| Query::Counts { reply })
+                .await?
+            {
                 match sums.iter_mut().find(|(known, _)| *known == name) {
                     Some((_, sum)) => {
                         sum.open += counts.open;
@@ -165,8 +191,9 @@ impl Node {
 
     async fn statuses(&self) -> Result<Vec<AccountStatus>, Refusal> {
         let counts = self.counts().await?;
+        let now = clock::now();
         let mut coordinator = super::coordinator::lock(&self.coordinator);
-        let views: Vec<_> = coordinator.views(clock::now()).collect();
+        let views: Vec<_> = coordinator.views(now).collect();
         drop(coordinator);
         let status = |(account, needs_auth): &(AccountView, bool)| {
             let counts = counts
@@ -176,10 +203,11 @@ impl Node {
             let counts = counts.unwrap_or_default();
             let view = views.iter().find(|view| *view.name == *account.name);
             let gate = view.map_or(Gate::Open, |view| view.gate);
+            let open = open_operations(counts);
             AccountStatus {
                 account: account.clone(),
                 paused: counts.held,
-                breaker: breaker(gate),
+                breaker: view.map_or(BreakerState::Closed, account_outlook::breaker),
                 auth: match gate {
                     Gate::Held {
                         reason: HoldReason::Unauthorized,
@@ -196,12 +224,23 @@ impl Node {
                     _ if *needs_auth => AuthState::Valid,
                     _ => AuthState::None,
                 },
-                open: open_operations(counts),
+                open,
                 dead_letters: counts.dead,
-                limits: view.map(limits).unwrap_or_default(),
+                limits: view
+                    .map(|view| account_outlook::limits(now, view))
+                    .unwrap_or_default(),
+                outlook: AccountOutlook {
+                    drained_at: self
+                        .trends
+                        .drained_at(now, &account.name, open.total(), view),
+                    ..view
+                        .map(|view| account_outlook::hold(now, view))
+                        .unwrap_or_default()
+                },
             }
         };
-        Ok(self.accounts.iter().map(status).collect())
+        let accounts = account_views(&self.in_force.tuning.effective());
+        Ok(accounts.iter().map(status).collect())
     }
 
     /// Parses, remembers and routes one event; what it becomes is staged for its shard.
@@ -213,7 +252,7 @@ impl Node {
         batches: &mut [EventBatch],
         numbers: &mut [Vec<u64>],
     ) -> Result<Staged, Refusal> {
-        let router = &self.shared.router;
+        let router = &self.shards.shared.router;
         let now_ms = clock::now().wall.0;
         router.with_defaults(|defaults| {
             let mut event = parse(raw, scratch, defaults, Surface::Http)?;
@@ -229,7 +268,7 @@ impl Node {
                 scope: HTTP_SCOPE,
                 body_hash: event.body_hash(),
             });
-            let routed = router.route(event, None, dedup, now_ms)?;
+            let mut routed = router.route(event, None, dedup, now_ms)?;
             let taken = TakenOperation {
                 record: routed.id.record.0,
                 sequence: routed.id.seq.0,
@@ -238,12 +277,13 @@ impl Node {
             if let (Some(id), Some(dedup)) =
                 (routed.event.event.event_id.as_deref(), routed.event.dedup)
             {
-                let key = self.shared.remembered.key(dedup.scope, id);
-                match self
-                    .shared
-                    .remembered
-                    .check_or_insert(now_ms, key, dedup.body_hash, taken)
-                {
+                let key = self.shards.shared.remembered.key(dedup.scope, id);
+                match self.shards.shared.remembered.check_or_insert(
+                    now_ms,
+                    key,
+                    dedup.body_hash,
+                    taken,
+                ) {
                     Dedup::New => remembered = Some((key, taken)),
                     Dedup::Same(original) => {
                         let record = RecordHash(original.record);
@@ -267,6 +307,12 @@ impl Node {
                         return Err(Refusal::at(Code::EventIdReused, "/event_id", detail));
                     }
                 }
+            }
+            if let Err(refusal) = router.decide(&mut routed) {
+                if let Some((key, taken)) = remembered {
+                    self.shards.shared.remembered.forget(key, taken);
+                }
+                return Err(refusal);
             }
             batches[routed.shard].push_with(|out| routed.event.encode_into(out));
             numbers[routed.shard].push(at as u64);
@@ -298,8 +344,12 @@ impl Node {
 }
 
 impl Backend for Node {
+    fn admit(&self, key: Option<&str>, needed: Scope) -> Admission {
+        self.keys.admit(clock::now().mono, key, needed)
+    }
+
     async fn submit(&self, events: Vec<Bytes>) -> Vec<Result<Accepted, Refusal>> {
-        let shards = self.words.len();
+        let shards = self.shards.count();
         let mut batches: Vec<EventBatch> = (0..shards).map(|_| EventBatch::default()).collect();
         let mut numbers: Vec<Vec<u64>> = vec![Vec::new(); shards];
         let mut results: Vec<Result<Accepted, Refusal>> = Vec::with_capacity(events.len());
@@ -328,7 +378,7 @@ impl Backend for Node {
                 batch: std::mem::take(&mut batches[at]),
                 part,
             };
-            let mailbox = &self.shared.mailboxes[at];
+            let mailbox = &self.shards.shared.mailboxes[at];
             if !mailbox.has_room_for(parcel.batch.len()) {
                 parcel.part.refused(Code::Overloaded);
             } else if let Err(parcel) = mailbox.push(parcel) {
@@ -345,7 +395,7 @@ impl Backend for Node {
                     .find(|one| one.at == at)
                     .and_then(|one| one.remembered);
                 if let Some((key, taken)) = lost {
-                    self.shared.remembered.forget(key, taken);
+                    self.shards.shared.remembered.forget(key, taken);
                 }
             }
         }
@@ -354,26 +404,15 @@ impl Backend for Node {
     }
 
     async fn record(&self, record_id: &str, object: Option<&str>) -> Result<RecordLookup, Refusal> {
-        let shard = self.shard_of_id(record_id);
-        let object = match object {
-            Some(object) => object.to_owned(),
-            None => {
-                let id = record_id.to_owned();
-                let mut objects = self
-                    .ask(shard, |reply| Query::Objects {
-                        record_id: id,
-                        reply,
-                    })
-                    .await?;
-                match objects.len() {
-                    0 => return Ok(RecordLookup::NotFound),
-                    1 => objects.remove(0),
-                    _ => return Ok(RecordLookup::Ambiguous(objects)),
-                }
-            }
+        let shard = self.shards.owner_of(record_id);
+        let object = match self.object_of(record_id, object).await? {
+            Ok(object) => object,
+            Err(objects) if objects.is_empty() => return Ok(RecordLookup::NotFound),
+            Err(objects) => return Ok(RecordLookup::Ambiguous(objects)),
         };
         let (name, id) = (object.clone(), record_id.to_owned());
         let standings = self
+            .shards
             .ask(shard, |reply| Query::Record {
                 object: name,
                 record_id: id,
@@ -402,12 +441,39 @@ impl Backend for Node {
         }))
     }
 
+    async fn explain(
+        &self,
+        record_id: &str,
+        object: Option<&str>,
+        provider: Option<&str>,
+    ) -> Result<ExplainLookup, Refusal> {
+        let object = match self.object_of(record_id, object).await? {
+            Ok(object) => object,
+            Err(objects) if objects.is_empty() => return Ok(ExplainLookup::NotFound),
+            Err(objects) => return Ok(ExplainLookup::Ambiguous(objects)),
+        };
+        let targets = self.explain_targets(record_id, &object).await?;
+        let targets: Vec<ExplainTarget> = targets
+            .into_iter()
+            .filter(|target| provider.is_none_or(|provider| target.provider == provider))
+            .collect();
+        if targets.is_empty() {
+            return Ok(ExplainLookup::NotFound);
+        }
+        Ok(ExplainLookup::Found(ExplainView {
+            record_id: record_id.to_owned(),
+            object,
+            targets,
+        }))
+    }
+
     async fn operation(&self, operation_id: &str) -> Result<Option<OperationView>, Refusal> {
         let Ok(id) = operation_id.parse::<OperationId>() else {
             return Ok(None);
         };
-        let shard = self.shared.router.shard_of(id.record);
+        let shard = self.shards.shared.router.shard_of(id.record);
         let standings = self
+            .shards
             .ask(shard, |reply| Query::Operation { id, reply })
             .await?;
         Ok(operation_view(standings))
@@ -420,16 +486,17 @@ impl Backend for Node {
     ) -> Result<Page<OperationView>, Refusal> {
         let skip = cursor(page.after.as_deref())?;
         let mut found = Vec::new();
-        for shard in 0..self.words.len() {
+        for shard in 0..self.shards.count() {
             let limit = skip + page.limit + 1;
             let filter = filter.clone();
             found.extend(
-                self.ask(shard, |reply| Query::Operations {
-                    filter,
-                    limit,
-                    reply,
-                })
-                .await?,
+                self.shards
+                    .ask(shard, |reply| Query::Operations {
+                        filter,
+                        limit,
+                        reply,
+                    })
+                    .await?,
             );
         }
         found.sort_by(|a, b| {
@@ -460,7 +527,9 @@ impl Backend for Node {
             object: object.map(str::to_owned),
             ..DeadFilter::default()
         };
-        Ok(Some(self.command(&Command::Retry(filter)).await?))
+        Ok(Some(
+            self.shards.command_all(&Command::Retry(filter)).await?,
+        ))
     }
 
     async fn dead_letters(
@@ -469,101 +538,105 @@ impl Backend for Node {
         page: PageRequest,
     ) -> Result<Page<DeadLetterView>, Refusal> {
         let skip = cursor(page.after.as_deref())?;
-        let mut found = Vec::new();
-        for shard in 0..self.words.len() {
-            let (filter, limit) = (dead_filter(&filter), skip + page.limit + 1);
-            found.extend(
-                self.ask(shard, |reply| Query::DeadLetters {
-                    filter,
-                    skip: 0,
-                    limit,
-                    reply,
-                })
-                .await?,
-            );
-        }
-        found.sort_by(|a, b| {
-            a.dead_at_ms
-                .cmp(&b.dead_at_ms)
-                .then_with(|| a.id.seq.cmp(&b.id.seq))
-        });
-        let views = found
-            .into_iter()
-            .map(dead_letter_view)
-            .skip(skip)
-            .take(page.limit + 1);
-        Ok(paged(views.collect(), skip, page.limit))
+        dead_letters::page(&self.shards, &filter, skip, page.limit).await
     }
 
-    async fn dead_letter(&self, id: &str) -> Result<Option<DeadLetterView>, Refusal> {
-        let Some((operation, provider)) = dead_letter_id(id) else {
-            return Ok(None);
-        };
-        let filter = DeadFilter {
-            operation: Some((operation.record, operation.seq)),
-            provider: Some(provider),
-            ..DeadFilter::default()
-        };
-        let shard = self.shared.router.shard_of(operation.record);
-        let found = self
-            .ask(shard, |reply| Query::DeadLetters {
-                filter,
-                skip: 0,
-                limit: 1,
-                reply,
-            })
-            .await?;
-        Ok(found.into_iter().next().map(dead_letter_view))
+    async fn dead_letter(&self, id: &str) -> Result<Option<DeadLetterDetail>, Refusal> {
+        dead_letters::detail(&self.shards, id).await
     }
 
-    async fn retry_dead_letters(
+    async fn dead_letter_groups(
         &self,
         filter: DeadLetterFilter,
-        dry_run: bool,
-    ) -> Result<Redriven, Refusal> {
-        let filter = dead_filter(&filter);
-        if dry_run {
-            let matched = self.command(&Command::Count(filter)).await?;
-            return Ok(Redriven {
-                matched,
-                redriven: 0,
-            });
-        }
-        let matched = self.command(&Command::Retry(filter)).await?;
-        Ok(Redriven {
-            matched,
-            redriven: matched,
-        })
+    ) -> Result<DeadLetterGroups, Refusal> {
+        dead_letters::groups(&self.shards, &filter).await
+    }
+
+    async fn count_dead_letters(&self, filter: DeadLetterFilter) -> Result<u64, Refusal> {
+        dead_letters::count(&self.shards, &filter).await
+    }
+
+    async fn edit_dead_letter(
+        &self,
+        id: &str,
+        data: &str,
+    ) -> Result<Option<DeadLetterDetail>, Refusal> {
+        dead_letters::edit(&self.shards, id, data).await
+    }
+
+    async fn redrive_one(&self, id: &str) -> Result<bool, Refusal> {
+        dead_letters::redrive_one(&self.shards, id).await
+    }
+
+    async fn redrive(
+        &self,
+        filter: DeadLetterFilter,
+        rate: Option<u32>,
+    ) -> Result<JobView, Refusal> {
+        dead_letters::redrive(&self.shards, &self.jobs, &filter, rate).await
+    }
+
+    async fn count_replay(&self, request: ReplayRequest) -> Result<ReplayCount, Refusal> {
+        replay::count(&self.shards, &request).await
+    }
+
+    async fn replay(&self, request: ReplayRequest) -> Result<JobView, Refusal> {
+        replay::start(&self.shards, &self.jobs, &request)
+    }
+
+    fn jobs(&self, kind: JobKind) -> Vec<JobView> {
+        self.jobs.views(kind)
+    }
+
+    fn job(&self, kind: JobKind, id: &str) -> Option<JobView> {
+        self.jobs.view(kind, id)
+    }
+
+    fn cancel_job(&self, kind: JobKind, id: &str) -> Option<JobView> {
+        self.jobs.cancel(kind, id)
     }
 
     async fn drop_dead_letter(&self, id: &str) -> Result<bool, Refusal> {
-        let Some((operation, provider)) = dead_letter_id(id) else {
+        let Some((operation, provider)) = dead_letters::parse_id(id) else {
             return Ok(false);
         };
         let filter = DeadFilter {
             operation: Some((operation.record, operation.seq)),
-            provider: Some(provider),
+            provider: Some(provider.to_owned()),
             ..DeadFilter::default()
         };
-        Ok(self.command(&Command::Drop(filter)).await? > 0)
+        let dropped = self.shards.command_all(&Command::Drop(filter)).await?;
+        Ok(dropped > 0)
+    }
+
+    async fn change_settings(&self, by: &str, request: OverrideRequest) -> Result<(), Refusal> {
+        let now = clock::now().wall.0;
+        self.in_force.tuning.change(now, by, &request)?;
+        self.in_force.tell().await
+    }
+
+    fn overrides(&self) -> OverridesView {
+        self.in_force.tuning.view()
     }
 
     async fn pause(&self, hold: Hold) -> Result<(), Refusal> {
-        self.command(&Command::Hold(HoldChange {
-            scope: scope(hold),
-            set: true,
-        }))
-        .await
-        .map(drop)
+        self.shards
+            .command_all(&Command::Hold(HoldChange {
+                scope: scope(hold),
+                set: true,
+            }))
+            .await
+            .map(drop)
     }
 
     async fn resume(&self, hold: Hold) -> Result<(), Refusal> {
-        self.command(&Command::Hold(HoldChange {
-            scope: scope(hold),
-            set: false,
-        }))
-        .await
-        .map(drop)
+        self.shards
+            .command_all(&Command::Hold(HoldChange {
+                scope: scope(hold),
+                set: false,
+            }))
+            .await
+            .map(drop)
     }
 
     fn rules(&self) -> RulesView {
@@ -577,9 +650,10 @@ impl Backend for Node {
 
     async fn push_rules(&self, push: RulesPush) -> Result<RulesPushed, Refusal> {
         let mut store = self.rule_store();
-        let known = |name: &str| self.accounts.iter().any(|(view, _)| view.name == name);
+        let accounts = self.accounts();
+        let known = |name: &str| accounts.iter().any(|view| view.name == name);
         let set = rule_store::checked(store.version() + 1, &push.rules, known)?;
-        let rules = &self.shared.router.rules;
+        let rules = &self.shards.shared.router.rules;
         let trial = rules.try_out(&set);
         if push.dry_run {
             return Ok(RulesPushed::Tried(trial));
@@ -597,10 +671,8 @@ impl Backend for Node {
     }
 
     fn accounts(&self) -> Vec<AccountView> {
-        self.accounts
-            .iter()
-            .map(|(account, _)| account.clone())
-            .collect()
+        let accounts = account_views(&self.in_force.tuning.effective());
+        accounts.into_iter().map(|(account, _)| account).collect()
     }
 
     async fn account_status(&self, name: &str) -> Result<Option<AccountStatus>, Refusal> {
@@ -645,53 +717,11 @@ impl Backend for Node {
     }
 }
 
-fn down() -> Refusal {
-    Refusal::new(Code::ShardDown, "a shard does not answer; try again later")
-}
-
 fn scope(hold: Hold) -> HoldScope {
     HoldScope {
         provider: hold.provider,
         object: hold.object,
         record_id: hold.record_id,
-    }
-}
-
-fn dead_filter(filter: &DeadLetterFilter) -> DeadFilter {
-    DeadFilter {
-        provider: filter.provider.clone(),
-        object: filter.object.clone(),
-        record_id: filter.record_id.clone(),
-        code: filter.code.clone(),
-        operation: None,
-    }
-}
-
-/// A dead letter is an operation at one account.
-fn dead_letter_id(id: &str) -> Option<(OperationId, String)> {
-    let (operation, provider) = id.split_once('@')?;
-    Some((operation.parse().ok()?, provider.to_owned()))
-}
-
-fn dead_letter_view(letter: DeadLetter) -> DeadLetterView {
-    let detail = letter
-        .attempts
-        .last()
-        .map(|attempt| attempt.detail.clone())
-        .unwrap_or_default();
-    DeadLetterView {
-        id: format!("{}@{}", letter.id, letter.account),
-        record_id: letter.record_id,
-        object: letter.object,
-        provider: letter.account,
-        operation_id: letter.id.to_string(),
-        code: letter
-            .code
-            .map_or("unknown", engine::state::Reason::as_str)
-            .to_owned(),
-        detail,
-        attempts: letter.attempts.len() as u32,
-        dead_at: letter.dead_at_ms,
     }
 }
 
@@ -753,19 +783,6 @@ fn severity(state: State) -> u8 {
     }
 }
 
-fn breaker(gate: Gate) -> BreakerState {
-    match gate {
-        Gate::Open | Gate::Suspect => BreakerState::Closed,
-        Gate::Probe => BreakerState::HalfOpen,
-        // A pause that the provider asked for is no trip of the breaker.
-        Gate::Held {
-            reason: HoldReason::Throttled,
-            ..
-        } => BreakerState::Closed,
-        Gate::Held { .. } => BreakerState::Open,
-    }
-}
-
 fn open_operations(counts: OpenCounts) -> OpenOperations {
     let behind = counts
         .open
@@ -778,22 +795,6 @@ fn open_operations(counts: OpenCounts) -> OpenOperations {
         unknown: counts.timed.unknown,
         conflict: 0,
     }
-}
-
-fn limits(view: &engine::quota::AccountView) -> Vec<LimitStatus> {
-    let windows = view.limits.iter().map(|limit| LimitStatus {
-        name: limit.name.to_string(),
-        limit: u64::from(limit.capacity),
-        used: u64::try_from(i64::from(limit.capacity) - limit.available).unwrap_or(0),
-        window_ms: 0,
-    });
-    let slots = LimitStatus {
-        name: "in_flight".to_owned(),
-        limit: u64::from(view.slots),
-        used: u64::from(view.slots_held),
-        window_ms: 0,
-    };
-    windows.chain([slots]).collect()
 }
 
 fn cursor(after: Option<&str>) -> Result<usize, Refusal> {

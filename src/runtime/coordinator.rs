@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use engine::quota::{Coordinator, FromShard, ShardId, ToShard};
+use engine::quota::{Coordinator, FromShard, Learned, ShardId, ToShard};
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
@@ -15,6 +15,9 @@ use super::shard_thread::Word;
 /// The coordinator, shared with the API for its figures.
 pub(crate) type SharedCoordinator = Arc<Mutex<Coordinator>>;
 
+/// How often the coordinator is looked at when nobody speaks.
+const LOOK_PERIOD: std::time::Duration = std::time::Duration::from_millis(250);
+
 /// Carries words between shards and the coordinator until all shards are gone.
 pub(crate) async fn run(
     coordinator: SharedCoordinator,
@@ -24,7 +27,8 @@ pub(crate) async fn run(
     let mut unsaid: VecDeque<(ShardId, ToShard)> = VecDeque::new();
     loop {
         let deadline = lock(&coordinator).next_deadline();
-        let sleep = deadline.map_or(std::time::Duration::from_secs(1), clock::until);
+        // Changed settings wake nobody: what follows from them is said within this time.
+        let sleep = deadline.map_or(LOOK_PERIOD, clock::until).min(LOOK_PERIOD);
         let word = if unsaid.is_empty() {
             tokio::time::timeout(sleep, from_shards.recv()).await
         } else {
@@ -52,8 +56,25 @@ pub(crate) async fn run(
             while let Some(word) = coordinator.poll() {
                 unsaid.push_back(word);
             }
+            for learned in coordinator.take_learned() {
+                report(&learned);
+            }
         }
         say(&mut unsaid, &to_shards);
+    }
+}
+
+/// For people who wonder why an account is slower than its configuration.
+fn report(learned: &Learned) {
+    let Learned {
+        account,
+        limit,
+        from,
+        tokens,
+    } = learned;
+    match tokens {
+        Some(tokens) => tracing::info!(account, limit, ?from, tokens, "a limit is smaller"),
+        None => tracing::info!(account, limit, ?from, "a limit is as configured again"),
     }
 }
 

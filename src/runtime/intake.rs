@@ -393,7 +393,8 @@ fn stage_event(
         scope: state.producer.unwrap_or(0),
         body_hash: event.body_hash(),
     });
-    let routed = shared.router.route(event, position, dedup, now_ms)?;
+    let mut routed = shared.router.route(event, position, dedup, now_ms)?;
+    let mut remembered = None;
     if let (Some(id), Some(dedup)) = (routed.event.event.event_id.as_deref(), routed.event.dedup) {
         let key = shared.remembered.key(dedup.scope, id);
         let taken = TakenOperation {
@@ -404,7 +405,7 @@ fn stage_event(
             .remembered
             .check_or_insert(now_ms, key, dedup.body_hash, taken)
         {
-            Dedup::New => state.remembered.push((seq, key, taken)),
+            Dedup::New => remembered = Some((seq, key, taken)),
             Dedup::Same(original) => {
                 let shard = shared
                     .router
@@ -421,6 +422,13 @@ fn stage_event(
             }
         }
     }
+    if let Err(refusal) = shared.router.decide(&mut routed) {
+        if let Some((_, key, taken)) = remembered {
+            shared.remembered.forget(key, taken);
+        }
+        return Err(refusal);
+    }
+    state.remembered.extend(remembered);
     let staged = &mut state.shards[routed.shard];
     staged.batch.push_with(|out| routed.event.encode_into(out));
     staged.seqs.push(seq);

@@ -22,15 +22,20 @@ use tokio::sync::{Notify, mpsc, watch};
 use wal::{DataDir, Disk, writer_thread};
 
 use super::backend::Node;
+use super::causes::Causes;
 use super::checkpointer::{CheckpointFeed, Checkpointer, EventIdRules, Keep};
+use super::in_force::InForce;
 use super::intake::{Shared, ThreadIntake};
+use super::keys::Keys;
 use super::mailbox::Mailbox;
 use super::open::{self, OpenPlan, OpenedShard};
 use super::registry::Registry;
 use super::remembered::Remembered;
 use super::rule_store::RuleStore;
 use super::shard_thread::{Gauges, Peer, ShardThread, Word, chain};
+use super::shards::Shards;
 use super::tokens::{TokenThread, Tokens};
+use super::tuning::Tuning;
 use super::{StartError, clock, coordinator, plans};
 use crate::settings::{Retention, Settings};
 
@@ -74,15 +79,27 @@ impl Engine {
     /// [`StartError`]; nothing was accepted or sent.
     pub fn start(settings: &Settings) -> Result<Self, StartError> {
         let count = shard_count(settings);
-        let plans = plans::account_plans(settings)?;
         let tcp = listener("tcp", settings.listen.tcp)?;
         let http = listener("http", settings.listen.http)?;
         let (tcp_at, http_at) = (address(&tcp)?, address(&http)?);
 
         let mut dir = open::data_dir(&settings.server.data_dir)?;
-        let tokens = Tokens::open(settings, &plans)?;
-        let egress = plans::egress_accounts(settings, tokens.cells())?;
         let superblock = *dir.superblock();
+        let file = settings;
+        let tuning = Tuning::load(&file.server.data_dir, file)
+            .map_err(|error| StartError::data_dir(&file.server.data_dir, &error))?;
+        if let Err(refusal) = tuning.expire(clock::now().wall.0) {
+            let source = std::io::Error::other(refusal.to_string());
+            return Err(StartError::system(
+                "end an override whose time is over",
+                source,
+            ));
+        }
+        let tuning = Arc::new(tuning);
+        let settings = &tuning.effective();
+        let plans = plans::account_plans(settings)?;
+        let tokens = Tokens::open(settings, &plans)?;
+        let egress = plans::egress_accounts(settings, &tuning, tokens.cells())?;
         let mut plan = OpenPlan::new(settings, count, plans);
         let key_seed =
             u64::from_le_bytes(*superblock.hash_key.first_chunk().expect("16 bytes have 8"));
@@ -93,6 +110,7 @@ impl Engine {
             .map_err(|error| StartError::data_dir(&settings.server.data_dir, &error))?;
         let opened = open::shards(&mut dir, &plan)?;
 
+        let causes = Causes::compare(&settings.server.data_dir, settings, key_seed);
         let coordinator = coordinator(settings, count, superblock.run_epoch, &opened)?;
         let wakes: Vec<Arc<Notify>> = opened.iter().map(|_| Arc::default()).collect();
         let ring = settings.shards.ring_capacity.get();
@@ -103,6 +121,7 @@ impl Engine {
         let shared = Arc::new(Shared {
             router: plans::router(
                 settings,
+                &plan.accounts,
                 rules,
                 engine::id::HashKey(superblock.hash_key),
                 usize::from(count),
@@ -169,16 +188,29 @@ impl Engine {
         }
         drop(to_coordinator);
 
-        let node = Arc::new(Node {
+        let shards = Shards {
             shared: shared.clone(),
-            words: words.clone(),
+            words: words.clone().into(),
+        };
+        let in_force = InForce::new(
+            tuning,
+            shards.clone(),
+            coordinator.clone(),
+            tokens.cells().clone(),
+            settings.clone(),
+        );
+        let node = Arc::new(Node {
+            shards,
+            in_force: Arc::new(in_force),
+            jobs: Arc::default(),
+            keys: Keys::new(&file.server.data_dir, http_at),
             coordinator: coordinator.clone(),
             metrics: metrics.clone(),
             rejected: Mutex::new(metrics.writer()),
             gauges,
             rule_store: Mutex::new(rule_store),
-            accounts: super::backend::account_views(settings),
             tokens: tokens.cells().clone(),
+            trends: super::account_outlook::Trends::default(),
         });
         let (http_stop, http_stopped) = watch::channel(false);
         let links: Vec<(mpsc::Sender<Word>, Mailbox)> = words
@@ -193,6 +225,7 @@ impl Engine {
             from_shards,
             links,
             public_host,
+            causes,
             http_stopped,
         )?;
         let tokens = tokens.spawn()?;
@@ -240,7 +273,7 @@ impl Engine {
         join(self.ingest.take(), "ingest");
         self.http_stop.send_replace(true);
         self.stopping.store(true, Ordering::Release);
-        self.node.wake_all();
+        self.node.shards.wake_all();
         let mut clean = true;
         for shard in self.shards.drain(..) {
             clean &= join(Some(shard), "shard");
@@ -390,7 +423,7 @@ fn coordinator(
         last_lease: LeaseId(run_epoch << 40),
         seed: clock::random(),
     };
-    let mut coordinator = Coordinator::new(start, plans::account_limits(settings))
+    let mut coordinator = Coordinator::new(start, plans::account_limits(settings)?)
         .map_err(|error| StartError::config("providers", error.to_string()))?;
     let boot = clock::boot();
     let leases: Vec<RecoveredLease> = opened
@@ -398,6 +431,7 @@ fn coordinator(
         .flat_map(|shard| &shard.recovered.leases)
         .map(|lease| RecoveredLease {
             account: lease.account.clone(),
+            label: String::new(),
             permits: lease.permits,
             usable_until: lease.usable_until,
             wall_until: lease.usable_until_wall,
@@ -438,6 +472,10 @@ fn remembered(settings: &Settings, seed: u64, opened: &[OpenedShard]) -> Remembe
     remembered
 }
 
+#[expect(
+    clippy::too_many_arguments,
+    reason = "all that the control thread owns, once"
+)]
 fn spawn_control(
     node: Arc<Node>,
     http: TcpListener,
@@ -445,6 +483,7 @@ fn spawn_control(
     from_shards: mpsc::Receiver<(ShardId, engine::quota::FromShard)>,
     links: Vec<(mpsc::Sender<Word>, Mailbox)>,
     public_host: Option<String>,
+    causes: Causes,
     mut stopped: watch::Receiver<bool>,
 ) -> Result<JoinHandle<()>, StartError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -455,7 +494,10 @@ fn spawn_control(
         .map_err(|source| StartError::system("use the HTTP listener", source))?;
     let run = move || {
         runtime.block_on(async move {
+            // Before the coordinator's first word, so that no call leaves under other settings.
+            tokio::spawn(node.in_force.clone().run());
             let trade = tokio::spawn(coordinator::run(coordinator, from_shards, links));
+            tokio::spawn(causes.redrive(node.shards.clone(), node.jobs.clone()));
             let listener = match tokio::net::TcpListener::from_std(http) {
                 Ok(listener) => listener,
                 Err(error) => {

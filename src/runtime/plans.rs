@@ -1,27 +1,28 @@
 //! From settings to what the engine and the egress side work with.
 
 use std::collections::{BTreeMap, HashMap};
-use std::num::NonZeroU64;
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use engine::id::{HashKey, OperationSeq};
 use engine::mapping::Mapping;
 use engine::provider::Definition;
-use engine::quota::{AccountLimits, HoldSettings, Limit, Policy};
+use engine::quota::{AccountLimits, HoldSettings};
 use engine::retry::RetryPolicy;
 use engine::rules::RuleSet;
 use engine::schema::Schema;
 use engine::shard::AccountPlan;
-use net::auth::TokenCell;
 use net::egress::{self, AddressPolicy, Authorization, Origin};
-use xxhash_rust::xxh3::xxh3_64;
+use xxhash_rust::xxh3::Xxh3;
 
 use super::StartError;
-use super::router::Router;
+use super::router::{Pool, Router, Taker};
 use super::rules::Rules;
+use super::tokens::TokenCells;
+use super::tuning::Tuning;
 use crate::settings::{
-    AuthSettings, LimitKind, LimitSettings, ProviderSettings, Settings, TargetSettings, read_schema,
+    AuthSettings, ProviderSettings, Settings, TargetSettings, limits_of, read_schema,
 };
 
 /// The plan of every account.
@@ -33,29 +34,40 @@ pub(crate) fn account_plans(settings: &Settings) -> Result<Vec<Arc<AccountPlan>>
         .collect()
 }
 
-fn plan(
+/// The plan of one account.
+pub(crate) fn plan(
     settings: &Settings,
     name: &str,
     provider: &ProviderSettings,
 ) -> Result<AccountPlan, StartError> {
     let account = &provider.account;
-    let id = &provider.definition;
-    let text = engine::provider::shipped(id)
-        .ok_or_else(|| StartError::config(name, format!("there is no definition {id:?}")))?;
-    let mut definition = Definition::parse(text)
-        .and_then(|definition| definition.with_rest(&account.rest))
-        .map_err(|error| StartError::config(name, super::shard_thread::chain(&error)))?;
+    let mut definition = definition(name, provider)?;
     if let Some(items) = account.batch.max_items {
         definition = definition.with_batch_items_max(items.get() as usize);
     }
     let mut mappings = HashMap::new();
     for (object, wanted) in &settings.objects {
-        for (_, target) in wanted.to.iter().filter(|(account, _)| account == name) {
+        let own = wanted.to.iter().find(|(account, _)| account == name);
+        let pool = settings.pool_of(name);
+        let pools = || {
+            wanted
+                .to
+                .iter()
+                .find(|(account, _)| Some(account.as_str()) == pool)
+        };
+        if let Some((_, target)) = own.or_else(pools) {
             let mapping = mapping(object, target)?;
             if let Some(field) = mapping.external_id() {
                 definition = definition.with_external_id(mapping.remote(), field);
             }
             mappings.insert(object.clone(), mapping);
+        }
+    }
+    for (object, shipped) in definition.default_mappings() {
+        if !mappings.contains_key(object) {
+            let mapping = Mapping::compile(object, shipped)
+                .map_err(|error| StartError::config(object, error.to_string()))?;
+            mappings.insert(object.to_owned(), mapping);
         }
     }
     let retry = &account.retry;
@@ -76,21 +88,30 @@ fn plan(
     })
 }
 
+fn definition(name: &str, provider: &ProviderSettings) -> Result<Definition, StartError> {
+    let id = &provider.definition;
+    let text = engine::provider::shipped(id)
+        .ok_or_else(|| StartError::config(name, format!("there is no definition {id:?}")))?;
+    Definition::parse(text)
+        .and_then(|definition| definition.with_rest(&provider.account.rest))
+        .map_err(|error| StartError::config(name, super::shard_thread::chain(&error)))
+}
+
 fn mapping(object: &str, target: &TargetSettings) -> Result<Mapping, StartError> {
     Mapping::compile(object, &target.mapping(object))
         .map_err(|error| StartError::config(object, error.to_string()))
 }
 
-/// The limits of every account.
-pub(crate) fn account_limits(settings: &Settings) -> Vec<AccountLimits> {
-    settings
-        .providers
-        .iter()
+/// The limits of every account: its own, and those of its definition that it does not name.
+pub(crate) fn account_limits(settings: &Settings) -> Result<Vec<AccountLimits>, StartError> {
+    let accounts = settings.providers.iter();
+    accounts
         .map(|(name, provider)| {
             let account = &provider.account;
-            AccountLimits {
+            let definition = definition(name, provider)?;
+            Ok(AccountLimits {
                 name: name.clone(),
-                limits: provider.limits.iter().map(limit).collect(),
+                limits: limits_of(provider, definition.limits()),
                 max_in_flight: account.max_in_flight.get(),
                 call_timeout: account.timeout,
                 hold: HoldSettings {
@@ -98,81 +119,50 @@ pub(crate) fn account_limits(settings: &Settings) -> Vec<AccountLimits> {
                     open_for: account.breaker.open_for,
                     ..HoldSettings::default()
                 },
-            }
+            })
         })
         .collect()
 }
 
-fn limit(settings: &LimitSettings) -> Limit {
-    let count = |value: NonZeroU64| u32::try_from(value.get()).unwrap_or(u32::MAX);
-    let limit = count(settings.limit);
-    let policy = match &settings.kind {
-        LimitKind::Sliding(window) | LimitKind::Rolling(window) | LimitKind::Cost(window) => {
-            Policy::Sliding {
-                limit,
-                window: *window,
-            }
-        }
-        LimitKind::Fixed { window, timezone } => Policy::Fixed {
-            limit,
-            window: *window,
-            utc_offset_s: utc_offset_s(timezone),
-        },
-        LimitKind::TokenBucket { window, burst } => Policy::TokenBucket {
-            burst: count(*burst),
-            refill: limit,
-            period: *window,
-        },
-        LimitKind::Concurrency => Policy::Concurrency { limit },
-    };
-    Limit {
-        name: settings.name.clone(),
-        policy,
-    }
-}
-
-/// `+02:00` as seconds; the settings have checked its form.
-fn utc_offset_s(timezone: &str) -> i32 {
-    let Some((hours, minutes)) = timezone.split_once(':') else {
-        return 0;
-    };
-    let sign = if hours.starts_with('-') { -1 } else { 1 };
-    let hours: i32 = hours.trim_start_matches(['+', '-']).parse().unwrap_or(0);
-    let minutes: i32 = minutes.parse().unwrap_or(0);
-    sign * (hours * 3600 + minutes * 60)
-}
-
-/// The egress side of every account, secrets resolved; `tokens` are of the accounts that have them.
+/// The egress side of every account, secrets resolved.
 pub(crate) fn egress_accounts(
     settings: &Settings,
-    tokens: &HashMap<Arc<str>, TokenCell>,
+    tuning: &Tuning,
+    tokens: &TokenCells,
 ) -> Result<Vec<(Arc<str>, egress::AccountSettings)>, StartError> {
     let named = |(name, provider): &(String, ProviderSettings)| {
-        let authorization = match tokens.get(name.as_str()) {
-            Some(cell) => Authorization::Token(cell.clone()),
-            None => authorization(name, &provider.auth)?,
-        };
-        let account = egress_account(name, provider, authorization)?;
+        let account = egress_account(name, provider, tuning.addresses(name), tokens)?;
         Ok((name.as_str().into(), account))
     };
     settings.providers.iter().map(named).collect()
 }
 
-fn egress_account(
+/// The egress side of one account. Addresses in the file are the operator's own choice; those that
+/// the API set are not.
+pub(crate) fn egress_account(
     name: &str,
     provider: &ProviderSettings,
-    authorization: Authorization,
+    addresses: AddressPolicy,
+    tokens: &TokenCells,
 ) -> Result<egress::AccountSettings, StartError> {
     let account = &provider.account;
-    let base_url = account.base_url.as_deref().unwrap_or_default();
+    let definition = definition(name, provider)?;
+    let base_url = account.base_url.as_deref().or(definition.base_url());
+    let base_url = base_url.unwrap_or_default();
     let origin = Origin::parse(base_url)
         .map_err(|error| StartError::config(name, format!("base_url: {error}")))?;
+    let authorization = match tokens.get(name) {
+        Some(cell) => Authorization::Token(cell.clone()),
+        None => authorization(name, &provider.auth)?,
+    };
     Ok(egress::AccountSettings {
         origin,
-        // Addresses in the file are the operator's own choice.
-        addresses: AddressPolicy::Any,
+        addresses,
         authorization,
-        headers: egress::HeaderSettings::default(),
+        headers: egress::HeaderSettings {
+            sent: definition.headers().to_vec(),
+            kept: definition.kept_headers().to_vec(),
+        },
         ca_file: account.ca_file.clone(),
         connections_max: account.max_in_flight.get() as usize,
         timeout: account.timeout,
@@ -206,6 +196,7 @@ fn authorization(name: &str, auth: &AuthSettings) -> Result<Authorization, Start
 /// What decides where events go and what becomes of them there.
 pub(crate) fn router(
     settings: &Settings,
+    plans: &[Arc<AccountPlan>],
     rules: RuleSet,
     hash_key: HashKey,
     shards: usize,
@@ -216,16 +207,32 @@ pub(crate) fn router(
         .iter()
         .map(|(name, _)| name.as_str().into())
         .collect();
-    let mut mapped: BTreeMap<String, Vec<usize>> = BTreeMap::new();
+    let place = |name: &str| accounts.iter().position(|account| **account == *name);
+    let pools: Vec<Pool> = settings
+        .pools
+        .iter()
+        .map(|(name, pool)| Pool {
+            name: name.as_str().into(),
+            members: pool.members.iter().filter_map(|name| place(name)).collect(),
+        })
+        .collect();
+    let mut mapped: BTreeMap<String, Vec<Taker>> = BTreeMap::new();
     for (object, wanted) in &settings.objects {
         for (name, _) in &wanted.to {
-            if let Some(at) = accounts.iter().position(|account| **account == **name) {
-                mapped.entry(object.clone()).or_default().push(at);
+            let pool = || pools.iter().position(|pool| *pool.name == **name);
+            let account = place(name).map(Taker::Account);
+            if let Some(taker) = account.or_else(|| pool().map(Taker::Pool)) {
+                mapped.entry(object.clone()).or_default().push(taker);
             }
         }
     }
-    let unmapped = (0..accounts.len())
-        .filter(|at| !mapped.values().any(|takers| takers.contains(at)))
+    // A member takes its records as a member, unless it is mapped by its own name.
+    let singles = (0..accounts.len())
+        .filter(|&at| settings.pool_of(&accounts[at]).is_none())
+        .map(Taker::Account);
+    let unmapped = singles
+        .chain((0..pools.len()).map(Taker::Pool))
+        .filter(|taker| !mapped.values().any(|takers| takers.contains(taker)))
         .collect();
     let only_mapped = if settings.objects.len() == 1 {
         Some(settings.objects[0].0.clone())
@@ -244,6 +251,7 @@ pub(crate) fn router(
         hash_key,
         shards,
         accounts,
+        pools,
         mapped,
         unmapped,
         default_object: settings.server.default_object.clone(),
@@ -251,7 +259,11 @@ pub(crate) fn router(
         sources,
         rules: Rules::new(rules),
         schemas: schemas(settings)?,
-        mapping_version: mapping_version(settings)?,
+        plans: plans.to_vec(),
+        requires_fields: plans
+            .iter()
+            .any(|plan| plan.mappings.values().any(Mapping::requires_fields)),
+        mapping_version: mapping_version(plans),
         next_seq: AtomicU64::new(OperationSeq::first_of_run(epoch).0),
     })
 }
@@ -268,14 +280,15 @@ fn schemas(settings: &Settings) -> Result<BTreeMap<String, Schema>, StartError> 
 }
 
 /// One number for all mappings together: an event keeps it, whatever its accounts.
-fn mapping_version(settings: &Settings) -> Result<u32, StartError> {
-    let mut versions = Vec::new();
-    for (object, wanted) in &settings.objects {
-        for (account, target) in &wanted.to {
-            let version = mapping(object, target)?.version();
-            versions.extend_from_slice(format!("{object}\0{account}\0{version}\0").as_bytes());
+fn mapping_version(plans: &[Arc<AccountPlan>]) -> u32 {
+    let mut versions = BTreeMap::new();
+    for plan in plans {
+        for (object, mapping) in &plan.mappings {
+            versions.insert((&*plan.name, object.as_str()), mapping.version());
         }
     }
+    let mut hasher = Xxh3::new();
+    versions.hash(&mut hasher);
     // The low half: it tells versions apart, it is no key.
-    Ok(xxh3_64(&versions) as u32)
+    hasher.finish() as u32
 }

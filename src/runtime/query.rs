@@ -1,7 +1,11 @@
 //! Questions that cross into a shard's thread and come back as plain values.
 
-use engine::id::OperationId;
-use engine::shard::{DeadFilter, DeadLetter, OpenCounts, Shard, Standing};
+use engine::id::{OperationId, VShard};
+use engine::shard::{
+    DeadFilter, DeadId, DeadLetter, DeadSlice, Explanation, OpenCounts, ReplayCursor, ReplaySlice,
+    ReplaySpan, Shard, Standing,
+};
+use engine::time::Now;
 use engine::view::OperationFilter;
 use tokio::sync::oneshot;
 use wal::Storage;
@@ -16,6 +20,12 @@ pub(crate) enum Query {
         object: String,
         record_id: String,
         reply: oneshot::Sender<Vec<Standing>>,
+    },
+    /// Why a record stands where it stands.
+    Explain {
+        object: String,
+        record_id: String,
+        reply: oneshot::Sender<Vec<Explanation>>,
     },
     /// Objects under which a record id is known.
     Objects {
@@ -33,12 +43,28 @@ pub(crate) enum Query {
         limit: usize,
         reply: oneshot::Sender<Vec<Standing>>,
     },
-    /// Dead letters.
+    /// A slice of the dead letters.
     DeadLetters {
         filter: DeadFilter,
-        skip: usize,
-        limit: usize,
-        reply: oneshot::Sender<Vec<DeadLetter>>,
+        from: Option<VShard>,
+        reply: oneshot::Sender<DeadSlice<DeadLetter>>,
+    },
+    /// The same, their names only.
+    DeadIds {
+        filter: DeadFilter,
+        from: Option<VShard>,
+        reply: oneshot::Sender<DeadSlice<DeadId>>,
+    },
+    /// One dead letter, with its data.
+    DeadLetter {
+        id: DeadId,
+        reply: oneshot::Sender<Option<DeadLetter>>,
+    },
+    /// A slice of the records that a span of time changed.
+    ChangedIn {
+        span: ReplaySpan,
+        from: Option<ReplayCursor>,
+        reply: oneshot::Sender<ReplaySlice>,
     },
     /// Open operations by account.
     Counts {
@@ -48,7 +74,12 @@ pub(crate) enum Query {
 
 impl Query {
     /// Answers; whoever asked may have gone.
-    pub(crate) fn answer<T, S: Storage>(self, shard: &mut Shard<T>, journal: &mut ShardLog<S>) {
+    pub(crate) fn answer<T, S: Storage>(
+        self,
+        now: Now,
+        shard: &mut Shard<T>,
+        journal: &mut ShardLog<S>,
+    ) {
         match self {
             Self::Record {
                 object,
@@ -56,6 +87,13 @@ impl Query {
                 reply,
             } => {
                 drop(reply.send(shard.record(journal, &object, &record_id)));
+            }
+            Self::Explain {
+                object,
+                record_id,
+                reply,
+            } => {
+                drop(reply.send(shard.explain(now, journal, &object, &record_id)));
             }
             Self::Objects { record_id, reply } => {
                 drop(reply.send(shard.objects(journal, &record_id)))
@@ -81,11 +119,23 @@ impl Query {
             }
             Self::DeadLetters {
                 filter,
-                skip,
-                limit,
+                from,
                 reply,
             } => {
-                drop(reply.send(shard.dead_letters(journal, &filter, skip, limit)));
+                drop(reply.send(shard.dead_letters(journal, &filter, from)));
+            }
+            Self::DeadIds {
+                filter,
+                from,
+                reply,
+            } => {
+                drop(reply.send(shard.dead_ids(journal, &filter, from)));
+            }
+            Self::DeadLetter { id, reply } => {
+                drop(reply.send(shard.dead_letter_of(journal, &id)));
+            }
+            Self::ChangedIn { span, from, reply } => {
+                drop(reply.send(shard.changed_in(journal, &span, from)));
             }
             Self::Counts { reply } => {
                 let counts = shard

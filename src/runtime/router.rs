@@ -7,8 +7,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use engine::event::codec::{AcceptedEvent, Dedup as LoggedDedup, ProducerPosition};
 use engine::event::{Defaults, Event, SourceTable, Target, TargetAction, Targets};
 use engine::id::{HashKey, OperationId, OperationSeq, RecordHash};
+use engine::mapping::{MapFailure, Write};
 use engine::refusal::{Code, Refusal};
 use engine::schema::Schema;
+use engine::shard::AccountPlan;
 use smallvec::SmallVec;
 
 use super::rules::Rules;
@@ -20,20 +22,43 @@ pub(crate) struct Router {
     pub(crate) shards: usize,
     /// Accounts in the order of the file.
     pub(crate) accounts: Vec<Arc<str>>,
-    /// Accounts by object that some mapping names.
-    pub(crate) mapped: BTreeMap<String, Vec<usize>>,
-    /// Accounts without any mapping: they take every object as it is.
-    pub(crate) unmapped: Vec<usize>,
+    /// Several accounts behind one name.
+    pub(crate) pools: Vec<Pool>,
+    /// Who takes an object that some mapping names.
+    pub(crate) mapped: BTreeMap<String, Vec<Taker>>,
+    /// Who has no mapping at all: they take every object as it is.
+    pub(crate) unmapped: Vec<Taker>,
     pub(crate) default_object: Option<String>,
     pub(crate) only_mapped: Option<String>,
     pub(crate) sources: Vec<(String, String, String)>,
     pub(crate) rules: Rules,
     /// By object; an object without one takes any record.
     pub(crate) schemas: BTreeMap<String, Schema>,
+    /// Of all accounts, for their mappings.
+    pub(crate) plans: Vec<Arc<AccountPlan>>,
+    /// Some mapping has a required field.
+    pub(crate) requires_fields: bool,
     /// Names the mappings in force.
     pub(crate) mapping_version: u32,
     /// The next operation's sequence; one counter keeps the order of acceptance over all threads.
     pub(crate) next_seq: AtomicU64,
+}
+
+/// Where events go: one account, or one of a pool's for each record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Taker {
+    /// By its place among the accounts.
+    Account(usize),
+    /// By its place among the pools.
+    Pool(usize),
+}
+
+/// Accounts that share their records out.
+#[derive(Debug)]
+pub(crate) struct Pool {
+    pub(crate) name: Box<str>,
+    /// By their places among the accounts.
+    pub(crate) members: Vec<usize>,
 }
 
 /// An event with its place.
@@ -59,11 +84,10 @@ impl Router {
         })
     }
 
-    /// Finds an event's targets and what is done at each, its shard and its operation id.
+    /// Finds an event's targets, its shard and its operation id.
     ///
     /// # Errors
-    /// `unknown_provider`, `no_route` when no account takes the object, `schema` when the record
-    /// does not fit, `rule_rejected` when every account rejects it.
+    /// `unknown_provider`, or `no_route` when no account takes the object.
     pub(crate) fn route<'a>(
         &'a self,
         event: Event<'a>,
@@ -71,35 +95,52 @@ impl Router {
         dedup: Option<LoggedDedup>,
         accepted_at_ms: i64,
     ) -> Result<Routed<'a>, Refusal> {
-        let targets = self.targets(&event)?;
-        if let Some(schema) = self.schemas.get(&*event.object) {
-            schema.check(&event)?;
-        }
         let record_id = event.record_id.as_deref().unwrap_or_default();
         let record = self.hash_key.record(&event.object, record_id);
-        let rules = self.rules.in_force();
-        let mut accepted = AcceptedEvent {
-            event,
-            operation_seq: 0,
-            record_hash: record.0,
-            accepted_at_ms,
-            producer,
-            dedup,
-            targets,
-            rules_version: rules.version(),
-            mapping_version: self.mapping_version,
-        };
-        self.rules.note(&accepted);
-        if !rules.is_empty() {
-            accepted.targets = rules.route(&mut accepted.event, &accepted.targets)?;
-        }
+        let targets = self.targets(&event, record)?;
         let seq = OperationSeq(self.next_seq.fetch_add(1, Ordering::Relaxed));
-        accepted.operation_seq = seq.0;
         Ok(Routed {
-            event: accepted,
+            event: AcceptedEvent {
+                event,
+                operation_seq: seq.0,
+                record_hash: record.0,
+                accepted_at_ms,
+                producer,
+                dedup,
+                targets,
+                rules_version: 0,
+                mapping_version: self.mapping_version,
+            },
             id: OperationId { record, seq },
             shard: self.shard_of(record),
         })
+    }
+
+    /// Decides what becomes of an event at each target. Asked of an event that is no repetition:
+    /// what was taken once is not judged again, whatever the rules have become.
+    ///
+    /// # Errors
+    /// `schema` when the record does not fit, `rule_rejected` when every account rejects it.
+    pub(crate) fn decide(&self, routed: &mut Routed<'_>) -> Result<(), Refusal> {
+        let accepted = &mut routed.event;
+        if let Some(schema) = self.schemas.get(&*accepted.event.object) {
+            schema.check(&accepted.event)?;
+        }
+        self.rules.note(accepted);
+        let rules = self.rules.in_force();
+        accepted.rules_version = rules.version();
+        if !rules.is_empty() || self.requires_fields {
+            let lacks = |event: &Event<'_>, account: &str, write| self.lacks(event, account, write);
+            accepted.targets = rules.route(&mut accepted.event, &accepted.targets, lacks)?;
+        }
+        Ok(())
+    }
+
+    /// What an account's mapping requires and the event lacks.
+    fn lacks(&self, event: &Event<'_>, account: &str, write: Write) -> Option<MapFailure> {
+        let plan = self.plans.iter().find(|plan| &*plan.name == account)?;
+        let mapping = plan.mappings.get(&*event.object)?;
+        mapping.check_required(event.data?, write).err()
     }
 
     /// The shard that owns a record.
@@ -107,31 +148,99 @@ impl Router {
         record.vshard().owner(self.shards)
     }
 
-    fn targets<'a>(&'a self, event: &Event<'_>) -> Result<Targets<'a>, Refusal> {
-        let target = |at: usize| Target {
-            name: &self.accounts[at],
+    fn targets<'a>(
+        &'a self,
+        event: &Event<'_>,
+        record: RecordHash,
+    ) -> Result<Targets<'a>, Refusal> {
+        let target = |taker: Taker| Target {
+            name: &self.accounts[self.account_of(taker, record)],
             action: TargetAction::Sync,
             rule: 0,
         };
         if let Some(provider) = event.provider.as_deref() {
-            let at = self
-                .accounts
-                .iter()
-                .position(|account| **account == *provider)
-                .ok_or_else(|| {
-                    Refusal::at(
-                        Code::UnknownProvider,
-                        "/provider",
-                        "no account of this name is configured",
-                    )
-                })?;
-            return Ok([target(at)].into_iter().collect());
+            let taker = self.taker(provider).ok_or_else(|| {
+                let detail = "no account of this name is configured";
+                Refusal::at(Code::UnknownProvider, "/provider", detail)
+            })?;
+            return Ok([target(taker)].into_iter().collect());
         }
         let takers = self.mapped.get(&*event.object).unwrap_or(&self.unmapped);
         if takers.is_empty() {
             let detail = format!("no account takes the object {:?}", event.object);
             return Err(Refusal::at(Code::NoRoute, "/object", detail));
         }
-        Ok(takers.iter().map(|&at| target(at)).collect())
+        Ok(takers.iter().map(|&taker| target(taker)).collect())
+    }
+
+    fn taker(&self, name: &str) -> Option<Taker> {
+        let mut accounts = self.accounts.iter();
+        let account = accounts.position(|account| **account == *name);
+        account.map(Taker::Account).or_else(|| {
+            let pool = self.pools.iter().position(|pool| *pool.name == *name);
+            pool.map(Taker::Pool)
+        })
+    }
+
+    /// The account that a record of this taker belongs to. In a pool every member is weighed against
+    /// the record, and the heaviest has it: a member more or less moves only its own share.
+    fn account_of(&self, taker: Taker, record: RecordHash) -> usize {
+        let at = match taker {
+            Taker::Account(at) => return at,
+            Taker::Pool(at) => at,
+        };
+        let weight = |&member: &usize| {
+            let name = self.accounts[member].as_bytes();
+            xxhash_rust::xxh3::xxh3_64_with_seed(name, record.0)
+        };
+        let heaviest = self.pools[at].members.iter().copied().max_by_key(weight);
+        heaviest.expect("the settings refuse a pool without members")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn router(members: usize) -> Router {
+        Router {
+            hash_key: HashKey([7; 16]),
+            shards: 2,
+            accounts: (0..members).map(|at| format!("m{at}").into()).collect(),
+            pools: vec![Pool {
+                name: "pool".into(),
+                members: (0..members).collect(),
+            }],
+            mapped: BTreeMap::new(),
+            unmapped: vec![Taker::Pool(0)],
+            default_object: None,
+            only_mapped: None,
+            sources: Vec::new(),
+            rules: Rules::new(engine::rules::RuleSet::default()),
+            schemas: BTreeMap::new(),
+            plans: Vec::new(),
+            requires_fields: false,
+            mapping_version: 0,
+            next_seq: AtomicU64::new(1),
+        }
+    }
+
+    #[test]
+    fn a_pool_shares_its_records_out_evenly_and_a_new_member_takes_only_its_share() {
+        let (before, after) = (router(24), router(25));
+        let mut counts = [0; 25];
+        for n in 0..50_000 {
+            let record = before.hash_key.record("contact", &n.to_string());
+            let (old, new) = (
+                before.account_of(Taker::Pool(0), record),
+                after.account_of(Taker::Pool(0), record),
+            );
+            assert!(new == old || new == 24, "it moved between old members");
+            counts[new] += 1;
+        }
+        assert!(
+            counts.iter().all(|&count| (1_800..2_200).contains(&count)),
+            "{counts:?}"
+        );
     }
 }

@@ -15,7 +15,7 @@ use engine::shard::{
     AccountPlan, CallId, Command, CommandReply, Input, LinkWord, Observation, Output, Shard,
 };
 use engine::time::{Mono, Now};
-use net::egress::{Account, Egress};
+use net::egress::{Account, AccountSettings, Egress};
 use net::metrics::{AccountLabel, MetricsWriter};
 use tokio::sync::{Notify, mpsc, oneshot};
 use wal::writer_thread::WriterHandle;
@@ -57,6 +57,8 @@ pub(crate) enum Word {
     Query(Query),
     /// From another shard.
     Link(LinkWord),
+    /// Calls of an account that begin from now on go this way.
+    Egress(Arc<str>, Box<AccountSettings>),
 }
 
 /// How a shard reaches another.
@@ -158,7 +160,7 @@ impl ShardThread {
     /// One turn; whether it did anything that may have left more to do.
     fn turn(&mut self, turn: &mut Turn) -> bool {
         let now = clock::now();
-        let mut worked = self.hear(now);
+        let mut worked = self.hear(now, turn);
         worked |= self.take_answers(now, turn);
         worked |= self.take_replies(now, turn);
         worked |= self.take_parcels(now, turn);
@@ -170,7 +172,7 @@ impl ShardThread {
         worked || self.shard.has_work()
     }
 
-    fn hear(&mut self, now: Now) -> bool {
+    fn hear(&mut self, now: Now, turn: &Turn) -> bool {
         let mut heard = false;
         while let Ok(word) = self.words.try_recv() {
             heard = true;
@@ -185,8 +187,14 @@ impl ShardThread {
                         },
                     );
                 }
-                Word::Query(query) => query.answer(&mut self.shard, &mut self.journal),
+                Word::Query(query) => query.answer(now, &mut self.shard, &mut self.journal),
                 Word::Link(word) => self.handle(now, Input::Link(word)),
+                Word::Egress(name, settings) => match turn.egress.account(*settings) {
+                    Ok(account) => drop(self.accounts.insert(name, Rc::new(account))),
+                    Err(error) => {
+                        tracing::error!(account = &*name, error = %chain(&error), "the account is called as before");
+                    }
+                },
             }
         }
         heard

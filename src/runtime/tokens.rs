@@ -10,7 +10,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
-use engine::provider::AuthDefinition;
+use engine::provider::{AuthDefinition, Definition};
 use engine::shard::AccountPlan;
 use net::auth::{
     Client, Grant, Refresher, RenewalRules, Seal, SigningKey, TokenCell, TokenEndpoint,
@@ -28,10 +28,13 @@ use crate::settings::{
 /// A token's reply is a few KiB, with an identity token in it maybe ten.
 const REPLY_BYTES_MAX: usize = 64 * 1024;
 
+/// By account: where its calls take their tokens.
+pub(crate) type TokenCells = Arc<HashMap<Arc<str>, TokenCell>>;
+
 /// What calls take tokens from, and what is to renew them.
 #[derive(Debug)]
 pub(crate) struct Tokens {
-    cells: HashMap<Arc<str>, TokenCell>,
+    cells: TokenCells,
     refreshers: Vec<Refresher>,
 }
 
@@ -48,14 +51,12 @@ impl Tokens {
         settings: &Settings,
         plans: &[Arc<AccountPlan>],
     ) -> Result<Self, StartError> {
-        let mut tokens = Self {
-            cells: HashMap::new(),
-            refreshers: Vec::new(),
-        };
+        let mut cells = HashMap::new();
+        let mut refreshers = Vec::new();
         let mut seal = None;
         for (plan, (name, provider)) in plans.iter().zip(&settings.providers) {
             let auth = plan.definition.auth();
-            let Some((grant, endpoint)) = grant(name, provider, auth)? else {
+            let Some((grant, endpoint)) = grant(name, provider, &plan.definition)? else {
                 continue;
             };
             let folder = &settings.server.data_dir;
@@ -74,14 +75,17 @@ impl Tokens {
                 clock::random,
             )
             .map_err(|error| StartError::data_dir(folder, &*error))?;
-            tokens.cells.insert(plan.name.clone(), cell);
-            tokens.refreshers.push(refresher);
+            cells.insert(plan.name.clone(), cell);
+            refreshers.push(refresher);
         }
-        Ok(tokens)
+        Ok(Self {
+            cells: Arc::new(cells),
+            refreshers,
+        })
     }
 
     /// Where each account that has one takes its token.
-    pub(crate) fn cells(&self) -> &HashMap<Arc<str>, TokenCell> {
+    pub(crate) fn cells(&self) -> &TokenCells {
         &self.cells
     }
 
@@ -169,8 +173,9 @@ fn rules(auth: Option<&AuthDefinition>) -> RenewalRules {
 fn grant(
     name: &str,
     provider: &ProviderSettings,
-    auth: Option<&AuthDefinition>,
+    definition: &Definition,
 ) -> Result<Option<(Grant, TokenEndpoint)>, StartError> {
+    let auth = definition.auth();
     let failed = |detail: String| StartError::config(name, detail);
     let text = |credential: &Credential| match credential.resolve() {
         Ok(secret) => Ok(secret.expose().clone()),
@@ -188,7 +193,7 @@ fn grant(
         })
     };
     let url = |own: &Option<String>| {
-        token_url(provider, own.as_deref(), auth)
+        token_url(provider, own.as_deref(), definition)
             .ok_or_else(|| failed("auth needs a `token_url`".to_owned()))
     };
     let (grant, url) = match &provider.auth {
@@ -246,12 +251,13 @@ fn grant(
 fn token_url(
     provider: &ProviderSettings,
     own: Option<&str>,
-    auth: Option<&AuthDefinition>,
+    definition: &Definition,
 ) -> Option<String> {
-    let url = own.or(auth?.token_url.as_deref())?;
+    let url = own.or_else(|| definition.auth()?.token_url.as_deref())?;
     if !url.starts_with('/') {
         return Some(url.to_owned());
     }
-    let base_url = Origin::parse(provider.account.base_url.as_deref()?).ok()?;
+    let base_url = provider.account.base_url.as_deref();
+    let base_url = Origin::parse(base_url.or(definition.base_url())?).ok()?;
     Some(format!("{base_url}{url}"))
 }

@@ -6,15 +6,18 @@ use std::net::SocketAddr;
 use super::auth::AuthSettings;
 use engine::mapping::Mapping;
 use engine::provider::{Definition, DefinitionError, shipped, shipped_ids};
+use engine::quota::{AccountLimits, LimitsError};
 use engine::rules::RuleSet;
 use net::egress::Origin;
 
 use super::document::Places;
-use super::limit::LimitKind;
+use super::limit::limits_of;
 use super::problem::ProblemList;
 use super::provider::{ProviderSettings, RecordIdIs};
 use super::quantity::ByteSize;
-use super::{Direction, ObjectSettings, RuleSettings, Settings, TargetSettings, read_schema};
+use super::{
+    Direction, ObjectSettings, PoolSettings, RuleSettings, Settings, TargetSettings, read_schema,
+};
 
 /// What a file may say but this version does not do: refused, so that nobody
 /// believes it done. An entry goes with the commit that builds the thing.
@@ -61,6 +64,9 @@ pub(super) fn check(
             continue;
         }
         checker.provider(name, provider);
+    }
+    for (at, (name, pool)) in settings.pools.iter().enumerate() {
+        checker.pool(at, name, pool);
     }
     for (name, object) in &settings.objects {
         checker.object(name, object);
@@ -214,12 +220,13 @@ impl Checker<'_, '_> {
                 .help(format!("available: {known}"));
             return;
         };
-        if provider.account.base_url.is_none() {
+        let compiled = Definition::parse(text)
+            .and_then(|definition| definition.with_rest(&provider.account.rest));
+        let host = compiled.as_ref().ok().and_then(Definition::base_url);
+        if provider.account.base_url.is_none() && host.is_none() {
             let message = format!("`{name}` is of type \"{id}\" and needs a `base_url`");
             self.refuse(&path, message);
         }
-        let compiled = Definition::parse(text)
-            .and_then(|definition| definition.with_rest(&provider.account.rest));
         match compiled {
             Ok(_) => {}
             Err(DefinitionError::Template { key, source }) => {
@@ -243,14 +250,57 @@ impl Checker<'_, '_> {
                 let message = format!("a second limit named \"{}\"", limit.name);
                 self.refuse(&format!("{at}.name"), message);
             }
-            if let LimitKind::Fixed { timezone, .. } = &limit.kind
-                && !is_fixed_offset(timezone)
-            {
-                let message = format!(
-                    "expected \"UTC\" or an offset such as \"+02:00\", found \"{timezone}\": \
-                     time zones by name are not available in this version"
-                );
-                self.refuse(&format!("{at}.timezone"), message);
+        }
+        let definition = shipped(&provider.definition);
+        let definition = definition.and_then(|text| Definition::parse(text).ok());
+        let shipped = definition.as_ref().map_or(&[][..], Definition::limits);
+        let limits = AccountLimits {
+            limits: limits_of(provider, shipped),
+            ..AccountLimits::unlimited(path)
+        };
+        // Two of one name were refused above, with their place.
+        match limits.validate() {
+            Ok(()) | Err(LimitsError::Duplicate { .. }) => {}
+            Err(error) => {
+                self.refuse(&format!("{path}.limits"), error.to_string());
+            }
+        }
+    }
+
+    fn pool(&mut self, at: usize, name: &str, pool: &PoolSettings) {
+        let path = format!("pools.{name}");
+        let settings = self.settings;
+        if !is_name(name) || settings.provider(name).is_some() {
+            let message = "expected letters, digits, `-` and `_`, and no account's name";
+            self.refuse(&path, message);
+        }
+        if pool.members.is_empty() {
+            self.refuse(
+                &format!("{path}.members"),
+                "a pool needs at least one account",
+            );
+        }
+        let first = pool
+            .members
+            .iter()
+            .find_map(|member| settings.provider(member));
+        for (index, member) in pool.members.iter().enumerate() {
+            let path = format!("{path}.members.{index}");
+            let elsewhere = settings.pools[..at]
+                .iter()
+                .any(|(_, other)| other.members.contains(member));
+            if elsewhere || pool.members[..index].contains(member) {
+                self.refuse(&path, format!("`{member}` is a member already"));
+            }
+            match (settings.provider(member), first) {
+                (None, _) => {
+                    self.refuse(&path, format!("`{member}` is no account in [providers]"));
+                }
+                (Some(account), Some(first)) if account.definition != first.definition => {
+                    let message = format!("`{member}` is of another type than the first member");
+                    self.refuse(&path, message);
+                }
+                _ => {}
             }
         }
     }
@@ -274,13 +324,15 @@ impl Checker<'_, '_> {
         }
         for (account, target) in &object.to {
             let path = format!("{path}.to.{account}");
-            if self.settings.provider(account).is_none() {
-                let known: Vec<&str> = self
+            let is_pool = self.settings.pools.iter().any(|(pool, _)| pool == account);
+            if self.settings.provider(account).is_none() && !is_pool {
+                let accounts = self
                     .settings
                     .providers
                     .iter()
-                    .map(|(name, _)| name.as_str())
-                    .collect();
+                    .map(|(name, _)| name.as_str());
+                let pools = self.settings.pools.iter().map(|(name, _)| name.as_str());
+                let known: Vec<&str> = accounts.chain(pools).collect();
                 let known = if known.is_empty() {
                     "none".to_owned()
                 } else {
@@ -405,16 +457,6 @@ fn is_name(text: &str) -> bool {
     (1..=NAME_BYTES_MAX).contains(&text.len()) && text.bytes().all(allowed)
 }
 
-fn is_fixed_offset(timezone: &str) -> bool {
-    let offset = match timezone.as_bytes() {
-        b"UTC" | b"Z" => return true,
-        [b'+' | b'-', rest @ ..] => rest,
-        _ => return false,
-    };
-    matches!(offset, [h1 @ b'0'..=b'1', h2, b':', m1 @ b'0'..=b'5', m2]
-        if h2.is_ascii_digit() && m2.is_ascii_digit() && (*h1, *h2, *m1) <= (b'1', b'4', b'5'))
-}
-
 /// A URL that paths can be put after; `Err` says what was found instead.
 fn base_url(text: &str) -> Result<(), String> {
     let expected = "expected a URL such as \"https://api.example.com\"";
@@ -458,23 +500,6 @@ mod tests {
             ("https://", false),
         ] {
             assert_eq!(base_url(text).is_ok(), holds, "{text}");
-        }
-    }
-
-    #[test]
-    fn fixed_offsets_are_told_from_zone_names() {
-        for (text, holds) in [
-            ("UTC", true),
-            ("+02:00", true),
-            ("-11:30", true),
-            ("+14:00", true),
-            ("+15:00", false),
-            ("+2:00", false),
-            ("+02:60", false),
-            ("Europe/Berlin", false),
-            ("", false),
-        ] {
-            assert_eq!(is_fixed_offset(text), holds, "{text}");
         }
     }
 }

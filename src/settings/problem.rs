@@ -16,7 +16,7 @@ use super::source::{Place, Source};
 pub struct Problems {
     list: Vec<Problem>,
     /// Not named `source`: thiserror would take it for the cause.
-    read_from: Source,
+    read_from: Box<Source>,
 }
 
 /// One thing that is wrong: `place`, then what was expected and what was found.
@@ -155,7 +155,7 @@ impl<'s> ProblemList<'s> {
         self.list.sort_by_key(|problem| problem.range.start);
         Err(Problems {
             list: self.list,
-            read_from: self.source.clone(),
+            read_from: Box::new(self.source.clone()),
         })
     }
 }

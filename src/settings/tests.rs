@@ -90,11 +90,8 @@ fn an_account_reads_as_written() {
         "in the file's order, not the alphabet's"
     );
     let sales = settings.provider("sales").unwrap();
-    let hundred_a_second = LimitSettings {
-        name: "burst".into(),
-        limit: 100.try_into().unwrap(),
-        kind: LimitKind::Sliding(Duration::from_secs(1)),
-    };
+    let second = LimitKind::Sliding(Duration::from_secs(1));
+    let hundred_a_second = LimitSettings::new("burst", 100.try_into().unwrap(), second);
     assert_eq!(sales.limits[0], hundred_a_second);
     let AuthSettings::Bearer { token } = &sales.auth else {
         panic!("{:?}", sales.auth)
@@ -205,8 +202,12 @@ fn what_one_section_takes_wrong_is_refused() {
             "takes no `window`",
         ),
         (
-            limit("kind = \"fixed\"\nlimit = 1\nwindow = \"1d\"\ntimezone = \"Europe/Berlin\""),
-            "by name are not available",
+            limit("kind = \"fixed\"\nlimit = 1\nwindow = \"1d\"\ntimezone = \"Mars/Olympus\""),
+            "unknown time zone",
+        ),
+        (
+            limit("kind = \"cost\"\nlimit = 9\nwindow = \"1s\"\ncosts = { lookup = 10 }"),
+            "never has the 10 tokens",
         ),
         (
             limit(

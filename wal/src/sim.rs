@@ -322,7 +322,7 @@ impl Storage for SimStorage {
         let Some(inode) = inode else {
             return Err(io::ErrorKind::NotFound.into());
         };
-        let writable = access != Access::Read;
+        let writable = matches!(access, Access::Write { .. });
         Ok(SimFile {
             disk: Arc::clone(&self.disk),
             inode,

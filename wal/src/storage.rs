@@ -9,8 +9,10 @@ use std::path::PathBuf;
 /// For which use a file is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
-    /// To read.
+    /// To read what is on the disk, past the page cache where the file system allows it.
     Read,
+    /// To read through the page cache, which may hold bytes from before a direct write.
+    ReadCached,
     /// To read and write; `direct` passes by the page cache where the file system allows it.
     /// Offsets, lengths and memory are then multiples of [`PAGE_BYTES`](crate::PAGE_BYTES).
     Write {

@@ -94,7 +94,8 @@ impl Field {
         slots: &[Option<RawValue<'_>>],
         write: Write,
     ) -> Result<(), MapFailure> {
-        if !self.required {
+        // Whether an expression has a value only its evaluation tells.
+        if !self.required || matches!(self.kind, FieldKind::Computed { .. }) {
             return Ok(());
         }
         let own = &slots[self.locals.clone()];

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::batch_results::BatchResults;
 use super::body_template::BodyTemplate;
 use super::file::BatchBlock;
-use super::object::remote_hash;
+use super::object::{Objects, remote_hash};
 use super::path_template::{PathTemplate, split_request};
 use super::placeholder::{Place, Placeholder, Values};
 use super::problems::Problems;
@@ -94,6 +94,7 @@ impl Definition {
             .batches()
             .iter()
             .position(|batch| batch.takes.contains(&kind))?;
+        let object = self.objects().remote(object);
         let group = BatchGroup {
             batch: u8::try_from(at).expect("a definition has at most BATCHES_MAX batches"),
             object: remote_hash(object),
@@ -144,11 +145,15 @@ impl Definition {
                 limit,
             });
         }
-        batch.check(items, group)?;
+        batch.check(items, group, self.objects())?;
+        let subject = Subject {
+            object: self.objects().remote(first.subject.object),
+            ..first.subject
+        };
         let values = Values {
             kind: first.kind,
-            subject: first.subject,
-            names: self.objects().names(first.subject.object),
+            subject,
+            names: self.objects().names(subject.object),
             item: 0,
             items,
         };
@@ -328,7 +333,12 @@ impl Batch {
     }
 
     /// That these records can go together.
-    fn check(&self, items: &[BatchItem<'_>], group: BatchGroup) -> Result<(), RenderError> {
+    fn check(
+        &self,
+        items: &[BatchItem<'_>],
+        group: BatchGroup,
+        objects: &Objects,
+    ) -> Result<(), RenderError> {
         let mut keys = HashSet::with_capacity(items.len());
         for (index, item) in items.iter().enumerate() {
             let refused = |source| RenderError::Item {
@@ -336,7 +346,8 @@ impl Batch {
                 source: Box::new(source),
             };
             let subject = &item.subject;
-            if !self.takes.contains(&item.kind) || remote_hash(subject.object) != group.object {
+            let object = remote_hash(objects.remote(subject.object));
+            if !self.takes.contains(&item.kind) || object != group.object {
                 return Err(refused(RenderError::OtherGroup));
             }
             let Some(unique) = self.unique_by else {

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::field_style::{Field, FieldStyle, push_escaped, push_field_value};
 use super::placeholder::{Place, Placeholder, Values};
-use super::{RenderError, TemplateError};
+use super::{RenderError, Subject, TemplateError};
 use crate::json::{Member as RawMember, RawObject};
 
 /// A JSON object with placeholders.
@@ -214,8 +214,10 @@ impl Text {
 
     /// Whether the text, escaped as it was compiled, is this name.
     fn is(&self, name: &str, values: &Values<'_>) -> Result<bool, RenderError> {
-        if let [TextPart::Value(placeholder)] = self.parts.as_slice() {
-            return Ok(placeholder.value(values)? == name);
+        match self.parts.as_slice() {
+            [TextPart::Value(placeholder)] => return Ok(placeholder.value(values)? == name),
+            [TextPart::Literal(text)] if !text.contains('\\') => return Ok(text == name),
+            _ => {}
         }
         let mut text = Vec::with_capacity(name.len() + 2);
         self.write(values, &mut text)?;
@@ -270,9 +272,13 @@ impl Writer<'_> {
             if at > 0 {
                 out.push(b',');
             }
+            let subject = Subject {
+                object: self.values.subject.object,
+                ..item.subject
+            };
             let values = Values {
                 kind: item.kind,
-                subject: item.subject,
+                subject,
                 names: self.values.names,
                 item: at,
                 items: &[],
@@ -328,7 +334,8 @@ impl Writer<'_> {
                         };
                         if !self.leaves_out(&field, except)? {
                             comma(out);
-                            self.field(&field, out);
+                            push_name(out, field.name);
+                            push_field_value(out, field.value, self.style);
                         }
                     }
                 }
@@ -355,15 +362,20 @@ impl Writer<'_> {
     }
 
     fn field(&self, field: &Field<'_>, out: &mut Vec<u8>) {
-        out.push(b'"');
-        push_escaped(out, field.name);
-        out.extend_from_slice(b"\":");
+        push_name(out, field.name);
         let mut wraps = self.values.names.wraps.iter();
         match wraps.find(|(name, _)| name == field.name) {
             Some((_, wrap)) => wrap.wrap(field.value, self.style, out),
             None => push_field_value(out, field.value, self.style),
         }
     }
+}
+
+/// Writes `"name":`.
+fn push_name(out: &mut Vec<u8>, name: &str) {
+    out.push(b'"');
+    push_escaped(out, name);
+    out.extend_from_slice(b"\":");
 }
 
 /// Wraps hold no placeholder but the value, so that writing one cannot fail.
@@ -426,8 +438,8 @@ mod tests {
     use proptest::prelude::*;
     use serde_json::json;
 
+    use super::super::CallKind;
     use super::super::object::ObjectNames;
-    use super::super::{CallKind, Subject};
     use super::*;
 
     fn render(template: &Value, record_id: &str, fields: &[(&str, &str)]) -> String {
@@ -548,6 +560,11 @@ mod tests {
                 &[("external_id", "\"other\""), ("a", "1")]
             ),
             r#"{"external_id":"c-1","a":1}"#
+        );
+        let escaped = json!({"a\"b": 1, "c-{record_id}": 2, "$fields": true});
+        assert_eq!(
+            render(&escaped, "1", &[("a\"b", "3"), ("c-1", "4"), ("a", "5")]),
+            r#"{"a\"b":1,"c-1":2,"a":5}"#
         );
     }
 

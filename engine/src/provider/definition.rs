@@ -72,7 +72,7 @@ impl Definition {
     pub fn parse(text: &str) -> Result<Definition, DefinitionError> {
         let mut problems = Problems::default();
         let definition = Definition::compile(text, &mut problems)?;
-        problems.first()?;
+        problems.into_result()?;
         Ok(definition)
     }
 
@@ -173,6 +173,9 @@ impl Definition {
     /// # Errors
     /// The setting that does not compile, as `rest.create`.
     pub fn with_rest(mut self, settings: &RestSettings) -> Result<Definition, DefinitionError> {
+        if let Some(version) = &settings.api_version {
+            self = self.with_api_version(version)?;
+        }
         for kind in CallKind::ALL {
             let slot = &mut self.operations[kind as usize];
             if let Some(operation) = slot {
@@ -214,11 +217,11 @@ impl Definition {
     /// This definition at another version of the provider's API.
     ///
     /// # Errors
-    /// The definition has no root for this version, under the key `api_version`.
+    /// The definition has no root for this version, under the key `rest.api_version`.
     pub fn with_api_version(mut self, version: &str) -> Result<Definition, DefinitionError> {
         let chosen = self.root.choose(version);
         chosen.map_err(|source| DefinitionError::Template {
-            key: "api_version".to_owned(),
+            key: "rest.api_version".to_owned(),
             source,
         })?;
         Ok(self)
@@ -260,6 +263,11 @@ impl Definition {
         self.objects.default_mapping(object)
     }
 
+    /// All of these, by System A's object.
+    pub fn default_mappings(&self) -> impl Iterator<Item = (&str, &MappingSettings)> {
+        self.objects.default_mappings()
+    }
+
     /// How calls of this kind are made; `None` when the provider has no such call.
     pub fn operation(&self, kind: CallKind) -> Option<&Operation> {
         self.operations[kind as usize].as_ref()
@@ -276,9 +284,13 @@ impl Definition {
             Sending::Request { method, path, body } => (*method, path, body),
             Sending::Batch(name) => return self.render_batch_of_one(name, kind, subject),
         };
+        let subject = Subject {
+            object: self.objects.remote(subject.object),
+            ..*subject
+        };
         let values = Values {
             kind,
-            subject: *subject,
+            subject,
             names: self.objects.names(subject.object),
             item: 0,
             items: &[],
@@ -309,7 +321,7 @@ impl Definition {
         subject: &Subject<'_>,
     ) -> Result<Request, RenderError> {
         let group = self
-            .named_batch(batch, subject.object)
+            .named_batch(batch, self.objects.remote(subject.object))
             .ok_or(RenderError::NoOperation(kind))?;
         let item = BatchItem {
             kind,
@@ -424,6 +436,9 @@ pub fn shipped(id: &str) -> Option<&'static str> {
 pub fn shipped_ids() -> impl Iterator<Item = &'static str> {
     SHIPPED.iter().map(|(name, _)| *name)
 }
+
+/// JSON Schema 2020-12 of a definition's shape, for editors; [`super::lint`] says more.
+pub const SCHEMA: &str = include_str!("../../../providers/definition.schema.json");
 
 /// Name and text of each file in `providers/`, written by the build script.
 const SHIPPED: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/shipped_definitions.rs"));

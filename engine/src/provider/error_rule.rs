@@ -137,6 +137,7 @@ impl ErrorRule {
                 is: header.is.clone(),
             })
         });
+        let outcome = RuleOutcome::compile(index, block, limits, problems);
         let rule = ErrorRule {
             statuses: statuses?,
             codes: block.code.as_slice().to_vec(),
@@ -145,7 +146,7 @@ impl ErrorRule {
             header,
             kinds: block.operations.clone(),
             about: block.of.as_slice().iter().map(|of| of.about()).collect(),
-            outcome: RuleOutcome::compile(index, block, limits, problems)?,
+            outcome: outcome?,
         };
         if rule.has_no_condition() {
             problems.add(format!("errors[{index}]"), TemplateError::NoCondition);

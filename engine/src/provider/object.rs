@@ -60,6 +60,17 @@ impl Objects {
         }
     }
 
+    /// The remote name of an object that may be called by System A's usual one, as the objects
+    /// of accounts without a mapping are.
+    pub(crate) fn remote<'a>(&'a self, object: &'a str) -> &'a str {
+        if self.known.iter().any(|known| known.remote == object) {
+            return object;
+        }
+        let mut known = self.known.iter();
+        let known = known.find(|known| known.local.as_deref() == Some(object));
+        known.map_or(object, |known| &known.remote)
+    }
+
     pub(crate) fn names(&self, remote: &str) -> ObjectNames<'_> {
         self.names_where(|known| known.remote == remote)
     }
@@ -77,6 +88,11 @@ impl Objects {
             no_lookup: !known.lookup,
             wraps: &known.wraps,
         })
+    }
+
+    pub(crate) fn default_mappings(&self) -> impl Iterator<Item = (&str, &MappingSettings)> {
+        let known = self.known.iter();
+        known.filter_map(|known| Some((known.local.as_deref()?, known.default_mapping.as_ref()?)))
     }
 
     pub(crate) fn default_mapping(&self, local: &str) -> Option<&MappingSettings> {

@@ -26,8 +26,8 @@ impl Problems {
         self.found
     }
 
-    /// The first of them.
-    pub(crate) fn first(self) -> Result<(), DefinitionError> {
+    /// The first of them, if any.
+    pub(crate) fn into_result(self) -> Result<(), DefinitionError> {
         match self.found.into_iter().next() {
             Some((key, source)) => Err(DefinitionError::Template { key, source }),
             None => Ok(()),

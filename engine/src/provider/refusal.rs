@@ -12,7 +12,7 @@ use super::{CallKind, Definition, Reply, RetryAfter, Verdict};
 #[derive(Debug)]
 pub(crate) struct Refusal<'r> {
     pub(crate) about: About,
-    /// Of one record; `None` for a whole batch.
+    /// What was asked; `None` for a batch of several kinds.
     pub(crate) kind: Option<CallKind>,
     pub(crate) status: u16,
     pub(crate) words: ErrorWords,

@@ -16,6 +16,8 @@ use super::CallKind;
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RestSettings {
+    /// The version of the provider's API, where the definition has several.
+    pub api_version: Option<String>,
     /// `METHOD /path` of a create.
     pub create: Option<String>,
     /// `METHOD /path` of an upsert by key.

@@ -1,24 +1,30 @@
 //! One provider account's whole budget: its pools, leases, slots and health.
 
-use std::collections::{BTreeMap, VecDeque};
+mod change;
+mod lending;
+
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::ARRIVAL_GRACE;
-use super::gate::Health;
+use super::adaptive::Adaptive;
+use super::classes::CostClasses;
+use super::dice::Dice;
+use super::gate::{BreakerView, Health, QUOTA_LOOK, TroubleReport};
+use super::lane::{Lane, Want};
+use super::leases::Leases;
+use super::limit::Limit;
 use super::limits::AccountLimits;
-use super::message::{AccountId, Ended, Gate, LeaseId, ShardId, ToShard};
+use super::message::{AccountId, Ended, Gate, LeaseId, ShardId, ToShard, Trouble};
 use super::pool::{LimitView, Pool};
-use super::share::{Demand, Sharing};
+use super::share::Sharing;
 use super::slots::{SlotMove, Slots};
+use super::truth::Observation;
 use crate::time::{Mono, Now};
 
-/// How long a lease may be spent: long enough for a log commit and a full queue before the
-/// send, short enough that a stalled shard does not sit on scarce tokens.
-pub(super) const LEASE_TERM: Duration = Duration::from_secs(2);
-/// Grants a shard may have on their way before it acknowledges one: a stalled shard is not
-/// handed a whole window token by token.
-const UNSEEN_LEASES_MAX: usize = 64;
+/// Calls in flight regrow after refusals by a sixteenth in this time, as a window of a second.
+const SLOTS_REGROW: Duration = Duration::from_secs(1);
 
 /// The coordinator's side of one account.
 #[derive(Debug)]
@@ -26,35 +32,21 @@ pub(super) struct Account {
     id: AccountId,
     name: Arc<str>,
     limits: AccountLimits,
+    classes: Arc<CostClasses>,
     /// Removed from the configuration: lends nothing, but remembers what was spent.
     gone: bool,
+    /// Of the pooled limits, in their order.
     pools: Vec<Pool>,
-    /// In the order granted, which is the order in which they end.
-    leases: BTreeMap<LeaseId, Lease>,
+    leases: Leases,
     lanes: Vec<Lane>,
+    /// Who was passed over, among the urgent and among all.
+    urgent_sharing: Sharing,
     sharing: Sharing,
     pub(super) slots: Slots,
+    in_flight: Adaptive,
+    /// What the log was given of `in_flight`.
+    in_flight_logged: Option<u32>,
     pub(super) health: Health,
-}
-
-/// Permits lent to a shard and not yet reported.
-#[derive(Debug)]
-struct Lease {
-    shard: ShardId,
-    permits: u32,
-    /// From here on the permits count as spent by calls that have just ended.
-    given_up_at: Mono,
-}
-
-/// What the account knows of one shard.
-#[derive(Debug, Default)]
-struct Lane {
-    connected: bool,
-    demand: Demand,
-    wants_slots: bool,
-    /// Grants that no `Want` has acknowledged.
-    unseen: VecDeque<(LeaseId, u32)>,
-    told: Option<Gate>,
 }
 
 /// What an account shows of itself.
@@ -66,7 +58,7 @@ pub struct AccountView {
     pub name: Arc<str>,
     /// The windowed limits; the one with the highest `used_ratio` is what holds calls back.
     pub limits: Vec<LimitView>,
-    /// Calls in flight allowed.
+    /// Calls in flight allowed now: fewer than configured after refusals.
     pub slots: u32,
     /// Slots held by shards, in use or not.
     pub slots_held: u32,
@@ -76,73 +68,108 @@ pub struct AccountView {
     pub leases: usize,
     /// Open, or why not; `Probe` while one shard probes.
     pub gate: Gate,
+    /// The breaker behind the gate.
+    pub breaker: BreakerView,
+    /// A spent quota lets no waiting call go before this.
+    pub parked_until: Option<Mono>,
+}
+
+/// Ended calls as they were reported.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Calls {
+    pub(super) count: u32,
+    pub(super) at: Mono,
+    pub(super) ended: Ended,
+}
+
+/// What accounts share while one is brought forward.
+#[derive(Debug)]
+pub(super) struct Turn<'a> {
+    pub(super) outbox: &'a mut VecDeque<(ShardId, ToShard)>,
+    pub(super) last_lease: &'a mut LeaseId,
 }
 
 impl Account {
     pub(super) fn new(now: Now, id: AccountId, limits: AccountLimits, shards: usize) -> Self {
-        let pools = limits
-            .limits
-            .iter()
-            .filter_map(|limit| Pool::new(now, limit));
+        let classes = CostClasses::compile(&limits.limits);
+        let pools = pooled(&limits).zip(classes.dearest().iter());
         Self {
             id,
             name: limits.name.as_str().into(),
             gone: false,
-            pools: pools.collect(),
-            leases: BTreeMap::new(),
+            pools: pools
+                .map(|(limit, dearest)| Pool::new(now, limit, *dearest))
+                .collect(),
+            leases: Leases::default(),
             lanes: (0..shards).map(|_| Lane::default()).collect(),
-            sharing: Sharing::new(shards),
+            urgent_sharing: Sharing::default(),
+            sharing: Sharing::default(),
             slots: Slots::new(limits.slots(), shards),
+            in_flight: Adaptive::new(limits.slots(), 1, SLOTS_REGROW),
             health: Health::new(limits.hold),
+            in_flight_logged: None,
+            classes: Arc::new(classes),
             limits,
         }
     }
 
     /// A shard starts a life: what it held before stays out until its calls have surely ended.
     pub(super) fn connect(&mut self, now: Mono, shard: ShardId) {
-        *self.lane(shard) = Lane {
-            connected: true,
-            ..Lane::default()
-        };
+        *self.lane(shard) = Lane::connected();
         let ended = now.saturating_add(self.limits.call_timeout + ARRIVAL_GRACE);
         self.slots.lost(shard, ended);
+        self.leases.lost(shard, ended);
         self.health.on_probe_unused(now, shard);
     }
 
     pub(super) fn want(&mut self, now: Mono, shard: ShardId, want: Want) {
-        let lane = self.lane(shard);
-        while lane.unseen.front().is_some_and(|(id, _)| *id <= want.seen) {
-            lane.unseen.pop_front();
+        if self.classes.costs(want.class).is_some() {
+            self.lane(shard).want(want);
         }
-        let on_their_way = lane.unseen.iter().map(|(_, permits)| permits).sum();
-        lane.demand = Demand {
-            permits: want.permits.saturating_sub(on_their_way),
-            records: want.records,
-        };
-        lane.wants_slots = want.slots > 0;
         self.slots.want(now, shard, want.slots);
     }
 
-    pub(super) fn completed(&mut self, from: ShardId, lease: LeaseId, calls: Calls) {
+    pub(super) fn completed(&mut self, now: Mono, from: ShardId, lease: LeaseId, calls: Calls) {
         let Calls { count, at, ended } = calls;
         let at = match ended {
             Ended::Answered => at,
             Ended::Unanswered => at.saturating_add(ARRIVAL_GRACE),
         };
-        let paid = self.settle_lease(from, lease, count);
-        for pool in &mut self.pools {
-            pool.complete(at, paid);
+        let settled = self.leases.settle(from, lease, count);
+        let (paid, costs) = settled.unwrap_or_else(|| (0, Arc::clone(self.classes.dearest())));
+        for (pool, &cost) in self.pools.iter_mut().zip(costs.iter()) {
+            pool.complete(now, at, tokens(paid, cost));
             // Reported after the lease was given up: counted then and, to be safe, now.
-            pool.charge(at, count - paid);
+            pool.charge(now, at, tokens(count - paid, cost));
         }
     }
 
     pub(super) fn unspent(&mut self, from: ShardId, lease: LeaseId, count: u32) {
         // Of a lease that was given up nothing comes back early: it counts as spent already.
-        let left = self.settle_lease(from, lease, count);
-        for pool in &mut self.pools {
-            pool.put_back(left);
+        let Some((left, costs)) = self.leases.settle(from, lease, count) else {
+            return;
+        };
+        for (pool, &cost) in self.pools.iter_mut().zip(costs.iter()) {
+            pool.put_back(tokens(left, cost));
         }
+    }
+
+    pub(super) fn trouble(
+        &mut self,
+        now: Now,
+        dice: &mut Dice,
+        from: ShardId,
+        mut report: TroubleReport,
+    ) {
+        match &mut report.trouble {
+            // What is still in flight when an account pauses is refused for the same reason.
+            Trouble::Throttled { .. } if !self.health.is_paused() => self.refused(now.mono),
+            Trouble::QuotaSpent { until } if until.is_none() => {
+                *until = self.starts_over_at(now.mono);
+            }
+            _ => {}
+        }
+        self.health.on_trouble(now.mono, dice, from, report);
     }
 
     pub(super) fn healthy(&mut self, from: ShardId, probe: bool) {
@@ -154,12 +181,23 @@ impl Account {
         }
     }
 
+    /// Takes in what a reply said of a limit, or by its clock.
+    pub(super) fn observed(&mut self, now: Now, word: &Observation) {
+        for pool in &mut self.pools {
+            pool.hear_clock(now, word);
+            if pool.name() == &*word.limit {
+                pool.hear(now, word);
+            }
+        }
+    }
+
     /// Brings the account up to `now` and tells shards what follows.
     pub(super) fn advance(&mut self, now: Now, turn: &mut Turn<'_>) {
         self.observe(now);
         self.give_up_leases(now.mono);
         self.health.tick(now.mono);
         if !self.gone {
+            self.slots.resize(self.in_flight.allowed());
             for (shard, moved) in self.slots.rebalance(now.mono) {
                 turn.send(shard, self.slot_message(moved));
             }
@@ -174,7 +212,9 @@ impl Account {
         // lent, and a probe without its permit would stand still until it is given up.
         self.tell_gates(turn);
         match prober {
-            Some(index) if !self.pools.is_empty() => self.lend(now.mono, index, 1, turn),
+            Some((index, class)) if !self.pools.is_empty() => {
+                self.lend(now.mono, index, class, 1, turn);
+            }
             None if !self.gone && self.health.is_open() => self.share_permits(now.mono, turn),
             _ => {}
         }
@@ -183,44 +223,39 @@ impl Account {
 
     /// When time alone changes something that a shard waits for.
     pub(super) fn next_deadline(&self) -> Option<Mono> {
-        let leases = self.leases.values().next().map(|lease| lease.given_up_at);
-        let waited_for = self.lanes.iter().any(Lane::waits) && !self.gone;
-        let restore = if waited_for && self.lendable() == 0 {
-            // The last of the empty pools decides; one that waits for reports has no instant.
-            let empty = self.pools.iter().filter(|pool| pool.available() == 0);
-            let restores: Option<Vec<Mono>> = empty.map(Pool::next_restore).collect();
-            restores.and_then(|restores| restores.into_iter().max())
-        } else {
-            None
-        };
-        let health = self.health.next_deadline();
-        let slots = self.slots.next_deadline();
-        [leases, restore, health, slots].into_iter().flatten().min()
+        let permits = self.next_permits().filter(|_| !self.gone);
+        let deadlines = [
+            permits,
+            self.leases.next_deadline(),
+            self.health.next_deadline(),
+            self.slots.next_deadline(),
+            self.in_flight.next_deadline(),
+        ];
+        deadlines.into_iter().flatten().min()
     }
 
-    /// Takes back restored tokens; says whether there were any to share.
+    /// Lets time pass in the pools; says whether there may be more to share.
     pub(super) fn observe(&mut self, now: Now) -> bool {
+        let regrown = self.in_flight.tick(now.mono);
         let pools = self.pools.iter_mut();
-        pools.fold(false, |any, pool| pool.observe(now) | any)
+        pools.fold(regrown, |any, pool| pool.observe(now) | any)
     }
 
-    pub(super) fn view(&self) -> AccountView {
+    pub(super) fn view(&self, now: Mono) -> AccountView {
         let probing = (0..self.lanes.len())
             .map(|shard| self.health.gate(shard_id(shard)))
             .find(|gate| *gate == Gate::Probe);
         AccountView {
             account: self.id,
             name: Arc::clone(&self.name),
-            limits: self.pools.iter().map(Pool::view).collect(),
+            limits: self.pools.iter().map(|pool| pool.view(now)).collect(),
             slots: self.slots.total(),
             slots_held: self.slots.held_in_all(),
-            permits_wanted: self
-                .lanes
-                .iter()
-                .map(|lane| u64::from(lane.demand.permits))
-                .sum(),
+            permits_wanted: self.lanes.iter().map(Lane::permits_wanted).sum(),
             leases: self.leases.len(),
             gate: probing.unwrap_or_else(|| self.health.gate(ShardId(0))),
+            breaker: self.health.breaker(),
+            parked_until: self.parked_until(now),
         }
     }
 
@@ -233,6 +268,7 @@ impl Account {
             account: self.id,
             name: Arc::clone(&self.name),
             unlimited: self.pools.is_empty(),
+            classes: Arc::clone(&self.classes),
             call_timeout: self.limits.call_timeout,
             lease_memory: self.lease_memory(),
         }
@@ -260,161 +296,40 @@ impl Account {
         &self.limits
     }
 
+    pub(super) fn classes(&self) -> &Arc<CostClasses> {
+        &self.classes
+    }
+
     pub(super) fn pools_mut(&mut self) -> &mut [Pool] {
         &mut self.pools
-    }
-
-    /// Takes over new settings. Limits that count as before keep their state; a new one is
-    /// charged with everything the account has out or still counted anywhere.
-    pub(super) fn reconfigure(&mut self, now: Now, limits: AccountLimits) {
-        let leased = self
-            .leases
-            .values()
-            .map(|lease| u64::from(lease.permits))
-            .sum();
-        let counted = self.pools.iter().map(Pool::restoring).max().unwrap_or(0);
-        let counted = u32::try_from(counted).unwrap_or(u32::MAX);
-        let mut old = std::mem::take(&mut self.pools);
-        for limit in &limits.limits {
-            let same = old.iter().position(|pool| pool.name() == limit.name);
-            if let Some(mut pool) = same.map(|index| old.swap_remove(index))
-                && pool.resize(now, limit)
-            {
-                self.pools.push(pool);
-            } else if let Some(mut pool) = Pool::new(now, limit) {
-                pool.lease_before(leased);
-                pool.charge(now.mono, counted);
-                self.pools.push(pool);
-            }
-        }
-        self.slots.resize(limits.slots());
-        self.health.reconfigure(limits.hold);
-        self.limits = limits;
-        self.gone = false;
-    }
-
-    pub(super) fn remove(&mut self, now: Mono) {
-        self.gone = true;
-        for (index, lane) in self.lanes.iter_mut().enumerate() {
-            lane.demand = Demand::default();
-            lane.told = None;
-            self.slots.want(now, shard_id(index), 0);
-        }
     }
 
     fn lane(&mut self, shard: ShardId) -> &mut Lane {
         &mut self.lanes[usize::from(shard.0)]
     }
 
-    /// Takes `count` permits off a lease; returns how many it still had.
-    fn settle_lease(&mut self, from: ShardId, lease: LeaseId, count: u32) -> u32 {
-        let Some(live) = self.leases.get_mut(&lease).filter(|l| l.shard == from) else {
-            return 0;
-        };
-        let settled = count.min(live.permits);
-        live.permits -= settled;
-        if live.permits == 0 {
-            self.leases.remove(&lease);
-        }
-        settled
-    }
-
     fn give_up_leases(&mut self, now: Mono) {
-        while let Some(first) = self.leases.first_entry() {
-            if first.get().given_up_at > now {
-                break;
-            }
-            let lease = first.remove();
-            for pool in &mut self.pools {
-                pool.complete(lease.given_up_at, lease.permits);
+        while let Some(lease) = self.leases.give_up(now) {
+            for (pool, &cost) in self.pools.iter_mut().zip(lease.costs.iter()) {
+                pool.complete(now, lease.given_up_at, tokens(lease.permits, cost));
             }
         }
     }
 
-    /// The shard with demand that makes one call to see whether the account works again.
-    fn choose_prober(&mut self, now: Mono) -> Option<usize> {
-        if self.lendable() == 0 {
-            return None;
-        }
-        let ready = (0..self.lanes.len()).filter(|&index| {
-            let lane = &self.lanes[index];
-            lane.connected && lane.has_demand() && self.slots.held(shard_id(index)) > 0
-        });
-        let last = self.health.last_prober();
-        let fresh = |index: usize| last != Some(shard_id(index));
-        let best = ready.max_by_key(|&index| (fresh(index), self.lanes[index].demand.records));
-        let index = best?;
-        // Told again even when it was the prober before: one more call is meant.
-        self.lanes[index].told = None;
-        let shard = shard_id(index);
-        self.health.probe_by(now, shard, self.limits.call_timeout);
-        Some(index)
-    }
-
-    fn share_permits(&mut self, now: Mono, turn: &mut Turn<'_>) {
-        if self.pools.is_empty() || !self.lanes.iter().any(Lane::waits) {
-            return;
-        }
-        let lendable = self.lendable();
-        if lendable == 0 {
-            return;
-        }
-        let demands: Vec<Demand> = self
-            .lanes
-            .iter()
-            .map(|lane| {
-                if lane.waits() {
-                    lane.demand
-                } else {
-                    Demand::default()
-                }
-            })
-            .collect();
-        let shares = self.sharing.divide(lendable, &demands);
-        for (index, permits) in shares.into_iter().enumerate() {
-            if permits > 0 {
-                self.lend(now, index, permits, turn);
-            }
+    /// A refusal that names no limit: the short windows are taken to be smaller, or else the
+    /// calls in flight.
+    fn refused(&mut self, now: Mono) {
+        let pools = self.pools.iter_mut();
+        if !pools.fold(false, |any, pool| pool.refused(now) | any) {
+            self.in_flight.halve(now, self.slots.held_in_all());
         }
     }
 
-    fn lend(&mut self, now: Mono, index: usize, permits: u32, turn: &mut Turn<'_>) {
-        for pool in &mut self.pools {
-            pool.take(permits);
-        }
-        let lease = turn.new_lease();
-        let usable_until = now.saturating_add(LEASE_TERM);
-        let shard = shard_id(index);
-        let given_up_at = usable_until.saturating_add(self.limits.call_timeout + ARRIVAL_GRACE);
-        self.leases.insert(
-            lease,
-            Lease {
-                shard,
-                permits,
-                given_up_at,
-            },
-        );
-        let lane = &mut self.lanes[index];
-        lane.demand.permits = lane.demand.permits.saturating_sub(permits);
-        lane.unseen.push_back((lease, permits));
-        turn.send(
-            shard,
-            ToShard::Grant {
-                account: self.id,
-                lease,
-                permits,
-                usable_until,
-            },
-        );
-    }
-
-    /// Calls that every pool has a token for.
-    fn lendable(&self) -> u64 {
-        self.pools
-            .iter()
-            .map(Pool::available)
-            .min()
-            .unwrap_or(u64::MAX)
+    /// When a calendar's window begins anew, if that is soon enough to wait for unasked.
+    fn starts_over_at(&self, now: Mono) -> Option<Mono> {
+        let soon = now.saturating_add(QUOTA_LOOK);
+        let edges = self.pools.iter().filter_map(|pool| pool.next_edge(now));
+        edges.filter(|edge| (now..soon).contains(edge)).min()
     }
 
     fn tell_gates(&mut self, turn: &mut Turn<'_>) {
@@ -438,57 +353,14 @@ impl Account {
     }
 
     fn lease_memory(&self) -> Duration {
-        let longest = self
-            .pools
-            .iter()
-            .map(Pool::memory)
-            .max()
-            .unwrap_or_default();
-        self.limits.call_timeout + ARRIVAL_GRACE + longest
+        let longest = self.pools.iter().map(Pool::memory).max();
+        self.limits.call_timeout + ARRIVAL_GRACE + longest.unwrap_or_default()
     }
 
     fn leases_match_pools(&self) -> bool {
-        let lent: u64 = self
-            .leases
-            .values()
-            .map(|lease| u64::from(lease.permits))
-            .sum();
-        self.pools.iter().all(|pool| pool.leased() == lent)
+        let mut pools = self.pools.iter().enumerate();
+        pools.all(|(at, pool)| pool.leased() == self.leases.tokens_of(at))
     }
-}
-
-impl Lane {
-    fn waits(&self) -> bool {
-        self.connected && self.demand.permits > 0 && self.unseen.len() < UNSEEN_LEASES_MAX
-    }
-
-    fn has_demand(&self) -> bool {
-        self.demand.permits > 0 || self.wants_slots
-    }
-}
-
-/// A shard's demand as it was reported.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Want {
-    pub(super) permits: u32,
-    pub(super) records: u32,
-    pub(super) slots: u32,
-    pub(super) seen: LeaseId,
-}
-
-/// Ended calls as they were reported.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Calls {
-    pub(super) count: u32,
-    pub(super) at: Mono,
-    pub(super) ended: Ended,
-}
-
-/// What accounts share while one is brought forward.
-#[derive(Debug)]
-pub(super) struct Turn<'a> {
-    pub(super) outbox: &'a mut VecDeque<(ShardId, ToShard)>,
-    pub(super) last_lease: &'a mut LeaseId,
 }
 
 impl Turn<'_> {
@@ -500,6 +372,15 @@ impl Turn<'_> {
         self.last_lease.0 += 1;
         *self.last_lease
     }
+}
+
+/// The limits that have a pool.
+fn pooled(limits: &AccountLimits) -> impl Iterator<Item = &Limit> {
+    limits.limits.iter().filter(|limit| limit.is_pooled())
+}
+
+fn tokens(permits: u32, cost: u32) -> u64 {
+    u64::from(permits) * u64::from(cost)
 }
 
 fn shard_id(index: usize) -> ShardId {

@@ -2,9 +2,11 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
-use super::account::{Account, AccountView, Calls, Turn, Want};
+use super::account::{Account, AccountView, Calls, Turn};
 use super::dice::Dice;
 use super::gate::TroubleReport;
+use super::lane::{Demand, Want};
+use super::learned::Learned;
 use super::limits::{AccountLimits, LimitsError};
 use super::message::{AccountId, FromShard, LeaseId, ShardId, ToShard};
 use super::restart::RecoveredLease;
@@ -130,14 +132,21 @@ impl Coordinator {
             FromShard::Connected => self.connect(from),
             FromShard::Want {
                 account,
+                class,
                 permits,
+                urgent,
                 records,
                 slots,
                 seen,
             } => {
-                let want = Want {
+                let demand = Demand {
                     permits,
+                    urgent: urgent.min(permits),
                     records,
+                };
+                let want = Want {
+                    class,
+                    demand,
                     slots,
                     seen,
                 };
@@ -156,7 +165,10 @@ impl Coordinator {
                     at: completed_at,
                     ended,
                 };
-                self.with(account, |account, _| account.completed(from, lease, calls));
+                let mono = self.now.mono;
+                self.with(account, |account, _| {
+                    account.completed(mono, from, lease, calls);
+                });
             }
             FromShard::Unspent {
                 account,
@@ -182,13 +194,20 @@ impl Coordinator {
                     probe,
                     after_success,
                 };
-                let mono = self.now.mono;
+                let now = self.now;
                 self.with(account, |account, dice| {
-                    account.health.on_trouble(mono, dice, from, report);
+                    account.trouble(now, dice, from, report);
                 });
             }
             FromShard::Healthy { account, probe } => {
                 self.with(account, |account, _| account.healthy(from, probe));
+            }
+            FromShard::Observed {
+                account,
+                observation,
+            } => {
+                let now = self.now;
+                self.with(account, |account, _| account.observed(now, &observation));
             }
             FromShard::ProbeUnused { account } => {
                 let mono = self.now.mono;
@@ -241,7 +260,30 @@ impl Coordinator {
             }
         }
         let present = self.accounts.iter().filter(|account| !account.is_gone());
-        present.map(Account::view)
+        let now = self.now.mono;
+        present.map(move |account| account.view(now))
+    }
+
+    /// What was learned of limits since this was last asked: to be logged, and given to `recall`
+    /// by the next run. Bounded by three values a limit.
+    pub fn take_learned(&mut self) -> Vec<Learned> {
+        let accounts = self.accounts.iter_mut();
+        accounts.flat_map(Account::take_learned).collect()
+    }
+
+    /// Takes up what an earlier run learned, in the order in which it was logged. Of limits that
+    /// are not configured any more it is dropped; none is believed above the configuration.
+    pub fn recall(&mut self, now: Now, learned: &[Learned]) {
+        self.see(now);
+        for learned in learned {
+            let known = self
+                .accounts
+                .iter_mut()
+                .find(|a| a.name() == learned.account);
+            if let Some(account) = known {
+                account.recall(self.now.mono, learned);
+            }
+        }
     }
 
     /// The newest lease: what the next coordinator starts after.

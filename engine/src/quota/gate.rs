@@ -11,6 +11,13 @@ use crate::time::Mono;
 const UNAUTHORIZED_HOLD: Duration = Duration::from_secs(60);
 /// PRODUCT section 10: no pause asked for by a provider is longer.
 const THROTTLE_MAX: Duration = Duration::from_secs(24 * 3600);
+/// A spent quota without a word on when it starts over: reference practice is one probe in
+/// this time.
+pub(super) const QUOTA_LOOK: Duration = Duration::from_secs(15 * 60);
+/// No quota is longer than a month and a bit.
+const QUOTA_SPENT_MAX: Duration = Duration::from_secs(32 * 86_400);
+/// Accounts of one provider that were held together do not come back in step.
+const OPEN_JITTER: u32 = 10;
 /// Full jitter may fall next to zero; shorter holds than this would be a busy loop.
 const HOLD_MIN: Duration = Duration::from_millis(100);
 /// Beyond the call itself: a turn, a lease made durable, a connection.
@@ -23,8 +30,6 @@ pub(super) struct Health {
     breaker: Breaker,
     /// Troubles in a row without a success between.
     streak: u32,
-    /// Holds in a row without a success between.
-    holds: u32,
     paused_until: Option<Mono>,
     last_prober: Option<ShardId>,
     /// Pauses in a row for which the provider named no time.
@@ -56,7 +61,6 @@ impl Health {
             settings,
             breaker: Breaker::Closed,
             streak: 0,
-            holds: 0,
             paused_until: None,
             last_prober: None,
             pauses: 0,
@@ -74,7 +78,7 @@ impl Health {
         from: ShardId,
         report: TroubleReport,
     ) {
-        if let Trouble::Throttled { until } = report.trouble {
+        if let Trouble::Throttled { until } | Trouble::Maintenance { until } = report.trouble {
             self.pause(now, dice, until);
             if report.probe && self.is_probed_by(from) {
                 // It answered, but not whether it is well: the pause passes, then one more probe.
@@ -84,7 +88,11 @@ impl Health {
             return;
         }
         let reason = match report.trouble {
-            Trouble::Throttled { .. } => HoldReason::Throttled,
+            Trouble::Throttled { .. } | Trouble::Maintenance { .. } => HoldReason::Throttled,
+            Trouble::QuotaSpent { until } => {
+                self.park(now, from, report.probe, until);
+                return;
+            }
             Trouble::Unreachable => HoldReason::Unreachable,
             Trouble::Failing => HoldReason::Failing,
             Trouble::Unauthorized => HoldReason::Unauthorized,
@@ -114,7 +122,6 @@ impl Health {
         if self.breaker == Breaker::Closed || probe {
             self.breaker = Breaker::Closed;
             self.streak = 0;
-            self.holds = 0;
             self.pauses = 0;
         }
     }
@@ -164,9 +171,28 @@ impl Health {
         self.last_prober
     }
 
+    /// The provider asked for a pause that is not over.
+    pub(super) fn is_paused(&self) -> bool {
+        self.paused_until.is_some()
+    }
+
     /// Every shard may call.
     pub(super) fn is_open(&self) -> bool {
         self.paused_until.is_none() && self.breaker == Breaker::Closed
+    }
+
+    /// The breaker for people: a pause is not one of its states.
+    pub(super) fn breaker(&self) -> BreakerView {
+        let (phase, until) = match self.breaker {
+            Breaker::Closed => (BreakerPhase::Closed, None),
+            Breaker::Open { until, .. } => (BreakerPhase::Open, Some(until)),
+            Breaker::HalfOpen { .. } | Breaker::Probing { .. } => (BreakerPhase::HalfOpen, None),
+        };
+        BreakerView {
+            phase,
+            until,
+            failures_in_row: self.streak,
+        }
     }
 
     /// What `shard` is told.
@@ -217,18 +243,52 @@ impl Health {
         }
     }
 
+    /// A spent quota is no failure: it leaves the row of troubles alone, and is seen to be
+    /// there again by one probe.
+    fn park(&mut self, now: Mono, from: ShardId, probe: bool, until: Option<Mono>) {
+        let until = until.unwrap_or_else(|| now.saturating_add(QUOTA_LOOK));
+        let until = until.min(now.saturating_add(QUOTA_SPENT_MAX));
+        let reason = HoldReason::QuotaSpent;
+        let open = Breaker::Open { until, reason };
+        match self.breaker {
+            Breaker::Closed => self.breaker = open,
+            Breaker::Probing { shard, .. } if probe && shard == from => self.breaker = open,
+            Breaker::Open { .. } | Breaker::HalfOpen { .. } | Breaker::Probing { .. } => {}
+        }
+    }
+
     fn hold(&mut self, now: Mono, dice: &mut Dice, reason: HoldReason) {
-        let settings = self.settings;
         let length = if reason == HoldReason::Unauthorized {
             UNAUTHORIZED_HOLD
         } else {
-            let ceiling = doubled(settings.open_for, self.holds, settings.open_for_max);
-            self.holds = self.holds.saturating_add(1);
-            dice.up_to(ceiling).max(HOLD_MIN)
+            let open_for = self.settings.open_for.max(HOLD_MIN);
+            open_for.saturating_add(dice.up_to(open_for / OPEN_JITTER))
         };
         let until = now.saturating_add(length);
         self.breaker = Breaker::Open { until, reason };
     }
+}
+
+/// Where an account's breaker stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BreakerView {
+    /// Which of its states.
+    pub phase: BreakerPhase,
+    /// When an open one lets a probe go.
+    pub until: Option<Mono>,
+    /// Failures since the last success that count towards opening it.
+    pub failures_in_row: u32,
+}
+
+/// A breaker's states.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BreakerPhase {
+    /// Calls go.
+    Closed,
+    /// None go.
+    Open,
+    /// One probe goes, or will with the next call that is wanted; it decides.
+    HalfOpen,
 }
 
 /// One trouble as a shard reported it.
@@ -309,7 +369,8 @@ mod tests {
         rig.trouble(Trouble::Failing, false, true);
         assert_eq!(rig.health.gate(A), Gate::Suspect, "a success was between");
         rig.fail(4);
-        assert!(rig.held_for().expect("held") <= Duration::from_secs(30));
+        let held = rig.held_for().expect("held").as_millis();
+        assert!((30_000..33_000).contains(&held), "{held} ms");
         assert!(!rig.health.is_open());
     }
 
@@ -334,24 +395,40 @@ mod tests {
     }
 
     #[test]
-    fn failed_probes_hold_longer_each_time_up_to_the_cap() {
-        let mut ceilings = Vec::new();
-        for _ in 0..3 {
-            let mut rig = Rig::new();
-            rig.dice = Dice::new(ceilings.len() as u64);
-            rig.fail(5);
-            for step in 0..8 {
-                let ceiling = Duration::from_secs(30 << step).min(Duration::from_secs(300));
-                let held = rig.held_for().expect("held");
-                assert!(held <= ceiling, "{held:?} at step {step}");
-                ceilings.push(held);
-                rig.pass_hold();
-                rig.health.probe_by(rig.now, A, SECOND);
-                rig.trouble(Trouble::Failing, true, false);
-            }
+    fn a_failed_probe_holds_the_account_as_long_again() {
+        let mut rig = Rig::new();
+        rig.fail(5);
+        for _ in 0..8 {
+            let held = rig.held_for().expect("held").as_millis();
+            assert!((30_000..33_000).contains(&held), "{held} ms");
+            rig.pass_hold();
+            rig.health.probe_by(rig.now, A, SECOND);
+            rig.trouble(Trouble::Failing, true, false);
         }
-        let longest = ceilings.iter().max().expect("some");
-        assert!(*longest > Duration::from_secs(150), "{longest:?}");
+    }
+
+    #[test]
+    fn a_spent_quota_parks_the_account_until_it_starts_over_and_one_probe_looks() {
+        let mut rig = Rig::new();
+        rig.fail(4);
+        let until = Some(Mono(rig.now.0 + 3600 * 1_000_000_000));
+        rig.trouble(Trouble::QuotaSpent { until }, false, false);
+        assert_eq!(rig.held_for(), Some(3600 * SECOND));
+        assert!(matches!(
+            rig.health.gate(B),
+            Gate::Held {
+                reason: HoldReason::QuotaSpent,
+                ..
+            }
+        ));
+        rig.pass_hold();
+        rig.health.probe_by(rig.now, A, SECOND);
+        rig.trouble(Trouble::QuotaSpent { until: None }, true, false);
+        assert_eq!(rig.held_for(), Some(QUOTA_LOOK), "still spent");
+        rig.pass_hold();
+        rig.health.probe_by(rig.now, A, SECOND);
+        rig.health.on_healthy(true);
+        assert_eq!(rig.health.gate(B), Gate::Open);
     }
 
     #[test]

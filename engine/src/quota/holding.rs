@@ -1,10 +1,11 @@
 //! What one shard holds of one account's budget.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use super::holdings::{CallEnd, LeaseTaken, Permit, Refusal, Terms, Verdict};
-use super::message::{AccountId, Ended, FromShard, Gate, LeaseId, Trouble};
+use super::classes::CostClass;
+use super::holdings::{CallEnd, LeaseTaken, Permit, Refusal, Terms, Verdict, Waiting};
+use super::message::{AccountId, Ended, FromShard, Gate, LeaseId};
 use crate::time::Mono;
 
 /// Permits that nothing waits for go back after this: longer than the gap between two batches
@@ -32,15 +33,16 @@ pub(super) struct Holding {
     /// Recalled down to here.
     keep: Option<u32>,
     in_flight: u32,
-    ready_calls: u32,
-    ready_records: u32,
+    /// By class; a class stays here until the coordinator knows that nothing waits in it.
+    wishes: BTreeMap<CostClass, Wish>,
     ended: Vec<EndedCalls>,
     health: VecDeque<FromShard>,
     succeeded: bool,
     success_wanted: bool,
     probe_spent: bool,
-    told: Told,
-    permits_idle_since: Option<Mono>,
+    slots_told: u32,
+    /// Leases taken since the coordinator was last told of one.
+    unseen: u32,
     slots_idle_since: Option<Mono>,
     pace: Pace,
 }
@@ -48,6 +50,7 @@ pub(super) struct Holding {
 #[derive(Debug)]
 struct HeldLease {
     lease: LeaseId,
+    class: CostClass,
     unspent: u32,
     usable_until: Mono,
     durable: bool,
@@ -62,14 +65,21 @@ struct EndedCalls {
     last_at: Mono,
 }
 
-/// The demand as the coordinator knows it.
-#[derive(Debug, Default, PartialEq, Eq)]
+/// What waits in one class, and what the coordinator knows of it.
+#[derive(Debug, Default)]
+struct Wish {
+    waiting: Waiting,
+    told: Told,
+    permits_idle_since: Option<Mono>,
+}
+
+/// The demand for one class as the coordinator knows it.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 struct Told {
     permits: u32,
+    urgent: u32,
     /// By magnitude: the weight of a demand goes by that.
     records_log2: u32,
-    slots: u32,
-    unseen: u32,
 }
 
 /// Permits spent lately.
@@ -92,15 +102,14 @@ impl Holding {
             slots: 0,
             keep: None,
             in_flight: 0,
-            ready_calls: 0,
-            ready_records: 0,
+            wishes: BTreeMap::new(),
             ended: Vec::new(),
             health: VecDeque::new(),
             succeeded: false,
             success_wanted: false,
             probe_spent: false,
-            told: Told::default(),
-            permits_idle_since: None,
+            slots_told: 0,
+            unseen: 0,
             slots_idle_since: None,
             pace: Pace::default(),
         }
@@ -108,15 +117,23 @@ impl Holding {
 
     pub(super) fn renew(&mut self, terms: Terms) {
         self.terms = terms;
-        if std::mem::take(&mut self.over) {
-            self.told = Told::default();
+        let was_over = std::mem::take(&mut self.over);
+        let classes = &self.terms.classes;
+        self.wishes.retain(|class, _| classes.contains(*class));
+        if was_over {
+            self.slots_told = 0;
+            for wish in self.wishes.values_mut() {
+                wish.told = Told::default();
+            }
         }
     }
 
     /// The account is gone: nothing more is sent, all goes back.
     pub(super) fn end(&mut self) {
         self.over = true;
-        self.demand(0, 0);
+        for wish in self.wishes.values_mut() {
+            wish.waiting = Waiting::default();
+        }
         self.recall(0);
     }
 
@@ -124,12 +141,22 @@ impl Holding {
         self.over && self.in_flight == 0 && self.slots == 0 && self.ended.is_empty()
     }
 
-    pub(super) fn lease(&mut self, lease: LeaseId, permits: u32, usable_until: Mono) -> LeaseTaken {
+    pub(super) fn lease(
+        &mut self,
+        class: CostClass,
+        lease: LeaseId,
+        permits: u32,
+        usable_until: Mono,
+    ) -> LeaseTaken {
         self.newest = lease;
-        self.told.permits = self.told.permits.saturating_sub(permits);
-        self.told.unseen += 1;
+        self.unseen += 1;
+        if let Some(wish) = self.wishes.get_mut(&class) {
+            wish.told.permits = wish.told.permits.saturating_sub(permits);
+            wish.told.urgent = wish.told.urgent.saturating_sub(permits);
+        }
         self.leases.push_back(HeldLease {
             lease,
+            class,
             unspent: permits,
             usable_until,
             durable: false,
@@ -138,6 +165,7 @@ impl Holding {
             account: self.account,
             name: self.terms.name.clone(),
             lease,
+            label: self.terms.classes.label(class),
             permits,
             usable_until,
             forget_at: usable_until.saturating_add(self.terms.lease_memory),
@@ -169,11 +197,17 @@ impl Holding {
         self.gate
     }
 
-    pub(super) fn demand(&mut self, calls: u32, records: u32) {
-        (self.ready_calls, self.ready_records) = if self.over { (0, 0) } else { (calls, records) };
+    pub(super) fn class_of(&self, tags: &[&str]) -> CostClass {
+        self.terms.classes.class_of(tags)
     }
 
-    pub(super) fn try_spend(&mut self, now: Mono) -> Result<Permit, Refusal> {
+    pub(super) fn demand(&mut self, class: CostClass, waiting: Waiting) {
+        if !self.over && self.terms.classes.contains(class) {
+            self.wishes.entry(class).or_default().waiting = waiting;
+        }
+    }
+
+    pub(super) fn try_spend(&mut self, now: Mono, class: CostClass) -> Result<Permit, Refusal> {
         let gate = match self.gate {
             Some(gate) if !self.over => gate,
             _ => return Err(Refusal::Unknown),
@@ -186,11 +220,11 @@ impl Holding {
         if self.in_flight >= self.slots.min(self.keep.unwrap_or(u32::MAX)) {
             return Err(Refusal::Slots);
         }
-        let lease = if self.terms.unlimited {
+        let lease = if self.terms.classes.is_free(class) {
             LeaseId::default()
         } else {
             let spendable = |held: &&mut HeldLease| {
-                held.durable && held.unspent > 0 && now <= held.usable_until
+                held.class == class && held.durable && held.unspent > 0 && now <= held.usable_until
             };
             let held = self.leases.iter_mut().find(spendable);
             let held = held.ok_or(Refusal::Permits)?;
@@ -264,9 +298,11 @@ impl Holding {
             .leases
             .front()
             .map(|held| Mono(held.usable_until.0.saturating_add(1)));
-        let permits = self
-            .permits_idle_since
-            .map(|since| since.saturating_add(PERMITS_IDLE));
+        let idle = self
+            .wishes
+            .values()
+            .filter_map(|wish| wish.permits_idle_since);
+        let permits = idle.min().map(|since| since.saturating_add(PERMITS_IDLE));
         let slots = self
             .slots_idle_since
             .map(|since| since.saturating_add(SLOTS_IDLE));
@@ -283,8 +319,7 @@ impl Holding {
                 }
             }
             Verdict::Trouble(trouble) => {
-                // A pause does not count among the failures in a row.
-                let counts = !matches!(trouble, Trouble::Throttled { .. });
+                let counts = trouble.counts_as_failure();
                 let after_success = counts && std::mem::take(&mut self.succeeded);
                 self.health.push_back(FromShard::Trouble {
                     account,
@@ -299,27 +334,20 @@ impl Holding {
     /// Expired permits, all while the gate is shut, and those nothing waits for.
     fn return_permits(&mut self, now: Mono, reports: &mut VecDeque<FromShard>) {
         let shut = self.over || matches!(self.gate, Some(Gate::Held { .. }));
-        let spare = self.permits_in_hand().saturating_sub(self.ready_calls);
-        if spare == 0 {
-            self.permits_idle_since = None;
-        }
-        let idle = spare > 0
-            && now.saturating_since(*self.permits_idle_since.get_or_insert(now)) >= PERMITS_IDLE;
-        let mut left = if idle { spare } else { 0 };
-        if idle {
-            self.permits_idle_since = None;
-        }
+        let mut idle = self.idle_permits(now);
         let account = self.account;
+        let classes = &self.terms.classes;
         // The youngest go first: what is kept should be what ends soonest.
         for held in self.leases.iter_mut().rev() {
-            let gone = shut || held.usable_until < now;
+            let gone = shut || held.usable_until < now || !classes.contains(held.class);
+            let spare = idle.entry(held.class).or_insert(0);
             let count = if gone {
                 held.unspent
             } else {
-                held.unspent.min(left)
+                held.unspent.min(*spare)
             };
             if !gone {
-                left -= count;
+                *spare -= count;
             }
             if count > 0 {
                 held.unspent -= count;
@@ -333,11 +361,39 @@ impl Holding {
         }
         self.leases.retain(|held| held.unspent > 0);
         let unused = self.gate == Some(Gate::Probe) && !self.probe_spent;
-        let useless = self.ready_calls == 0 || (self.leases.is_empty() && !self.terms.unlimited);
+        let useless = self.ready_calls() == 0 || (self.leases.is_empty() && !self.terms.unlimited);
         if unused && useless {
             self.probe_spent = true;
             reports.push_back(FromShard::ProbeUnused { account });
         }
+    }
+
+    /// By class, permits that nothing has waited for during their idle time.
+    fn idle_permits(&mut self, now: Mono) -> BTreeMap<CostClass, u32> {
+        let mut idle = BTreeMap::new();
+        for held in &self.leases {
+            *idle.entry(held.class).or_insert(0) += held.unspent;
+        }
+        for (class, spare) in &mut idle {
+            let wish = self.wishes.entry(*class).or_default();
+            *spare = spare.saturating_sub(wish.waiting.calls);
+            if *spare == 0 {
+                wish.permits_idle_since = None;
+                continue;
+            }
+            let since = *wish.permits_idle_since.get_or_insert(now);
+            if now.saturating_since(since) >= PERMITS_IDLE {
+                wish.permits_idle_since = None;
+            } else {
+                *spare = 0;
+            }
+        }
+        for (class, wish) in &mut self.wishes {
+            if !idle.contains_key(class) {
+                wish.permits_idle_since = None;
+            }
+        }
+        idle
     }
 
     fn return_slots(&mut self, now: Mono, reports: &mut VecDeque<FromShard>) {
@@ -346,7 +402,7 @@ impl Holding {
             .slots
             .saturating_sub(self.keep.unwrap_or(u32::MAX))
             .min(free);
-        let spare = free.saturating_sub(self.ready_calls);
+        let spare = free.saturating_sub(self.ready_calls());
         if spare == 0 {
             self.slots_idle_since = None;
         }
@@ -366,49 +422,74 @@ impl Holding {
 
     fn tell_demand(&mut self, reports: &mut VecDeque<FromShard>) {
         let ahead = self.slots.max(1).saturating_add(self.pace.ahead());
-        let permits = if self.terms.unlimited {
-            0
-        } else {
-            self.ready_calls
-                .min(ahead)
-                .saturating_sub(self.permits_in_hand())
-        };
-        let wanted = Told {
-            permits,
-            records_log2: u32::BITS - self.ready_records.leading_zeros(),
-            slots: self.slots_wanted(),
-            unseen: 0,
-        };
-        let silent = Told {
-            unseen: 0,
-            ..self.told
-        };
-        if wanted != silent || self.told.unseen >= UNSEEN_MAX {
+        let slots = self.slots_wanted();
+        let mut changed: Vec<CostClass> = Vec::new();
+        let classes: Vec<CostClass> = self.wishes.keys().copied().collect();
+        for class in classes {
+            let in_hand = self.permits_in_hand(class);
+            let free = self.terms.classes.is_free(class);
+            let Some(wish) = self.wishes.get_mut(&class) else {
+                continue;
+            };
+            let calls = if free { 0 } else { wish.waiting.calls };
+            let permits = calls.min(ahead).saturating_sub(in_hand);
+            let wanted = Told {
+                permits,
+                urgent: wish.waiting.urgent.saturating_sub(in_hand).min(permits),
+                records_log2: u32::BITS - wish.waiting.records.leading_zeros(),
+            };
+            if wanted != wish.told {
+                wish.told = wanted;
+                changed.push(class);
+            }
+        }
+        // Slots and what was seen are told with any class.
+        if changed.is_empty() && (slots != self.slots_told || self.unseen >= UNSEEN_MAX) {
+            let any = self.wishes.keys().next().copied();
+            changed.push(any.unwrap_or(CostClass::ANY));
+        }
+        for class in changed {
+            let wish = self.wishes.get(&class);
+            let (told, records) = wish.map_or((Told::default(), 0), |wish| {
+                (wish.told, wish.waiting.records)
+            });
             reports.push_back(FromShard::Want {
                 account: self.account,
-                permits,
-                records: self.ready_records,
-                slots: wanted.slots,
+                class,
+                permits: told.permits,
+                urgent: told.urgent,
+                records,
+                slots,
                 seen: self.newest,
             });
-            self.told = wanted;
+            self.slots_told = slots;
+            self.unseen = 0;
         }
+        let unused = |class: &CostClass| self.leases.iter().all(|held| held.class != *class);
+        self.wishes
+            .retain(|class, wish| !wish.is_empty() || !unused(class));
     }
 
     /// In powers of two, and down only when far below: a steady stream has nothing to tell.
     fn slots_wanted(&self) -> u32 {
-        let useful = self.in_flight.saturating_add(self.ready_calls);
-        if useful > self.told.slots || useful <= self.told.slots / 4 {
+        let useful = self.in_flight.saturating_add(self.ready_calls());
+        if useful > self.slots_told || useful <= self.slots_told / 4 {
             useful
                 .checked_next_power_of_two()
                 .map_or(u32::MAX, |power| power * useful.min(1))
         } else {
-            self.told.slots
+            self.slots_told
         }
     }
 
-    fn permits_in_hand(&self) -> u32 {
-        self.leases.iter().map(|held| held.unspent).sum()
+    fn ready_calls(&self) -> u32 {
+        let calls = self.wishes.values().map(|wish| wish.waiting.calls);
+        calls.fold(0, u32::saturating_add)
+    }
+
+    fn permits_in_hand(&self, class: CostClass) -> u32 {
+        let held = self.leases.iter().filter(|held| held.class == class);
+        held.map(|held| held.unspent).sum()
     }
 
     fn unspent(&self, lease: LeaseId, count: u32) -> FromShard {
@@ -417,6 +498,12 @@ impl Holding {
             lease,
             count,
         }
+    }
+}
+
+impl Wish {
+    fn is_empty(&self) -> bool {
+        self.waiting == Waiting::default() && self.told == Told::default()
     }
 }
 

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::classes::{CostClass, CostClasses};
 use super::holding::Holding;
 use super::message::{AccountId, Ended, FromShard, Gate, LeaseId, ToShard, Trouble};
 use crate::time::Mono;
@@ -28,6 +29,8 @@ pub struct LeaseTaken {
     pub name: Arc<str>,
     /// The lease.
     pub lease: LeaseId,
+    /// Which calls it pays for, by the name that outlives the process.
+    pub label: String,
     /// Permits granted.
     pub permits: u32,
     /// No permit is spent later.
@@ -44,6 +47,17 @@ pub struct Permit {
     /// `LeaseId(0)` where no windowed limit asks for one.
     pub(super) lease: LeaseId,
     pub(super) probe: bool,
+}
+
+/// What waits to be sent to an account in calls of one class, calls under way excluded.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Waiting {
+    /// Calls.
+    pub calls: u32,
+    /// Of these, calls for urgent operations; they are sent first.
+    pub urgent: u32,
+    /// Records in all of them.
+    pub records: u32,
 }
 
 /// Why no call may go now.
@@ -95,12 +109,14 @@ impl Holdings {
                 account,
                 name,
                 unlimited,
+                classes,
                 call_timeout: _,
                 lease_memory,
             } => {
                 let terms = Terms {
                     name,
                     unlimited,
+                    classes,
                     lease_memory,
                 };
                 match self.accounts.get_mut(&account) {
@@ -119,12 +135,13 @@ impl Holdings {
             }
             ToShard::Grant {
                 account,
+                class,
                 lease,
                 permits,
                 usable_until,
             } => {
                 let holding = self.accounts.get_mut(&account)?;
-                Some(holding.lease(lease, permits, usable_until))
+                Some(holding.lease(class, lease, permits, usable_until))
             }
             ToShard::GrantSlots { account, slots } => {
                 if let Some(holding) = self.accounts.get_mut(&account) {
@@ -154,21 +171,31 @@ impl Holdings {
         }
     }
 
-    /// What waits to be sent to an account, calls under way excluded: calls, and the records
-    /// in them.
-    pub fn demand(&mut self, account: AccountId, calls: u32, records: u32) {
+    /// The class of a call with these tags, the word of its kind among them.
+    pub fn class_of(&self, account: AccountId, tags: &[&str]) -> CostClass {
+        let holding = self.accounts.get(&account);
+        holding.map_or(CostClass::ANY, |holding| holding.class_of(tags))
+    }
+
+    /// What waits to be sent to an account in calls of this class.
+    pub fn demand(&mut self, account: AccountId, class: CostClass, waiting: Waiting) {
         if let Some(holding) = self.accounts.get_mut(&account) {
-            holding.demand(calls, records);
+            holding.demand(class, waiting);
         }
     }
 
-    /// A permit for one call that is sent at once.
+    /// A permit for one call of this class that is sent at once.
     ///
     /// # Errors
     /// Why not; nothing has changed.
-    pub fn try_spend(&mut self, now: Mono, account: AccountId) -> Result<Permit, Refusal> {
+    pub fn try_spend(
+        &mut self,
+        now: Mono,
+        account: AccountId,
+        class: CostClass,
+    ) -> Result<Permit, Refusal> {
         let holding = self.accounts.get_mut(&account).ok_or(Refusal::Unknown)?;
-        holding.try_spend(now)
+        holding.try_spend(now, class)
     }
 
     /// The call of that permit has ended.
@@ -222,5 +249,6 @@ impl Default for Holdings {
 pub(super) struct Terms {
     pub(super) name: Arc<str>,
     pub(super) unlimited: bool,
+    pub(super) classes: Arc<CostClasses>,
     pub(super) lease_memory: Duration,
 }

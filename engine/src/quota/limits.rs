@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use super::classes::{CostClasses, TAGS_MAX};
+use super::limit::{Limit, Policy};
+
 /// Everything the coordinator must know about one provider account.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AccountLimits {
@@ -17,59 +20,14 @@ pub struct AccountLimits {
     pub hold: HoldSettings,
 }
 
-/// One limit by the name under which it is shown.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Limit {
-    /// Unique within the account.
-    pub name: String,
-    /// What is counted and when it is forgotten.
-    pub policy: Policy,
-}
-
-/// What a limit counts and when a token comes back.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Policy {
-    /// At most `limit` calls in any interval of length `window`: sliding and rolling windows.
-    Sliding {
-        /// Calls, at least 1.
-        limit: u32,
-        /// At least a millisecond.
-        window: Duration,
-    },
-    /// At most `limit` calls in each calendar-aligned window.
-    Fixed {
-        /// Calls, at least 1.
-        limit: u32,
-        /// At least a second.
-        window: Duration,
-        /// East of UTC; windows start at multiples of `window` of that local time.
-        utc_offset_s: i32,
-    },
-    /// A bucket of `burst` tokens, refilled with `refill` per `period`, one after the other.
-    TokenBucket {
-        /// Capacity, at least 1.
-        burst: u32,
-        /// Tokens per `period`, at least 1.
-        refill: u32,
-        /// At least a millisecond.
-        period: Duration,
-    },
-    /// At most `limit` calls at the provider at one time.
-    Concurrency {
-        /// Calls, at least 1.
-        limit: u32,
-    },
-}
-
 /// How failures hold an account.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HoldSettings {
     /// Failures in a row, over all shards, that hold the account.
     pub failure_threshold: u32,
-    /// Upper end of the first hold; doubles with each failed probe.
+    /// How long it is held before one call probes it, and again after each failed probe; up to
+    /// a tenth longer.
     pub open_for: Duration,
-    /// What the doubling stops at.
-    pub open_for_max: Duration,
     /// Upper end of the first pause when a 429 names no time; doubles while they follow.
     pub throttle_base: Duration,
     /// What that doubling stops at.
@@ -98,6 +56,26 @@ pub enum LimitsError {
         min: Duration,
         /// The longest accepted.
         max: Duration,
+    },
+    /// A call that the limit, less what is kept back of it, never has the tokens for.
+    #[error("account {account}: limit {limit} never has the {tokens} tokens that a call takes")]
+    TooDear {
+        /// The account's name.
+        account: String,
+        /// The limit's name.
+        limit: String,
+        /// What the dearest call takes of it.
+        tokens: u32,
+    },
+    /// More kinds of calls than are told apart.
+    #[error(
+        "account {account}: its limits name {tags} tags besides the kinds of calls, {TAGS_MAX} at most"
+    )]
+    TooManyTags {
+        /// The account's name.
+        account: String,
+        /// How many they name.
+        tags: usize,
     },
     /// Two limits of one account, or two accounts, share a name.
     #[error("account {account}: {what} is named twice")]
@@ -143,15 +121,15 @@ impl AccountLimits {
                     what: limit.name.clone(),
                 });
             }
-            let (least, window, min) = match limit.policy {
-                Policy::Sliding { limit, window } => (limit, window, WINDOW_MIN),
-                Policy::Fixed { limit, window, .. } => (limit, window, FIXED_WINDOW_MIN),
+            let (least, window, min) = match &limit.policy {
+                Policy::Sliding { limit, window } => (*limit, *window, WINDOW_MIN),
+                Policy::Fixed { limit, window, .. } => (*limit, *window, FIXED_WINDOW_MIN),
                 Policy::TokenBucket {
                     burst,
                     refill,
                     period,
-                } => (burst.min(refill), period, WINDOW_MIN),
-                Policy::Concurrency { limit } => (limit, WINDOW_MIN, WINDOW_MIN),
+                } => ((*burst).min(*refill), *period, WINDOW_MIN),
+                Policy::Concurrency { limit } => (*limit, WINDOW_MIN, WINDOW_MIN),
             };
             if least == 0 {
                 return Err(self.zero(&limit.name));
@@ -165,16 +143,41 @@ impl AccountLimits {
                 });
             }
         }
-        Ok(())
+        self.validate_calls()
     }
 
     /// Calls in flight that both `max_in_flight` and every concurrency limit allow.
     pub(crate) fn slots(&self) -> u32 {
         let concurrency = self.limits.iter().filter_map(|limit| match limit.policy {
-            Policy::Concurrency { limit } => Some(limit),
+            Policy::Concurrency { limit: calls } if !limit.is_pooled() => Some(calls),
             _ => None,
         });
         concurrency.fold(self.max_in_flight, u32::min)
+    }
+
+    /// Whether every kind of call can be told apart and can ever go.
+    fn validate_calls(&self) -> Result<(), LimitsError> {
+        let tags = CostClasses::tags(&self.limits).len();
+        if tags > TAGS_MAX {
+            return Err(LimitsError::TooManyTags {
+                account: self.name.clone(),
+                tags,
+            });
+        }
+        let classes = CostClasses::compile(&self.limits);
+        let pooled = self.limits.iter().filter(|limit| limit.is_pooled());
+        for (limit, &tokens) in pooled.zip(classes.dearest().iter()) {
+            let capacity = limit.policy.capacity();
+            let kept = limit.reserve.others(capacity) + limit.reserve.urgent(capacity);
+            if tokens > capacity.saturating_sub(kept) {
+                return Err(LimitsError::TooDear {
+                    account: self.name.clone(),
+                    limit: limit.name.clone(),
+                    tokens,
+                });
+            }
+        }
+        Ok(())
     }
 
     fn zero(&self, what: &str) -> LimitsError {
@@ -185,38 +188,11 @@ impl AccountLimits {
     }
 }
 
-impl Limit {
-    /// `rate_limit` R with `burst_limit` B: at most R in any 60 s, and a bucket of B refilled
-    /// at R/60 a second.
-    pub fn rate_and_burst(rate_per_minute: u32, burst: u32) -> [Self; 2] {
-        let minute = Duration::from_secs(60);
-        [
-            Self {
-                name: "rate_limit".to_owned(),
-                policy: Policy::Sliding {
-                    limit: rate_per_minute,
-                    window: minute,
-                },
-            },
-            Self {
-                name: "burst_limit".to_owned(),
-                policy: Policy::TokenBucket {
-                    burst,
-                    refill: rate_per_minute,
-                    period: minute,
-                },
-            },
-        ]
-    }
-}
-
 impl Default for HoldSettings {
     fn default() -> Self {
         Self {
             failure_threshold: 5,
             open_for: Duration::from_secs(30),
-            // Half an order above the base: an account is asked at least every five minutes.
-            open_for_max: Duration::from_secs(300),
             throttle_base: Duration::from_secs(1),
             throttle_max: Duration::from_secs(60),
         }
@@ -229,10 +205,7 @@ mod tests {
 
     fn with(policy: Policy) -> AccountLimits {
         let mut account = AccountLimits::unlimited("a");
-        account.limits.push(Limit {
-            name: "l".to_owned(),
-            policy,
-        });
+        account.limits.push(Limit::new("l", policy));
         account
     }
 
@@ -271,12 +244,45 @@ mod tests {
         let account = with(Policy::Fixed {
             limit: 1,
             window: Duration::from_millis(500),
-            utc_offset_s: 0,
+            zone: jiff::tz::TimeZone::UTC,
         });
         assert!(matches!(
             account.validate(),
             Err(LimitsError::Window { .. })
         ));
+    }
+
+    #[test]
+    fn a_call_that_never_has_its_tokens_is_refused() {
+        let second = Duration::from_secs(1);
+        let mut account = with(Policy::Sliding {
+            limit: 40,
+            window: second,
+        });
+        account.limits[0]
+            .weights
+            .costs
+            .insert("search".to_owned(), 40);
+        assert_eq!(account.validate(), Ok(()));
+        account.limits[0].reserve.others_permille = 1;
+        assert!(matches!(
+            account.validate(),
+            Err(LimitsError::TooDear { tokens: 40, .. })
+        ));
+    }
+
+    #[test]
+    fn more_tags_than_are_told_apart_are_refused() {
+        let mut account = with(Policy::Concurrency { limit: 9 });
+        let tags = (0..=TAGS_MAX).map(|tag| format!("tag{tag}"));
+        account.limits[0].weights.only = tags.collect();
+        assert!(matches!(
+            account.validate(),
+            Err(LimitsError::TooManyTags { .. })
+        ));
+        account.limits[0].weights.only.pop();
+        account.limits[0].weights.except = vec!["lookup".to_owned()];
+        assert_eq!(account.validate(), Ok(()), "a kind of call is no tag");
     }
 
     #[test]

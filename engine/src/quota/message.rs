@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::classes::{CostClass, CostClasses};
+use super::truth::Observation;
 use crate::time::Mono;
 
 /// One shard of this process.
@@ -24,16 +26,23 @@ pub enum FromShard {
     /// The shard (re)started and holds nothing: answered with every account and its gate.
     /// First message of every life; nothing of a life before may follow it.
     Connected,
-    /// The shard's present demand; replaces the one before. Sent when it changed.
+    /// The shard's present demand for calls of one class; replaces the one before of that
+    /// class. Sent when it changed.
     Want {
         /// The account to be called.
         account: AccountId,
+        /// Which calls; [`CostClass::ANY`] for a shard that does not tell them apart. A class
+        /// that the account does not have (any more) is ignored.
+        class: CostClass,
         /// Calls that are ready and not covered by unspent permits in hand. Ask for what can
         /// be sent soon, not for a backlog that the slots cannot carry. 0: none.
         permits: u32,
+        /// Of these, calls for operations of priority
+        /// [`URGENT_PRIORITY_MAX`](super::URGENT_PRIORITY_MAX) or better, which are sent first.
+        urgent: u32,
         /// Records behind those calls: scarce tokens lean to the fullest batches.
         records: u32,
-        /// Slots the shard would like to hold in all, those it holds included.
+        /// Slots the shard would like to hold in all, those it holds included; for all classes.
         slots: u32,
         /// The newest lease received for this account: grants still on their way are
         /// subtracted from `permits`.
@@ -87,6 +96,14 @@ pub enum FromShard {
         /// The call was the probe.
         probe: bool,
     },
+    /// What a reply said of a limit. At most one for a limit and turn: the one by which the
+    /// most is used.
+    Observed {
+        /// The account called.
+        account: AccountId,
+        /// What it said.
+        observation: Observation,
+    },
     /// The shard was told to probe and has nothing to send any more.
     ProbeUnused {
         /// The account not probed.
@@ -105,6 +122,9 @@ pub enum ToShard {
         name: Arc<str>,
         /// No windowed limit: calls need a slot and an open gate, no permit, and no report.
         unlimited: bool,
+        /// Which calls cost the same. When they differ from those told before, permits of a
+        /// class that is gone go back, and the demand is told anew.
+        classes: Arc<CostClasses>,
         /// The longest time from the first byte sent to the end of a call.
         call_timeout: Duration,
         /// A lease must stay known to the shard's log until `usable_until` + this.
@@ -119,6 +139,8 @@ pub enum ToShard {
     Grant {
         /// The account they are for.
         account: AccountId,
+        /// The calls they pay for; permits of [`CostClass::ANY`] would pay for every call.
+        class: CostClass,
         /// Names the lease in reports and in the log.
         lease: LeaseId,
         /// Calls it pays for, at least 1.
@@ -173,6 +195,9 @@ pub enum Gate {
 pub enum HoldReason {
     /// The provider asked for a pause (429, or 503 with Retry-After).
     Throttled,
+    /// The provider says that a long quota is spent: parked until it may be there again, then
+    /// probed.
+    QuotaSpent,
     /// Connections fail.
     Unreachable,
     /// It answers, with server errors or too late.
@@ -190,12 +215,32 @@ pub enum Trouble {
         /// From Retry-After, on our clock; `None` when it named no time.
         until: Option<Mono>,
     },
+    /// The provider is closed for a while; that says nothing about limits.
+    Maintenance {
+        /// Until when, on our clock, if the reply says so.
+        until: Option<Mono>,
+    },
+    /// A quota is spent and no pause of seconds helps: the day's calls are used up.
+    QuotaSpent {
+        /// When it starts over, on our clock, if the reply says so.
+        until: Option<Mono>,
+    },
     /// Refused, reset before an answer, DNS or TLS failed.
     Unreachable,
     /// A server error or a timeout.
     Failing,
     /// 401, after the one refresh.
     Unauthorized,
+}
+
+impl Trouble {
+    /// Whether it is a failure in the breaker's count; pauses and spent quotas are not.
+    pub fn counts_as_failure(self) -> bool {
+        match self {
+            Self::Throttled { .. } | Self::Maintenance { .. } | Self::QuotaSpent { .. } => false,
+            Self::Unreachable | Self::Failing | Self::Unauthorized => true,
+        }
+    }
 }
 
 /// How calls ended.

@@ -1,69 +1,70 @@
-//! One windowed limit: where its tokens are, and when a completed call's token comes back.
+//! One limit's tokens: where they are, and when a completed call's come back.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::ARRIVAL_GRACE;
-use super::limits::{Limit, Policy};
+use super::adaptive::Adaptive;
+use super::calendar::Calendar;
+use super::forecast::Outlook;
+use super::learned::LearnedFrom;
+use super::limit::{Limit, Policy};
+use super::rate::Rate;
+use super::refill::Refill;
 use super::restoring::{NO_BOUNDARY, Restoring};
-use super::wall::WallBounds;
-use crate::time::{Mono, Now, WallMs};
+use super::truth::{Observation, OwnCount, Truth};
+use crate::time::{Mono, Now};
 
 /// The Linux kernel slews a clock by at most 500 ppm; ours may be fast while the provider's is
 /// slow: 1.0005 / 0.9995, rounded up.
 const CLOCK_ERROR_PPM: u128 = 1001;
-
-/// How far a provider's wall clock may be from ours at the edge of a fixed window; both are
-/// taken to be kept by NTP. Windows so short that this matters come back as sliding ones.
-const FIXED_EDGE_MS: i64 = 1000;
+/// Quotas over longer windows are told, not felt: a 429 without a word on them says nothing.
+const ADAPTIVE_WINDOW_MAX: Duration = Duration::from_secs(60);
+/// How finely ends of calls are told apart where a token comes back with its call.
+const IN_FLIGHT_WINDOW: Duration = Duration::from_millis(1);
 
 /// Tokens of one limit. Always available + leased + restoring = capacity.
 #[derive(Debug)]
 pub(super) struct Pool {
     name: Arc<str>,
-    policy: Policy,
+    limit: Limit,
     capacity: i64,
+    /// The most that one call takes: what is learned or kept back never leaves less.
+    dearest: u32,
     /// Below zero after a late report or a shrunken limit: nothing is lent until it is above.
     available: i64,
     leased: i64,
     restoring: Restoring,
     rule: Rule,
+    truth: Truth,
+    adaptive: Adaptive,
+    /// One call may look whether others still hold what they were seen to hold.
+    looks: bool,
+    spent: Rate,
+    /// What the log was given of `truth` and of `adaptive`.
+    told_logged: Option<u32>,
+    felt_logged: Option<u32>,
 }
 
 /// When the token of a completed call comes back.
 #[derive(Debug)]
 enum Rule {
-    Sliding { window: Duration },
-    Fixed(FixedEdges),
+    Sliding {
+        window: Duration,
+    },
+    Fixed(Calendar),
     Bucket(Refill),
+    /// With its call.
+    InFlight,
 }
 
-/// Calendar-aligned windows on a wall clock that may step.
-#[derive(Debug)]
-struct FixedEdges {
-    window: Duration,
-    window_ms: i64,
-    utc_offset_ms: i64,
-    wall: WallBounds,
-}
-
-/// Tokens restore one after the other, each for 1/r from its completion or its turn.
-#[derive(Debug)]
-struct Refill {
-    tokens_per_period: u128,
-    period_ns: u128,
-    /// When the last token in the queue is back, in ns times `tokens_per_period`: exact for
-    /// any rate.
-    queue_ends: u128,
-}
-
-/// Calls that an earlier run may have made.
+/// Tokens that an earlier run may have spent.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct SpentBefore {
-    /// When the provider had counted the last of them, in nanoseconds of this boot's clock;
-    /// below zero when that was before the boot.
+    /// When the provider had counted the last of the calls, in nanoseconds of this boot's
+    /// clock; below zero when that was before the boot.
     pub(super) completed_ns: i64,
-    pub(super) calls: u32,
+    pub(super) tokens: u64,
     /// What both clocks read at one instant then, if it was in this boot.
     pub(super) clocks: Option<Now>,
 }
@@ -73,115 +74,211 @@ pub(super) struct SpentBefore {
 pub struct LimitView {
     /// The limit's name.
     pub name: Arc<str>,
-    /// Tokens in all.
+    /// Tokens in all, as configured.
     pub capacity: u32,
-    /// Tokens that could be lent now; below zero while the provider may count more than we lent.
+    /// The configured window, or a bucket's time to fill; zero for calls in flight.
+    pub window: Duration,
+    /// Tokens that no lease and no ended call holds; below zero while the provider may count
+    /// more than we lent.
     pub available: i64,
     /// Tokens in leases: unspent, or spent by a call that has not ended.
     pub leased: u64,
     /// Tokens of ended calls that the provider still counts.
     pub restoring: u64,
-    /// The share of the capacity that is not available, 0 to 1.
+    /// Tokens that other applications are taken to hold, by what the provider says.
+    pub others: u64,
+    /// What the limit is taken to be: less than `capacity` when the provider says so, or
+    /// refuses calls below it.
+    pub allowed: u32,
+    /// Tokens that a call of ordinary priority could be lent now.
+    pub lendable: u64,
+    /// The share of the capacity that is used by us or others or kept back, 0 to 1.
     pub used_ratio: f64,
     /// When the next token comes back, if calls have ended.
     pub next_restore: Option<Mono>,
+    /// Tokens spent a second, lately.
+    pub spent_per_s: f64,
+    /// When nothing is left at that pace, if it comes to that before tokens come back.
+    pub used_up_at: Option<Mono>,
 }
 
 impl Pool {
-    /// A full pool, or `None` for a limit that is not windowed.
-    pub(super) fn new(now: Now, limit: &Limit) -> Option<Self> {
-        let (capacity, rule) = match limit.policy {
-            Policy::Sliding { limit, window } => {
-                let window = stretched(window);
-                (limit, Rule::Sliding { window })
+    /// A full pool of a limit that calls need tokens of.
+    pub(super) fn new(now: Now, limit: &Limit, dearest: u32) -> Self {
+        let rule = match &limit.policy {
+            Policy::Sliding { window, .. } => Rule::Sliding {
+                window: stretched(*window),
+            },
+            Policy::Fixed { window, zone, .. } => Rule::Fixed(Calendar::new(now, *window, zone)),
+            Policy::TokenBucket { refill, period, .. } => {
+                Rule::Bucket(Refill::new(*refill, *period))
             }
-            Policy::Fixed {
-                limit,
-                window,
-                utc_offset_s,
-            } => (
-                limit,
-                Rule::Fixed(FixedEdges::new(now, window, utc_offset_s)),
-            ),
-            Policy::TokenBucket {
-                burst,
-                refill,
-                period,
-            } => (burst, Rule::Bucket(Refill::new(refill, period))),
-            Policy::Concurrency { .. } => return None,
+            Policy::Concurrency { .. } => Rule::InFlight,
         };
-        let capacity_i64 = i64::from(capacity);
-        Some(Self {
+        let capacity = limit.policy.capacity();
+        let window = rule.window(i64::from(capacity));
+        Self {
             name: limit.name.as_str().into(),
-            policy: limit.policy,
-            capacity: capacity_i64,
-            available: capacity_i64,
+            limit: limit.clone(),
+            capacity: i64::from(capacity),
+            dearest,
+            available: i64::from(capacity),
             leased: 0,
-            restoring: Restoring::new(rule.window(capacity_i64)),
+            restoring: Restoring::new(window.max(IN_FLIGHT_WINDOW)),
+            truth: Truth::new(window),
+            adaptive: Adaptive::new(capacity, dearest, window),
             rule,
-        })
+            looks: false,
+            spent: Rate::default(),
+            told_logged: None,
+            felt_logged: None,
+        }
     }
 
     /// Tokens into a lease.
     ///
     /// # Panics
     /// When more are taken than are available.
-    pub(super) fn take(&mut self, tokens: u32) {
-        let tokens = i64::from(tokens);
+    pub(super) fn take(&mut self, now: Mono, tokens: u64) {
+        if tokens == 0 {
+            return;
+        }
+        let tokens = signed(tokens);
         assert!(tokens <= self.available, "lent more than the pool holds");
         self.available -= tokens;
         self.leased += tokens;
+        if std::mem::take(&mut self.looks) {
+            self.truth.on_look(now);
+        }
     }
 
     /// Tokens of a lease that no call has used.
-    pub(super) fn put_back(&mut self, tokens: u32) {
-        let tokens = i64::from(tokens);
+    pub(super) fn put_back(&mut self, tokens: u64) {
+        let tokens = signed(tokens);
         assert!(tokens <= self.leased, "more came back than was lent");
         self.leased -= tokens;
         self.available += tokens;
     }
 
-    /// Tokens of a lease whose calls ended by `completed_at`.
-    pub(super) fn complete(&mut self, completed_at: Mono, tokens: u32) {
-        assert!(i64::from(tokens) <= self.leased, "more ended than was lent");
-        self.leased -= i64::from(tokens);
-        self.restore_after(completed_at, tokens);
+    /// Tokens of a lease whose calls ended by `completed_at`, as is known since `now`.
+    pub(super) fn complete(&mut self, now: Mono, completed_at: Mono, tokens: u64) {
+        assert!(signed(tokens) <= self.leased, "more ended than was lent");
+        self.leased -= signed(tokens);
+        self.restore_after(now, completed_at, tokens);
     }
 
     /// Calls that no live lease paid for: a report after its lease was given up, or a new limit
     /// that finds calls under way.
-    pub(super) fn charge(&mut self, completed_at: Mono, tokens: u32) {
-        self.available -= i64::from(tokens);
-        self.restore_after(completed_at, tokens);
+    pub(super) fn charge(&mut self, now: Mono, completed_at: Mono, tokens: u64) {
+        self.available -= signed(tokens);
+        self.restore_after(now, completed_at, tokens);
     }
 
-    /// Tokens of leases that were lent before this limit was there.
+    /// Tokens of leases that were lent before this limit was there, or cost so much.
     pub(super) fn lease_before(&mut self, tokens: u64) {
-        let tokens = i64::try_from(tokens).unwrap_or(i64::MAX);
-        self.available -= tokens;
-        self.leased += tokens;
+        self.available -= signed(tokens);
+        self.leased += signed(tokens);
     }
 
-    /// Takes back what has been restored by `now`; says whether that was anything.
+    /// Brings the pool up to `now`; says whether there may be more to lend.
     pub(super) fn observe(&mut self, now: Now) -> bool {
         let wall_low_ms = match &mut self.rule {
-            Rule::Fixed(edges) => {
-                edges.wall.observe(now);
-                edges.wall.earliest(now.mono).0 - FIXED_EDGE_MS
-            }
+            Rule::Fixed(calendar) => calendar.wall_low_ms(now),
             _ => i64::MIN,
         };
         let back = self.restoring.pop_due(now.mono, wall_low_ms);
         self.available += signed(back);
+        if back > 0 {
+            self.truth.on_returned(now.mono, back);
+        }
         debug_assert!(self.is_conserved());
-        back > 0
+        let others_gone = self.truth.tick(now.mono);
+        let regrown = self.adaptive.tick(now.mono);
+        let looked = self.looks;
+        self.looks = self.may_look() && self.truth.is_look_due(now.mono);
+        back > 0 || others_gone || regrown || (self.looks && !looked)
+    }
+
+    /// Takes in what a reply said of this limit.
+    pub(super) fn hear(&mut self, now: Now, word: &Observation) {
+        if let Some(max) = word.max {
+            self.truth.learn_max(max);
+        }
+        let size = word.max.unwrap_or(self.limit.policy.capacity());
+        let used = word
+            .used
+            .or_else(|| Some(size.saturating_sub(word.remaining?)));
+        let Some(used) = used else { return };
+        let travelled = now.mono.saturating_since(word.sent_at);
+        // Calls count from their arrival, our tokens from the end of the call, rounded up.
+        let rounding = self.memory() / 256;
+        let leaving_by = now.mono.saturating_add(travelled + rounding);
+        let own = OwnCount {
+            leased: unsigned(self.leased),
+            restoring: self.restoring.tokens(),
+            leaving: self.restoring.tokens_before(leaving_by),
+        };
+        let starts_over = self.starts_over(now, word);
+        self.truth
+            .read(now.mono, word, u64::from(used), own, starts_over);
+    }
+
+    /// Takes in the provider's own clock.
+    pub(super) fn hear_clock(&mut self, now: Now, word: &Observation) {
+        if let (Rule::Fixed(calendar), Some(wall)) = (&mut self.rule, word.server_time) {
+            calendar.hear_clock(now, wall, word.sent_at, word.answered_at);
+        }
+    }
+
+    /// The provider refused a call without saying which limit it was over; says whether this
+    /// one is taken to be it.
+    pub(super) fn refused(&mut self, now: Mono) -> bool {
+        let told = self.truth.is_fresh(now);
+        if told || self.limit.policy.window() > ADAPTIVE_WINDOW_MAX {
+            return false;
+        }
+        let in_use = unsigned(self.leased) + self.restoring.tokens();
+        self.adaptive
+            .halve(now, u32::try_from(in_use).unwrap_or(u32::MAX));
+        true
+    }
+
+    /// What was learned of the limit's size, or is not true any more, since this was last
+    /// asked, until there is nothing.
+    pub(super) fn news(&mut self) -> Option<(LearnedFrom, Option<u32>)> {
+        let smaller = |max: &u32| i64::from(*max) < self.capacity;
+        let told = self.truth.max().filter(smaller);
+        if told != self.told_logged {
+            self.told_logged = told;
+            return Some((LearnedFrom::Provider, told));
+        }
+        let felt = self.adaptive.learned();
+        if felt != self.felt_logged {
+            self.felt_logged = felt;
+            return Some((LearnedFrom::Refusals, felt));
+        }
+        None
+    }
+
+    /// Takes up what an earlier run learned and logged.
+    pub(super) fn recall(&mut self, now: Mono, from: LearnedFrom, tokens: u32) {
+        match from {
+            LearnedFrom::Provider => {
+                self.truth.learn_max(tokens);
+                self.told_logged = Some(tokens);
+            }
+            LearnedFrom::Refusals => {
+                self.adaptive.recall(now, tokens);
+                self.felt_logged = Some(tokens);
+            }
+        }
     }
 
     /// Starts over after a restart, with what may have been spent before it.
     pub(super) fn recover(&mut self, now: Now, spent: &[SpentBefore]) {
-        if let Rule::Fixed(edges) = &mut self.rule {
+        if let Rule::Fixed(calendar) = &mut self.rule {
             for then in spent.iter().filter_map(|spent| spent.clocks) {
-                edges.wall.remember(then);
+                calendar.wall.remember(then);
             }
         }
         let now_ns = signed(now.mono.0);
@@ -193,64 +290,83 @@ impl Pool {
         let mut room = self.available.max(0);
         for &SpentBefore {
             completed_ns,
-            calls,
+            tokens,
             ..
         } in recent
         {
-            let calls = i64::from(calls).min(room);
-            room -= calls;
-            self.available -= calls;
-            let calls = unsigned(calls);
+            let tokens = signed(tokens).min(room);
+            room -= tokens;
+            self.available -= tokens;
+            let tokens = unsigned(tokens);
             match &mut self.rule {
                 Rule::Bucket(refill) => {
                     // How long the queue already was is not known; at most one bucket, which
                     // has been restored since the oldest call looked at here.
                     let start = now.mono.saturating_add(ARRIVAL_GRACE);
-                    refill.enqueue(start, calls, &mut self.restoring);
+                    refill.enqueue(start, tokens, &mut self.restoring);
                 }
-                Rule::Sliding { .. } => {
+                Rule::Sliding { .. } | Rule::InFlight => {
                     let at = completed_ns.saturating_add(window_ns);
-                    self.restoring.push(Mono(unsigned(at)), NO_BOUNDARY, calls);
+                    let at = Mono(unsigned(at));
+                    self.restoring.push(at, NO_BOUNDARY, tokens);
                 }
-                Rule::Fixed(edges) => {
+                Rule::Fixed(calendar) => {
                     let at = completed_ns.saturating_add(window_ns);
-                    let boundary_ms = edges.boundary_after(edges.wall.latest_at(completed_ns));
-                    self.restoring.push(Mono(unsigned(at)), boundary_ms, calls);
+                    let wall = calendar.wall.latest_at(completed_ns);
+                    let boundary_ms = calendar.boundary_after(wall);
+                    self.restoring.push(Mono(unsigned(at)), boundary_ms, tokens);
                 }
             }
         }
         debug_assert!(self.is_conserved());
     }
 
-    /// The same limit with another size; `false` when `limit` counts in another way.
-    pub(super) fn resize(&mut self, now: Now, limit: &Limit) -> bool {
-        let Some(new) = Self::new(now, limit) else {
-            return false;
-        };
+    /// The same limit with other values; `false` when `limit` counts in another way.
+    pub(super) fn resize(&mut self, now: Now, limit: &Limit, dearest: u32) -> bool {
+        let new = Self::new(now, limit, dearest);
         let same_rule = match (&mut self.rule, new.rule) {
             (Rule::Sliding { window: old }, Rule::Sliding { window: new }) => *old == new,
             (Rule::Fixed(old), Rule::Fixed(new)) => old.is_aligned_with(&new),
             (Rule::Bucket(old), Rule::Bucket(mut new)) => {
                 // What is on its way back restores at the new rate from now on.
                 let waiting = self.restoring.tokens();
-                self.restoring = new_restoring(&new, limit);
+                self.restoring = new.queue(&limit.policy);
                 new.enqueue(now.mono, waiting, &mut self.restoring);
                 *old = new;
                 true
             }
+            (Rule::InFlight, Rule::InFlight) => true,
             _ => false,
         };
         if same_rule {
             self.available += new.capacity - self.capacity;
             self.capacity = new.capacity;
-            self.policy = limit.policy;
+            self.dearest = dearest;
+            self.limit = limit.clone();
+            self.adaptive.resize(limit.policy.capacity(), dearest);
         }
         debug_assert!(self.is_conserved());
         same_rule
     }
 
-    pub(super) fn available(&self) -> u64 {
-        unsigned(self.available)
+    /// Tokens that calls of any priority can be lent now.
+    pub(super) fn lendable(&self) -> u64 {
+        let free = self.available - self.withheld();
+        let dearest = i64::from(self.dearest);
+        if self.looks && free < dearest && self.available >= dearest {
+            return unsigned(dearest);
+        }
+        unsigned(free)
+    }
+
+    /// The same if all its tokens were back.
+    pub(super) fn lendable_at_most(&self) -> u64 {
+        unsigned(self.capacity - self.withheld())
+    }
+
+    /// Tokens that only urgent operations can be lent.
+    pub(super) fn urgent_reserve(&self) -> u64 {
+        u64::from(self.limit.reserve.urgent(self.limit.policy.capacity()))
     }
 
     pub(super) fn leased(&self) -> u64 {
@@ -265,16 +381,21 @@ impl Pool {
         &self.name
     }
 
-    /// When a token next comes back without any further message.
-    pub(super) fn next_restore(&self) -> Option<Mono> {
-        let (slot, boundary_ms) = self.restoring.first()?;
-        match &self.rule {
-            Rule::Fixed(edges) => {
-                let surely = WallMs(boundary_ms.saturating_add(FIXED_EDGE_MS));
-                Some(slot.min(edges.wall.reaches(surely)))
-            }
-            _ => Some(slot),
-        }
+    /// When there may be more to lend without any further message.
+    pub(super) fn next_change(&self) -> Option<Mono> {
+        let looks_later = self.may_look() && !self.looks;
+        let truth = self.truth.next_deadline(looks_later);
+        let changes = [self.next_restore(), truth, self.adaptive.next_deadline()];
+        changes.into_iter().flatten().min()
+    }
+
+    /// When a calendar's next window has surely begun.
+    pub(super) fn next_edge(&self, now: Mono) -> Option<Mono> {
+        let Rule::Fixed(calendar) = &self.rule else {
+            return None;
+        };
+        let edge = calendar.boundary_after(calendar.wall.latest(now));
+        Some(calendar.reaches(edge))
     }
 
     /// How long after its completion a call may still matter.
@@ -282,33 +403,106 @@ impl Pool {
         self.rule.window(self.capacity)
     }
 
-    pub(super) fn view(&self) -> LimitView {
-        let used = (self.capacity - self.available) as f64 / self.capacity as f64;
+    pub(super) fn view(&self, now: Mono) -> LimitView {
+        let lendable = self.lendable().saturating_sub(self.urgent_reserve());
+        let held = self.capacity - signed(self.lendable());
+        let outlook = Outlook {
+            now,
+            lendable,
+            spent_per_s: self.spent.per_second(now),
+        };
         LimitView {
             name: Arc::clone(&self.name),
-            capacity: u32::try_from(self.capacity).unwrap_or(u32::MAX),
+            capacity: self.limit.policy.capacity(),
+            window: self.limit.policy.window(),
             available: self.available,
             leased: unsigned(self.leased),
             restoring: self.restoring.tokens(),
-            used_ratio: used.clamp(0.0, 1.0),
+            others: self.truth.others(),
+            allowed: self.allowed(),
+            lendable,
+            used_ratio: (held as f64 / self.capacity as f64).clamp(0.0, 1.0),
             next_restore: self.next_restore(),
+            spent_per_s: outlook.spent_per_s,
+            used_up_at: self.used_up_at(outlook),
         }
     }
 
-    fn restore_after(&mut self, completed_at: Mono, tokens: u32) {
-        let tokens = u64::from(tokens);
+    /// Its tokens stand for calls at the provider, not for what it counted of them.
+    pub(super) fn is_in_flight(&self) -> bool {
+        matches!(self.rule, Rule::InFlight)
+    }
+
+    /// When the next token comes back.
+    fn next_restore(&self) -> Option<Mono> {
+        let (slot, boundary_ms) = self.restoring.first()?;
+        match &self.rule {
+            Rule::Fixed(calendar) => Some(slot.min(calendar.reaches(boundary_ms))),
+            _ => Some(slot),
+        }
+    }
+
+    /// When a calendar gives back is known: nobody has to go and see.
+    fn may_look(&self) -> bool {
+        !matches!(self.rule, Rule::Fixed(_))
+    }
+
+    /// Tokens left to others, and those by which the limit is smaller than configured.
+    fn withheld(&self) -> i64 {
+        let reserve = self.limit.reserve.others(self.limit.policy.capacity());
+        let others = signed(self.truth.others()).max(i64::from(reserve));
+        others + self.capacity - i64::from(self.allowed())
+    }
+
+    /// What the limit is taken to be.
+    fn allowed(&self) -> u32 {
+        let told = self.truth.max().unwrap_or(u32::MAX);
+        let allowed = self.adaptive.allowed().min(told).max(self.dearest);
+        allowed.min(self.limit.policy.capacity())
+    }
+
+    fn used_up_at(&self, outlook: Outlook) -> Option<Mono> {
+        match &self.rule {
+            Rule::Sliding { .. } => outlook.used_up_at(self.restoring.returns()),
+            // All of a calendar's window comes back at one instant.
+            Rule::Fixed(_) => {
+                let reset = self.next_restore().map(|at| (at, self.restoring.tokens()));
+                outlook.used_up_at(reset.into_iter())
+            }
+            Rule::Bucket(_) => {
+                let fills_in = self.memory().as_secs_f64();
+                outlook.bucket_dry_at(self.capacity as f64 / fills_in)
+            }
+            Rule::InFlight => None,
+        }
+    }
+
+    /// When a calendar forgets what others hold.
+    fn starts_over(&self, now: Now, word: &Observation) -> Option<Mono> {
+        let edge = self.next_edge(now.mono)?;
+        let told = word.resets_at.filter(|reset| *reset > now.mono);
+        Some(told.map_or(edge, |told| told.min(edge)))
+    }
+
+    fn restore_after(&mut self, now: Mono, completed_at: Mono, tokens: u64) {
+        if tokens == 0 {
+            return;
+        }
         match &mut self.rule {
             Rule::Sliding { window } => {
                 let at = completed_at.saturating_add(*window);
                 self.restoring.push(at, NO_BOUNDARY, tokens);
             }
-            Rule::Fixed(edges) => {
-                let boundary_ms = edges.boundary_after(edges.wall.latest(completed_at));
-                let at = completed_at.saturating_add(edges.window);
+            Rule::Fixed(calendar) => {
+                let boundary_ms = calendar.boundary_after(calendar.wall.latest(completed_at));
+                let at = completed_at.saturating_add(calendar.longest());
                 self.restoring.push(at, boundary_ms, tokens);
             }
             Rule::Bucket(refill) => refill.enqueue(completed_at, tokens, &mut self.restoring),
+            Rule::InFlight => self.restoring.push(completed_at, NO_BOUNDARY, tokens),
         }
+        self.truth.on_ended(now, tokens);
+        self.spent.add(now, tokens);
         debug_assert!(self.is_conserved());
     }
 
@@ -321,73 +515,15 @@ impl Rule {
     fn window(&self, capacity: i64) -> Duration {
         match self {
             Self::Sliding { window } => *window,
-            Self::Fixed(edges) => edges.window,
+            Self::Fixed(calendar) => calendar.longest(),
             Self::Bucket(refill) => refill.time_to_fill(capacity),
+            Self::InFlight => Duration::ZERO,
         }
     }
-}
-
-impl FixedEdges {
-    fn new(now: Now, window: Duration, utc_offset_s: i32) -> Self {
-        Self {
-            window: stretched(window),
-            window_ms: i64::try_from(window.as_millis()).unwrap_or(i64::MAX).max(1),
-            utc_offset_ms: i64::from(utc_offset_s) * 1000,
-            wall: WallBounds::new(now, window),
-        }
-    }
-
-    /// The first edge that the provider's clock passes after it may have read `wall`.
-    fn boundary_after(&self, wall: WallMs) -> i64 {
-        let local = wall.0.saturating_add(FIXED_EDGE_MS + self.utc_offset_ms);
-        let windows = local.div_euclid(self.window_ms).saturating_add(1);
-        windows
-            .saturating_mul(self.window_ms)
-            .saturating_sub(self.utc_offset_ms)
-    }
-
-    fn is_aligned_with(&self, other: &Self) -> bool {
-        self.window_ms == other.window_ms && self.utc_offset_ms == other.utc_offset_ms
-    }
-}
-
-impl Refill {
-    fn new(tokens_per_period: u32, period: Duration) -> Self {
-        Self {
-            tokens_per_period: u128::from(tokens_per_period),
-            period_ns: stretched(period).as_nanos(),
-            queue_ends: 0,
-        }
-    }
-
-    fn enqueue(&mut self, completed_at: Mono, tokens: u64, restoring: &mut Restoring) {
-        let arrives = u128::from(completed_at.0) * self.tokens_per_period;
-        self.queue_ends = self.queue_ends.max(arrives);
-        for _ in 0..tokens {
-            self.queue_ends += self.period_ns;
-            let back = self.queue_ends.div_ceil(self.tokens_per_period);
-            let back = Mono(u64::try_from(back).unwrap_or(u64::MAX));
-            restoring.push(back, NO_BOUNDARY, 1);
-        }
-    }
-
-    fn time_to_fill(&self, capacity: i64) -> Duration {
-        let nanos =
-            (u128::from(unsigned(capacity)) * self.period_ns).div_ceil(self.tokens_per_period);
-        Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
-    }
-}
-
-fn new_restoring(refill: &Refill, limit: &Limit) -> Restoring {
-    let burst = match limit.policy {
-        Policy::TokenBucket { burst, .. } => i64::from(burst),
-        _ => 1,
-    };
-    Restoring::new(refill.time_to_fill(burst))
 }
 
 /// `duration` by the slowest clock it may be measured with.
-fn stretched(duration: Duration) -> Duration {
+pub(super) fn stretched(duration: Duration) -> Duration {
     let nanos = duration.as_nanos();
     let extra = (nanos * CLOCK_ERROR_PPM).div_ceil(1_000_000);
     Duration::from_nanos(u64::try_from(nanos + extra).unwrap_or(u64::MAX))

@@ -1,10 +1,11 @@
 //! What a restart finds in the shards' logs, and how much of it may still be counted.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::ARRIVAL_GRACE;
 use super::account::Account;
-use super::limits::Policy;
+use super::limit::{Limit, Policy};
 use super::pool::{Pool, SpentBefore};
 use crate::time::{Mono, Now, WallMs};
 
@@ -24,6 +25,9 @@ pub struct RecoveredLease {
     pub account: String,
     /// Permits granted, less those logged as returned unspent.
     pub permits: u32,
+    /// Which calls they pay for: [`CostClasses::label`](super::CostClasses::label) of the
+    /// lease's class. Empty is any call, which counts the most.
+    pub label: String,
     /// The last instant at which a permit could be spent, on the clock of the boot it is from.
     pub usable_until: Mono,
     /// The same instant by the wall clock of that time.
@@ -38,17 +42,23 @@ impl Account {
         let own: Vec<&RecoveredLease> =
             leases.iter().filter(|l| l.account == self.name()).collect();
         let call_timeout = self.limits().call_timeout;
-        for pool in self.pools_mut() {
-            let spent = own.iter().map(|lease| SpentBefore {
+        let classes = Arc::clone(self.classes());
+        let costs = own.iter().map(|lease| {
+            let costs = classes.costs(classes.labelled(&lease.label));
+            costs.unwrap_or(classes.dearest())
+        });
+        let costs: Vec<&Arc<[u32]>> = costs.collect();
+        for (at, pool) in self.pools_mut().iter_mut().enumerate() {
+            let spent = own.iter().zip(&costs).map(|(lease, costs)| SpentBefore {
                 completed_ns: lease.ended_at_latest(now, call_timeout, pool),
-                calls: lease.permits,
+                tokens: u64::from(lease.permits) * u64::from(costs[at]),
                 clocks: lease.clocks(),
             });
             let spent: Vec<SpentBefore> = spent.collect();
             pool.recover(now, &spent);
         }
         // Calls cut off by the crash may still run at the provider.
-        let concurrency = |l: &super::Limit| matches!(l.policy, Policy::Concurrency { .. });
+        let concurrency = |limit: &Limit| matches!(limit.policy, Policy::Concurrency { .. });
         if self.limits().limits.iter().any(concurrency) {
             let ended = now.mono.saturating_add(ARRIVAL_GRACE);
             self.slots.withhold_free(ended);

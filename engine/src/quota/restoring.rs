@@ -78,6 +78,23 @@ impl Restoring {
     pub(super) fn tokens(&self) -> u64 {
         self.tokens
     }
+
+    /// Tokens whose slot has begun by `at`, and a slot more.
+    pub(super) fn tokens_before(&self, at: Mono) -> u64 {
+        let last = at.0 / self.slot_ns + 1;
+        self.bundles
+            .range(..=last)
+            .map(|(_, bundle)| bundle.tokens)
+            .sum()
+    }
+
+    /// What comes back when, by the slots alone.
+    pub(super) fn returns(&self) -> impl Iterator<Item = (Mono, u64)> + '_ {
+        let at = |slot: u64| Mono(slot.saturating_mul(self.slot_ns));
+        self.bundles
+            .iter()
+            .map(move |(slot, bundle)| (at(*slot), bundle.tokens))
+    }
 }
 
 #[cfg(test)]

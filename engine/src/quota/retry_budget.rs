@@ -9,7 +9,7 @@ const SAVED_MAX: u32 = 10;
 /// Lets retries take a tenth of the calls while first attempts wait, and all when none do.
 ///
 /// In any run of calls made while first attempts waited, retries are at most a tenth, and
-/// [`SAVED_MAX`] that were saved up before. Ask before each call; tell it of each call.
+/// ten that were saved up before. Ask before each call; tell it of each call.
 #[derive(Debug, Default, Clone)]
 pub struct RetryBudget {
     /// In first attempts, up to `SAVED_MAX` times `FIRSTS_PER_RETRY`.

@@ -1,13 +1,15 @@
 //! A set's decision over all accounts of one event.
 
 use super::{Action, RuleInput, RuleOutcome, RuleSet};
-use crate::event::{Event, Target, TargetAction, Targets};
+use crate::event::{Event, Operation, Target, TargetAction, Targets};
 use crate::json::{RawObject, merge_patch};
+use crate::mapping::{MapFailure, Write};
 use crate::refusal::{Code, Refusal};
 
 impl RuleSet {
     /// Decides for each target of an event, and sets the event's priority: an event has one, the
-    /// best that a rule gives it at any account that it goes to.
+    /// best that a rule gives it at any account that it goes to. `lacks` tells what the mapping of
+    /// an account requires and the event has not: then that account rejects it.
     ///
     /// # Errors
     /// `rule_rejected` when every target rejects it; the event is as it was.
@@ -15,12 +17,16 @@ impl RuleSet {
         &self,
         event: &mut Event<'_>,
         targets: &Targets<'t>,
+        lacks: impl Fn(&Event<'_>, &str, Write) -> Option<MapFailure>,
     ) -> Result<Targets<'t>, Refusal> {
         let mut rejection = None;
         let mut rejected = 0;
         let mut priority = None;
         let mut decided = Targets::default();
         self.decide_event(event, targets, |target, outcome| {
+            let write = outcome.action.write(event.operation);
+            let failure = write.and_then(|write| lacks(event, target.name, write));
+            let outcome = failure.map_or(outcome, rejection_for);
             let action = match outcome.action {
                 Action::Sync => TargetAction::Sync,
                 Action::Instead(operation) => TargetAction::Instead(operation),
@@ -78,6 +84,33 @@ fn merged(event: &Event<'_>) -> Option<String> {
     let mut merged = Vec::with_capacity(before.text().len() + data.text().len());
     merge_patch(before, data, &mut merged);
     Some(String::from_utf8(merged).expect("a merge copies slices of UTF-8 texts"))
+}
+
+impl Action {
+    /// What is written, where an event of this operation is sent.
+    fn write(self, operation: Operation) -> Option<Write> {
+        let operation = match self {
+            Self::Sync => operation,
+            Self::Instead(operation) => operation,
+            Self::Skip | Self::Reject => return None,
+        };
+        match operation {
+            Operation::Create => Some(Write::Create),
+            Operation::Upsert => Some(Write::Upsert),
+            Operation::Update => Some(Write::Update),
+            Operation::Read | Operation::Delete => None,
+        }
+    }
+}
+
+fn rejection_for(failure: MapFailure) -> RuleOutcome {
+    RuleOutcome {
+        action: Action::Reject,
+        rule: 0,
+        priority: None,
+        pointer: Some(failure.pointer),
+        reason: failure.detail,
+    }
 }
 
 fn refusal(outcome: RuleOutcome) -> Refusal {

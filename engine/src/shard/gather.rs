@@ -107,7 +107,10 @@ impl<T> Shard<T> {
             }
         }
         // Halves of a refused call keep together; what is not sent with them is ready again.
-        aside.extend(suspects.into_iter().flatten());
+        for op in suspects.into_iter().flatten() {
+            self.index.slab[op].set_state(OpState::Waiting);
+            aside.push(op);
+        }
         for op in aside.into_iter().rev() {
             self.index.put_back(op);
         }

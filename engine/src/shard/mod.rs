@@ -11,8 +11,10 @@ mod account;
 mod calls;
 mod checkpoint;
 mod control;
+mod dead_letter;
 mod dispatch;
 mod effects;
+mod explain;
 mod fold;
 mod gather;
 mod item;
@@ -21,7 +23,9 @@ mod links;
 mod prepare;
 mod query;
 mod recover;
+mod redrive;
 mod relocate;
+mod replay;
 mod settle;
 mod trade;
 
@@ -31,11 +35,14 @@ use std::time::Duration;
 pub use accept::{EventBatch, Origin};
 pub use account::AccountPlan;
 pub use checkpoint::{Carry, CarryError, CheckpointPart, GeneralUnion, PartKind};
-pub use control::{Command, CommandReply, DeadFilter};
+pub use control::{Command, CommandReply};
+pub use dead_letter::{DeadCause, DeadFilter, DeadId, DeadLetter, DeadSlice};
+pub use explain::{Explanation, Wait};
 pub use leases::{LeaseBook, LoggedLease};
 pub use links::{Child, LinkAnswer, LinkQuestion, LinkWord};
-pub use query::{DeadLetter, OpenCounts, Standing};
+pub use query::{OpenCounts, Standing};
 pub use recover::{Recovered, Recovery};
+pub use replay::{ReplayCursor, ReplaySlice, ReplaySpan};
 
 use crate::id::HashKey;
 use crate::index::Index;
@@ -195,6 +202,8 @@ pub struct Shard<T> {
     index: Index,
     /// What dispatch knows of each account, by the index's numbers.
     accounts: Vec<Account>,
+    /// Accounts held whole for a time, by a word that is not in the log.
+    suspended: Vec<Arc<str>>,
     calls: CallTable,
     effects: Effects<Output<T>>,
     observations: Vec<Observation>,

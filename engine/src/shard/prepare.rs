@@ -20,7 +20,7 @@ use crate::journal::Journal;
 use crate::mapping::{Write, write_unmapped};
 use crate::operation_slab::{OpFlags, OpIndex, OpState};
 use crate::provider::CallKind;
-use crate::record::{Link, Progress, RecordState, Resume};
+use crate::record::{KeyUse, Link, Progress, RecordState, Resume};
 use crate::state::{Reason, State};
 use crate::time::Now;
 
@@ -127,15 +127,24 @@ impl<T> Shard<T> {
             return Ok(Prepared::Settled);
         }
         let intent_logged = self.index.slab[op].has(OpFlags::INTENT_LOGGED);
+        // As the log tells it. A create that was under way when the engine stopped may have carried
+        // any of the operations that wait: none of them may be left out of what comes next, or an
+        // older value would be written after a newer one.
+        let frozen = progress.is_frozen();
         if intent_logged && progress.resume == Resume::Normal {
             // The engine stopped between this call and its outcome.
             progress.resume = Resume::LookUp;
             progress.unknown_since_ms = now.wall.0;
+            // Its key went out with the create, which no outcome tells of, and is no other request's.
+            progress.key = KeyUse {
+                number: progress.key.number.saturating_add(1),
+                digest: 0,
+            };
         }
         let fold = match self.first_end(event, &name, &states[0], &progress) {
             Some(_) => Fold::one(event, position),
             None => {
-                let reach = self.reach(at, &progress, &states[0], intent_logged);
+                let reach = self.reach(at, &progress, frozen, &states[0], intent_logged);
                 let unlinked = Link::Unlinked;
                 let link = states[0]
                     .target(&name)
@@ -215,6 +224,7 @@ impl<T> Shard<T> {
         &self,
         account: usize,
         progress: &Progress,
+        frozen: bool,
         state: &RecordState,
         intent_logged: bool,
     ) -> Reach {
@@ -222,7 +232,7 @@ impl<T> Shard<T> {
         if !account.plan.as_ref().is_some_and(|plan| plan.fold) {
             return Reach::One;
         }
-        if progress.is_frozen() {
+        if frozen {
             return if progress.folded == 0 {
                 Reach::One
             } else {
@@ -388,7 +398,7 @@ impl<T> Shard<T> {
             let data = object(data.as_bytes())
                 .ok_or_else(|| Hindrance::mapping("the data is no object"))?;
             let mut out = Vec::new();
-            match mapping {
+            match mapping.filter(|mapping| !mapping.is_plain()) {
                 Some(mapping) => {
                     let parents = match self
                         .resolve_parents(journal, account, mapping, item, data, parents)

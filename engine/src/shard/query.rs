@@ -50,27 +50,6 @@ pub struct Standing {
     pub superseded_by: Option<OperationId>,
 }
 
-/// A dead letter.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DeadLetter {
-    /// The operation.
-    pub id: OperationId,
-    /// Local object.
-    pub object: String,
-    /// System A's key.
-    pub record_id: String,
-    /// The account.
-    pub account: String,
-    /// What it died of.
-    pub code: Option<Reason>,
-    /// The newest attempts.
-    pub attempts: Vec<Attempt>,
-    /// When it died, ms since the epoch.
-    pub dead_at_ms: i64,
-    /// The event's data: a JSON object, or empty.
-    pub data: Vec<u8>,
-}
-
 /// Open operations of one account by state, for gauges.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct OpenCounts {
@@ -160,23 +139,6 @@ impl<T> Shard<T> {
         names
             .into_iter()
             .filter(|object| !self.record(journal, object, record_id).is_empty())
-            .collect()
-    }
-
-    /// Dead letters of a filter, oldest first, at most `limit` after skipping `skip`.
-    pub fn dead_letters(
-        &mut self,
-        journal: &mut impl Journal,
-        filter: &super::DeadFilter,
-        skip: usize,
-        limit: usize,
-    ) -> Vec<DeadLetter> {
-        let matching = self.matching_dead(journal, filter);
-        matching
-            .into_iter()
-            .skip(skip)
-            .take(limit)
-            .filter_map(|op| self.dead_letter(journal, op))
             .collect()
     }
 
@@ -283,7 +245,7 @@ impl<T> Shard<T> {
                 );
             }
         }
-        let readable = self.walk_history(journal, record, |frame, at| {
+        let walked = self.walk_history(journal, record, |frame, at| {
             let target = &frame.records[0].targets[at];
             match target.last.as_ref().filter(|_| target.account == account) {
                 Some(progress) if progress.seq.0 > event.operation_seq => {
@@ -298,74 +260,33 @@ impl<T> Shard<T> {
                 None => true,
             }
         });
-        readable.then_some(positions)
-    }
-
-    pub(super) fn dead_letter(
-        &mut self,
-        journal: &mut impl Journal,
-        op: OpIndex,
-    ) -> Option<DeadLetter> {
-        let mut bytes = Vec::new();
-        journal
-            .read(lsn(self.index.slab[op].position()), &mut bytes)
-            .ok()?;
-        let event = codec::decode(&bytes).ok()?;
-        let account = self.accounts[usize::from(self.index.slab[op].target().0)]
-            .name
-            .clone();
-        let record = RecordHash(event.record_hash);
-        let seq = OperationSeq(event.operation_seq);
-        let mut letter = DeadLetter {
-            id: OperationId { record, seq },
-            object: event.event.object.to_string(),
-            record_id: record_id(&event).to_owned(),
-            account: account.to_string(),
-            code: None,
-            attempts: Vec::new(),
-            dead_at_ms: event.accepted_at_ms,
-            data: event
-                .event
-                .data
-                .map(|data| data.text().as_bytes().to_vec())
-                .unwrap_or_default(),
-        };
-        self.walk_history(journal, record, |frame, at| {
-            let target = &frame.records[0].targets[at];
-            match Told::of(frame, at, seq).filter(|_| *target.account == *account) {
-                Some(Told { progress, .. }) => {
-                    letter.code = progress.reason;
-                    letter.attempts.clone_from(&progress.attempts);
-                    letter.dead_at_ms = progress.updated_at_ms;
-                    false
-                }
-                None => true,
-            }
-        });
-        Some(letter)
+        (walked != Walked::Unreadable).then_some(positions)
     }
 
     /// Calls `visit` with a record's state frames, newest first, and the place of the target
-    /// each was written for, until it returns false or the log keeps no more. False when a
-    /// frame that the log keeps could not be read.
-    fn walk_history(
+    /// each was written for, until it returns false or the log keeps no more.
+    pub(super) fn walk_history(
         &self,
         journal: &mut impl Journal,
         record: RecordHash,
         mut visit: impl FnMut(&StateFrame, usize) -> bool,
-    ) -> bool {
+    ) -> Walked {
         let mut next = self.index.state_position(record);
         let mut bytes = Vec::new();
         for _ in 0..HISTORY_MAX {
-            let Some(at) = next else { return true };
+            let Some(at) = next else { return Walked::Whole };
             if let Err(error) = journal.read(at, &mut bytes) {
-                return error.gone;
+                return if error.gone {
+                    Walked::Cut
+                } else {
+                    Walked::Unreadable
+                };
             }
             let Ok(frame) = StateFrame::decode(&bytes) else {
-                return false;
+                return Walked::Unreadable;
             };
             if RecordHash(frame.record).tag() != record.tag() {
-                return true;
+                return Walked::Whole;
             }
             let targets = frame.records[0].targets.len();
             let places = match frame.moved {
@@ -375,12 +296,12 @@ impl<T> Shard<T> {
             for place in places {
                 let known = frame.records[0].targets[place].last.is_some();
                 if known && !visit(&frame, place) {
-                    return true;
+                    return Walked::Whole;
                 }
             }
             next = Lsn::checked(frame.previous).filter(|&at| at != Lsn::ZERO);
         }
-        true
+        Walked::Cut
     }
 
     fn open_standing(&mut self, journal: &mut impl Journal, op: OpIndex) -> Option<Standing> {
@@ -479,7 +400,7 @@ impl<T> Shard<T> {
                     ..
                 } => (State::Waiting, Some(Reason::Auth)),
                 Gate::Held {
-                    reason: HoldReason::Throttled,
+                    reason: HoldReason::Throttled | HoldReason::QuotaSpent,
                     ..
                 } => (State::Waiting, Some(Reason::Quota)),
                 Gate::Held { .. } | Gate::Probe if account.id.is_some() => {
@@ -491,7 +412,7 @@ impl<T> Shard<T> {
         }
     }
 
-    fn states_of(
+    pub(super) fn states_of(
         &self,
         journal: &mut impl Journal,
         record: RecordHash,
@@ -531,18 +452,29 @@ impl<T> Shard<T> {
     }
 }
 
-fn record_id<'a>(event: &'a AcceptedEvent<'_>) -> &'a str {
+pub(super) fn record_id<'a>(event: &'a AcceptedEvent<'_>) -> &'a str {
     event.event.record_id.as_deref().unwrap_or_default()
 }
 
+/// How far back a record's history could be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Walked {
+    /// To its beginning, or as far as was asked.
+    Whole,
+    /// To where the log was given up.
+    Cut,
+    /// A frame that the log keeps could not be read.
+    Unreadable,
+}
+
 /// What a state frame tells of an operation's end: the one it was written for, or one folded into it.
-struct Told<'a> {
-    progress: &'a Progress,
-    folded: Option<&'a Folded>,
+pub(super) struct Told<'a> {
+    pub(super) progress: &'a Progress,
+    pub(super) folded: Option<&'a Folded>,
 }
 
 impl<'a> Told<'a> {
-    fn of(frame: &'a StateFrame, at: usize, seq: OperationSeq) -> Option<Self> {
+    pub(super) fn of(frame: &'a StateFrame, at: usize, seq: OperationSeq) -> Option<Self> {
         let progress = frame.records[0].targets[at].last.as_ref()?;
         if progress.seq == seq {
             return Some(Self {
@@ -559,7 +491,7 @@ impl<'a> Told<'a> {
         })
     }
 
-    fn event(&self) -> u64 {
+    pub(super) fn event(&self) -> u64 {
         self.folded
             .map_or(self.progress.event, |folded| folded.event)
     }
@@ -604,7 +536,7 @@ fn standing(
     standing
 }
 
-fn operation_name(number: u8) -> &'static str {
+pub(super) fn operation_name(number: u8) -> &'static str {
     Operation::ALL
         .get(usize::from(number))
         .map_or("UNKNOWN", |operation| operation.as_str())

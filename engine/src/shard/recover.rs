@@ -65,6 +65,7 @@ impl<T> Recovery<T> {
             settings,
             index,
             accounts,
+            suspended: Vec::new(),
             calls: CallTable::default(),
             effects: Effects::new(Lsn::ZERO),
             observations: Vec::new(),

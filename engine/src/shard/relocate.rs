@@ -138,9 +138,12 @@ impl<T> Shard<T> {
         if journal.read(at, &mut payload).is_ok()
             && let Ok(mut frame) = StateFrame::decode(&payload)
         {
+            // What else it tells, the operations that ended with the moved one, is found in the frame
+            // itself as long as its segment is there: dead letters that the sweep has yet to come to
+            // go without the fields that those wrote.
             frame.moved = None;
-            // Their statuses are as old as the segments that go.
             frame.folded.clear();
+            frame.previous = at.get();
             payload.clear();
             frame.encode(&mut payload);
             if let Ok(to) = journal.append(Class::Outcome, Kind::StateMoved, &[&payload]) {

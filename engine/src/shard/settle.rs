@@ -6,7 +6,10 @@ use super::{AccountPlan, CallId, Observation, Shard};
 use crate::decide::{Outcome, class_of, conclude};
 use crate::event::Operation;
 use crate::journal::Journal;
-use crate::provider::{BatchItemRef, BatchVerdict, Reply, RetryAfter, SendFailure, Verdict};
+use crate::operation_slab::OpState;
+use crate::provider::{
+    BatchItemRef, BatchVerdict, CallKind, Reply, RetryAfter, SendFailure, Verdict,
+};
 use crate::quota::{Ended, FromShard, Gate, Trouble};
 use crate::record::{Attempt, Resume};
 use crate::state::{CallClass, State};
@@ -56,7 +59,11 @@ impl<T> Shard<T> {
                     self.settle_item(now, journal, &call, &plan, item, verdict, result);
                 }
             }
-            BatchVerdict::Split { .. } => self.halve(usize::from(call.target.0), &items),
+            BatchVerdict::Split { detail } => {
+                self.halve(usize::from(call.target.0), &items);
+                let status = result.as_ref().map_or(0, |reply| reply.status);
+                self.answer_intents(now, journal, &plan.name, items, (status, &detail));
+            }
         }
     }
 
@@ -120,6 +127,40 @@ impl<T> Shard<T> {
         self.log_item(now, journal, &plan.name, item, String::new());
     }
 
+    /// A refused batch wrote nothing. Its creates are told so, or each would be looked up for its
+    /// intent, and given time to settle, before it is made again.
+    fn answer_intents(
+        &mut self,
+        now: Now,
+        journal: &mut impl Journal,
+        account: &str,
+        items: Vec<Item>,
+        (status, detail): (u16, &str),
+    ) {
+        for mut item in items {
+            let creates = item.kind == Some(CallKind::Create);
+            if !creates || self.fenced || !self.refresh(journal, &mut item) {
+                continue;
+            }
+            let op = item.op;
+            item.progress.state = State::Queued;
+            item.progress.reason = None;
+            item.progress.due_ms = 0;
+            item.progress.updated_at_ms = now.wall.0;
+            item.progress.push_attempt(Attempt {
+                at_ms: now.wall.0,
+                status,
+                // It was in the way of others, not refused itself.
+                class: CallClass::Contention,
+                detail: clipped(detail.to_owned()),
+            });
+            self.log_item(now, journal, account, item, String::new());
+            // It stays with its half, which goes next.
+            self.index.unschedule(op);
+            self.index.slab[op].set_state(OpState::InFlight);
+        }
+    }
+
     /// Gives the slot and the permit of an ended call back, whatever becomes of its operation.
     fn give_back(&mut self, call: &OpenCall, result: &Result<Reply, SendFailure>, ended_at: Mono) {
         let account = &mut self.accounts[usize::from(call.target.0)];
@@ -150,7 +191,8 @@ impl<T> Shard<T> {
         let mut words = Vec::new();
         match verdict.and_then(|verdict| trouble(verdict, now)) {
             Some(trouble) => {
-                let after_success = std::mem::take(&mut account.succeeded);
+                let after_success =
+                    trouble.counts_as_failure() && std::mem::take(&mut account.succeeded);
                 words.push(FromShard::Trouble {
                     account: id,
                     trouble,
@@ -239,14 +281,17 @@ impl BatchVerdict {
 /// What a verdict says about the account rather than the record.
 fn trouble(verdict: &Verdict, now: Now) -> Option<Trouble> {
     match verdict {
-        Verdict::Throttled { retry_after, .. }
-        | Verdict::QuotaExhausted { retry_after, .. }
-        | Verdict::Maintenance { retry_after, .. } => {
-            let until = match retry_after {
-                RetryAfter::Wait(wait) => Some(now.mono.saturating_add(*wait)),
-                RetryAfter::BackOff => None,
-            };
+        Verdict::Throttled { retry_after, .. } => {
+            let until = until(*retry_after, now);
             Some(Trouble::Throttled { until })
+        }
+        Verdict::Maintenance { retry_after, .. } => {
+            let until = until(*retry_after, now);
+            Some(Trouble::Maintenance { until })
+        }
+        Verdict::QuotaExhausted { retry_after, .. } => {
+            let until = until(*retry_after, now);
+            Some(Trouble::QuotaSpent { until })
         }
         // The account waits for a person, and is asked now and then whether one has come.
         Verdict::Unauthorized { .. } | Verdict::Permission { .. } => Some(Trouble::Unauthorized),
@@ -261,6 +306,13 @@ fn trouble(verdict: &Verdict, now: Now) -> Option<Trouble> {
         | Verdict::Contention { .. }
         | Verdict::Ambiguous { .. }
         | Verdict::Permanent { .. } => None,
+    }
+}
+
+fn until(retry_after: RetryAfter, now: Now) -> Option<Mono> {
+    match retry_after {
+        RetryAfter::Wait(wait) => Some(now.mono.saturating_add(wait)),
+        RetryAfter::BackOff => None,
     }
 }
 

@@ -4,7 +4,7 @@ use super::dispatch::CALL_ROOM;
 use super::{Output, Shard};
 use crate::entry::{Lease, LeaseReturn};
 use crate::journal::{Class, Journal, Kind};
-use crate::quota::{AccountId, FromShard, Gate, LeaseId, ToShard};
+use crate::quota::{AccountId, CostClass, FromShard, Gate, LeaseId, ToShard};
 use crate::time::{Mono, Now, WallMs};
 
 /// Slots a shard asks for at most; a provider takes far fewer calls at a time.
@@ -44,6 +44,7 @@ impl<T> Shard<T> {
                 lease,
                 permits,
                 usable_until,
+                ..
             } => {
                 self.take_lease(now, journal, account, lease, permits, usable_until);
             }
@@ -200,7 +201,9 @@ impl<T> Shard<T> {
             known.told = (slots, permits, seen);
             let word = FromShard::Want {
                 account,
+                class: CostClass::ANY,
                 permits,
+                urgent: 0,
                 records: ready,
                 slots,
                 seen: known.newest_lease,

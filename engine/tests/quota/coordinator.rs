@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use syncline_engine::quota::{
-    AccountId, AccountLimits, AccountView, Coordinator, Ended, FromShard, Gate, HoldReason,
-    LeaseId, Limit, LimitsError, Policy, RecoveredLease, ShardId, Start, ToShard, Trouble,
+    AccountId, AccountLimits, AccountView, Coordinator, CostClass, Ended, FromShard, Gate,
+    HoldReason, LeaseId, Limit, LimitsError, Policy, RecoveredLease, ShardId, Start, ToShard,
+    Trouble,
 };
 use syncline_engine::time::{Mono, Now, WallMs};
 
@@ -61,6 +62,8 @@ impl Rig {
             from,
             FromShard::Want {
                 account: ACCOUNT,
+                class: CostClass::ANY,
+                urgent: 0,
                 permits,
                 records: permits,
                 slots: permits,
@@ -162,6 +165,7 @@ fn gates(told: &[(ShardId, ToShard)], to: ShardId) -> Vec<Gate> {
 fn recovered(permits: u32, usable_until: u64) -> RecoveredLease {
     RecoveredLease {
         account: "salesforce".to_owned(),
+        label: String::new(),
         permits,
         usable_until: Mono(usable_until),
         wall_until: at(usable_until).wall,
@@ -207,6 +211,8 @@ fn demand_of_one_turn_is_weighed_together() {
     for (shard, permits) in [(A, 1000), (B, 30)] {
         let want = FromShard::Want {
             account: ACCOUNT,
+            class: CostClass::ANY,
+            urgent: 0,
             permits,
             records: permits,
             slots: 0,
@@ -227,6 +233,8 @@ fn grants_on_their_way_are_not_granted_again() {
             A,
             FromShard::Want {
                 account: ACCOUNT,
+                class: CostClass::ANY,
+                urgent: 0,
                 permits,
                 records: 0,
                 slots: 0,
@@ -553,10 +561,7 @@ fn a_limit_changed_at_run_time_keeps_what_was_spent() {
         rig.poll()
     };
     let window = Duration::from_secs(60);
-    let minute = |limit| Limit {
-        name: "10/60s".to_owned(),
-        policy: Policy::Sliding { limit, window },
-    };
+    let minute = |limit| Limit::new("10/60s", Policy::Sliding { limit, window });
     change(&mut rig, vec![minute(20)]);
     assert_eq!(rig.available(), 12);
     change(&mut rig, vec![minute(5)]);

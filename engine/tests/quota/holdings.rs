@@ -1,10 +1,11 @@
 //! What a shard may do with what it holds.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use syncline_engine::quota::{
-    AccountId, CallEnd, Ended, FromShard, Gate, HoldReason, Holdings, LeaseId, Permit, Refusal,
-    ToShard, Trouble, Verdict,
+    AccountId, CallEnd, CostClass, CostClasses, Ended, FromShard, Gate, HoldReason, Holdings,
+    LeaseId, Permit, Refusal, ToShard, Trouble, Verdict, Waiting,
 };
 use syncline_engine::time::Mono;
 
@@ -18,10 +19,12 @@ fn ms(ms: u64) -> Mono {
 fn shard(unlimited: bool) -> Holdings {
     let mut holdings = Holdings::new();
     assert_eq!(holdings.poll(), Some(FromShard::Connected));
+    let limits = [crate::sliding(100, 1)];
     let told = ToShard::Account {
         account: ACCOUNT,
         name: "salesforce".into(),
         unlimited,
+        classes: Arc::new(CostClasses::compile(if unlimited { &[] } else { &limits })),
         call_timeout: Duration::from_secs(30),
         lease_memory: Duration::from_secs(92),
     };
@@ -48,6 +51,7 @@ fn lease(holdings: &mut Holdings, lease: u64, permits: u32, usable_until: Mono) 
     let lease = LeaseId(lease);
     let grant = ToShard::Grant {
         account: ACCOUNT,
+        class: CostClass::ANY,
         lease,
         permits,
         usable_until,
@@ -58,13 +62,24 @@ fn lease(holdings: &mut Holdings, lease: u64, permits: u32, usable_until: Mono) 
     holdings.on_durable(ACCOUNT, lease);
 }
 
+fn demand(holdings: &mut Holdings, calls: u32) {
+    let waiting = Waiting {
+        calls,
+        urgent: 0,
+        records: calls,
+    };
+    holdings.demand(ACCOUNT, CostClass::ANY, waiting);
+}
+
 fn end_turn(holdings: &mut Holdings, now: Mono) -> Vec<FromShard> {
     holdings.end_turn(now);
     std::iter::from_fn(|| holdings.poll()).collect()
 }
 
 fn spend(holdings: &mut Holdings, now: Mono) -> Permit {
-    holdings.try_spend(now, ACCOUNT).expect("a permit")
+    holdings
+        .try_spend(now, ACCOUNT, CostClass::ANY)
+        .expect("a permit")
 }
 
 fn ended(at: Mono, verdict: Verdict) -> CallEnd {
@@ -87,19 +102,26 @@ fn unspent(lease: u64, count: u32) -> FromShard {
 fn no_permit_is_spent_before_its_lease_is_durable_or_after_it_ends() {
     let mut holdings = shard(false);
     grant_slots(&mut holdings, 5);
-    holdings.demand(ACCOUNT, 9, 9);
+    demand(&mut holdings, 9);
     let grant = ToShard::Grant {
         account: ACCOUNT,
+        class: CostClass::ANY,
         lease: LeaseId(1),
         permits: 2,
         usable_until: ms(2000),
     };
     assert!(holdings.handle(grant).is_some());
-    assert_eq!(holdings.try_spend(ms(1), ACCOUNT), Err(Refusal::Permits));
+    assert_eq!(
+        holdings.try_spend(ms(1), ACCOUNT, CostClass::ANY),
+        Err(Refusal::Permits)
+    );
     holdings.on_durable(ACCOUNT, LeaseId(1));
     let permit = spend(&mut holdings, ms(2000));
     let late = Mono(ms(2000).0 + 1);
-    assert_eq!(holdings.try_spend(late, ACCOUNT), Err(Refusal::Permits));
+    assert_eq!(
+        holdings.try_spend(late, ACCOUNT, CostClass::ANY),
+        Err(Refusal::Permits)
+    );
     assert!(end_turn(&mut holdings, late).contains(&unspent(1, 1)));
     holdings.complete(permit, ended(late, Verdict::Healthy));
     let completed = FromShard::Completed {
@@ -116,7 +138,7 @@ fn no_permit_is_spent_before_its_lease_is_durable_or_after_it_ends() {
 fn calls_that_ended_in_one_turn_are_reported_together_at_their_latest() {
     let mut holdings = shard(false);
     grant_slots(&mut holdings, 5);
-    holdings.demand(ACCOUNT, 3, 3);
+    demand(&mut holdings, 3);
     lease(&mut holdings, 1, 3, ms(2000));
     let permits: Vec<Permit> = (0..3).map(|_| spend(&mut holdings, ms(1))).collect();
     for (permit, at) in permits.into_iter().zip([30, 50, 40]) {
@@ -141,14 +163,14 @@ fn calls_that_ended_in_one_turn_are_reported_together_at_their_latest() {
 fn permits_nothing_waits_for_go_back_soon_and_slots_later() {
     let mut holdings = shard(false);
     grant_slots(&mut holdings, 4);
-    holdings.demand(ACCOUNT, 4, 4);
+    demand(&mut holdings, 4);
     lease(&mut holdings, 1, 4, ms(2000));
     end_turn(&mut holdings, ms(0));
-    holdings.demand(ACCOUNT, 1, 1);
+    demand(&mut holdings, 1);
     end_turn(&mut holdings, ms(1));
     assert_eq!(holdings.next_deadline(), Some(ms(21)));
     assert!(end_turn(&mut holdings, ms(21)).contains(&unspent(1, 3)));
-    holdings.demand(ACCOUNT, 0, 0);
+    demand(&mut holdings, 0);
     end_turn(&mut holdings, ms(22));
     assert!(end_turn(&mut holdings, ms(42)).contains(&unspent(1, 1)));
     let slots = |slots| FromShard::ReturnSlots {
@@ -162,7 +184,7 @@ fn permits_nothing_waits_for_go_back_soon_and_slots_later() {
 fn recalled_slots_go_back_as_their_calls_end() {
     let mut holdings = shard(true);
     grant_slots(&mut holdings, 3);
-    holdings.demand(ACCOUNT, 9, 9);
+    demand(&mut holdings, 9);
     let first = spend(&mut holdings, ms(1));
     let second = spend(&mut holdings, ms(1));
     let recall = ToShard::Recall {
@@ -170,7 +192,10 @@ fn recalled_slots_go_back_as_their_calls_end() {
         keep: 1,
     };
     holdings.handle(recall);
-    assert_eq!(holdings.try_spend(ms(2), ACCOUNT), Err(Refusal::Slots));
+    assert_eq!(
+        holdings.try_spend(ms(2), ACCOUNT, CostClass::ANY),
+        Err(Refusal::Slots)
+    );
     let returned = |holdings: &mut Holdings| {
         let reports = end_turn(holdings, ms(3));
         let slots = reports.iter().filter_map(|report| match report {
@@ -192,20 +217,23 @@ fn recalled_slots_go_back_as_their_calls_end() {
 fn a_held_account_gets_its_permits_back_and_a_probe_is_one_call() {
     let mut holdings = shard(false);
     grant_slots(&mut holdings, 4);
-    holdings.demand(ACCOUNT, 4, 4);
+    demand(&mut holdings, 4);
     lease(&mut holdings, 1, 4, ms(2000));
     let held = Gate::Held {
         until: ms(500),
         reason: HoldReason::Unreachable,
     };
     set_gate(&mut holdings, held);
-    assert_eq!(holdings.try_spend(ms(1), ACCOUNT), Err(Refusal::Held(held)));
+    assert_eq!(
+        holdings.try_spend(ms(1), ACCOUNT, CostClass::ANY),
+        Err(Refusal::Held(held))
+    );
     assert!(end_turn(&mut holdings, ms(1)).contains(&unspent(1, 4)));
     lease(&mut holdings, 2, 1, ms(2500));
     set_gate(&mut holdings, Gate::Probe);
     let probe = spend(&mut holdings, ms(501));
     assert_eq!(
-        holdings.try_spend(ms(501), ACCOUNT),
+        holdings.try_spend(ms(501), ACCOUNT, CostClass::ANY),
         Err(Refusal::Held(Gate::Probe))
     );
     holdings.complete(probe, ended(ms(502), Verdict::Trouble(Trouble::Failing)));
@@ -232,7 +260,7 @@ fn a_probe_without_demand_is_given_back() {
 fn a_success_is_reported_once_when_asked_for_and_marks_the_next_trouble() {
     let mut holdings = shard(true);
     grant_slots(&mut holdings, 9);
-    holdings.demand(ACCOUNT, 9, 9);
+    demand(&mut holdings, 9);
     let healthy = FromShard::Healthy {
         account: ACCOUNT,
         probe: false,
@@ -266,12 +294,15 @@ fn a_success_is_reported_once_when_asked_for_and_marks_the_next_trouble() {
 fn an_account_that_is_gone_is_forgotten_when_its_last_call_has_ended() {
     let mut holdings = shard(false);
     grant_slots(&mut holdings, 2);
-    holdings.demand(ACCOUNT, 2, 2);
+    demand(&mut holdings, 2);
     lease(&mut holdings, 1, 2, ms(2000));
     let permit = spend(&mut holdings, ms(1));
     holdings.handle(ToShard::AccountGone { account: ACCOUNT });
-    holdings.demand(ACCOUNT, 5, 5);
-    assert_eq!(holdings.try_spend(ms(1), ACCOUNT), Err(Refusal::Unknown));
+    demand(&mut holdings, 5);
+    assert_eq!(
+        holdings.try_spend(ms(1), ACCOUNT, CostClass::ANY),
+        Err(Refusal::Unknown)
+    );
     assert!(end_turn(&mut holdings, ms(1)).contains(&unspent(1, 1)));
     holdings.complete(permit, ended(ms(9), Verdict::Healthy));
     let reports = end_turn(&mut holdings, ms(9));
@@ -281,4 +312,105 @@ fn an_account_that_is_gone_is_forgotten_when_its_last_call_has_ended() {
     };
     assert!(reports.contains(&all), "{reports:?}");
     assert_eq!(holdings.gate(ACCOUNT), None);
+}
+
+/// A shard of an account that counts searches in a window of their own.
+fn with_searches(first: Option<Holdings>) -> (Holdings, CostClass, CostClass) {
+    let mut search = crate::sliding(5, 1);
+    search.weights.only = vec!["search".to_owned()];
+    let classes = Arc::new(CostClasses::compile(&[search, crate::sliding(100, 1)]));
+    let mut holdings = first.unwrap_or_else(|| shard(false));
+    let told = ToShard::Account {
+        account: ACCOUNT,
+        name: "salesforce".into(),
+        unlimited: false,
+        classes: Arc::clone(&classes),
+        call_timeout: Duration::from_secs(30),
+        lease_memory: Duration::from_secs(92),
+    };
+    assert_eq!(holdings.handle(told), None);
+    (
+        holdings,
+        classes.class_of(&["search"]),
+        classes.class_of(&["update"]),
+    )
+}
+
+#[test]
+fn a_permit_of_one_class_pays_for_no_call_of_another() {
+    let (mut holdings, search, update) = with_searches(None);
+    grant_slots(&mut holdings, 4);
+    for class in [search, update] {
+        let waiting = Waiting {
+            calls: 2,
+            urgent: 1,
+            records: 2,
+        };
+        holdings.demand(ACCOUNT, class, waiting);
+    }
+    let wanted: Vec<_> = end_turn(&mut holdings, ms(1))
+        .into_iter()
+        .filter_map(|report| match report {
+            FromShard::Want {
+                class,
+                permits,
+                urgent,
+                ..
+            } => Some((class, permits, urgent)),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(wanted.len(), 2);
+    assert!(wanted.contains(&(search, 2, 1)) && wanted.contains(&(update, 2, 1)));
+    let grant = ToShard::Grant {
+        account: ACCOUNT,
+        class: update,
+        lease: LeaseId(1),
+        permits: 1,
+        usable_until: ms(2000),
+    };
+    let taken = holdings.handle(grant).expect("a lease to log");
+    assert_eq!(taken.label, "-", "a call without any tag that counts");
+    holdings.on_durable(ACCOUNT, LeaseId(1));
+    let refused = holdings.try_spend(ms(2), ACCOUNT, search);
+    assert_eq!(refused, Err(Refusal::Permits));
+    let permit = holdings
+        .try_spend(ms(2), ACCOUNT, update)
+        .expect("a permit");
+    holdings.cancel(permit);
+}
+
+#[test]
+fn permits_of_a_class_that_is_gone_go_back() {
+    let (mut holdings, ..) = with_searches(None);
+    let plain = Arc::new(CostClasses::compile(&[crate::sliding(100, 1)]));
+    let (_, search, update) = with_searches(Some(shard(false)));
+    let class = if search == CostClass::ANY {
+        update
+    } else {
+        search
+    };
+    let waiting = Waiting {
+        calls: 9,
+        ..Waiting::default()
+    };
+    holdings.demand(ACCOUNT, class, waiting);
+    let grant = ToShard::Grant {
+        account: ACCOUNT,
+        class,
+        lease: LeaseId(1),
+        permits: 3,
+        usable_until: ms(2000),
+    };
+    assert!(holdings.handle(grant).is_some());
+    let changed = ToShard::Account {
+        account: ACCOUNT,
+        name: "salesforce".into(),
+        unlimited: false,
+        classes: plain,
+        call_timeout: Duration::from_secs(30),
+        lease_memory: Duration::from_secs(92),
+    };
+    assert_eq!(holdings.handle(changed), None);
+    assert!(end_turn(&mut holdings, ms(1)).contains(&unspent(1, 3)));
 }

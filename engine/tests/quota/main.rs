@@ -1,23 +1,23 @@
 //! No window of any limit is exceeded, and what the limits allow is used.
 
+mod classes;
 mod coordinator;
 mod dice;
 mod holdings;
+mod learning;
 mod monitor;
 mod provider;
 mod simulation;
 
 use std::time::Duration;
 
+use jiff::tz::{Offset, TimeZone};
 use syncline_engine::quota::{Limit, Policy};
 
 use self::simulation::{MS, Plan, SECOND, account};
 
 fn limit(name: &str, policy: Policy) -> Limit {
-    Limit {
-        name: name.to_owned(),
-        policy,
-    }
+    Limit::new(name, policy)
 }
 
 fn sliding(calls: u32, window_s: u64) -> Limit {
@@ -45,12 +45,14 @@ fn bucket(burst: u32, refill: u32, period_s: u64) -> Limit {
 
 fn fixed(calls: u32, window_s: u64, utc_offset_s: i32) -> Limit {
     let window = Duration::from_secs(window_s);
+    let offset = Offset::from_seconds(utc_offset_s).expect("an offset within a day");
+    let zone = TimeZone::fixed(offset);
     limit(
         "fixed",
         Policy::Fixed {
             limit: calls,
             window,
-            utc_offset_s,
+            zone,
         },
     )
 }
@@ -187,8 +189,8 @@ fn a_held_account_is_called_by_one_probe_at_a_time_and_recovers_by_itself() {
         let mut plan = Plan::new(seed, limits, shards, 900 * SECOND);
         plan.limits.max_in_flight = 8;
         (plan.outages, plan.throttles) = (30, 200);
-        // No hold is longer than five minutes.
-        plan.calm_from = 580 * SECOND;
+        // No hold is longer than a pause of 5 s or half a minute and a tenth.
+        plan.calm_from = 850 * SECOND;
         let outcome = plan.run();
         outcome.assert_kept();
         assert!(outcome.holds > 10, "{} holds", outcome.holds);

@@ -7,8 +7,9 @@ use std::ops::Range;
 use std::time::Duration;
 
 use syncline_engine::quota::{
-    AccountId, AccountLimits, CallEnd, Coordinator, Ended, FromShard, Holdings, LeaseId,
-    LeaseTaken, Permit, RecoveredLease, ShardId, Start, ToShard, Trouble, Verdict,
+    AccountId, AccountLimits, AccountView, CallEnd, Coordinator, CostClass, Ended, FromShard,
+    Holdings, LeaseId, LeaseTaken, Observation, Permit, Policy, RecoveredLease, ShardId, Start,
+    ToShard, Trouble, Verdict, Waiting,
 };
 use syncline_engine::time::{Mono, Now, WallMs};
 
@@ -25,10 +26,12 @@ const ACCOUNT: AccountId = AccountId(0);
 /// A wall clock in 2026; what counts is that it is no multiple of any window.
 pub(crate) const WALL_AT_ZERO_MS: i64 = 1_795_229_262_123;
 
-/// What happens in a run. Each hazard comes once in so many seconds on average, 0 never.
+/// What happens in a run. Each hazard comes once in so many seconds on average, 0 never; with
+/// another `hazards_every` than a tenth of a second, in proportion.
 #[derive(Clone)]
 pub(crate) struct Plan {
     pub(crate) seed: u64,
+    pub(crate) hazards_every: u64,
     pub(crate) limits: AccountLimits,
     pub(crate) shards: u16,
     pub(crate) length: u64,
@@ -55,12 +58,21 @@ pub(crate) struct Plan {
     pub(crate) wall_ahead_ms: i64,
     /// Every shard always has work, else demand is skewed and comes in bursts.
     pub(crate) backlog: bool,
+    /// The tags of each kind of call that shards make.
+    pub(crate) kinds: Vec<Vec<&'static str>>,
+    /// Replies say what the provider counts of the first limit.
+    pub(crate) tells: bool,
+    /// Another application calls once in so long, never when empty.
+    pub(crate) others: Range<u64>,
+    /// The run ends when so many calls were sent.
+    pub(crate) calls_max: u64,
 }
 
 impl Plan {
     pub(crate) fn new(seed: u64, limits: AccountLimits, shards: u16, length: u64) -> Self {
         Self {
             seed,
+            hazards_every: SECOND / 10,
             limits,
             shards,
             length,
@@ -80,6 +92,10 @@ impl Plan {
             clock_ppm: 0,
             wall_ahead_ms: 0,
             backlog: true,
+            kinds: vec![vec![]],
+            tells: false,
+            others: 0..0,
+            calls_max: u64::MAX,
         }
     }
 
@@ -104,13 +120,15 @@ pub(crate) struct Outcome {
     pub(crate) holds: u64,
     /// When the last call was sent.
     pub(crate) last_sent: u64,
+    /// How the account stood at the end.
+    pub(crate) view: Option<AccountView>,
 }
 
 impl Outcome {
     /// Every limit of the account, counted at the provider.
     pub(crate) fn assert_kept(&self) -> &Self {
         for limit in &self.plan.limits.limits {
-            self.provider.assert_kept(limit.policy, WALL_AT_ZERO_MS);
+            self.provider.assert_kept(limit, WALL_AT_ZERO_MS);
         }
         self
     }
@@ -134,6 +152,9 @@ struct Simulation {
     down_until: Option<u64>,
     log: Vec<Logged>,
     provider: Provider,
+    /// Arrivals of the last window of the first limit, for what replies tell.
+    counted: VecDeque<u64>,
+    sent: u64,
     trace: u64,
     crashes: u64,
     messages: u64,
@@ -153,6 +174,7 @@ enum Event {
     ProcessRestarts,
     Hazards,
     WallIsRight,
+    OtherCalls,
 }
 
 struct Shard {
@@ -161,7 +183,8 @@ struct Shard {
     inbox: VecDeque<ToShard>,
     turn: Option<u64>,
     stalled_until: u64,
-    backlog: u64,
+    /// Of each kind of call.
+    backlog: Vec<u64>,
     calls: BTreeMap<u64, Call>,
     ended: Vec<u64>,
     commits: BTreeMap<u64, Vec<Record>>,
@@ -169,6 +192,7 @@ struct Shard {
 
 struct Call {
     permit: Permit,
+    kind: usize,
     sent: u64,
     arrives: u64,
     fate: Fate,
@@ -216,8 +240,9 @@ impl Simulation {
             vec![plan.limits.clone()],
         )
         .expect("valid limits");
-        let shards = (0..plan.shards).map(|_| Shard::new(0)).collect();
-        let provider = Provider::new(plan.clock_ppm, plan.wall_ahead_ms);
+        let kinds = plan.kinds.len();
+        let shards = (0..plan.shards).map(|_| Shard::new(0, kinds)).collect();
+        let provider = Provider::new(plan.kinds.clone(), plan.clock_ppm, plan.wall_ahead_ms);
         let mut simulation = Self {
             dice: Dice(plan.seed),
             now: 0,
@@ -234,6 +259,8 @@ impl Simulation {
             down_until: None,
             log: Vec::new(),
             provider,
+            counted: VecDeque::new(),
+            sent: 0,
             trace: 0,
             crashes: 0,
             messages: 0,
@@ -244,13 +271,16 @@ impl Simulation {
             plan,
         };
         simulation.start_shards();
-        simulation.schedule(SECOND / 10, Event::Hazards);
+        simulation.schedule(simulation.plan.hazards_every, Event::Hazards);
+        if !simulation.plan.others.is_empty() {
+            simulation.schedule(simulation.plan.others.start, Event::OtherCalls);
+        }
         simulation
     }
 
     fn run(mut self) -> Outcome {
         while let Some(Reverse((at, _, event))) = self.events.pop() {
-            if at > self.plan.length {
+            if at > self.plan.length || self.sent >= self.plan.calls_max {
                 break;
             }
             self.now = at;
@@ -261,6 +291,8 @@ impl Simulation {
         for shard in 0..self.shards.len() {
             self.cut_calls(shard, cut);
         }
+        let now = self.clocks();
+        let view = self.coordinator.views(now).next();
         Outcome {
             provider: self.provider,
             plan: self.plan,
@@ -272,6 +304,7 @@ impl Simulation {
             most_probes: self.monitor.most_probes,
             holds: self.monitor.holds,
             last_sent: self.monitor.last_sent,
+            view,
         }
     }
 
@@ -314,6 +347,12 @@ impl Simulation {
             Event::ProcessRestarts => self.restart(),
             Event::Hazards => self.hazards(),
             Event::WallIsRight => self.wall_error_ms = 0,
+            Event::OtherCalls => {
+                self.provider.count_other(self.now);
+                self.note_counted(self.now);
+                let next = self.now + self.dice.within(self.plan.others.clone());
+                self.schedule(next, Event::OtherCalls);
+            }
         }
     }
 
@@ -339,7 +378,7 @@ impl Simulation {
                     limit.name
                 );
             }
-            assert!(view.slots_held <= view.slots);
+            assert!(view.slots_held <= self.plan.limits.max_in_flight);
             self.monitor.gate(self.now, view.gate);
         }
         if let Some(deadline) = self.coordinator.next_deadline() {
@@ -376,11 +415,22 @@ impl Simulation {
                 }
             }
         }
-        for call in std::mem::take(&mut shard.ended) {
-            let call = shard.calls.remove(&call).expect("each call ends once");
+        let mut told = None;
+        let ended = std::mem::take(&mut shard.ended);
+        let ended = ended.iter().map(|call| shard.calls.remove(call));
+        let ended: Vec<Call> = ended
+            .map(|call| call.expect("each call ends once"))
+            .collect();
+        for call in ended {
             if call.fate != Fate::Refused {
-                self.provider.count(call.arrives);
-                self.provider.span(call.sent, self.now);
+                self.provider.count(call.arrives, call.kind);
+                self.provider.span(call.sent, self.now, call.kind);
+            }
+            if self.plan.tells && call.fate == Fate::Answered {
+                let word = self.observation(&call, mono);
+                told = told
+                    .filter(|told: &Observation| told.used >= word.used)
+                    .or(Some(word));
             }
             let (ended, verdict) = match call.fate {
                 Fate::Answered => (Ended::Answered, Verdict::Healthy),
@@ -400,9 +450,17 @@ impl Simulation {
         }
         self.refill(index);
         self.send_calls(index, &mut holdings, mono);
-        let ready = self.shards[usize::from(index)].backlog.min(1_000_000) as u32;
-        holdings.demand(ACCOUNT, ready, ready);
+        self.tell_demand(index, &mut holdings);
         holdings.end_turn(mono);
+        if let Some(observation) = told {
+            let account = ACCOUNT;
+            let word = FromShard::Observed {
+                account,
+                observation,
+            };
+            self.inbox.push_back((ShardId(index), word));
+            self.wake_coordinator();
+        }
         while let Some(report) = holdings.poll() {
             if let FromShard::Unspent { lease, count, .. } = report {
                 records.push(Record::Returned(lease, count));
@@ -419,62 +477,128 @@ impl Simulation {
         }
     }
 
+    /// One of each kind in turn, as long as any can go.
     fn send_calls(&mut self, index: u16, holdings: &mut Holdings, mono: Mono) {
-        while self.shards[usize::from(index)].backlog > 0 {
-            let Ok(permit) = holdings.try_spend(mono, ACCOUNT) else {
-                break;
-            };
-            let timeout = self.plan.limits.call_timeout.as_nanos() as u64;
-            let calm = self.now >= self.plan.calm_from;
-            let fate = if (self.down_from..self.down_to).contains(&self.now) {
-                Fate::Refused
-            } else if self.dice.one_in(self.plan.throttles) && !calm {
-                Fate::Throttled
-            } else if self.dice.one_in(self.plan.timeouts) {
-                Fate::TimesOut
-            } else {
-                Fate::Answered
-            };
-            let latency = match fate {
-                Fate::TimesOut => timeout,
-                Fate::Refused => MS,
-                _ => self.dice.within(self.plan.latency.clone()).min(timeout),
-            };
-            let ends = self.now + latency;
-            let last = match fate {
-                Fate::TimesOut => ends + ARRIVES_AFTER_DEATH - MS,
-                _ => ends,
-            };
-            self.monitor.sent(self.now);
-            let arrives = match self.dice.within(0..3) {
-                0 => self.now,
-                1 => last,
-                _ => self.dice.within(self.now..last + 1),
-            };
-            let call = self.event_count;
-            let shard = &mut self.shards[usize::from(index)];
-            shard.backlog -= 1;
-            let life = shard.life;
-            self.calls_by_shard[usize::from(index)] += 1;
-            let sent = self.now;
-            shard.calls.insert(
-                call,
-                Call {
-                    permit,
-                    sent,
-                    arrives,
-                    fate,
-                },
-            );
-            let shard = index;
-            self.schedule(ends, Event::CallEnds { life, shard, call });
+        let mut kinds: Vec<usize> = (0..self.plan.kinds.len()).collect();
+        while !kinds.is_empty() {
+            kinds.retain(|&kind| {
+                if self.shards[usize::from(index)].backlog[kind] == 0 {
+                    return false;
+                }
+                let class = holdings.class_of(ACCOUNT, &self.plan.kinds[kind]);
+                let permit = holdings.try_spend(mono, ACCOUNT, class);
+                permit.is_ok_and(|permit| {
+                    self.send_call(index, kind, permit);
+                    true
+                })
+            });
         }
+    }
+
+    fn tell_demand(&self, index: u16, holdings: &mut Holdings) {
+        let mut waiting: BTreeMap<CostClass, Waiting> = BTreeMap::new();
+        for (tags, backlog) in self
+            .plan
+            .kinds
+            .iter()
+            .zip(&self.shards[usize::from(index)].backlog)
+        {
+            let ready = (*backlog).min(1_000_000) as u32;
+            let class = waiting.entry(holdings.class_of(ACCOUNT, tags)).or_default();
+            class.calls += ready;
+            class.records += ready;
+        }
+        for (class, waiting) in waiting {
+            holdings.demand(ACCOUNT, class, waiting);
+        }
+    }
+
+    /// What the reply says of the first limit: what the provider counted when the call arrived.
+    fn observation(&self, call: &Call, mono: Mono) -> Observation {
+        let limit = &self.plan.limits.limits[0];
+        let Policy::Sliding { limit: max, window } = limit.policy else {
+            panic!("only sliding limits are told");
+        };
+        let from = call.arrives.saturating_sub(window.as_nanos() as u64);
+        let counted = self
+            .counted
+            .iter()
+            .filter(|at| (from..=call.arrives).contains(at));
+        Observation {
+            limit: limit.name.as_str().into(),
+            max: Some(max),
+            used: Some(counted.count() as u32),
+            remaining: None,
+            resets_at: None,
+            server_time: None,
+            sent_at: Mono(call.sent - self.booted_at),
+            answered_at: mono,
+        }
+    }
+
+    fn note_counted(&mut self, at: u64) {
+        self.counted.push_back(at);
+        let old = self.now.saturating_sub(120 * SECOND);
+        while self.counted.front().is_some_and(|at| *at < old) {
+            self.counted.pop_front();
+        }
+    }
+
+    fn send_call(&mut self, index: u16, kind: usize, permit: Permit) {
+        let timeout = self.plan.limits.call_timeout.as_nanos() as u64;
+        let calm = self.now >= self.plan.calm_from;
+        let fate = if (self.down_from..self.down_to).contains(&self.now) {
+            Fate::Refused
+        } else if self.dice.one_in(self.plan.throttles) && !calm {
+            Fate::Throttled
+        } else if self.dice.one_in(self.plan.timeouts) {
+            Fate::TimesOut
+        } else {
+            Fate::Answered
+        };
+        let latency = match fate {
+            Fate::TimesOut => timeout,
+            Fate::Refused => MS,
+            _ => self.dice.within(self.plan.latency.clone()).min(timeout),
+        };
+        let ends = self.now + latency;
+        let last = match fate {
+            Fate::TimesOut => ends + ARRIVES_AFTER_DEATH - MS,
+            _ => ends,
+        };
+        self.sent += 1;
+        self.monitor.sent(self.now);
+        let arrives = match self.dice.within(0..3) {
+            0 => self.now,
+            1 => last,
+            _ => self.dice.within(self.now..last + 1),
+        };
+        if self.plan.tells {
+            self.note_counted(arrives);
+        }
+        let call = self.event_count;
+        let shard = &mut self.shards[usize::from(index)];
+        shard.backlog[kind] -= 1;
+        let life = shard.life;
+        self.calls_by_shard[usize::from(index)] += 1;
+        let sent = self.now;
+        shard.calls.insert(
+            call,
+            Call {
+                permit,
+                kind,
+                sent,
+                arrives,
+                fate,
+            },
+        );
+        let shard = index;
+        self.schedule(ends, Event::CallEnds { life, shard, call });
     }
 
     /// Some shards are busy all the time, some now and then, some hardly ever.
     fn refill(&mut self, index: u16) {
-        let kind = index % 4;
-        let burst = match kind {
+        let burst = match index % 4 {
             _ if self.plan.backlog => u64::MAX / 2,
             0 => self.dice.within(0..200),
             1 if self.dice.one_in(20) => self.dice.within(0..1000),
@@ -482,8 +606,11 @@ impl Simulation {
             _ => 0,
         };
         let shard = &mut self.shards[usize::from(index)];
-        if shard.backlog == 0 || self.plan.backlog {
-            shard.backlog = burst;
+        let each = burst / self.plan.kinds.len() as u64;
+        for backlog in &mut shard.backlog {
+            if *backlog == 0 || self.plan.backlog {
+                *backlog = each;
+            }
         }
     }
 
@@ -515,6 +642,7 @@ impl Simulation {
                     forget_at: taken.forget_at,
                     recovered: RecoveredLease {
                         account: taken.name.to_string(),
+                        label: taken.label.clone(),
                         permits: taken.permits,
                         usable_until: taken.usable_until,
                         wall_until: WallMs(*wall_until),
@@ -539,7 +667,7 @@ impl Simulation {
     }
 
     fn hazards(&mut self) {
-        let next = self.now + SECOND / 10;
+        let next = self.now + self.plan.hazards_every;
         self.schedule(next, Event::Hazards);
         let victim = self.dice.within(0..u64::from(self.plan.shards)) as u16;
         if self.down_until.is_some() || self.now >= self.plan.calm_from {
@@ -574,7 +702,7 @@ impl Simulation {
         self.cut_calls(usize::from(index), self.now);
         self.life += 1;
         let life = self.life;
-        self.shards[usize::from(index)] = Shard::new(life);
+        self.shards[usize::from(index)] = Shard::new(life, self.plan.kinds.len());
         self.inbox_keeps_nothing_of(index);
         let back = self.now + self.dice.within(0..SECOND);
         let shard = index;
@@ -600,7 +728,7 @@ impl Simulation {
             }
             self.cut_calls(index, self.now);
             self.life += 1;
-            self.shards[index] = Shard::new(self.life);
+            self.shards[index] = Shard::new(self.life, self.plan.kinds.len());
             self.shards[index].holdings = None;
         }
         self.inbox.clear();
@@ -667,8 +795,8 @@ impl Simulation {
             } else {
                 self.dice.within(died..died + ARRIVES_AFTER_DEATH - MS)
             };
-            self.provider.count(arrived);
-            self.provider.span(call.sent, arrived.max(died));
+            self.provider.count(arrived, call.kind);
+            self.provider.span(call.sent, arrived.max(died), call.kind);
         }
     }
 
@@ -715,14 +843,14 @@ impl Simulation {
 const COMMITTED: u64 = 1 << 63;
 
 impl Shard {
-    fn new(life: u64) -> Self {
+    fn new(life: u64, kinds: usize) -> Self {
         Self {
             life,
             holdings: None,
             inbox: VecDeque::new(),
             turn: None,
             stalled_until: 0,
-            backlog: 0,
+            backlog: vec![0; kinds],
             calls: BTreeMap::new(),
             ended: Vec::new(),
             commits: BTreeMap::new(),

@@ -225,7 +225,10 @@ impl HubSpot {
             properties.entry(property).or_insert_with(|| id.into());
         }
         let external_id = match found {
-            Some(serial) => self.external_id_of(kind, serial),
+            Some(serial) => self
+                .crm
+                .external_id_of(&kind.name, serial)
+                .map(str::to_owned),
             None => self.crm.external_id_in(&kind.name, &properties),
         };
         row_fault(scene, roll, external_id.as_deref(), &properties)?;

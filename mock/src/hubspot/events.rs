@@ -177,7 +177,7 @@ mod tests {
             url: "https://www.example.com/webhook_uri",
             body: b"{'example_field':'example_value'}",
             unix: Duration::from_millis(1_693_657_560_000),
-            id: 1,
+            event: 1,
         });
         let signature = headers
             .iter()

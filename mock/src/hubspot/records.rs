@@ -11,7 +11,7 @@ use super::{Ask, HubSpot, PORTAL};
 use crate::crm::{Row, Taken, text_of};
 use crate::exchange::Reply;
 use crate::fault::{Fault, Roll};
-use crate::provider::{Scene, is_poison};
+use crate::provider::{Change, Scene, is_poison};
 use crate::stamp;
 
 /// Records in a page of a list (CRM objects guide).
@@ -49,9 +49,9 @@ impl HubSpot {
         let id_property = ask.query_value("idProperty");
         let serial = self.serial_of(&ask.kind, id_property.as_deref(), id)?;
         let properties = ask.properties()?;
-        let external_id = self.external_id_of(&ask.kind, serial);
+        let external_id = self.crm.external_id_of(&ask.kind.name, serial);
         let roll = scene.roll.of_record(0);
-        row_fault(scene, roll, external_id.as_deref(), &properties)?;
+        row_fault(scene, roll, external_id, &properties)?;
         let properties = self.checked(&ask.kind, &properties, Some(serial))?;
         self.updated(scene, &ask.kind, serial, properties);
         Ok(Reply::json(
@@ -74,9 +74,9 @@ impl HubSpot {
         }
         let id_property = ask.query_value("idProperty");
         let serial = self.serial_of(&ask.kind, id_property.as_deref(), id)?;
-        let external_id = self.external_id_of(&ask.kind, serial);
+        let external_id = self.crm.external_id_of(&ask.kind.name, serial);
         let roll = scene.roll.of_record(0);
-        row_fault(scene, roll, external_id.as_deref(), &Map::new())?;
+        row_fault(scene, roll, external_id, &Map::new())?;
         self.archived(scene, &ask.kind, serial);
         Ok(Reply::empty(204))
     }
@@ -258,11 +258,6 @@ impl HubSpot {
             .ok_or_else(Wrong::not_found)?;
         Ok(shown(scene, kind, serial, row, wanted))
     }
-
-    pub(super) fn external_id_of(&self, kind: &Kind, serial: u64) -> Option<String> {
-        let row = self.crm.row(&kind.name, serial)?;
-        row.record.external_id.clone()
-    }
 }
 
 impl Ask {
@@ -292,6 +287,22 @@ pub(super) fn row_fault(
         return Err(Wrong::new(423, "LOCKED", message));
     }
     Ok(())
+}
+
+/// A change with every value a text, as the portal keeps them.
+pub(super) fn as_texts(change: &Change) -> Change {
+    let texts = |properties: &Map<String, Value>| {
+        let text = |value| text_of(value).map_or(Value::Null, Value::from);
+        let properties = properties.iter();
+        properties
+            .map(|(name, value)| (name.clone(), text(value)))
+            .collect()
+    };
+    match change {
+        Change::Create(properties) => Change::Create(texts(properties)),
+        Change::Update(properties) => Change::Update(texts(properties)),
+        other => other.clone(),
+    }
 }
 
 /// A unique value that another record has: e-mail addresses of contacts have an answer of their

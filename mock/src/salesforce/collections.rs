@@ -212,11 +212,11 @@ impl Salesforce {
             .id()
             .ok_or_else(|| Wrong::new("MISSING_ARGUMENT", "Id not specified in an update call"))?;
         let serial = self.id_of(&object, &id)?.serial();
-        let external_id = self.external_id_of(&object, serial);
+        let external_id = self.crm.external_id_of(&object.name, serial);
         let mut fields = row.fields.clone();
         fields.retain(|name, _| !name.eq_ignore_ascii_case("id"));
         let roll = scene.roll.of_record(index);
-        self.row_fault(scene, roll, external_id.as_deref(), &fields)?;
+        self.row_fault(scene, roll, external_id, &fields)?;
         self.update_row(scene, &object, serial, &fields)
     }
 
@@ -261,9 +261,9 @@ impl Salesforce {
         let mut results = Vec::with_capacity(ids.len());
         for (index, id) in ids.iter().enumerate() {
             results.push(self.locate(id).and_then(|(object, serial)| {
-                let external_id = self.external_id_of(&object, serial);
+                let external_id = self.crm.external_id_of(&object.name, serial);
                 let roll = scene.roll.of_record(index);
-                self.row_fault(scene, roll, external_id.as_deref(), &Map::new())?;
+                self.row_fault(scene, roll, external_id, &Map::new())?;
                 self.delete_row(scene, &object, serial)
             }));
         }

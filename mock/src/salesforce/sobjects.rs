@@ -56,16 +56,16 @@ impl Salesforce {
             Method::PATCH => {
                 let fields = ask.json_object()?;
                 self.precondition(scene, ask, &object, serial)?;
-                let external_id = self.external_id_of(&object, serial);
+                let external_id = self.crm.external_id_of(&object.name, serial);
                 let roll = scene.roll.of_record(0);
-                self.row_fault(scene, roll, external_id.as_deref(), &fields)?;
+                self.row_fault(scene, roll, external_id, &fields)?;
                 self.update_row(scene, &object, serial, &fields)?;
                 Ok(Reply::empty(204))
             }
             Method::DELETE => {
-                let external_id = self.external_id_of(&object, serial);
+                let external_id = self.crm.external_id_of(&object.name, serial);
                 let roll = scene.roll.of_record(0);
-                self.row_fault(scene, roll, external_id.as_deref(), &Map::new())?;
+                self.row_fault(scene, roll, external_id, &Map::new())?;
                 self.delete_row(scene, &object, serial)?;
                 Ok(Reply::empty(204))
             }
@@ -183,11 +183,6 @@ impl Salesforce {
         self.schema.object(name).ok_or_else(Wrong::not_found)
     }
 
-    pub(super) fn external_id_of(&self, object: &Object, serial: u64) -> Option<String> {
-        let row = self.crm.row(&object.name, serial)?;
-        row.record.external_id.clone()
-    }
-
     pub(super) fn describe_all(&self, ask: &Ask) -> Reply {
         let mut names: Vec<&str> = self.crm.records().map(|(object, ..)| object).collect();
         names.dedup();
@@ -264,11 +259,7 @@ impl Salesforce {
     /// How a record named by its id is known.
     pub(super) fn key_of(&self, object: &Object, id: &str) -> RecordKey {
         let serial = SalesforceId::parse(id).map(SalesforceId::serial);
-        let known = serial.and_then(|serial| self.external_id_of(object, serial));
-        match known {
-            Some(external_id) => RecordKey::by_external_id(&object.name, &external_id),
-            None => RecordKey::by_id(&object.name, id),
-        }
+        self.crm.record_key(&object.name, serial, id)
     }
 
     /// How a record named by a key field is known.

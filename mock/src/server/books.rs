@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use super::StartError;
 use crate::account::{Account, AccountConfig, Arrival, CallId};
 use crate::exchange::{Answer, Request};
+use crate::webhook::Delivery;
 
 /// All connections run on one thread; the lock is there for a [`ServerHandle`](super::ServerHandle)
 /// that looks in from another, and is never held across an await.
@@ -53,6 +54,11 @@ impl Books {
     pub(super) fn with_account<T>(&self, look: impl FnOnce(Duration, &mut Account) -> T) -> T {
         let mut pages = self.lock();
         look(self.started.elapsed(), &mut pages.account)
+    }
+
+    /// The next notification that is due.
+    pub(super) fn poll_delivery(&self) -> Option<Delivery> {
+        self.with_account(|now, account| account.poll_delivery(now))
     }
 
     /// Stamps and takes in a call whose request is complete.

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use super::Api;
 use super::backend::Backend;
 use super::body;
+use super::operations::rfc3339;
 use super::problem::Problem;
 
 #[derive(Deserialize)]
@@ -118,6 +119,10 @@ pub(super) fn status_json(status: &AccountStatus) -> Value {
                 "left": limit.limit.saturating_sub(limit.used),
                 "used_ratio": limit.used_ratio(),
                 "window_ms": limit.window_ms,
+                "others": limit.others,
+                "allowed": limit.allowed,
+                "frees_at": limit.frees_at.map(rfc3339),
+                "used_up_at": limit.used_up_at.map(rfc3339),
             })
         })
         .collect();
@@ -132,6 +137,9 @@ pub(super) fn status_json(status: &AccountStatus) -> Value {
         "open": open_json(&status.open),
         "dead_letters": status.dead_letters,
         "limits": limits,
+        "held_by": status.outlook.held_by,
+        "resumes_at": status.outlook.resumes_at.map(rfc3339),
+        "drained_at": status.outlook.drained_at.map(rfc3339),
     })
 }
 

@@ -5,9 +5,10 @@ use std::future::Future;
 use bytes::Bytes;
 use engine::refusal::Refusal;
 use engine::view::{
-    Accepted, AccountStatus, AccountView, DeadLetterFilter, DeadLetterView, HealthView, Hold,
-    OperationFilter, OperationView, Page, PageRequest, RecordLookup, Redriven, RulesPush,
-    RulesPushed, RulesView,
+    Accepted, AccountStatus, AccountView, Admission, DeadLetterDetail, DeadLetterFilter,
+    DeadLetterGroups, DeadLetterView, ExplainLookup, HealthView, Hold, JobKind, JobView,
+    OperationFilter, OperationView, OverrideRequest, OverridesView, Page, PageRequest,
+    RecordLookup, ReplayCount, ReplayRequest, RulesPush, RulesPushed, RulesView, Scope,
 };
 
 /// The node as the API sees it.
@@ -15,6 +16,9 @@ use engine::view::{
 /// Every answer is a copy of one instant. A refusal that time can cure
 /// (`overloaded`, `shard_down`) is told to the client as such.
 pub trait Backend: Send + Sync + 'static {
+    /// Whether a request with this key may do what needs this scope.
+    fn admit(&self, key: Option<&str>, needed: Scope) -> Admission;
+
     /// Takes events, each the raw text of one JSON value; answers when all that
     /// are taken are durable, one result an event in the order given.
     fn submit(
@@ -28,6 +32,14 @@ pub trait Backend: Send + Sync + 'static {
         record_id: &str,
         object: Option<&str>,
     ) -> impl Future<Output = Result<RecordLookup, Refusal>> + Send;
+
+    /// Why a record waits, at all accounts or one.
+    fn explain(
+        &self,
+        record_id: &str,
+        object: Option<&str>,
+        provider: Option<&str>,
+    ) -> impl Future<Output = Result<ExplainLookup, Refusal>> + Send;
 
     /// One operation.
     fn operation(
@@ -57,18 +69,64 @@ pub trait Backend: Send + Sync + 'static {
         page: PageRequest,
     ) -> impl Future<Output = Result<Page<DeadLetterView>, Refusal>> + Send;
 
-    /// One dead letter.
+    /// One dead letter, with all that is kept of it.
     fn dead_letter(
         &self,
         id: &str,
-    ) -> impl Future<Output = Result<Option<DeadLetterView>, Refusal>> + Send;
+    ) -> impl Future<Output = Result<Option<DeadLetterDetail>, Refusal>> + Send;
 
-    /// Queues matching dead letters again; `dry_run` only counts them.
-    fn retry_dead_letters(
+    /// Dead letters by what they died of.
+    fn dead_letter_groups(
         &self,
         filter: DeadLetterFilter,
-        dry_run: bool,
-    ) -> impl Future<Output = Result<Redriven, Refusal>> + Send;
+    ) -> impl Future<Output = Result<DeadLetterGroups, Refusal>> + Send;
+
+    /// How many dead letters match.
+    fn count_dead_letters(
+        &self,
+        filter: DeadLetterFilter,
+    ) -> impl Future<Output = Result<u64, Refusal>> + Send;
+
+    /// Gives a dead letter other data, the text of one JSON value; `None` when there is none of
+    /// this id.
+    fn edit_dead_letter(
+        &self,
+        id: &str,
+        data: &str,
+    ) -> impl Future<Output = Result<Option<DeadLetterDetail>, Refusal>> + Send;
+
+    /// Queues one dead letter again; false when it is not there, or what it deletes was written
+    /// anew since.
+    fn redrive_one(&self, id: &str) -> impl Future<Output = Result<bool, Refusal>> + Send;
+
+    /// Queues matching dead letters again, at most `rate` a second; answers with the job at its
+    /// end, or when it takes longer than a client waits.
+    fn redrive(
+        &self,
+        filter: DeadLetterFilter,
+        rate: Option<u32>,
+    ) -> impl Future<Output = Result<JobView, Refusal>> + Send;
+
+    /// How many records a replay would send.
+    fn count_replay(
+        &self,
+        request: ReplayRequest,
+    ) -> impl Future<Output = Result<ReplayCount, Refusal>> + Send;
+
+    /// Begins to send once more what was sent in a span of time.
+    fn replay(
+        &self,
+        request: ReplayRequest,
+    ) -> impl Future<Output = Result<JobView, Refusal>> + Send;
+
+    /// Jobs of one kind, the oldest first.
+    fn jobs(&self, kind: JobKind) -> Vec<JobView>;
+
+    /// One job.
+    fn job(&self, kind: JobKind, id: &str) -> Option<JobView>;
+
+    /// Ends a job; what it did stays done.
+    fn cancel_job(&self, kind: JobKind, id: &str) -> Option<JobView>;
 
     /// Ends a dead letter as `dropped`; false when there is none of this id.
     fn drop_dead_letter(&self, id: &str) -> impl Future<Output = Result<bool, Refusal>> + Send;
@@ -88,6 +146,16 @@ pub trait Backend: Send + Sync + 'static {
         &self,
         push: RulesPush,
     ) -> impl Future<Output = Result<RulesPushed, Refusal>> + Send;
+
+    /// Changes an account's settings; in force and on disk when it answers.
+    fn change_settings(
+        &self,
+        by: &str,
+        request: OverrideRequest,
+    ) -> impl Future<Output = Result<(), Refusal>> + Send;
+
+    /// What was changed, and is in force.
+    fn overrides(&self) -> OverridesView;
 
     /// The accounts as configured.
     fn accounts(&self) -> Vec<AccountView>;

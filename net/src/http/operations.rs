@@ -7,7 +7,9 @@ use axum::response::{IntoResponse, Response};
 use engine::refusal::{Code, Refusal};
 use engine::state;
 use engine::timestamp;
-use engine::view::{OperationFilter, OperationTarget, OperationView, PageRequest, UnixMs};
+use engine::view::{
+    AttemptView, OperationFilter, OperationTarget, OperationView, PageRequest, UnixMs,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
@@ -147,18 +149,7 @@ pub(super) fn sole_provider(operation: &OperationView) -> Option<&str> {
 }
 
 fn target_json(target: &OperationTarget) -> Value {
-    let attempts: Vec<Value> = target
-        .attempts
-        .iter()
-        .map(|attempt| {
-            json!({
-                "at": rfc3339(attempt.at),
-                "status": attempt.status,
-                "class": attempt.class.as_str(),
-                "detail": attempt.detail,
-            })
-        })
-        .collect();
+    let attempts: Vec<Value> = target.attempts.iter().map(attempt_json).collect();
     let mut answer = json!({
         "provider": target.provider,
         "state": target.state.as_str(),
@@ -171,6 +162,15 @@ fn target_json(target: &OperationTarget) -> Value {
         answer["superseded_by"] = json!(newer);
     }
     answer
+}
+
+pub(super) fn attempt_json(attempt: &AttemptView) -> Value {
+    json!({
+        "at": rfc3339(attempt.at),
+        "status": attempt.status,
+        "class": attempt.class.as_str(),
+        "detail": attempt.detail,
+    })
 }
 
 fn state_named(name: &str) -> Option<state::State> {

@@ -60,6 +60,11 @@ impl Problem {
         Problem::new(StatusCode::CONFLICT, code, detail)
     }
 
+    /// The key is for other things.
+    pub(super) fn forbidden(detail: impl Into<String>) -> Problem {
+        Problem::new(StatusCode::FORBIDDEN, Code::Unauthorized.as_str(), detail)
+    }
+
     /// A page of another origin tried to use a person's browser.
     pub(super) fn foreign_origin(detail: impl Into<String>) -> Problem {
         Problem::new(StatusCode::FORBIDDEN, Code::Unauthorized.as_str(), detail)

@@ -189,10 +189,7 @@ pub(super) async fn status<B: Backend>(
         .await?
     {
         RecordLookup::Found(record) => Ok(Json(record_json(&record)).into_response()),
-        RecordLookup::Ambiguous(objects) => {
-            let detail = "several objects have a record of this id; name one with ?object=";
-            Err(Problem::conflict("ambiguous", detail).with("objects", json!(objects)))
-        }
+        RecordLookup::Ambiguous(objects) => Err(ambiguous(objects)),
         RecordLookup::NotFound => Err(unknown_record(&record_id)),
     }
 }
@@ -220,7 +217,12 @@ pub(super) async fn retry<B: Backend>(
     }
 }
 
-fn unknown_record(record_id: &str) -> Problem {
+pub(super) fn ambiguous(objects: Vec<String>) -> Problem {
+    let detail = "several objects have a record of this id; name one with ?object=";
+    Problem::conflict("ambiguous", detail).with("objects", json!(objects))
+}
+
+pub(super) fn unknown_record(record_id: &str) -> Problem {
     Problem::not_found(format!("nothing is known of record {record_id:?}"))
 }
 

@@ -1,4 +1,4 @@
-use engine::view::{AccountView, AuthState, LimitStatus, OpenOperations};
+use engine::view::{AccountOutlook, AccountView, AuthState, LimitStatus, OpenOperations};
 
 use super::*;
 
@@ -29,7 +29,13 @@ fn level() -> AccountStatus {
             limit: 100,
             used: 25,
             window_ms: 1,
+            used_up_at: Some(1_500),
+            ..LimitStatus::default()
         }],
+        outlook: AccountOutlook {
+            drained_at: Some(2_000),
+            ..AccountOutlook::default()
+        },
     }
 }
 

@@ -27,6 +27,10 @@ pub(crate) struct Node {
     pub(crate) submitted: Vec<String>,
     pub(crate) operations: BTreeMap<String, OperationView>,
     pub(crate) dead_letters: BTreeMap<String, DeadLetterView>,
+    /// What each key may do; `None`: it asks too fast.
+    pub(crate) keys: BTreeMap<String, Option<Scope>>,
+    pub(crate) jobs: Vec<JobView>,
+    pub(crate) overrides: OverridesView,
     pub(crate) held: Vec<Hold>,
     pub(crate) released: Vec<Hold>,
     pub(crate) wal: Option<Check>,
@@ -209,6 +213,36 @@ pub(crate) fn dead_letter(id: &str, provider: &str) -> DeadLetterView {
     }
 }
 
+pub(crate) fn detail(letter: DeadLetterView, data: &str) -> DeadLetterDetail {
+    DeadLetterDetail {
+        operation: "UPDATE",
+        accepted_at: 1_795_168_799_000,
+        data: Some(data.to_owned()),
+        attempts: operation("op", "r", State::Failed).targets[0]
+            .attempts
+            .clone(),
+        signature: letter.detail.clone(),
+        rules_version: 3,
+        mapping_version: 4,
+        letter,
+    }
+}
+
+pub(crate) fn job(kind: JobKind, state: JobState) -> JobView {
+    JobView {
+        id: "job1".into(),
+        kind,
+        state,
+        matched: 2,
+        done: 1,
+        left_out: 0,
+        rate: 1000,
+        started_at: 1_795_168_800_000,
+        ended_at: None,
+        detail: None,
+    }
+}
+
 fn account() -> AccountView {
     AccountView {
         name: "crm".into(),
@@ -265,7 +299,11 @@ impl FakeBackend {
                 limit: 100,
                 used: 25,
                 window_ms: 1000,
+                allowed: 80,
+                used_up_at: Some(1_795_229_262_123),
+                ..LimitStatus::default()
             }],
+            outlook: AccountOutlook::default(),
         }
     }
 
@@ -281,6 +319,17 @@ impl FakeBackend {
 }
 
 impl Backend for FakeBackend {
+    fn admit(&self, key: Option<&str>, needed: Scope) -> Admission {
+        let node = self.node.lock().unwrap();
+        match (node.keys.get(key.unwrap_or_default()), &node.keys) {
+            (_, known) if known.is_empty() => Admission::Granted("nobody by name".into()),
+            (None, _) => Admission::NoKey,
+            (Some(None), _) => Admission::TooFast,
+            (Some(Some(scope)), _) if scope.covers(needed) => Admission::Granted("ada".into()),
+            (Some(Some(_)), _) => Admission::OtherScope,
+        }
+    }
+
     async fn submit(&self, events: Vec<Bytes>) -> Vec<Result<Accepted, Refusal>> {
         events.iter().map(|event| self.take(event)).collect()
     }
@@ -312,6 +361,37 @@ impl Backend for FakeBackend {
             record_id: id.to_owned(),
             object: found.object.clone(),
             targets: targets.collect(),
+        }))
+    }
+
+    async fn explain(
+        &self,
+        id: &str,
+        object: Option<&str>,
+        provider: Option<&str>,
+    ) -> Result<ExplainLookup, Refusal> {
+        if id == "twice" && object.is_none() {
+            return Ok(ExplainLookup::Ambiguous(vec![
+                "account".into(),
+                "contact".into(),
+            ]));
+        }
+        if id == "nobody" || provider.is_some_and(|name| name != "crm") {
+            return Ok(ExplainLookup::NotFound);
+        }
+        Ok(ExplainLookup::Found(ExplainView {
+            record_id: id.to_owned(),
+            object: "contact".into(),
+            targets: vec![ExplainTarget {
+                provider: "crm".into(),
+                state: State::Waiting,
+                reason: Some(Reason::Quota),
+                detail: "the account's limit \"burst\" is used up".into(),
+                since: 1_795_168_800_000,
+                until: Some(1_795_168_801_000),
+                ahead: Some(7),
+                expected_at: None,
+            }],
         }))
     }
 
@@ -366,35 +446,127 @@ impl Backend for FakeBackend {
         Ok(Page { items, next })
     }
 
-    async fn dead_letter(&self, id: &str) -> Result<Option<DeadLetterView>, Refusal> {
-        Ok(self.node.lock().unwrap().dead_letters.get(id).cloned())
+    async fn dead_letter(&self, id: &str) -> Result<Option<DeadLetterDetail>, Refusal> {
+        let found = self.node.lock().unwrap().dead_letters.get(id).cloned();
+        Ok(found.map(|letter| detail(letter, r#"{"n":1.10}"#)))
     }
 
-    async fn retry_dead_letters(
+    async fn dead_letter_groups(
         &self,
         filter: DeadLetterFilter,
-        dry_run: bool,
-    ) -> Result<Redriven, Refusal> {
-        let matching = self.matching(&filter);
-        let matched = matching.len() as u64;
-        if dry_run {
-            return Ok(Redriven {
-                matched,
-                redriven: 0,
+    ) -> Result<DeadLetterGroups, Refusal> {
+        let groups = self
+            .matching(&filter)
+            .into_iter()
+            .map(|letter| DeadLetterGroup {
+                provider: letter.provider,
+                object: letter.object,
+                code: letter.code,
+                signature: letter.detail,
+                count: 1,
+                example: letter.id,
+                oldest: letter.dead_at,
+                newest: letter.dead_at,
             });
+        Ok(DeadLetterGroups {
+            groups: groups.collect(),
+            others: 0,
+        })
+    }
+
+    async fn count_dead_letters(&self, filter: DeadLetterFilter) -> Result<u64, Refusal> {
+        Ok(self.matching(&filter).len() as u64)
+    }
+
+    async fn edit_dead_letter(
+        &self,
+        id: &str,
+        data: &str,
+    ) -> Result<Option<DeadLetterDetail>, Refusal> {
+        if !data.starts_with('{') {
+            return Err(Refusal::at(Code::InvalidField, "/data", "not an object"));
         }
+        let found = self.node.lock().unwrap().dead_letters.get(id).cloned();
+        Ok(found.map(|letter| detail(letter, data)))
+    }
+
+    async fn redrive_one(&self, id: &str) -> Result<bool, Refusal> {
+        Ok(self.node.lock().unwrap().dead_letters.remove(id).is_some())
+    }
+
+    async fn redrive(
+        &self,
+        filter: DeadLetterFilter,
+        rate: Option<u32>,
+    ) -> Result<JobView, Refusal> {
+        let matching = self.matching(&filter);
         let mut node = self.node.lock().unwrap();
-        for dead_letter in matching {
+        for dead_letter in &matching {
             node.dead_letters.remove(&dead_letter.id);
         }
-        Ok(Redriven {
-            matched,
-            redriven: matched,
+        let mut job = job(JobKind::Redrive, JobState::Done);
+        job.matched = matching.len() as u64;
+        job.done = job.matched;
+        job.rate = rate.unwrap_or(1000);
+        node.jobs.push(job.clone());
+        Ok(job)
+    }
+
+    async fn count_replay(&self, request: ReplayRequest) -> Result<ReplayCount, Refusal> {
+        Ok(ReplayCount {
+            matched: (request.to - request.from).unsigned_abs(),
+            not_kept: 1,
         })
+    }
+
+    async fn replay(&self, request: ReplayRequest) -> Result<JobView, Refusal> {
+        let mut job = job(JobKind::Replay, JobState::Running);
+        job.rate = request.rate.unwrap_or(100);
+        self.node.lock().unwrap().jobs.push(job.clone());
+        Ok(job)
+    }
+
+    fn jobs(&self, kind: JobKind) -> Vec<JobView> {
+        let node = self.node.lock().unwrap();
+        let jobs = node.jobs.iter().filter(|job| job.kind == kind);
+        jobs.cloned().collect()
+    }
+
+    fn job(&self, kind: JobKind, id: &str) -> Option<JobView> {
+        self.jobs(kind).into_iter().find(|job| job.id == id)
+    }
+
+    fn cancel_job(&self, kind: JobKind, id: &str) -> Option<JobView> {
+        let mut node = self.node.lock().unwrap();
+        let jobs = &mut node.jobs;
+        let job = jobs
+            .iter_mut()
+            .find(|job| job.kind == kind && job.id == id)?;
+        job.state = JobState::Cancelled;
+        Some(job.clone())
     }
 
     async fn drop_dead_letter(&self, id: &str) -> Result<bool, Refusal> {
         Ok(self.node.lock().unwrap().dead_letters.remove(id).is_some())
+    }
+
+    async fn change_settings(&self, by: &str, request: OverrideRequest) -> Result<(), Refusal> {
+        let mut node = self.node.lock().unwrap();
+        for (_, value) in request.set {
+            node.overrides.members.push(OverrideMember {
+                provider: request.provider.clone(),
+                name: "max_in_flight",
+                value,
+                at: 1_795_168_800_000,
+                by: by.to_owned(),
+                until: request.ttl.is_some().then_some(1_795_168_801_000),
+            });
+        }
+        Ok(())
+    }
+
+    fn overrides(&self) -> OverridesView {
+        self.node.lock().unwrap().overrides.clone()
     }
 
     async fn pause(&self, hold: Hold) -> Result<(), Refusal> {

@@ -199,8 +199,17 @@ impl Node {
     /// When nobody answers.
     #[must_use]
     pub fn post(&self, path: &str, body: impl AsRef<[u8]>) -> Answer {
-        request(self.http(), "POST", path, body.as_ref())
-            .unwrap_or_else(|| panic!("POST {path}: no answer"))
+        self.ask("POST", path, body)
+    }
+
+    /// Any other method.
+    ///
+    /// # Panics
+    /// When nobody answers.
+    #[must_use]
+    pub fn ask(&self, method: &str, path: &str, body: impl AsRef<[u8]>) -> Answer {
+        request(self.http(), method, path, body.as_ref())
+            .unwrap_or_else(|| panic!("{method} {path}: no answer"))
     }
 
     /// Waits until no operation is open, and tells the dead letters.

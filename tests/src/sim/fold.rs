@@ -77,8 +77,8 @@ pub(super) struct Fold {
     pub(super) expected: BTreeMap<LaneKey, Expected>,
     /// Records between two calls that belong together.
     pub(super) pending: BTreeMap<LaneKey, Pending>,
-    /// What ended calls carried whose outcomes are not in the log yet.
-    pub(super) answered: BTreeMap<LaneKey, Vec<OperationId>>,
+    /// The runs that ended calls may have carried whose outcomes are not in the log yet.
+    pub(super) answered: BTreeMap<LaneKey, Vec<Vec<OperationId>>>,
     /// Operations of which some call was let out, in whatever life of the engine.
     pub(super) sent: BTreeSet<OpKey>,
     /// Where each producer's numbers lie: shard and position.
@@ -339,12 +339,15 @@ impl Fold {
                 names(&run)
             ));
         }
-        if let Some(carried) = self.answered.remove(&lane_key).filter(|it| *it != run) {
+        if let Some(runs) = self.answered.remove(&lane_key)
+            && !runs.contains(&run)
+        {
+            let carried: Vec<String> = runs.iter().map(|run| names(run)).collect();
             return Err(format!(
                 "I5 the outcome at {} is of {}, the call was of {}",
                 lane_key.1,
                 names(&run),
-                names(&carried)
+                carried.join(" or ")
             ));
         }
         let pending = self.pending.entry(lane_key.clone()).or_default();

@@ -77,11 +77,17 @@ pub enum Mark {
     FoldedFrozen,
     /// A record was deleted before anything of it was sent.
     Unborn,
+    /// A call carried several records.
+    Batched,
+    /// Such a call was refused as a whole for what was in it.
+    BatchRefused,
+    /// An answer to such a call did not tell of a record.
+    RecordUntold,
 }
 
 impl Mark {
     /// All of them.
-    pub const ALL: [Self; 36] = [
+    pub const ALL: [Self; 39] = [
         Self::Killed,
         Self::PowerCut,
         Self::CutInWrite,
@@ -118,6 +124,9 @@ impl Mark {
         Self::FoldedMany,
         Self::FoldedFrozen,
         Self::Unborn,
+        Self::Batched,
+        Self::BatchRefused,
+        Self::RecordUntold,
     ];
 }
 

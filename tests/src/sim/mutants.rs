@@ -61,11 +61,17 @@ pub enum Mutant {
     CarriedCalledSuperseded,
     /// Of the operations of a call the oldest has the last word.
     ReversedFold,
+    /// A record that the answer to a batch does not tell of is taken for done.
+    UntoldTakenForDone,
+    /// A batch that was refused for one of its records fails them all.
+    FailedNeighbours,
+    /// Batches are twice as large as the account takes.
+    OverfullBatch,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 29] = [
         Self::AckBeforeDurable,
         Self::EffectsBeforeDurable,
         Self::UnsyncedWrite,
@@ -92,6 +98,9 @@ impl Mutant {
         Self::GrowingFrozenFold,
         Self::CarriedCalledSuperseded,
         Self::ReversedFold,
+        Self::UntoldTakenForDone,
+        Self::FailedNeighbours,
+        Self::OverfullBatch,
     ];
 
     /// Its name on the command line.

@@ -32,6 +32,9 @@ use super::mutants::Mutant;
 use super::options::Options;
 use super::spied_log::{PAYLOAD_BYTES_MAX, STAGED_BYTES_MAX, SpiedLog, Written};
 
+/// The key of every data directory's record hashes.
+pub(super) const HASH_KEY: [u8; 16] = [9; 16];
+
 /// What lies in a shard's mailbox.
 #[derive(Debug)]
 pub(super) enum Letter {
@@ -145,7 +148,7 @@ impl Node {
     pub(super) fn open(mut plan: OpenPlan<'_>) -> Result<(Self, Vec<Opened>), OpenFailure> {
         let new = NewDataDir {
             instance: InstanceId([7; 16]),
-            hash_key: [9; 16],
+            hash_key: HASH_KEY,
         };
         let mut dir =
             DataDir::open(plan.medium.clone(), &new).map_err(|error| plan.dir_failure(&error))?;
@@ -193,19 +196,16 @@ impl Node {
             limits: account
                 .limits
                 .iter()
-                .map(|&(limit, window_ms)| Limit {
-                    name: format!("{limit}/{window_ms}ms"),
-                    policy: Policy::Sliding {
-                        limit,
-                        window: Duration::from_millis(window_ms),
-                    },
+                .map(|&(limit, window_ms)| {
+                    let window = Duration::from_millis(window_ms);
+                    let name = format!("{limit}/{window_ms}ms");
+                    Limit::new(name, Policy::Sliding { limit, window })
                 })
                 .collect(),
             max_in_flight: account.max_in_flight,
             call_timeout: account.timeout,
             hold: HoldSettings {
                 open_for: Duration::from_secs(2),
-                open_for_max: Duration::from_secs(20),
                 ..HoldSettings::default()
             },
         });
@@ -215,6 +215,7 @@ impl Node {
             .iter()
             .map(|lease| RecoveredLease {
                 account: lease.account.clone(),
+                label: String::new(),
                 permits: lease.permits,
                 usable_until: lease.usable_until,
                 wall_until: lease.usable_until_wall,
@@ -475,9 +476,11 @@ pub(super) fn plans(options: &Options) -> Vec<Arc<AccountPlan>> {
     let definition =
         Definition::parse(shipped("rest").expect("rest is shipped")).expect("and parses");
     let plan = |account: &super::options::AccountOptions| {
+        let overfull = options.mutant == Some(Mutant::OverfullBatch) && account.batch_max > 1;
+        let batch_max = account.batch_max * if overfull { 2 } else { 1 };
         Arc::new(AccountPlan {
             name: account.name.as_str().into(),
-            definition: definition.clone(),
+            definition: definition.clone().with_batch_items_max(batch_max),
             mappings: std::collections::HashMap::new(),
             retry: RetryPolicy {
                 max_attempts: account.max_attempts,

@@ -57,6 +57,8 @@ pub struct AccountOptions {
     pub skew_ppm: i32,
     /// Waiting changes of a record share a call.
     pub fold: bool,
+    /// Records in a call at most.
+    pub batch_max: usize,
 }
 
 /// Chances are per thousand, counts are of the whole run; 0 is off.
@@ -110,6 +112,20 @@ pub struct Faults {
     pub garbage: u32,
     /// Answers that take seconds.
     pub slow: u32,
+    /// Records of a batch: applied and not told of.
+    pub item_missing: u32,
+    /// Neither applied nor told of.
+    pub item_lost: u32,
+    /// Refused, the others taken.
+    pub item_refused: u32,
+    /// Failed, the others taken.
+    pub item_failed: u32,
+    /// Locked by somebody else.
+    pub locked: u32,
+    /// Answers to batches that tell of no record.
+    pub empty: u32,
+    /// Answers to batches in another order.
+    pub shuffled: u32,
     /// Look-ups do not see records for so many ms.
     pub stale_ms: u64,
     /// Times at which one record is refused.
@@ -185,6 +201,11 @@ impl AccountOptions {
             },
             skew_ppm: dice.between(0, 800) as i32 - 400,
             fold: dice.chance(500),
+            batch_max: if dice.chance(500) {
+                dice.between(2, 30) as usize
+            } else {
+                1
+            },
         }
     }
 }
@@ -225,6 +246,13 @@ impl Faults {
         faults.unauthorized = count(10, dice);
         faults.garbage = count(40, dice);
         faults.slow = count(40, dice);
+        faults.item_missing = count(60, dice);
+        faults.item_lost = count(60, dice);
+        faults.item_refused = count(40, dice);
+        faults.item_failed = count(60, dice);
+        faults.locked = count(40, dice);
+        faults.empty = count(40, dice);
+        faults.shuffled = count(500, dice);
         faults.stale_ms = u64::from(count(4_000, dice));
         faults.poisons = count(3, dice);
         faults.lost_acks = count(100, dice);
@@ -248,6 +276,13 @@ impl Faults {
             ("401", self.unauthorized),
             ("garbage", self.garbage),
             ("slow", self.slow),
+            ("item_missing", self.item_missing),
+            ("item_lost", self.item_lost),
+            ("item_4xx", self.item_refused),
+            ("item_5xx", self.item_failed),
+            ("lock", self.locked),
+            ("empty", self.empty),
+            ("shuffle", self.shuffled),
         ] {
             if per_mille > 0 {
                 spec.push_str(&format!(",{name}={}", f64::from(per_mille) / 1000.0));

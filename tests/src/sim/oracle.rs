@@ -2,26 +2,27 @@
 //! the providers saw.
 
 mod outgoing;
+mod told;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use engine::id::OperationId;
+use engine::id::HashKey;
 use engine::journal::Kind;
-use engine::state::State;
+use engine::state::{Reason, State};
 use wal::Lsn;
 
-use super::fold::{Broken, Expected, Fold, LaneKey};
+use super::fold::{Broken, Expected, Fold, LaneKey, OpKey};
 use super::index_dump::IndexDump;
 use super::marks::{Mark, Marks};
 use super::merge::same;
-use super::node::Opened;
-use super::options::Options;
+use super::node::{HASH_KEY, Opened};
+use super::options::{AccountOptions, Options};
 use super::provider::Provider;
 use super::spied_log::Written;
 use outgoing::Write;
+pub(super) use outgoing::{Carried, is_batch};
 
 /// Every frame ever appended, by shard, and what follows from it.
-#[derive(Default)]
 pub(super) struct Oracle {
     /// Frames in the order of their places; after a crash only those that survived.
     pub(super) traces: Vec<Vec<Written>>,
@@ -29,22 +30,39 @@ pub(super) struct Oracle {
     /// What each shard's log has promised to keep.
     promised: Vec<Lsn>,
     /// Records with a call out, at which account, and the operations it carries.
-    calls: BTreeMap<LaneKey, Vec<OperationId>>,
-    /// The newest write of a record at an account in this life of the engine.
+    calls: BTreeMap<LaneKey, Carried>,
+    /// The newest write of a record at an account, in whatever life of the engine.
     writes: BTreeMap<LaneKey, Write>,
-    /// Accounts that fold.
-    folding: BTreeSet<String>,
+    /// Operations of which a provider told that it did them, and that it refused them for what
+    /// they are.
+    told_done: BTreeSet<OpKey>,
+    told_refused: BTreeSet<OpKey>,
+    accounts: Vec<AccountOptions>,
+    hash_key: HashKey,
     /// The first broken promise.
     pub(super) broken: Option<Broken>,
 }
 
 impl Oracle {
     pub(super) fn new(options: &Options) -> Self {
-        let folding = options.accounts.iter().filter(|account| account.fold);
         Self {
-            folding: folding.map(|account| account.name.clone()).collect(),
-            ..Self::default()
+            traces: Vec::new(),
+            fold: Fold::default(),
+            promised: Vec::new(),
+            calls: BTreeMap::new(),
+            writes: BTreeMap::new(),
+            told_done: BTreeSet::new(),
+            told_refused: BTreeSet::new(),
+            accounts: options.accounts.clone(),
+            hash_key: HashKey(HASH_KEY),
+            broken: None,
         }
+    }
+
+    fn account(&self, name: &str) -> &AccountOptions {
+        let mut accounts = self.accounts.iter();
+        let account = accounts.find(|account| account.name == name);
+        account.expect("calls are of accounts of the run")
     }
 
     /// Notes the outcome of a check; the first that fails stays.
@@ -105,7 +123,6 @@ impl Oracle {
     /// The engine died: what no log kept never was.
     pub(super) fn died(&mut self) {
         self.calls.clear();
-        self.writes.clear();
     }
 
     /// A log was opened: what it holds must be what was written, without a gap, up to all that
@@ -228,8 +245,34 @@ impl Oracle {
                 check_records(&self.fold, provider).and_then(|()| provider.check_windows());
             self.note(checked);
         }
-        let checked = check_effects(&self.fold, providers);
+        let checked = self.check_told();
         self.note(checked);
+    }
+
+    /// What is called synced was told to be done, and what is called refused to be refused: of the
+    /// operation itself, not of others that shared its call.
+    fn check_told(&self) -> Result<(), Broken> {
+        for (key, op) in &self.fold.ops {
+            let (id, account) = key;
+            match op.ended {
+                Some((State::Synced, _))
+                    if op.operation.writes_fields() && !self.told_done.contains(key) =>
+                {
+                    return Err(format!(
+                        "I2 {id} is called synced at {account}, which told of no write of it"
+                    ));
+                }
+                Some((State::Failed, Some(Reason::Permanent)))
+                    if !self.told_refused.contains(key) =>
+                {
+                    return Err(format!(
+                        "B3 {id} is called refused at {account}, which refused others"
+                    ));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
     }
 
     /// Intents without an outcome, for the marks.
@@ -366,23 +409,4 @@ fn check_records(fold: &Fold, provider: &Provider) -> Result<(), Broken> {
         Some((key, _)) => Err(format!("I3 {name} holds {key:?}, which nobody sent")),
         None => Ok(()),
     }
-}
-
-/// What is called synced had an effect at its provider.
-fn check_effects(fold: &Fold, providers: &[Provider]) -> Result<(), Broken> {
-    for ((id, account), op) in &fold.ops {
-        let synced = matches!(op.ended, Some((State::Synced, _)));
-        if !synced || !op.operation.writes_fields() {
-            continue;
-        }
-        let applied = providers
-            .iter()
-            .any(|p| p.options.name == *account && p.applied.contains(id));
-        if !applied {
-            return Err(format!(
-                "I2 {id} is called synced at {account}, which saw no write of it"
-            ));
-        }
-    }
-    Ok(())
 }

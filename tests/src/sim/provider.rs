@@ -8,6 +8,7 @@ use mock::{Account, AccountConfig, Answer, FaultSpec};
 
 use super::fold::Broken;
 use super::options::{AccountOptions, Options};
+use super::oracle::Carried;
 
 /// One account with its own clock.
 pub(super) struct Provider {
@@ -15,7 +16,7 @@ pub(super) struct Provider {
     pub(super) account: Account,
     /// Arrivals, on its own clock.
     arrivals: Vec<Duration>,
-    /// Operations of which some write took effect.
+    /// Operations of which some write may have taken effect.
     pub(super) applied: BTreeSet<OperationId>,
     pub(super) calls: u64,
     pub(super) answered_well: u64,
@@ -54,7 +55,7 @@ impl Provider {
         &mut self,
         now: Duration,
         request: &engine::provider::Request,
-        carried: &[OperationId],
+        carried: &[Carried],
     ) -> mock::Arrival {
         self.arrivals.push(now);
         self.calls += 1;
@@ -72,7 +73,8 @@ impl Provider {
             .get(arrival.call.seq())
             .is_some_and(|call| call.applied);
         if applied && request.kind.is_write() {
-            self.applied.extend(carried);
+            self.applied
+                .extend(carried.iter().flat_map(Carried::longest));
         }
         arrival
     }

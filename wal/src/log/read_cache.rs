@@ -1,4 +1,9 @@
 //! Reads of committed frames from segment files, through a few chunks in memory.
+//!
+//! Files are read through the page cache first: a backlog is read in the order of its records, which
+//! is scattered over the log, and a read from the disk for each event would cost a hundred times as
+//! much. Commits write past the page cache, so what it holds may be old. A frame that does not verify
+//! is read again from the disk; only that counts.
 
 use std::io;
 
@@ -8,11 +13,12 @@ use crate::page::Pages;
 use crate::storage::{Access, File, Storage};
 use crate::{Lsn, SegmentNumber};
 
-/// What a read takes at least: near the size from which an SSD's throughput no longer grows.
-const CHUNK_BYTES: u64 = 64 * 1024;
+/// What a read takes at least: some tens of events, at about twice the cost of one.
+const CHUNK_BYTES: u64 = 16 * 1024;
 
-/// What a read takes when the one before ended where it begins.
-const READ_AHEAD_BYTES: u64 = 4 * CHUNK_BYTES;
+/// What a read takes when the one before ended where it begins: near the size from which an SSD's
+/// throughput no longer grows.
+const READ_AHEAD_BYTES: u64 = 16 * CHUNK_BYTES;
 
 /// Open segment files per log; a sequential reader needs one.
 const FILES_MAX: usize = 32;
@@ -30,8 +36,25 @@ pub(crate) struct ReadCache<S: Storage> {
 
 struct OpenFile<F> {
     segment: SegmentNumber,
+    source: Source,
     file: F,
     used_at: u64,
+}
+
+/// Where bytes come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Source {
+    PageCache,
+    Disk,
+}
+
+impl Source {
+    fn access(self) -> Access {
+        match self {
+            Source::PageCache => Access::ReadCached,
+            Source::Disk => Access::Read,
+        }
+    }
 }
 
 struct Chunk {
@@ -70,12 +93,28 @@ impl<S: Storage> ReadCache<S> {
         lsn: Lsn,
         out: &mut Vec<u8>,
     ) -> Result<FrameKind, CacheError> {
+        match self.read_from(Source::PageCache, segment, lsn, out) {
+            Err(CacheError::Fault(_)) => {
+                self.forget(segment.number);
+                self.read_from(Source::Disk, segment, lsn, out)
+            }
+            read => read,
+        }
+    }
+
+    fn read_from(
+        &mut self,
+        source: Source,
+        segment: &SegmentEntry,
+        lsn: Lsn,
+        out: &mut Vec<u8>,
+    ) -> Result<FrameKind, CacheError> {
         let mut offset = lsn.get() - segment.base.get();
         let end = segment.end - segment.base.get();
         let mut header = [0; FRAME_HEADER_BYTES];
         let mut have = 0;
         while have < header.len() {
-            let bytes = self.bytes_at(segment.number, offset, end)?;
+            let bytes = self.bytes_at(source, segment.number, offset, end)?;
             let take = bytes.len().min(header.len() - have);
             header[have..have + take].copy_from_slice(&bytes[..take]);
             have += take;
@@ -89,7 +128,7 @@ impl<S: Storage> ReadCache<S> {
         }
         out.reserve(head.payload_bytes);
         while out.len() < head.payload_bytes {
-            let bytes = self.bytes_at(segment.number, offset, end)?;
+            let bytes = self.bytes_at(source, segment.number, offset, end)?;
             let take = bytes.len().min(head.payload_bytes - out.len());
             out.extend_from_slice(&bytes[..take]);
             offset += take as u64;
@@ -107,6 +146,7 @@ impl<S: Storage> ReadCache<S> {
     /// At least one byte at `offset`, none behind `end`.
     fn bytes_at(
         &mut self,
+        source: Source,
         segment: SegmentNumber,
         offset: u64,
         end: u64,
@@ -120,7 +160,9 @@ impl<S: Storage> ReadCache<S> {
         });
         let at = match hit {
             Some(at) => at,
-            None => self.load(segment, offset, end).map_err(CacheError::Io)?,
+            None => self
+                .load(source, segment, offset, end)
+                .map_err(CacheError::Io)?,
         };
         let clock = self.clock;
         let chunk = &mut self.chunks[at];
@@ -130,7 +172,13 @@ impl<S: Storage> ReadCache<S> {
         Ok(&chunk.pages.as_bytes()[start..filled])
     }
 
-    fn load(&mut self, segment: SegmentNumber, offset: u64, end: u64) -> io::Result<usize> {
+    fn load(
+        &mut self,
+        source: Source,
+        segment: SegmentNumber,
+        offset: u64,
+        end: u64,
+    ) -> io::Result<usize> {
         let start = offset - offset % CHUNK_BYTES;
         let sequential = self.last_end == Some((segment, start));
         let wanted = if sequential {
@@ -139,8 +187,9 @@ impl<S: Storage> ReadCache<S> {
             CHUNK_BYTES
         };
         let at = self.free_chunk(segment, start);
-        self.open_file(segment)?;
-        let file = self.files.iter().find(|file| file.segment == segment);
+        self.open_file(source, segment)?;
+        let is_it = |file: &&OpenFile<S::File>| file.segment == segment && file.source == source;
+        let file = self.files.iter().find(is_it);
         let file = &file.expect("opened just now").file;
         let chunk = &mut self.chunks[at];
         chunk.filled = 0;
@@ -180,15 +229,18 @@ impl<S: Storage> ReadCache<S> {
         oldest.map_or(0, |(at, _)| at)
     }
 
-    fn open_file(&mut self, segment: SegmentNumber) -> io::Result<()> {
+    fn open_file(&mut self, source: Source, segment: SegmentNumber) -> io::Result<()> {
         let clock = self.clock;
-        if let Some(open) = self.files.iter_mut().find(|file| file.segment == segment) {
+        let is_it =
+            |file: &&mut OpenFile<S::File>| file.segment == segment && file.source == source;
+        if let Some(open) = self.files.iter_mut().find(is_it) {
             open.used_at = clock;
             return Ok(());
         }
-        let file = self.storage.open(&segment.file_name(), Access::Read)?;
+        let file = self.storage.open(&segment.file_name(), source.access())?;
         let open = OpenFile {
             segment,
+            source,
             file,
             used_at: clock,
         };

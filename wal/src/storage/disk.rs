@@ -176,6 +176,7 @@ impl Storage for Disk {
         let path = self.path(name);
         let (inner, direct) = match access {
             Access::Read => self.open_direct(&path, &mut options)?,
+            Access::ReadCached => (options.open(path)?, false),
             Access::Write { direct: true } => self.open_direct(&path, options.write(true))?,
             Access::Write { direct: false } => (options.write(true).open(path)?, false),
         };

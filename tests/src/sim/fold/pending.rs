@@ -40,9 +40,15 @@ impl Pending {
             || match newest {
                 Some(CallClass::Transient | CallClass::Unknown) => true,
                 // Says nothing of a call before it.
-                Some(CallClass::Throttled | CallClass::Unauthorized | CallClass::Unreachable) => {
-                    self.frozen
-                }
+                Some(
+                    CallClass::Throttled
+                    | CallClass::QuotaExhausted
+                    | CallClass::Maintenance
+                    | CallClass::Contention
+                    | CallClass::Permission
+                    | CallClass::Unauthorized
+                    | CallClass::Unreachable,
+                ) => self.frozen,
                 _ => false,
             };
         self.run = run.to_vec();

@@ -1,5 +1,7 @@
 //! Calls as they leave: nothing too early, nothing out of turn, and just what the operations say.
 
+use std::collections::BTreeSet;
+
 use engine::event::Operation;
 use engine::id::OperationId;
 use engine::provider::{CallKind, Request};
@@ -7,35 +9,61 @@ use serde_json::{Map, Value};
 use wal::Lsn;
 
 use super::Oracle;
-use crate::sim::fold::{Broken, LaneKey, names};
+use crate::sim::fold::{Broken, LaneKey, Op, names};
 use crate::sim::marks::{Mark, Marks};
 use crate::sim::merge::same;
 use crate::sim::patch::compose;
 
+/// What a call carries of one record.
+#[derive(Debug, Clone)]
+pub(in crate::sim) struct Carried {
+    pub(in crate::sim) lane: LaneKey,
+    pub(in crate::sim) record_id: String,
+    /// The operations it may stand for, each run oldest first, the longest run last. More than one
+    /// only in a batch, which names no operations, and where a change repeats the one before it.
+    pub(in crate::sim) runs: Vec<Vec<OperationId>>,
+}
+
+impl Carried {
+    /// The operations that may be in the call.
+    pub(in crate::sim) fn longest(&self) -> &[OperationId] {
+        self.runs.last().map_or(&[], Vec::as_slice)
+    }
+}
+
 /// A write that was let out.
 #[derive(Debug, Clone)]
 pub(super) struct Write {
-    run: Vec<OperationId>,
+    runs: Vec<Vec<OperationId>>,
     digest: u64,
     key: Option<String>,
+    batch: bool,
+}
+
+/// What a request asks for one record.
+struct Asked {
+    lane: LaneKey,
+    record_id: String,
+    kind: CallKind,
+    fields: Map<String, Value>,
+    /// The operation it names.
+    named: Option<OperationId>,
 }
 
 impl Oracle {
-    /// A call leaves a shard. Answers which operations it carries, oldest first.
+    /// A call leaves a shard. Answers what it carries.
     pub(in crate::sim) fn call_leaves(
         &mut self,
         shard: usize,
         account: &str,
         request: &Request,
         marks: &mut Marks,
-    ) -> Vec<OperationId> {
-        match self.check_call(shard, account, request, marks) {
-            Ok(run) => run,
-            Err(broken) => {
-                self.note(Err(broken));
-                Vec::new()
-            }
-        }
+    ) -> Vec<Carried> {
+        let checked = self.check_call(shard, account, request, marks);
+        checked.unwrap_or_else(|broken| {
+            self.note(Err(broken));
+            Vec::new()
+        })
     }
 
     fn check_call(
@@ -44,73 +72,184 @@ impl Oracle {
         account: &str,
         request: &Request,
         marks: &mut Marks,
-    ) -> Result<Vec<OperationId>, Broken> {
-        let id: OperationId = request
+    ) -> Result<Vec<Carried>, Broken> {
+        let what = format!("{} of {} at {account}", request.kind, request.request_id);
+        let batch = is_batch(request);
+        let asked = self.asked(account, request, &what)?;
+        if batch {
+            self.check_company(account, &asked, &what)?;
+            if asked.len() > 1 {
+                marks.hit(Mark::Batched);
+            }
+        }
+        let mut carried = Vec::new();
+        for asked in asked {
+            let what = format!("{what}, record {}", asked.record_id);
+            let mut runs = self.runs(&asked, self.promised[shard], &what)?;
+            self.check_durable(&asked.lane, self.promised[shard], &what)?;
+            if asked.kind == CallKind::Create {
+                self.check_intent(&asked.lane, &runs, self.promised[shard], &what)?;
+            }
+            self.check_frozen(&asked.lane, &mut runs, &what, marks)?;
+            if asked.kind.is_write() {
+                self.check_key(&asked.lane, &runs, request, &what)?;
+            }
+            let whole = Carried {
+                lane: asked.lane.clone(),
+                record_id: asked.record_id,
+                runs,
+            };
+            let sent = whole.longest().iter();
+            self.fold
+                .sent
+                .extend(sent.map(|id| (*id, account.to_owned())));
+            self.fold.answered.remove(&asked.lane);
+            if let Some(open) = self.calls.insert(asked.lane, whole.clone()) {
+                return Err(format!("I4 {what}: a call of {open:?} is open"));
+            }
+            carried.push(whole);
+        }
+        Ok(carried)
+    }
+
+    /// The engine was told how a call ended.
+    pub(in crate::sim) fn call_ends(&mut self, carried: &[Carried]) {
+        for carried in carried {
+            if let Some(open) = self.calls.remove(&carried.lane) {
+                self.fold.answered.insert(open.lane, open.runs);
+            }
+        }
+    }
+
+    /// The records of a request.
+    fn asked(&self, account: &str, request: &Request, what: &str) -> Result<Vec<Asked>, Broken> {
+        let named: OperationId = request
             .request_id
             .parse()
             .map_err(|_| "a call without an operation".to_owned())?;
-        let durable = self.promised[shard];
-        let what = format!("{} of {id} at {account}", request.kind);
         let op = self
-            .fold
-            .ops
-            .get(&(id, account.to_owned()))
+            .op(named, account)
             .ok_or(format!("I3 {what}: no such operation"))?;
         if op.ended.is_some() {
             return Err(format!("I2 {what}: it has ended"));
         }
-        let lane = (id.record, account.to_owned());
-        let run = self.fold.run(&lane, id)?;
-        if run.len() > 1 && !self.folding.contains(account) {
-            return Err(format!("I4 {what}: {:?} comes first", run[0]));
+        let unreadable = |error: serde_json::Error| format!("I3 {what}: {error}");
+        if is_batch(request) {
+            let body = serde_json::from_slice(&request.body).map_err(unreadable)?;
+            return self.asked_in_batch(account, request, &body, what);
         }
-        self.check_durable(&lane, &run, durable, &what)?;
-        if request.kind == CallKind::Create {
-            self.check_intent(&lane, &run, durable, &what)?;
-        }
-        if self.fold.check_barriers(account, &run)? {
-            return Err(format!("I5 {what}: makes and deletes a record"));
-        }
-        self.check_frozen(&lane, &run, &what, marks)?;
-        if request.kind.is_write() {
-            self.check_key(&lane, &run, request, &what)?;
-        }
+        let mut fields = Map::new();
         if request.kind.writes_fields() {
-            self.check_body(&lane, &run, request, &what)?;
+            fields = serde_json::from_slice(&request.body).map_err(unreadable)?;
         }
-        self.fold
-            .sent
-            .extend(run.iter().map(|id| (*id, account.to_owned())));
-        self.fold.answered.remove(&lane);
-        if let Some(open) = self.calls.insert(lane, run.clone()) {
-            return Err(format!("I4 {what}: a call of {open:?} is open"));
+        if request.kind == CallKind::Create {
+            fields.remove("external_id");
         }
-        Ok(run)
+        Ok(vec![Asked {
+            lane: (named.record, account.to_owned()),
+            record_id: op.record_id.clone(),
+            kind: request.kind,
+            fields,
+            named: Some(named),
+        }])
     }
 
-    /// The engine was told how a call ended.
-    pub(in crate::sim) fn call_ends(&mut self, account: &str, request: &Request) {
-        if let Ok(id) = request.request_id.parse::<OperationId>() {
-            let lane = (id.record, account.to_owned());
-            if let Some(run) = self.calls.remove(&lane) {
-                self.fold.answered.insert(lane, run);
-            }
-        }
-    }
-
-    fn check_durable(
+    fn asked_in_batch(
         &self,
-        lane: &LaneKey,
-        run: &[OperationId],
+        account: &str,
+        request: &Request,
+        body: &Value,
+        what: &str,
+    ) -> Result<Vec<Asked>, Broken> {
+        let object = request.path_and_query.split('/').nth(1).unwrap_or_default();
+        let records = body["records"].as_array().map_or(&[][..], Vec::as_slice);
+        let asked = records.iter().enumerate().map(|(place, record)| {
+            let record_id = record["external_id"].as_str()?;
+            let kind = match record["operation"].as_str()? {
+                "create" => CallKind::Create,
+                "upsert" => CallKind::Upsert,
+                "update" => CallKind::Update,
+                "delete" => CallKind::Delete,
+                _ => return None,
+            };
+            Some(Asked {
+                lane: (self.hash_key.record(object, record_id), account.to_owned()),
+                record_id: record_id.to_owned(),
+                kind,
+                fields: record["fields"].as_object().cloned().unwrap_or_default(),
+                named: request.request_id.parse().ok().filter(|_| place == 0),
+            })
+        });
+        let asked: Option<Vec<Asked>> = asked.collect();
+        asked.ok_or(format!("I3 {what}: a batch that cannot be read: {body}"))
+    }
+
+    /// No batch is larger than its account takes, and no record is in it twice.
+    fn check_company(&self, account: &str, asked: &[Asked], what: &str) -> Result<(), Broken> {
+        let most = self.account(account).batch_max;
+        if asked.is_empty() || asked.len() > most {
+            return Err(format!(
+                "B1 {what}: {} records, at most {most}",
+                asked.len()
+            ));
+        }
+        let lanes: BTreeSet<&LaneKey> = asked.iter().map(|asked| &asked.lane).collect();
+        if lanes.len() < asked.len() {
+            return Err(format!("B2 {what}: a record twice in a call"));
+        }
+        Ok(())
+    }
+
+    /// The runs of operations, from the record's oldest on, that say what is asked for.
+    fn runs(
+        &self,
+        asked: &Asked,
         durable: Lsn,
         what: &str,
-    ) -> Result<(), Broken> {
-        for id in run {
-            let op = self.fold.ops.get(&(*id, lane.1.clone()));
-            if op.is_none_or(|op| op.event_at >= durable) {
-                return Err(format!("I1 {what}: left before {id} was durable"));
+    ) -> Result<Vec<Vec<OperationId>>, Broken> {
+        let account = &asked.lane.1;
+        if let Some(named) = asked.named {
+            let run = self.fold.run(&asked.lane, named)?;
+            if run.len() > 1 && !self.account(account).fold {
+                return Err(format!("I4 {what}: {} comes first", run[0]));
+            }
+            if run.iter().any(|id| self.event_at(*id, account) >= durable) {
+                return Err(format!("I1 {what}: left before its events were durable"));
+            }
+            if self.fold.check_barriers(account, &run)? {
+                return Err(format!("I5 {what}: makes and deletes a record"));
+            }
+            self.check_content(asked, &run, what)?;
+            return Ok(vec![run]);
+        }
+        let open = self.fold.lanes.get(&asked.lane);
+        let open: Vec<OperationId> = open.into_iter().flatten().copied().collect();
+        let longest = if self.account(account).fold {
+            open.len()
+        } else {
+            open.len().min(1)
+        };
+        let mut runs = Vec::new();
+        let mut refused = format!("I3 {what}: nothing is open");
+        for length in 1..=longest {
+            let run = &open[..length];
+            let durable = self.event_at(run[length - 1], account) < durable;
+            if !durable || !matches!(self.fold.check_barriers(account, run), Ok(false)) {
+                break;
+            }
+            match self.check_content(asked, run, what) {
+                Ok(()) => runs.push(run.to_vec()),
+                Err(broken) => refused = broken,
             }
         }
+        if runs.is_empty() {
+            Err(refused)
+        } else {
+            Ok(runs)
+        }
+    }
+
+    fn check_durable(&self, lane: &LaneKey, durable: Lsn, what: &str) -> Result<(), Broken> {
         match self.fold.last_final.get(lane) {
             Some(&at) if at >= durable => {
                 Err(format!("I4 {what}: the outcome before it is not durable"))
@@ -124,21 +263,19 @@ impl Oracle {
     fn check_intent(
         &self,
         lane: &LaneKey,
-        run: &[OperationId],
+        runs: &[Vec<OperationId>],
         durable: Lsn,
         what: &str,
     ) -> Result<(), Broken> {
-        let front = self.fold.ops.get(&(run[0], lane.1.clone()));
+        let first = runs[0][0];
+        let front = self.op(first, &lane.1);
         let intent = front.and_then(|op| op.intent_at);
         let Some(intent) = intent.filter(|at| *at < durable) else {
             return Err(format!("I11 {what}: no durable intent"));
         };
-        let behind = self
-            .fold
-            .lanes
-            .get(lane)
-            .and_then(|open| open.get(run.len()));
-        let behind = behind.and_then(|id| self.fold.ops.get(&(*id, lane.1.clone())));
+        let open = self.fold.lanes.get(lane);
+        let behind = runs.last().and_then(|run| open?.get(run.len()));
+        let behind = behind.and_then(|id| self.op(*id, &lane.1));
         let deleted = behind.is_some_and(|op| {
             op.operation == Operation::Delete
                 && !op.scheduled
@@ -146,8 +283,8 @@ impl Oracle {
                 && op.event_at < intent
         });
         let creates = front.is_some_and(|op| op.operation == Operation::Create && op.folds());
-        let first = !self.fold.sent.contains(&(run[0], lane.1.clone()));
-        if self.folding.contains(&lane.1) && creates && first && deleted {
+        let never_sent = !self.fold.sent.contains(&(first, lane.1.clone()));
+        if self.account(&lane.1).fold && creates && never_sent && deleted {
             return Err(format!("I5 {what}: its delete was waiting"));
         }
         Ok(())
@@ -157,50 +294,51 @@ impl Oracle {
     fn check_frozen(
         &self,
         lane: &LaneKey,
-        run: &[OperationId],
+        runs: &mut Vec<Vec<OperationId>>,
         what: &str,
         marks: &mut Marks,
     ) -> Result<(), Broken> {
         let Some(pending) = self.fold.pending.get(lane).filter(|it| it.frozen) else {
             return Ok(());
         };
-        if pending.run != run {
+        let carried = std::mem::take(runs);
+        if !carried.contains(&pending.run) {
+            let carried: Vec<String> = carried.iter().map(|run| names(run)).collect();
             return Err(format!(
                 "I5 {what}: carries {}, what became of {} is not known",
-                names(run),
+                carried.join(" or "),
                 names(&pending.run)
             ));
         }
-        let waiting = self
-            .fold
-            .lanes
-            .get(lane)
-            .is_some_and(|open| open.len() > run.len());
-        if run.len() > 1 && waiting {
+        runs.push(pending.run.clone());
+        let open = self.fold.lanes.get(lane).map_or(0, |open| open.len());
+        if pending.run.len() > 1 && open > pending.run.len() {
             marks.hit(Mark::FoldedFrozen);
         }
         Ok(())
     }
 
-    /// The same request goes by the same key, another one by another.
+    /// The same request goes by the same key, another one by another. A batch is another one with
+    /// other company.
     fn check_key(
         &mut self,
         lane: &LaneKey,
-        run: &[OperationId],
+        runs: &[Vec<OperationId>],
         request: &Request,
         what: &str,
     ) -> Result<(), Broken> {
         let write = Write {
-            run: run.to_vec(),
+            runs: runs.to_vec(),
             digest: request.digest().0,
             key: request.idempotency_key.clone(),
+            batch: is_batch(request),
         };
         let Some(before) = self.writes.insert(lane.clone(), write.clone()) else {
             return Ok(());
         };
-        let same_request = before.run == write.run && before.digest == write.digest;
-        let retried = self.fold.pending.contains_key(lane);
-        if (retried && same_request && before.key != write.key)
+        let same_request = before.runs == write.runs && before.digest == write.digest;
+        let again = self.fold.pending.contains_key(lane) && !before.batch && !write.batch;
+        if (again && same_request && before.key != write.key)
             || (before.digest != write.digest && before.key == write.key)
         {
             return Err(format!("I11 {what}: {before:?}, then {write:?}"));
@@ -209,42 +347,45 @@ impl Oracle {
     }
 
     /// A write carries what its operations say, one upon the other.
-    fn check_body(
-        &self,
-        lane: &LaneKey,
-        run: &[OperationId],
-        request: &Request,
-        what: &str,
-    ) -> Result<(), Broken> {
-        let mut fields: Map<String, Value> =
-            serde_json::from_slice(&request.body).map_err(|error| format!("I3 {what}: {error}"))?;
-        if request.kind == CallKind::Create {
-            fields.remove("external_id");
-        }
-        let ops = run
+    fn check_content(&self, asked: &Asked, run: &[OperationId], what: &str) -> Result<(), Broken> {
+        let ops: Vec<&Op> = run
             .iter()
-            .filter_map(|id| self.fold.ops.get(&(*id, lane.1.clone())));
+            .filter_map(|id| self.op(*id, &asked.lane.1))
+            .collect();
+        if asked.kind == CallKind::Delete && ops[0].operation != Operation::Delete {
+            return Err(format!("I3 {what}: {} deletes nothing", run[0]));
+        }
+        if !asked.kind.writes_fields() {
+            return Ok(());
+        }
         let mut wanted = Map::new();
-        for (place, op) in ops.enumerate() {
-            let grounded = op.operation == Operation::Update && request.kind == CallKind::Upsert;
-            if let Some(expected) = self
-                .fold
-                .expected
-                .get(lane)
-                .filter(|_| place == 0 && grounded)
-            {
-                wanted.clone_from(&expected.undelivered);
-            }
-            if let Some(data) = &op.data {
-                compose(&mut wanted, data);
-            }
+        if ops[0].operation == Operation::Update && asked.kind == CallKind::Upsert {
+            let expected = self.fold.expected.get(&asked.lane);
+            wanted = expected.map_or(wanted, |expected| expected.undelivered.clone());
         }
-        if !same(&fields, &wanted) {
-            return Err(format!(
-                "I3 {what} carries {fields:?}, its operations {} say {wanted:?}",
-                names(run)
-            ));
+        for data in ops.iter().filter_map(|op| op.data.as_ref()) {
+            compose(&mut wanted, data);
         }
-        Ok(())
+        if same(&asked.fields, &wanted) {
+            return Ok(());
+        }
+        Err(format!(
+            "I3 {what} carries {:?}, its operations {} say {wanted:?}",
+            asked.fields,
+            names(run)
+        ))
     }
+
+    fn op(&self, id: OperationId, account: &str) -> Option<&Op> {
+        self.fold.ops.get(&(id, account.to_owned()))
+    }
+
+    fn event_at(&self, id: OperationId, account: &str) -> Lsn {
+        self.op(id, account).map_or(Lsn::ZERO, |op| op.event_at)
+    }
+}
+
+/// Whether a request is of many records.
+pub(in crate::sim) fn is_batch(request: &Request) -> bool {
+    request.path_and_query.ends_with("/batch")
 }

@@ -1,6 +1,5 @@
 //! Calls on the network: there, back, or lost.
 
-use engine::id::OperationId;
 use engine::provider::{
     BodyEnd, CallKind, NoReply, NotSent, Reply, ReplyHeaders, Request, SendFailure,
 };
@@ -8,10 +7,12 @@ use engine::shard::CallId;
 use engine::time::Mono;
 use mock::Answer;
 
+use super::planted::planted_reply;
 use super::{Due, MS, US, World};
 use crate::sim::marks::Mark;
 use crate::sim::mutants::Mutant;
 use crate::sim::node::Letter;
+use crate::sim::oracle::Carried;
 
 /// One call between the shard and its end.
 #[derive(Debug)]
@@ -21,8 +22,7 @@ pub(super) struct Call {
     id: CallId,
     provider: usize,
     request: Request,
-    /// The operations it carries.
-    carried: Vec<OperationId>,
+    carried: Vec<Carried>,
     started: Mono,
     /// Open at the provider.
     open: Option<mock::CallId>,
@@ -197,7 +197,10 @@ impl World {
                 if reply.status == 429 {
                     self.marks.hit(Mark::Throttled);
                 }
-                Ok(reply)
+                self.oracle
+                    .told(&call.carried, &call.request, &reply, &mut self.marks);
+                let mutant = self.options.mutant;
+                Ok(planted_reply(mutant, &call.request, &call.carried, reply))
             }
             CallEnd::Refused => before_sent(),
             CallEnd::Reset => after_sent(NoReply::Closed),
@@ -259,14 +262,12 @@ impl World {
         }
     }
 
-    /// The request that the engine's word about an ended call belongs to.
-    pub(super) fn request_of(&self, shard: usize, id: CallId) -> Option<(usize, &Request)> {
-        let call = self
-            .calls
-            .iter()
-            .rev()
-            .find(|call| call.life == self.life && call.shard == shard && call.id == id)?;
-        Some((call.provider, &call.request))
+    /// What the call carried that the engine was told the end of.
+    pub(super) fn carried_by(&self, shard: usize, id: CallId) -> Option<Vec<Carried>> {
+        let mut calls = self.calls.iter().rev();
+        let call =
+            calls.find(|call| call.life == self.life && call.shard == shard && call.id == id)?;
+        Some(call.carried.clone())
     }
 
     /// The engine died: what is on the wire arrives now or never, and nobody waits for answers.

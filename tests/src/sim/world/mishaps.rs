@@ -148,6 +148,8 @@ impl World {
                     "429=0.7",
                     "reset_after=0.7",
                     "5xx_after=0.8",
+                    "item_missing=0.6",
+                    "item_lost=0.6",
                 ]);
                 self.trouble(spec, 4_000);
             }
@@ -198,7 +200,7 @@ impl World {
         let none = Faults::default();
         for provider in &mut self.providers {
             let spec = format!(
-                "{},reset_before=0,reset_after=0,5xx=0,5xx_after=0,429=0,401=0,garbage=0,slow=0,stale=0ms,poison=",
+                "{},reset_before=0,reset_after=0,5xx=0,5xx_after=0,429=0,401=0,garbage=0,slow=0,stale=0ms,poison=,item_missing=0,item_lost=0,item_4xx=0,item_5xx=0,lock=0,empty=0,shuffle=0",
                 none.provider_spec(&provider.options)
             );
             provider.set_faults(&spec);

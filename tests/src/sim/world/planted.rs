@@ -1,13 +1,14 @@
-//! Requests as an engine with a planted bug would make them.
+//! Requests as an engine with a planted bug would make them, replies as it would understand them.
 
 use engine::event::Operation;
 use engine::id::OperationId;
-use engine::provider::{CallKind, Request};
-use serde_json::{Map, Value};
+use engine::provider::{CallKind, Reply, Request};
+use serde_json::{Map, Value, json};
 
 use super::World;
 use crate::sim::fold::Op;
 use crate::sim::mutants::Mutant;
+use crate::sim::oracle::{Carried, is_batch};
 use crate::sim::patch::compose;
 
 impl World {
@@ -32,7 +33,7 @@ impl World {
         account: &str,
         request: &Request,
     ) -> Option<(Vec<OperationId>, Map<String, Value>)> {
-        if !request.kind.writes_fields() {
+        if !request.kind.writes_fields() || is_batch(request) {
             return None;
         }
         let id: OperationId = request.request_id.parse().ok()?;
@@ -97,4 +98,41 @@ impl World {
         }
         (run.len() > 1).then_some((*run.last()?, fields))
     }
+}
+
+/// The reply to a batch, with the planted bug if it is one of reading it.
+pub(super) fn planted_reply(
+    mutant: Option<Mutant>,
+    request: &Request,
+    carried: &[Carried],
+    mut reply: Reply,
+) -> Reply {
+    let body: Option<Value> = serde_json::from_slice(&reply.body).ok();
+    let Some(mut body) = body.filter(|_| is_batch(request)) else {
+        return reply;
+    };
+    let row = |carried: &Carried, status: u16| json!({ "external_id": carried.record_id, "status": status });
+    match mutant {
+        Some(Mutant::UntoldTakenForDone) => {
+            let Some(rows) = body["results"].as_array_mut() else {
+                return reply;
+            };
+            for carried in carried {
+                if !rows
+                    .iter()
+                    .any(|row| row["external_id"] == carried.record_id.as_str())
+                {
+                    rows.push(row(carried, 200));
+                }
+            }
+        }
+        Some(Mutant::FailedNeighbours) if reply.status == 400 => {
+            reply.status = 200;
+            let rows: Vec<Value> = carried.iter().map(|carried| row(carried, 400)).collect();
+            body = json!({ "results": rows });
+        }
+        _ => return reply,
+    }
+    reply.body = body.to_string().into();
+    reply
 }

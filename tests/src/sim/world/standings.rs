@@ -1,7 +1,6 @@
 //! What the engine answers when it is asked about operations that have ended.
 
 use engine::id::OperationId;
-use engine::journal::Kind;
 
 use super::World;
 use crate::sim::fold::{Broken, Op};
@@ -11,21 +10,18 @@ use crate::sim::node::ShardNode;
 const ONE_IN: usize = 8;
 
 impl World {
-    /// Every operation that shared a call, and some of the others, stand as the logs say. What
-    /// compaction has copied is only known as far back as the copy.
+    /// Every operation that shared a call, and some of the others, stand as the logs say, while
+    /// these are whole.
     pub(super) fn check_standings(&mut self) {
         let Some(node) = &mut self.node else { return };
         let shards = node.shards.len();
-        let moved = self.oracle.traces.iter().map(|trace| {
-            let copied = |kind| matches!(kind, Kind::StateMoved | Kind::EventMoved);
-            trace.iter().any(|frame| copied(frame.kind))
-        });
-        let moved: Vec<bool> = moved.collect();
+        let layout = node.dir.layout().expect("a running node has a layout");
         let mut broken = None;
         for (place, ((id, account), op)) in self.oracle.fold.ops.iter().enumerate() {
             let alone = op.ended_with.is_none_or(|(lead, _)| lead == *id);
             let shard = id.record.vshard().owner(shards);
-            if moved[shard] || (alone && place % ONE_IN != 0) {
+            let gone = self.released.contains(&layout.log(shard as u16));
+            if gone || (alone && place % ONE_IN != 0) {
                 continue;
             }
             let checked = check_standing(&mut node.shards[shard], *id, account, op);

@@ -194,12 +194,8 @@ impl World {
         }
         own.mailbox = held;
         for id in ended {
-            if let Some((provider, request)) = self.request_of(shard, id) {
-                let (account, request) = (
-                    self.providers[provider].options.name.clone(),
-                    request.clone(),
-                );
-                self.oracle.call_ends(&account, &request);
+            if let Some(carried) = self.carried_by(shard, id) {
+                self.oracle.call_ends(&carried);
             }
         }
     }
