@@ -230,7 +230,7 @@ fn grant(
                 audience: auth
                     .and_then(|auth| auth.audience.clone())
                     .unwrap_or_else(|| url.clone()),
-                key,
+                key: Box::new(key),
             };
             (grant, url)
         }

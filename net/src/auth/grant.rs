@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use ring::digest::{Context, SHA256};
 use serde_json::json;
 
@@ -28,7 +28,7 @@ pub enum Grant {
         /// `aud`: who is to believe it.
         audience: String,
         /// Whose public half the provider knows.
-        key: SigningKey,
+        key: Box<SigningKey>,
     },
 }
 
@@ -150,8 +150,7 @@ impl Form {
         }
         self.text.push_str(name);
         self.text.push('=');
-        self.text
-            .extend(utf8_percent_encode(value, NON_ALPHANUMERIC));
+        self.text.extend(utf8_percent_encode(value, ESCAPED));
     }
 
     /// In the body, as all providers with a definition take it; some take nothing else.
@@ -165,6 +164,9 @@ impl Form {
         }
     }
 }
+
+/// What a form escapes (WHATWG URL, section 5.2); a space may be `%20` as well.
+const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_');
 
 #[cfg(test)]
 mod tests {

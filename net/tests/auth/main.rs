@@ -190,7 +190,7 @@ fn an_assertion_is_signed_by_either_form_of_the_key() {
             client_id: "app".to_owned(),
             username: "me@example.com".to_owned(),
             audience: "https://login.example.com".to_owned(),
-            key: SigningKey::from_pem(pem).unwrap(),
+            key: Box::new(SigningKey::from_pem(pem).unwrap()),
         };
         let stage = Stage::start(&provider, grant, Memory::default());
         assert_eq!(stage.call().unwrap().status, 200);
