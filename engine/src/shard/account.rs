@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::leases::Permits;
 use crate::mapping::Mapping;
 use crate::operation_slab::OpIndex;
-use crate::provider::Definition;
+use crate::provider::{Definition, KeySupport};
 use crate::quota::{AccountId, Gate, LeaseId, RetryBudget};
 use crate::retry::RetryPolicy;
 use crate::time::Mono;
@@ -31,6 +31,15 @@ pub struct AccountPlan {
     pub fold: bool,
     /// How long a record waits for one it refers to.
     pub parent_timeout: Duration,
+}
+
+impl AccountPlan {
+    /// What the provider offers to find and make records of System A's `object` by their keys.
+    pub(super) fn key_support(&self, object: &str) -> KeySupport {
+        let mapping = self.mappings.get(object);
+        let remote = mapping.map_or(object, |mapping| mapping.remote());
+        self.definition.key_support(remote)
+    }
 }
 
 /// The dispatch side of an account.

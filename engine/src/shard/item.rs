@@ -160,6 +160,10 @@ impl<T> Shard<T> {
             .iter()
             .position(|target| target.account == account);
         let ended = state.is_final();
+        if ended && !self.unsent.is_empty() {
+            self.unsent
+                .remove(&(item.record, item.front_seq(), self.index.slab[item.op].target()));
+        }
         let linked = ended && target_is_linked(&item.states[0], account);
         let (record, op_target) = (item.record, self.index.slab[item.op].target());
         let frame = StateFrame {

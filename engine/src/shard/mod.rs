@@ -29,6 +29,7 @@ mod replay;
 mod settle;
 mod trade;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -44,9 +45,10 @@ pub use query::{OpenCounts, Standing};
 pub use recover::{Recovered, Recovery};
 pub use replay::{ReplayCursor, ReplaySlice, ReplaySpan};
 
-use crate::id::HashKey;
+use crate::id::{HashKey, OperationSeq, RecordHash};
 use crate::index::Index;
 use crate::journal::Journal;
+use crate::operation_slab::Target;
 use crate::provider::{Reply, Request, SendFailure};
 use crate::quota::{FromShard, ShardId, ToShard};
 use crate::refusal::Code;
@@ -205,6 +207,8 @@ pub struct Shard<T> {
     /// Accounts held whole for a time, by a word that is not in the log.
     suspended: Vec<Arc<str>>,
     calls: CallTable,
+    /// Creates whose call was taken back before it left: their intents stand for nothing.
+    unsent: HashSet<(RecordHash, OperationSeq, Target)>,
     effects: Effects<Output<T>>,
     observations: Vec<Observation>,
     links: LinkBook,

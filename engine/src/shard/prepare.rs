@@ -19,7 +19,7 @@ use crate::index::{due, lsn};
 use crate::journal::Journal;
 use crate::mapping::{Write, write_unmapped};
 use crate::operation_slab::{OpFlags, OpIndex, OpState};
-use crate::provider::CallKind;
+use crate::provider::{CallKind, KeySupport};
 use crate::record::{KeyUse, Link, Progress, RecordState, Resume};
 use crate::state::{Reason, State};
 use crate::time::Now;
@@ -126,22 +126,21 @@ impl<T> Shard<T> {
             self.index.make_timed(op, OpState::Backoff, due);
             return Ok(Prepared::Settled);
         }
-        let intent_logged = self.index.slab[op].has(OpFlags::INTENT_LOGGED);
+        let keys = self.key_support(at, &event.event.object);
+        let intent_logged = self.index.slab[op].has(OpFlags::INTENT_LOGGED)
+            && !self.is_unsent(record, OperationSeq(event.operation_seq), op);
         // As the log tells it. A create that was under way when the engine stopped may have carried
         // any of the operations that wait: none of them may be left out of what comes next, or an
         // older value would be written after a newer one.
         let frozen = progress.is_frozen();
-        if intent_logged && progress.resume == Resume::Normal {
-            // The engine stopped between this call and its outcome.
-            progress.resume = Resume::LookUp;
-            progress.unknown_since_ms = now.wall.0;
-            // Its key went out with the create, which no outcome tells of, and is no other request's.
-            progress.key = KeyUse {
-                number: progress.key.number.saturating_add(1),
-                digest: 0,
-            };
+        if intent_logged && matches!(progress.resume, Resume::Normal | Resume::Create) {
+            after_intent(now, &mut progress, keys);
         }
-        let fold = match self.first_end(event, &name, &states[0], &progress) {
+        let link = states[0].target(&name).map(|known| &known.link);
+        if link == Some(&Link::Doubtful) && self.is_decided(op, &progress, keys) {
+            progress.resume = Resume::Create;
+        }
+        let fold = match self.first_end(event, &name, &states[0], &progress, keys) {
             Some(_) => Fold::one(event, position),
             None => {
                 let reach = self.reach(at, &progress, frozen, &states[0], intent_logged);
@@ -169,7 +168,27 @@ impl<T> Shard<T> {
             .map_or(&unlinked, |known| &known.link);
         let operation = fold.operation(link);
         let item = Item::new(op, record, &fold, operation, progress, (states, state_at));
-        Ok(self.prepare_item(now, journal, &name, event, &fold, item, parents))
+        Ok(self.prepare_item(now, journal, &name, event, &fold, item, (keys, parents)))
+    }
+
+    fn key_support(&self, account: usize, object: &str) -> KeySupport {
+        let plan = self.accounts[account].plan.as_ref();
+        plan.map_or(KeySupport::FULL, |plan| plan.key_support(object))
+    }
+
+    fn is_unsent(&self, record: RecordHash, front: OperationSeq, op: OpIndex) -> bool {
+        let create = (record, front, self.index.slab[op].target());
+        !self.unsent.is_empty() && self.unsent.contains(&create)
+    }
+
+    /// Whether an operator decided that a record in doubt is to be made: by a retry, where nobody
+    /// can be asked.
+    fn is_decided(&self, op: OpIndex, progress: &Progress, keys: KeySupport) -> bool {
+        self.index.slab[op].has(OpFlags::REDRIVEN)
+            && progress.attempts.is_empty()
+            && progress.resume == Resume::Normal
+            && !keys.look_up
+            && !keys.upsert
     }
 
     /// How far the operation has come: what the record's newest state says of it, or of the newer
@@ -203,6 +222,7 @@ impl<T> Shard<T> {
         account: &str,
         state: &RecordState,
         progress: &Progress,
+        keys: KeySupport,
     ) -> Option<(State, Option<Reason>)> {
         let changed_at_ms = event.event.changed_at_ms.unwrap_or(event.accepted_at_ms);
         if event.action_at(account) == TargetAction::Skip {
@@ -214,6 +234,7 @@ impl<T> Shard<T> {
             changed_at_ms,
             target,
             progress.resume,
+            keys,
         ) {
             Step::End(state, reason) => Some((state, reason)),
             Step::Call { .. } => None,
@@ -262,7 +283,7 @@ impl<T> Shard<T> {
         event: &AcceptedEvent<'_>,
         fold: &Fold,
         mut item: Item,
-        parents: Option<Parents>,
+        (keys, parents): (KeySupport, Option<Parents>),
     ) -> Prepared {
         if event.action_at(account) == TargetAction::Skip {
             return self.end(now, journal, account, item, State::SkippedByRule, None, "");
@@ -277,13 +298,28 @@ impl<T> Shard<T> {
         }
         let target = item.states[0].target(account);
         let resume = item.progress.resume;
-        match step(item.operation, item.lead.changed_at_ms, target, resume) {
-            Step::End(state, reason) => self.end(now, journal, account, item, state, reason, ""),
+        match step(
+            item.operation,
+            item.lead.changed_at_ms,
+            target,
+            resume,
+            keys,
+        ) {
+            Step::End(state, reason) => {
+                let undecided = reason == Some(Reason::NeedsDecision);
+                if undecided {
+                    // None of the record's other operations may make it either.
+                    item.states[0].target_mut(account).doubt();
+                }
+                let detail = if undecided { UNDECIDED } else { "" };
+                self.end(now, journal, account, item, state, reason, detail)
+            }
             Step::Call { kind, beneath } => {
                 // An UPDATE at the front wants the undelivered fields beneath, whatever the
                 // operations folded into it are.
                 let updates = event.event.operation == Operation::Update;
-                let beneath = beneath || (updates && kind == CallKind::Upsert);
+                let makes = matches!(kind, CallKind::Upsert | CallKind::Create);
+                let beneath = beneath || (updates && makes);
                 let sent = Sent { kind, beneath };
                 match self.payload(journal, account, event, &item, fold, sent, parents) {
                     Ok(payload) => {
@@ -430,6 +466,25 @@ impl<T> Shard<T> {
             traceparent: event.event.traceparent.as_deref().map(str::to_owned),
         })
     }
+}
+
+/// What a person is told who has to decide.
+const UNDECIDED: &str = "the record may exist, and the provider cannot be asked by its key: send \
+                         an event with its `remote_id`, or retry to create it";
+
+/// The engine stopped between a create and its outcome.
+fn after_intent(now: Now, progress: &mut Progress, keys: KeySupport) {
+    progress.unknown_since_ms = now.wall.0;
+    if keys.keyed_create && !keys.look_up && !keys.upsert {
+        progress.resume = Resume::Create;
+        return;
+    }
+    progress.resume = Resume::LookUp;
+    // Its key went out with the create, which no outcome tells of, and is no other request's.
+    progress.key = KeyUse {
+        number: progress.key.number.saturating_add(1),
+        digest: 0,
+    };
 }
 
 /// The call that an operation needs.

@@ -1,5 +1,6 @@
 //! Coming back: a checkpoint, then every later entry, through the same functions as live.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use wal::Lsn;
@@ -67,6 +68,7 @@ impl<T> Recovery<T> {
             accounts,
             suspended: Vec::new(),
             calls: CallTable::default(),
+            unsent: HashSet::new(),
             effects: Effects::new(Lsn::ZERO),
             observations: Vec::new(),
             links: LinkBook::default(),

@@ -102,6 +102,7 @@ impl<T> Shard<T> {
             now_ms: now.wall.0,
             retry: &plan.retry,
             settle: plan.settle,
+            keys: plan.key_support(&item.states[0].object),
             probe: call.probe,
             from_before: item.oldest < self.born,
         };

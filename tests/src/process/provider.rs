@@ -1,4 +1,4 @@
-//! A provider: `syncline mock rest`, and what it counted.
+//! A provider: `syncline mock PROVIDER`, and what it counted.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -62,9 +62,18 @@ impl Provider {
     /// When it does not start.
     #[must_use]
     pub fn start(options: &[&str]) -> Provider {
+        Provider::of("rest", options)
+    }
+
+    /// Starts an account of this kind with the options of `syncline mock`.
+    ///
+    /// # Panics
+    /// When it does not start.
+    #[must_use]
+    pub fn of(kind: &str, options: &[&str]) -> Provider {
         let mut command = Command::new(program());
         command
-            .args(["mock", "rest", "--listen", "127.0.0.1:0"])
+            .args(["mock", kind, "--listen", "127.0.0.1:0"])
             .args(options);
         let mut running = Running::start(&mut command);
         let line = running.next_line();
@@ -92,6 +101,19 @@ impl Provider {
         let body = json!({ "fault": faults }).to_string();
         let answer = request(self.addr, "POST", "/__mock/fault", body.as_bytes());
         assert_eq!(answer.map(|answer| answer.status), Some(204), "{faults}");
+    }
+
+    /// Somebody else makes a record; its id.
+    ///
+    /// # Panics
+    /// When it does not take it.
+    pub fn make(&self, object: &str, fields: &Value) -> String {
+        let edit = json!({"operation": "create", "object": object, "fields": fields});
+        let answer = request(self.addr, "POST", "/__mock/edit", edit.to_string().as_bytes());
+        let answer = answer.expect("the provider answers");
+        assert_eq!(answer.status, 200, "{edit}");
+        let id = answer.json()["id"].clone();
+        id.as_str().map_or_else(|| id.to_string(), str::to_owned)
     }
 
     /// What it counted.
