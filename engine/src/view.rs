@@ -217,6 +217,21 @@ pub struct AccountOutlook {
     pub resumes_at: Option<UnixMs>,
     /// When nothing waits any more.
     pub drained_at: Option<UnixMs>,
+    /// What it may not write at present, by object.
+    pub held_objects: Vec<HeldObject>,
+}
+
+/// An object whose records wait, since the provider does not let the account write them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HeldObject {
+    /// Local name.
+    pub object: String,
+    /// The first refusal.
+    pub since: UnixMs,
+    /// The provider is asked again then.
+    pub asks_again_at: UnixMs,
+    /// Its words.
+    pub detail: String,
 }
 
 /// Operations that are not final, by state.

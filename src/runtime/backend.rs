@@ -12,7 +12,9 @@ use engine::id::{OperationId, RecordHash};
 use engine::json::Scratch;
 use engine::quota::{Gate, HoldReason};
 use engine::refusal::{Code, Refusal};
-use engine::shard::{Command, DeadFilter, EventBatch, Explanation, OpenCounts, Standing};
+use engine::shard::{
+    Command, DeadFilter, EventBatch, Explanation, OpenCounts, RefusedObject, Standing,
+};
 use engine::state::State;
 use engine::view::{
     Accepted, AccountOutlook, AccountStatus, AccountView, Admission, AttemptView, AuthState,
@@ -189,8 +191,18 @@ impl Node {
         Ok(sums)
     }
 
+    async fn refused_objects(&self) -> Result<Vec<RefusedObject>, Refusal> {
+        let mut refused = Vec::new();
+        for shard in 0..self.shards.count() {
+            let ask = self.shards.ask(shard, |reply| Query::Refused { reply });
+            refused.extend(ask.await?);
+        }
+        Ok(refused)
+    }
+
     async fn statuses(&self) -> Result<Vec<AccountStatus>, Refusal> {
         let counts = self.counts().await?;
+        let refused = self.refused_objects().await?;
         let now = clock::now();
         let mut coordinator = super::coordinator::lock(&self.coordinator);
         let views: Vec<_> = coordinator.views(now).collect();
@@ -233,6 +245,7 @@ impl Node {
                     drained_at: self
                         .trends
                         .drained_at(now, &account.name, open.total(), view),
+                    held_objects: account_outlook::held_objects(&refused, &account.name),
                     ..view
                         .map(|view| account_outlook::hold(now, view))
                         .unwrap_or_default()

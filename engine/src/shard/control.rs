@@ -92,6 +92,7 @@ impl<T> Shard<T> {
                 Command::Plan(plan) => {
                     let target = self.account(&plan.name);
                     self.accounts[usize::from(target.0)].plan = Some(plan);
+                    self.retry_objects(target);
                     CommandReply::Done { matched: 0 }
                 }
                 Command::Suspend { account, suspended } => {
@@ -122,6 +123,9 @@ impl<T> Shard<T> {
             .is_err()
         {
             return CommandReply::Unavailable;
+        }
+        if !change.set {
+            self.resume_objects(&change.scope);
         }
         self.index.apply_hold(change);
         self.refresh_pauses();

@@ -5,6 +5,7 @@ use std::time::Duration;
 use wal::Lsn;
 
 use super::fold::{Fold, Told};
+use super::refused::Asker;
 use super::{Observation, Shard};
 use crate::event::Operation;
 use crate::id::{OperationId, OperationSeq, RecordHash};
@@ -77,6 +78,13 @@ impl Item {
         OperationId {
             record: self.record,
             seq: self.lead.seq,
+        }
+    }
+
+    pub(super) fn asker(&self) -> Asker {
+        Asker {
+            record: self.record,
+            front: self.front_seq(),
         }
     }
 
@@ -160,9 +168,11 @@ impl<T> Shard<T> {
             .iter()
             .position(|target| target.account == account);
         let ended = state.is_final();
-        if ended && !self.unsent.is_empty() {
+        if ended {
+            let target = self.index.slab[item.op].target();
             self.unsent
-                .remove(&(item.record, item.front_seq(), self.index.slab[item.op].target()));
+                .remove(&(item.record, item.front_seq(), target));
+            self.release_object(target, item.object(), item.asker());
         }
         let linked = ended && target_is_linked(&item.states[0], account);
         let (record, op_target) = (item.record, self.index.slab[item.op].target());

@@ -24,6 +24,7 @@ mod prepare;
 mod query;
 mod recover;
 mod redrive;
+mod refused;
 mod relocate;
 mod replay;
 mod settle;
@@ -43,6 +44,7 @@ pub use leases::{LeaseBook, LoggedLease};
 pub use links::{Child, LinkAnswer, LinkQuestion, LinkWord};
 pub use query::{OpenCounts, Standing};
 pub use recover::{Recovered, Recovery};
+pub use refused::RefusedObject;
 pub use replay::{ReplayCursor, ReplaySlice, ReplaySpan};
 
 use crate::id::{HashKey, OperationSeq, RecordHash};
@@ -59,6 +61,7 @@ use account::Account;
 use calls::CallTable;
 use effects::Effects;
 use links::LinkBook;
+use refused::RefusedObjects;
 use relocate::Relocation;
 
 /// Records looked at for calls in one turn at most, so that a turn stays short.
@@ -211,6 +214,7 @@ pub struct Shard<T> {
     unsent: HashSet<(RecordHash, OperationSeq, Target)>,
     effects: Effects<Output<T>>,
     observations: Vec<Observation>,
+    refused: RefusedObjects,
     links: LinkBook,
     relocation: Option<Relocation>,
     relocated_below: wal::Lsn,

@@ -11,6 +11,7 @@ use super::dispatch::{composed, object};
 use super::fold::{Fold, Reach, Unreadable};
 use super::item::Item;
 use super::links::{ParentWait, Parents, Resolved};
+use super::refused::Asker;
 use crate::decide::{Step, step};
 use crate::event::codec::{self, AcceptedEvent};
 use crate::event::{Operation, TargetAction};
@@ -18,7 +19,7 @@ use crate::id::{OperationSeq, RecordHash};
 use crate::index::{due, lsn};
 use crate::journal::Journal;
 use crate::mapping::{Write, write_unmapped};
-use crate::operation_slab::{OpFlags, OpIndex, OpState};
+use crate::operation_slab::{OpFlags, OpIndex, OpState, Target};
 use crate::provider::{CallKind, KeySupport};
 use crate::record::{KeyUse, Link, Progress, RecordState, Resume};
 use crate::state::{Reason, State};
@@ -109,6 +110,14 @@ impl<T> Shard<T> {
         let name = self.accounts[at].name.clone();
         let mut holds = self.index.holds().iter();
         if holds.any(|hold| hold.covers(&name, &event.event.object, record_id)) {
+            self.index.make_paused(op);
+            return Ok(Prepared::Settled);
+        }
+        let asker = Asker {
+            record: RecordHash(event.record_hash),
+            front: OperationSeq(event.operation_seq),
+        };
+        if self.is_held_back(Target(at as u16), &event.event.object, asker) {
             self.index.make_paused(op);
             return Ok(Prepared::Settled);
         }

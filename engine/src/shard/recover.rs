@@ -10,6 +10,7 @@ use super::calls::CallTable;
 use super::checkpoint::{self, CheckpointPart};
 use super::effects::Effects;
 use super::links::LinkBook;
+use super::refused::RefusedObjects;
 use super::{AccountPlan, LoggedLease, Scratch, Shard, ShardSettings};
 use crate::codec::Damaged;
 use crate::entry::{Consumed, HoldChange, Intent, Lease, LeaseReturn};
@@ -71,6 +72,7 @@ impl<T> Recovery<T> {
             unsent: HashSet::new(),
             effects: Effects::new(Lsn::ZERO),
             observations: Vec::new(),
+            refused: RefusedObjects::default(),
             links: LinkBook::default(),
             relocation: None,
             relocated_below: Lsn::ZERO,

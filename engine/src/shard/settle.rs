@@ -8,7 +8,7 @@ use crate::event::Operation;
 use crate::journal::Journal;
 use crate::operation_slab::OpState;
 use crate::provider::{
-    BatchItemRef, BatchVerdict, CallKind, Reply, RetryAfter, SendFailure, Verdict,
+    BatchItemRef, BatchVerdict, CallKind, PauseScope, Reply, RetryAfter, SendFailure, Verdict,
 };
 use crate::quota::{Ended, FromShard, Gate, Trouble};
 use crate::record::{Attempt, Resume};
@@ -112,6 +112,7 @@ impl<T> Shard<T> {
             &mut item.progress,
             &mut self.dice,
         );
+        self.judge_object(now, call.target, &mut item, verdict);
         if item.operation == Operation::Read && item.progress.state == State::Synced {
             item.progress.result = result
                 .as_ref()
@@ -270,11 +271,18 @@ impl BatchVerdict {
         }
     }
 
-    /// The verdict that may say something of the account.
+    /// The verdict that may say something of the account: also what one record of many was told,
+    /// since all of them would have been.
     fn of_account(&self) -> Option<&Verdict> {
         match self {
             Self::Whole(verdict) => Some(verdict),
-            Self::Items(_) | Self::Split { .. } => None,
+            Self::Items(verdicts) => {
+                let mut verdicts = verdicts.iter();
+                verdicts.find(|verdict| {
+                    verdict.says_nothing_about_record() && !verdict.is_of_object()
+                })
+            }
+            Self::Split { .. } => None,
         }
     }
 }
@@ -295,7 +303,11 @@ fn trouble(verdict: &Verdict, now: Now) -> Option<Trouble> {
             Some(Trouble::QuotaSpent { until })
         }
         // The account waits for a person, and is asked now and then whether one has come.
-        Verdict::Unauthorized { .. } | Verdict::Permission { .. } => Some(Trouble::Unauthorized),
+        Verdict::Unauthorized { .. }
+        | Verdict::Permission {
+            pause: PauseScope::Account,
+            ..
+        } => Some(Trouble::Unauthorized),
         Verdict::Unreachable { .. } => Some(Trouble::Unreachable),
         Verdict::Transient { .. } | Verdict::Unknown { .. } => Some(Trouble::Failing),
         Verdict::Done { .. }
@@ -306,6 +318,10 @@ fn trouble(verdict: &Verdict, now: Now) -> Option<Trouble> {
         | Verdict::Conflict { .. }
         | Verdict::Contention { .. }
         | Verdict::Ambiguous { .. }
+        | Verdict::Permission {
+            pause: PauseScope::Object,
+            ..
+        }
         | Verdict::Permanent { .. } => None,
     }
 }
@@ -334,4 +350,48 @@ fn words(verdict: &Verdict, result: &Result<Reply, SendFailure>) -> (u16, String
                 .unwrap_or_default()
         }),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn throttled() -> Verdict {
+        Verdict::Throttled {
+            retry_after: RetryAfter::BackOff,
+            limit: None,
+            detail: String::new(),
+        }
+    }
+
+    fn permission(pause: PauseScope) -> Verdict {
+        Verdict::Permission {
+            pause,
+            detail: String::new(),
+        }
+    }
+
+    #[test]
+    fn what_one_record_of_a_batch_is_told_of_the_account_is_said_of_the_account() {
+        let items = BatchVerdict::Items(vec![Verdict::Absent, throttled()]);
+        assert_eq!(items.of_account(), Some(&throttled()));
+        let account = permission(PauseScope::Account);
+        let items = BatchVerdict::Items(vec![permission(PauseScope::Object), account.clone()]);
+        assert_eq!(items.of_account(), Some(&account));
+    }
+
+    #[test]
+    fn what_a_record_is_told_of_itself_or_its_object_leaves_the_account_alone() {
+        let failed = Verdict::Transient {
+            detail: String::new(),
+        };
+        let object = permission(PauseScope::Object);
+        let items = BatchVerdict::Items(vec![failed, object.clone(), Verdict::Absent]);
+        assert_eq!(items.of_account(), None);
+        let now = Now {
+            mono: Mono(0),
+            wall: crate::time::WallMs(0),
+        };
+        assert_eq!(trouble(&object, now), None);
+    }
 }

@@ -126,6 +126,15 @@ pub(super) fn status_json(status: &AccountStatus) -> Value {
             })
         })
         .collect();
+    let held = status.outlook.held_objects.iter().map(|held| {
+        json!({
+            "object": held.object,
+            "since": rfc3339(held.since),
+            "asks_again_at": rfc3339(held.asks_again_at),
+            "detail": held.detail,
+        })
+    });
+    let held: Vec<Value> = held.collect();
     json!({
         "name": status.account.name,
         "type": status.account.definition,
@@ -138,6 +147,7 @@ pub(super) fn status_json(status: &AccountStatus) -> Value {
         "dead_letters": status.dead_letters,
         "limits": limits,
         "held_by": status.outlook.held_by,
+        "held_objects": held,
         "resumes_at": status.outlook.resumes_at.map(rfc3339),
         "drained_at": status.outlook.drained_at.map(rfc3339),
     })
