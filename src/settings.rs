@@ -16,6 +16,7 @@ mod source;
 use std::path::Path;
 
 pub use auth::{AuthSettings, OAuthClient};
+pub(crate) use check::is_name;
 pub use engine::rules::{RuleAction, RuleSettings};
 pub use limit::{LimitKind, LimitScope, LimitSettings, limits_of};
 pub use node::{

@@ -10,7 +10,7 @@ mod cells;
 mod histogram;
 mod text;
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use engine::event::Operation;
@@ -30,7 +30,9 @@ pub struct Metrics {
 
 #[derive(Debug)]
 struct Shared {
-    accounts: Vec<String>,
+    /// In the order of their labels; the layout has places for more.
+    accounts: RwLock<Vec<String>>,
+    accounts_max: usize,
     layout: Layout,
     /// One a thread that ever wrote. Those whose writer is gone are written on
     /// by the next one, so their number is that of threads at once.
@@ -48,26 +50,49 @@ pub struct MetricsWriter {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct AccountLabel(usize);
 
+/// Accounts that come while the process runs and are counted at once: some 20 KiB a thread.
+pub const ADDED_ACCOUNTS_MAX: usize = 64;
+
 impl Metrics {
     /// Metrics whose `provider` label takes these names.
     pub fn new(accounts: Vec<String>) -> Metrics {
-        let layout = Layout::new(accounts.len());
+        let accounts_max = accounts.len() + ADDED_ACCOUNTS_MAX;
+        let layout = Layout::new(accounts_max);
         Metrics {
             shared: Arc::new(Shared {
-                accounts,
+                accounts: RwLock::new(accounts),
+                accounts_max,
                 layout,
                 cells: Mutex::default(),
             }),
         }
     }
 
-    /// The label of an account; `None` for a name that [`Metrics::new`] was not given.
+    /// The label of an account; `None` for a name that is not known.
     pub fn account(&self, name: &str) -> Option<AccountLabel> {
-        self.shared
+        let accounts = self.accounts();
+        let at = accounts.iter().position(|known| known == name);
+        at.map(AccountLabel)
+    }
+
+    /// The label of an account that came while the process runs; `None` beyond
+    /// [`ADDED_ACCOUNTS_MAX`] of them: it is counted from the next start on.
+    pub fn add_account(&self, name: &str) -> Option<AccountLabel> {
+        let mut accounts = self
+            .shared
             .accounts
-            .iter()
-            .position(|known| known == name)
-            .map(AccountLabel)
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        let known = accounts.iter().position(|known| known == name);
+        let at = match known {
+            Some(at) => at,
+            None if accounts.len() < self.shared.accounts_max => {
+                accounts.push(name.to_owned());
+                accounts.len() - 1
+            }
+            None => return None,
+        };
+        Some(AccountLabel(at))
     }
 
     /// A writer for the calling thread.
@@ -104,6 +129,7 @@ impl Metrics {
 
     fn render_counters(&self, totals: &[u64], text: &mut TextWriter) {
         let layout = &self.shared.layout;
+        let accounts = self.accounts();
         let mut metric = text.counter("syncline_events_accepted_total", "Events taken, durable");
         metric.sample(&[], totals[layout.accepted()]);
         let mut metric = text.counter("syncline_events_rejected_total", "Events refused");
@@ -114,7 +140,7 @@ impl Metrics {
             "syncline_operations_total",
             "Operations that reached a final state",
         );
-        for (at, provider) in self.shared.accounts.iter().enumerate() {
+        for (at, provider) in accounts.iter().enumerate() {
             for operation in Operation::ALL {
                 for outcome in cells::OUTCOMES {
                     let labels = [
@@ -128,7 +154,7 @@ impl Metrics {
             }
         }
         let mut metric = text.counter("syncline_calls_total", "Calls to providers");
-        for (at, provider) in self.shared.accounts.iter().enumerate() {
+        for (at, provider) in accounts.iter().enumerate() {
             for class in CallClass::ALL {
                 let labels = [("provider", provider.as_str()), ("class", class.as_str())];
                 let count = totals[layout.call(AccountLabel(at), class)];
@@ -142,6 +168,11 @@ impl Metrics {
             let cells = self.shared.layout.histogram(kind);
             text.histogram(kind.name(), kind.help(), &Totals::of(kind, &totals[cells]));
         }
+    }
+
+    fn accounts(&self) -> Vec<String> {
+        let accounts = self.shared.accounts.read();
+        accounts.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn all_cells(&self) -> MutexGuard<'_, Vec<Arc<Cells>>> {

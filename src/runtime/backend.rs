@@ -25,7 +25,7 @@ use engine::view::{
     RulesPushed, RulesView, Scope,
 };
 use net::auth::TokenStanding;
-use net::http::Backend;
+use net::http::{AccountRequest, Backend};
 use net::metrics::{Metrics, MetricsWriter};
 use tokio::sync::oneshot;
 
@@ -266,6 +266,7 @@ impl Node {
         numbers: &mut [Vec<u64>],
     ) -> Result<Staged, Refusal> {
         let router = &self.shards.shared.router;
+        let routes = router.routes();
         let now_ms = clock::now().wall.0;
         router.with_defaults(|defaults| {
             let mut event = parse(raw, scratch, defaults, Surface::Http)?;
@@ -281,7 +282,7 @@ impl Node {
                 scope: HTTP_SCOPE,
                 body_hash: event.body_hash(),
             });
-            let mut routed = router.route(event, None, dedup, now_ms)?;
+            let mut routed = router.route(&routes, event, None, dedup, now_ms)?;
             let taken = TakenOperation {
                 record: routed.id.record.0,
                 sequence: routed.id.seq.0,
@@ -321,7 +322,7 @@ impl Node {
                     }
                 }
             }
-            if let Err(refusal) = router.decide(&mut routed) {
+            if let Err(refusal) = router.decide(&routes, &mut routed) {
                 if let Some((key, taken)) = remembered {
                     self.shards.shared.remembered.forget(key, taken);
                 }
@@ -686,6 +687,20 @@ impl Backend for Node {
     fn accounts(&self) -> Vec<AccountView> {
         let accounts = account_views(&self.in_force.tuning.effective());
         accounts.into_iter().map(|(account, _)| account).collect()
+    }
+
+    async fn put_account(&self, by: &str, request: AccountRequest) -> Result<bool, Refusal> {
+        let now = clock::now().wall.0;
+        let is_new = self.in_force.tuning.put_account(now, by, request)?;
+        self.in_force.tell().await?;
+        Ok(is_new)
+    }
+
+    async fn remove_account(&self, by: &str, name: &str) -> Result<bool, Refusal> {
+        let now = clock::now().wall.0;
+        let removed = self.in_force.tuning.remove_account(now, by, name)?;
+        self.in_force.tell().await?;
+        Ok(removed)
     }
 
     async fn account_status(&self, name: &str) -> Result<Option<AccountStatus>, Refusal> {

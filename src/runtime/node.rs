@@ -34,7 +34,8 @@ use super::remembered::Remembered;
 use super::rule_store::RuleStore;
 use super::shard_thread::{Gauges, Peer, ShardThread, Word, chain};
 use super::shards::Shards;
-use super::tokens::{TokenThread, Tokens};
+use super::account_store::AccountStore;
+use super::tokens::{SealKeeper, Tokens};
 use super::tuning::Tuning;
 use super::{StartError, clock, coordinator, plans};
 use crate::settings::{Retention, Settings};
@@ -59,7 +60,7 @@ pub struct Engine {
     control: Option<JoinHandle<()>>,
     shards: Vec<JoinHandle<()>>,
     checkpointer: Option<Checkpointer>,
-    tokens: Option<TokenThread>,
+    tokens: Arc<Tokens>,
     dir: Option<DataDirHandle>,
 }
 
@@ -86,8 +87,13 @@ impl Engine {
         let mut dir = open::data_dir(&settings.server.data_dir)?;
         let superblock = *dir.superblock();
         let file = settings;
-        let tuning = Tuning::load(&file.server.data_dir, file)
-            .map_err(|error| StartError::data_dir(&file.server.data_dir, &error))?;
+        let data_dir = &file.server.data_dir;
+        let seal = Arc::new(SealKeeper::new(data_dir, file.server.secret_key.clone()));
+        let unreadable =
+            |error: &dyn std::error::Error| StartError::data_dir(&file.server.data_dir, error);
+        let accounts = AccountStore::load(data_dir, file, seal.clone())
+            .map_err(|error| unreadable(&error))?;
+        let tuning = Tuning::load(data_dir, file, accounts).map_err(|error| unreadable(&error))?;
         if let Err(refusal) = tuning.expire(clock::now().wall.0) {
             let source = std::io::Error::other(refusal.to_string());
             return Err(StartError::system(
@@ -98,7 +104,10 @@ impl Engine {
         let tuning = Arc::new(tuning);
         let settings = &tuning.effective();
         let plans = plans::account_plans(settings)?;
-        let tokens = Tokens::open(settings, &plans)?;
+        let tokens = Arc::new(Tokens::new(data_dir.clone(), seal)?);
+        for (name, provider) in &tuning.configured().providers {
+            tokens.put(name, provider, tuning.token_addresses(name))?;
+        }
         let egress = plans::egress_accounts(settings, &tuning, tokens.cells())?;
         let mut plan = OpenPlan::new(settings, count, plans);
         let key_seed =
@@ -196,7 +205,7 @@ impl Engine {
             tuning,
             shards.clone(),
             coordinator.clone(),
-            tokens.cells().clone(),
+            (tokens.clone(), metrics.clone()),
             settings.clone(),
         );
         let node = Arc::new(Node {
@@ -228,7 +237,6 @@ impl Engine {
             causes,
             http_stopped,
         )?;
-        let tokens = tokens.spawn()?;
         let (ingest, ingest_stop) = spawn_ingest(tcp, shared, &metrics)?;
         Ok(Self {
             tcp: tcp_at,
@@ -280,7 +288,7 @@ impl Engine {
         }
         clean &= self.checkpointer.take().is_none_or(Checkpointer::join);
         join(self.control.take(), "control");
-        if !self.tokens.take().is_none_or(TokenThread::stop) {
+        if !self.tokens.stop() {
             tracing::error!("the token thread panicked");
         }
         clean &= !self.node.is_broken();

@@ -4,15 +4,13 @@ use std::net::IpAddr;
 use std::num::{NonZeroU32, NonZeroU64};
 use std::time::Duration;
 
-use engine::quota::{Reserve, Weights};
 use net::egress::{AddressPolicy, Origin};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::settings::{LimitKind, LimitScope, LimitSettings, ProviderSettings, parse_duration};
+use super::added_account::{BURST_NAME, MINUTE, RATE_NAME, counts_minutes};
+use crate::settings::{LimitKind, LimitSettings, ProviderSettings, parse_duration};
 
-/// The window that `rate_limit_per_minute` counts over.
-const MINUTE: Duration = Duration::from_secs(60);
 /// Longest time for one call; longer ones are a mistake, and hold their slot all the time.
 const TIMEOUT_MAX: Duration = Duration::from_secs(3600);
 /// Longest wait for a batch to fill.
@@ -50,7 +48,7 @@ impl Member {
 
     pub(crate) fn as_str(self) -> &'static str {
         match self {
-            Self::RateLimitPerMinute => "rate_limit_per_minute",
+            Self::RateLimitPerMinute => RATE_NAME,
             Self::BatchSize => "batch_size",
             Self::FlushInterval => "flush_interval",
             Self::MaxInFlight => "max_in_flight",
@@ -123,26 +121,29 @@ fn duration(value: &Value) -> Option<Duration> {
 
 /// Takes the place of every limit that counts over a minute; longer and shorter ones stay.
 fn per_minute(provider: &mut ProviderSettings, limit: NonZeroU32) {
-    provider.limits.retain(|limit| match limit.kind {
-        LimitKind::Sliding(window)
-        | LimitKind::Rolling { window, .. }
-        | LimitKind::Fixed { window, .. }
-        | LimitKind::TokenBucket { window, .. } => window != MINUTE,
-        LimitKind::Concurrency | LimitKind::Cost(_) => true,
-    });
-    provider.limits.push(LimitSettings {
-        name: Member::RateLimitPerMinute.as_str().to_owned(),
-        limit: NonZeroU64::from(limit),
-        kind: LimitKind::Sliding(MINUTE),
-        scope: LimitScope::default(),
-        weights: Weights::default(),
-        reserve: Reserve::default(),
-    });
+    let rate = NonZeroU64::from(limit);
+    provider
+        .limits
+        .retain(|limit| limit.name == BURST_NAME || !counts_minutes(&limit.kind));
+    // The bucket beside the rate goes on, and is refilled at the new rate.
+    for bucket in provider
+        .limits
+        .iter_mut()
+        .filter(|limit| limit.name == BURST_NAME && counts_minutes(&limit.kind))
+    {
+        bucket.limit = rate;
+    }
+    let rate = LimitSettings::new(RATE_NAME, rate, LimitKind::Sliding(MINUTE));
+    provider.limits.push(rate);
 }
 
 /// An address in the URL is judged here, one that a name leads to when it is connected to.
 fn base_url(value: &Value, addresses: &AddressPolicy) -> Result<(), String> {
-    let url = value.as_str().ok_or("expected a URL")?;
+    admitted(value.as_str().ok_or("expected a URL")?, addresses)
+}
+
+/// Whether the API may have this URL called.
+pub(crate) fn admitted(url: &str, addresses: &AddressPolicy) -> Result<(), String> {
     let origin = Origin::parse(url).map_err(|error| error.to_string())?;
     let host = origin.host().trim_start_matches('[').trim_end_matches(']');
     let literal: Option<IpAddr> = host.parse().ok();

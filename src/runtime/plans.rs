@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{Hash, Hasher};
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, RwLock};
 
 use engine::id::{HashKey, OperationSeq};
 use engine::mapping::Mapping;
@@ -17,7 +17,7 @@ use net::egress::{self, AddressPolicy, Authorization, Origin};
 use xxhash_rust::xxh3::Xxh3;
 
 use super::StartError;
-use super::router::{Pool, Router, Taker};
+use super::router::{Pool, Router, Routes, Taker};
 use super::rules::Rules;
 use super::tokens::TokenCells;
 use super::tuning::Tuning;
@@ -88,7 +88,10 @@ pub(crate) fn plan(
     })
 }
 
-fn definition(name: &str, provider: &ProviderSettings) -> Result<Definition, StartError> {
+pub(crate) fn definition(
+    name: &str,
+    provider: &ProviderSettings,
+) -> Result<Definition, StartError> {
     let id = &provider.definition;
     let text = engine::provider::shipped(id)
         .ok_or_else(|| StartError::config(name, format!("there is no definition {id:?}")))?;
@@ -106,22 +109,28 @@ fn mapping(object: &str, target: &TargetSettings) -> Result<Mapping, StartError>
 pub(crate) fn account_limits(settings: &Settings) -> Result<Vec<AccountLimits>, StartError> {
     let accounts = settings.providers.iter();
     accounts
-        .map(|(name, provider)| {
-            let account = &provider.account;
-            let definition = definition(name, provider)?;
-            Ok(AccountLimits {
-                name: name.clone(),
-                limits: limits_of(provider, definition.limits()),
-                max_in_flight: account.max_in_flight.get(),
-                call_timeout: account.timeout,
-                hold: HoldSettings {
-                    failure_threshold: account.breaker.failure_threshold.get(),
-                    open_for: account.breaker.open_for,
-                    ..HoldSettings::default()
-                },
-            })
-        })
+        .map(|(name, provider)| limits_of_account(name, provider))
         .collect()
+}
+
+/// The limits of one account.
+pub(crate) fn limits_of_account(
+    name: &str,
+    provider: &ProviderSettings,
+) -> Result<AccountLimits, StartError> {
+    let account = &provider.account;
+    let definition = definition(name, provider)?;
+    Ok(AccountLimits {
+        name: name.to_owned(),
+        limits: limits_of(provider, definition.limits()),
+        max_in_flight: account.max_in_flight.get(),
+        call_timeout: account.timeout,
+        hold: HoldSettings {
+            failure_threshold: account.breaker.failure_threshold.get(),
+            open_for: account.breaker.open_for,
+            ..HoldSettings::default()
+        },
+    })
 }
 
 /// The egress side of every account, secrets resolved.
@@ -152,7 +161,7 @@ pub(crate) fn egress_account(
     let origin = Origin::parse(base_url)
         .map_err(|error| StartError::config(name, format!("base_url: {error}")))?;
     let authorization = match tokens.get(name) {
-        Some(cell) => Authorization::Token(cell.clone()),
+        Some(cell) => Authorization::Token(cell),
         None => authorization(name, &provider.auth)?,
     };
     Ok(egress::AccountSettings {
@@ -169,7 +178,11 @@ pub(crate) fn egress_account(
     })
 }
 
-fn authorization(name: &str, auth: &AuthSettings) -> Result<Authorization, StartError> {
+/// Credentials that are one header, resolved.
+pub(crate) fn authorization(
+    name: &str,
+    auth: &AuthSettings,
+) -> Result<Authorization, StartError> {
     let failed = |error: crate::settings::SecretError| StartError::config(name, error.to_string());
     Ok(match auth {
         AuthSettings::None => Authorization::None,
@@ -202,6 +215,34 @@ pub(crate) fn router(
     shards: usize,
     epoch: u64,
 ) -> Result<Router, StartError> {
+    let only_mapped = if settings.objects.len() == 1 {
+        Some(settings.objects[0].0.clone())
+    } else {
+        None
+    };
+    let sources = settings
+        .objects
+        .iter()
+        .filter_map(|(object, wanted)| {
+            let source = wanted.record.source.as_ref()?;
+            Some((object.clone(), source.table.clone(), source.key.clone()))
+        })
+        .collect();
+    Ok(Router {
+        hash_key,
+        shards,
+        routes: RwLock::new(Arc::new(routes(settings, plans))),
+        default_object: settings.server.default_object.clone(),
+        only_mapped,
+        sources,
+        rules: Rules::new(rules),
+        schemas: schemas(settings)?,
+        next_seq: AtomicU64::new(OperationSeq::first_of_run(epoch).0),
+    })
+}
+
+/// Which account takes what.
+pub(crate) fn routes(settings: &Settings, plans: &[Arc<AccountPlan>]) -> Routes {
     let accounts: Vec<Arc<str>> = settings
         .providers
         .iter()
@@ -234,38 +275,17 @@ pub(crate) fn router(
         .chain((0..pools.len()).map(Taker::Pool))
         .filter(|taker| !mapped.values().any(|takers| takers.contains(taker)))
         .collect();
-    let only_mapped = if settings.objects.len() == 1 {
-        Some(settings.objects[0].0.clone())
-    } else {
-        None
-    };
-    let sources = settings
-        .objects
-        .iter()
-        .filter_map(|(object, wanted)| {
-            let source = wanted.record.source.as_ref()?;
-            Some((object.clone(), source.table.clone(), source.key.clone()))
-        })
-        .collect();
-    Ok(Router {
-        hash_key,
-        shards,
+    Routes {
         accounts,
         pools,
         mapped,
         unmapped,
-        default_object: settings.server.default_object.clone(),
-        only_mapped,
-        sources,
-        rules: Rules::new(rules),
-        schemas: schemas(settings)?,
         plans: plans.to_vec(),
         requires_fields: plans
             .iter()
             .any(|plan| plan.mappings.values().any(Mapping::requires_fields)),
         mapping_version: mapping_version(plans),
-        next_seq: AtomicU64::new(OperationSeq::first_of_run(epoch).0),
-    })
+    }
 }
 
 fn schemas(settings: &Settings) -> Result<BTreeMap<String, Schema>, StartError> {

@@ -4,83 +4,65 @@
 
 mod secret_key;
 mod token_file;
+mod token_thread;
 
 use std::collections::HashMap;
-use std::path::Path;
-use std::sync::Arc;
-use std::thread::{self, JoinHandle};
+use std::path::PathBuf;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use engine::provider::{AuthDefinition, Definition};
-use engine::shard::AccountPlan;
-use net::auth::{
-    Client, Grant, Refresher, RenewalRules, Seal, SigningKey, TokenCell, TokenEndpoint,
-};
-use net::egress::{AddressPolicy, Egress, EgressSettings, Origin};
-use tokio::sync::watch;
+use net::auth::{Client, Grant, Refresher, RenewalRules, SigningKey, TokenCell, TokenEndpoint};
+use net::egress::{AddressPolicy, Origin};
+
+pub(crate) use secret_key::{SealKeeper, SecretKeyError};
+pub(crate) use token_thread::TokenThread;
 
 use self::token_file::TokenFile;
-use super::shard_thread::chain;
-use super::{StartError, clock};
-use crate::settings::{
-    AuthSettings, Credential, OAuthClient, ProviderSettings, SecretSource, Settings,
-};
+use self::token_thread::Order;
+use super::{StartError, clock, plans};
+use crate::settings::{AuthSettings, Credential, OAuthClient, ProviderSettings, SecretSource};
 
-/// A token's reply is a few KiB, with an identity token in it maybe ten.
-const REPLY_BYTES_MAX: usize = 64 * 1024;
-
-/// By account: where its calls take their tokens.
-pub(crate) type TokenCells = Arc<HashMap<Arc<str>, TokenCell>>;
-
-/// What calls take tokens from, and what is to renew them.
-#[derive(Debug)]
-pub(crate) struct Tokens {
-    cells: TokenCells,
-    refreshers: Vec<Refresher>,
+/// By account: where its calls take their tokens. Clones are the same.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct TokenCells {
+    cells: Arc<RwLock<HashMap<Arc<str>, TokenCell>>>,
 }
 
-/// Asks for tokens as they are needed.
+/// What asks for tokens, account by account.
 #[derive(Debug)]
-pub(crate) struct TokenThread {
-    stop: watch::Sender<bool>,
-    thread: JoinHandle<()>,
+pub(crate) struct Tokens {
+    data_dir: PathBuf,
+    seal: Arc<SealKeeper>,
+    cells: TokenCells,
+    thread: TokenThread,
+}
+
+impl TokenCells {
+    /// Where this account takes its token; `None`: its credentials are no tokens.
+    pub(crate) fn get(&self, account: &str) -> Option<TokenCell> {
+        let cells = self.cells.read().unwrap_or_else(PoisonError::into_inner);
+        cells.get(account).cloned()
+    }
+
+    fn set(&self, account: &str, cell: Option<TokenCell>) {
+        let mut cells = self.cells.write().unwrap_or_else(PoisonError::into_inner);
+        match cell {
+            Some(cell) => cells.insert(account.into(), cell),
+            None => cells.remove(account),
+        };
+    }
 }
 
 impl Tokens {
-    /// Of every account whose credentials are tokens; those that were kept are in their cells.
-    pub(crate) fn open(
-        settings: &Settings,
-        plans: &[Arc<AccountPlan>],
-    ) -> Result<Self, StartError> {
-        let mut cells = HashMap::new();
-        let mut refreshers = Vec::new();
-        let mut seal = None;
-        for (plan, (name, provider)) in plans.iter().zip(&settings.providers) {
-            let auth = plan.definition.auth();
-            let Some((grant, endpoint)) = grant(name, provider, &plan.definition)? else {
-                continue;
-            };
-            let folder = &settings.server.data_dir;
-            let seal = match &seal {
-                Some(seal) => Arc::clone(seal),
-                None => Arc::clone(seal.insert(open_seal(settings, folder)?)),
-            };
-            let cell = TokenCell::new(rules(auth), clock::now);
-            let refresher = Refresher::new(
-                cell.clone(),
-                grant,
-                endpoint,
-                auth.and_then(|auth| auth.scheme.as_deref())
-                    .unwrap_or("Bearer"),
-                Box::new(TokenFile::new(folder, name, seal)),
-                clock::random,
-            )
-            .map_err(|error| StartError::data_dir(folder, &*error))?;
-            cells.insert(plan.name.clone(), cell);
-            refreshers.push(refresher);
-        }
+    /// Without accounts.
+    pub(crate) fn new(data_dir: PathBuf, seal: Arc<SealKeeper>) -> Result<Self, StartError> {
+        let thread = TokenThread::spawn()
+            .map_err(|source| StartError::system("start the token thread", source))?;
         Ok(Self {
-            cells: Arc::new(cells),
-            refreshers,
+            data_dir,
+            seal,
+            cells: TokenCells::default(),
+            thread,
         })
     }
 
@@ -89,74 +71,69 @@ impl Tokens {
         &self.cells
     }
 
-    /// Begins to ask; there is no thread when no account has tokens.
-    pub(crate) fn spawn(self) -> Result<Option<TokenThread>, StartError> {
-        if self.refreshers.is_empty() {
-            return Ok(None);
-        }
-        let failed = |source| StartError::system("start the token thread", source);
-        let (stop, stopped) = watch::channel(false);
-        let run = move || {
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build_local(tokio::runtime::LocalOptions::default());
-            match runtime {
-                Ok(runtime) => runtime.block_on(renew_all(self.refreshers, stopped)),
-                Err(error) => tracing::error!(%error, "the token thread has no event loop"),
+    /// Begins to ask for an account's tokens, or ends it where its credentials are none. What was
+    /// asked for under former credentials ends first; a kept token of the same grant is used.
+    ///
+    /// # Errors
+    /// The credentials cannot be had or used, or a kept token cannot be read; all is as before.
+    pub(crate) fn put(
+        &self,
+        name: &str,
+        provider: &ProviderSettings,
+        addresses: AddressPolicy,
+    ) -> Result<(), StartError> {
+        let definition = plans::definition(name, provider)?;
+        let auth = definition.auth();
+        let Some((grant, endpoint)) = grant(name, provider, &definition, addresses)? else {
+            self.cells.set(name, None);
+            self.thread.order(name, Order::End);
+            return Ok(());
+        };
+        let failed = |error: &dyn std::error::Error| StartError::data_dir(&self.data_dir, error);
+        let seal = self.seal.seal().map_err(|error| failed(&error))?;
+        let store = TokenFile::new(&self.data_dir, name, seal);
+        // Read once beforehand, so that what is damaged is told to whoever asks for this.
+        store.check().map_err(|error| failed(&error))?;
+        let cell = TokenCell::new(rules(auth), clock::now);
+        let scheme = auth.and_then(|auth| auth.scheme.clone());
+        let begin = {
+            let cell = cell.clone();
+            move || {
+                let scheme = scheme.as_deref().unwrap_or("Bearer");
+                let store = Box::new(store);
+                Refresher::new(cell, grant, endpoint, scheme, store, clock::random)
             }
         };
-        let thread = thread::Builder::new()
-            .name("tokens".into())
-            .spawn(run)
-            .map_err(failed)?;
-        Ok(Some(TokenThread { stop, thread }))
+        self.cells.set(name, Some(cell));
+        self.thread.order(name, Order::Begin(Box::new(begin)));
+        Ok(())
     }
-}
 
-impl TokenThread {
+    /// Ends an account's tokens, and forgets the one that is kept.
+    pub(crate) fn remove(&self, name: &str) {
+        self.cells.set(name, None);
+        let Ok(seal) = self.seal.seal() else { return };
+        let store = TokenFile::new(&self.data_dir, name, seal);
+        self.thread.order(name, Order::Forget(store));
+    }
+
     /// Lets requests under way end; whether all went well.
-    pub(crate) fn stop(self) -> bool {
-        self.stop.send_replace(true);
-        self.thread.join().is_ok()
+    pub(crate) fn stop(&self) -> bool {
+        self.thread.stop()
     }
 }
 
-async fn renew_all(refreshers: Vec<Refresher>, stopped: watch::Receiver<bool>) {
-    let egress = std::rc::Rc::new(Egress::new(EgressSettings {
-        body_bytes_max: REPLY_BYTES_MAX,
-        ..EgressSettings::default()
-    }));
-    let tasks: Vec<_> = refreshers
-        .into_iter()
-        .map(|refresher| {
-            let (egress, stopped) = (egress.clone(), stopped.clone());
-            tokio::task::spawn_local(async move {
-                if let Err(error) = refresher.run(&egress, stopped).await {
-                    tracing::error!(error = %chain(&error), "no token can be asked for");
-                }
-            })
-        })
-        .collect();
-    for task in tasks {
-        if let Err(error) = task.await {
-            tracing::error!(%error, "a token is not renewed any more");
-        }
-    }
-}
-
-fn open_seal(settings: &Settings, folder: &Path) -> Result<Arc<Seal>, StartError> {
-    let seal = match &settings.server.secret_key {
-        Some(source) => {
-            let secret = source
-                .resolve()
-                .map_err(|error| StartError::config("server.secret_key", error.to_string()))?;
-            secret_key::from_text(secret.expose())
-                .ok_or_else(|| StartError::config("server.secret_key", secret_key::too_short()))?
-        }
-        None => secret_key::from_folder(folder, clock::random_bytes)
-            .map_err(|error| StartError::data_dir(folder, &error))?,
-    };
-    Ok(Arc::new(seal))
+/// Whether an account's credentials are tokens.
+///
+/// # Errors
+/// Why they cannot be used.
+pub(crate) fn check(
+    name: &str,
+    provider: &ProviderSettings,
+    addresses: AddressPolicy,
+) -> Result<bool, StartError> {
+    let definition = plans::definition(name, provider)?;
+    grant(name, provider, &definition, addresses).map(|grant| grant.is_some())
 }
 
 fn rules(auth: Option<&AuthDefinition>) -> RenewalRules {
@@ -174,6 +151,7 @@ fn grant(
     name: &str,
     provider: &ProviderSettings,
     definition: &Definition,
+    addresses: AddressPolicy,
 ) -> Result<Option<(Grant, TokenEndpoint)>, StartError> {
     let auth = definition.auth();
     let failed = |detail: String| StartError::config(name, detail);
@@ -236,10 +214,9 @@ fn grant(
         }
     };
     let account = &provider.account;
-    // Addresses in the file are the operator's own choice, as for calls.
     let endpoint = TokenEndpoint::new(
         &url,
-        AddressPolicy::Any,
+        addresses,
         account.ca_file.clone(),
         account.timeout,
     )

@@ -11,12 +11,16 @@ use engine::quota::AccountLimits;
 use engine::refusal::{Code, Refusal};
 use engine::view::{OverrideChange, OverrideMember, OverrideRequest, OverridesView, UnixMs};
 use net::egress::{AddressPolicy, Cidr};
+use net::http::{AccountRequest, AuthRequest};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::sync::Notify;
 
+use super::account_store::{AccountStore, AccountStoreError};
+use super::added_account::settings_of;
 use super::override_member::Member;
-use super::{durable_file, plans};
+use super::shard_thread::chain;
+use super::{added_account, durable_file, plans};
 use crate::settings::{Settings, parse_duration};
 
 const FILE: &str = "overrides.json";
@@ -35,6 +39,8 @@ const TTL_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
 pub(crate) struct Tuning {
     path: PathBuf,
     file: Settings,
+    /// What the API made of accounts, over the file's.
+    accounts: Mutex<AccountStore>,
     /// Where the API may send calls to.
     addresses: AddressPolicy,
     kept: Mutex<Kept>,
@@ -98,7 +104,11 @@ impl Tuning {
     ///
     /// # Errors
     /// See [`TuningError`]: limits that an operator set must not be forgotten silently.
-    pub(crate) fn load(data_dir: &Path, file: &Settings) -> Result<Tuning, TuningError> {
+    pub(crate) fn load(
+        data_dir: &Path,
+        file: &Settings,
+        accounts: AccountStore,
+    ) -> Result<Tuning, TuningError> {
         let path = data_dir.join(FILE);
         let read = durable_file::read(&path, FILE_BYTES_MAX).map_err(|source| {
             let path = path.clone();
@@ -125,15 +135,21 @@ impl Tuning {
                 loopback: file.listen.http.ip().is_loopback(),
             },
             file: file.clone(),
+            accounts: Mutex::new(accounts),
             kept: Mutex::new(kept),
             changed: Notify::new(),
         })
     }
 
+    /// The settings without what was changed for a time: the file's, with the accounts of the API.
+    pub(crate) fn configured(&self) -> Settings {
+        self.accounts().over(&self.file)
+    }
+
     /// The settings in force.
     pub(crate) fn effective(&self) -> Settings {
+        let mut settings = self.configured();
         let kept = self.lock();
-        let mut settings = self.file.clone();
         for (name, provider) in &mut settings.providers {
             for (member, change) in kept.members.get(name).into_iter().flatten() {
                 member.apply(&change.value, provider);
@@ -157,13 +173,94 @@ impl Tuning {
 
     /// Which addresses an account may call: its own file's base URL leads anywhere.
     pub(crate) fn addresses(&self, account: &str) -> AddressPolicy {
+        let accounts = self.accounts();
+        let asked = accounts.request(account);
+        let added = asked.is_some_and(|request| request.base_url.is_some());
+        drop(accounts);
         let kept = self.lock();
         let members = kept.members.get(account);
-        if members.is_some_and(|members| members.contains_key(&Member::BaseUrl)) {
+        if added || members.is_some_and(|members| members.contains_key(&Member::BaseUrl)) {
             self.addresses.clone()
         } else {
             AddressPolicy::Any
         }
+    }
+
+    /// The same for where its tokens are had.
+    pub(crate) fn token_addresses(&self, account: &str) -> AddressPolicy {
+        let accounts = self.accounts();
+        let named = |request: &AccountRequest| {
+            let auth = request.auth_config.as_ref();
+            request.base_url.is_some() || auth.and_then(AuthRequest::token_url).is_some()
+        };
+        if accounts.request(account).is_some_and(named) {
+            self.addresses.clone()
+        } else {
+            AddressPolicy::Any
+        }
+    }
+
+    /// Adds an account or changes one; it is on disk when this returns, and in force soon after.
+    /// Whether it is new.
+    ///
+    /// # Errors
+    /// A refusal that names the place; nothing changed.
+    pub(crate) fn put_account(
+        &self,
+        now: UnixMs,
+        by: &str,
+        request: AccountRequest,
+    ) -> Result<bool, Refusal> {
+        let mut accounts = self.accounts();
+        let request = match accounts.request(&request.name) {
+            Some(earlier) => request.over(earlier),
+            None => request,
+        };
+        let name = request.name.clone();
+        let configured = accounts.over(&self.file);
+        let is_new = configured.provider(&name).is_none();
+        let provider = settings_of(&request, self.file.provider(&name));
+        added_account::check(&configured, &request, &provider, &self.addresses)?;
+        accounts
+            .put((now, by), &self.file, request)
+            .map_err(|error| unkept(&error))?;
+        drop(accounts);
+        tracing::info!(account = name, by, is_new, "an account was set over the API");
+        self.changed.notify_one();
+        Ok(is_new)
+    }
+
+    /// Removes an account; false when there is none of this name.
+    ///
+    /// # Errors
+    /// It is needed, or cannot be removed from disk; nothing changed.
+    pub(crate) fn remove_account(
+        &self,
+        now: UnixMs,
+        by: &str,
+        name: &str,
+    ) -> Result<bool, Refusal> {
+        let mut accounts = self.accounts();
+        let configured = accounts.over(&self.file);
+        if configured.provider(name).is_none() {
+            return Ok(false);
+        }
+        if let Some(pool) = configured.pool_of(name) {
+            let detail = format!("the account is a member of the pool {pool:?}");
+            return Err(Refusal::new(Code::InvalidField, detail));
+        }
+        accounts
+            .remove((now, by), &self.file, name)
+            .map_err(|error| unkept(&error))?;
+        drop(accounts);
+        let mut kept = self.lock();
+        let mut next = kept.clone();
+        if next.members.remove(name).is_some() {
+            self.keep(&mut kept, next)?;
+        }
+        tracing::info!(account = name, by, "an account was removed over the API");
+        self.changed.notify_one();
+        Ok(true)
     }
 
     /// The limits in force, for all accounts; none where settings that were checked when they were
@@ -183,7 +280,7 @@ impl Tuning {
         request: &OverrideRequest,
     ) -> Result<(), Refusal> {
         let provider = &request.provider;
-        if self.file.provider(provider).is_none() {
+        if self.configured().provider(provider).is_none() {
             let detail = "no account of this name is configured";
             return Err(Refusal::at(Code::UnknownProvider, "/provider", detail));
         }
@@ -323,16 +420,33 @@ impl Tuning {
         Ok(())
     }
 
+    fn accounts(&self) -> MutexGuard<'_, AccountStore> {
+        self.accounts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn lock(&self) -> MutexGuard<'_, Kept> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
+fn unkept(error: &AccountStoreError) -> Refusal {
+    tracing::error!(error = %chain(error), "the accounts cannot be kept");
+    Refusal::new(Code::DiskFull, "the change cannot be written to disk")
+}
+
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use super::super::tokens::SealKeeper;
     use crate::settings::Source;
 
     use super::*;
+
+    fn load(folder: &Path, file: &Settings) -> Result<Tuning, TuningError> {
+        let seal = Arc::new(SealKeeper::new(folder, None));
+        Tuning::load(folder, file, AccountStore::load(folder, file, seal).unwrap())
+    }
 
     fn settings() -> Settings {
         let text = "[providers.crm]\ntype = \"rest\"\nbase_url = \"http://10.0.0.1\"\n\
@@ -355,7 +469,7 @@ mod tests {
     #[test]
     fn a_change_is_in_force_after_a_restart_until_its_time_is_over() {
         let folder = tempfile::tempdir().unwrap();
-        let tuning = Tuning::load(folder.path(), &settings()).unwrap();
+        let tuning = load(folder.path(), &settings()).unwrap();
         let set = [("rate_limit_per_minute", "600"), ("timeout", "\"2s\"")];
         tuning
             .change(1000, "ada", &request(&set, Some("500ms")))
@@ -365,7 +479,7 @@ mod tests {
             .unwrap();
         drop(tuning);
 
-        let tuning = Tuning::load(folder.path(), &settings()).unwrap();
+        let tuning = load(folder.path(), &settings()).unwrap();
         let crm = tuning.effective().provider("crm").unwrap().clone();
         let limits: Vec<(&str, u64)> = crm
             .limits
@@ -394,7 +508,7 @@ mod tests {
     #[test]
     fn a_change_that_is_refused_in_part_changes_nothing() {
         let folder = tempfile::tempdir().unwrap();
-        let tuning = Tuning::load(folder.path(), &settings()).unwrap();
+        let tuning = load(folder.path(), &settings()).unwrap();
         let before = tuning.effective();
         for (set, code) in [
             ([("timeout", "\"2s\""), ("colour", "1")], Code::UnknownField),
@@ -422,6 +536,6 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join(FILE);
         std::fs::write(&path, r#"{"version":2,"members":{},"audit":[]}"#).unwrap();
-        assert!(Tuning::load(folder.path(), &settings()).is_err());
+        assert!(load(folder.path(), &settings()).is_err());
     }
 }

@@ -452,7 +452,8 @@ fn rule_place(path: &str, key: &str) -> String {
     }
 }
 
-fn is_name(text: &str) -> bool {
+/// Whether accounts, limits and the like can be named so.
+pub(crate) fn is_name(text: &str) -> bool {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
     (1..=NAME_BYTES_MAX).contains(&text.len()) && text.bytes().all(allowed)
 }

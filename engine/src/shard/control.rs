@@ -39,6 +39,8 @@ pub enum Command {
     Count(DeadFilter),
     /// Calls of an account that begin from now on go by this plan.
     Plan(Arc<AccountPlan>),
+    /// The account is not configured any more: its operations wait until it is.
+    PlanGone(Arc<str>),
     /// Holds an account whole, or lets it go, beside the holds that the log keeps: whoever sends it
     /// sends it again after a restart.
     Suspend {
@@ -93,6 +95,12 @@ impl<T> Shard<T> {
                     let target = self.account(&plan.name);
                     self.accounts[usize::from(target.0)].plan = Some(plan);
                     self.retry_objects(target);
+                    CommandReply::Done { matched: 0 }
+                }
+                Command::PlanGone(account) => {
+                    let target = self.account(&account);
+                    self.release_suspects(usize::from(target.0));
+                    self.accounts[usize::from(target.0)].plan = None;
                     CommandReply::Done { matched: 0 }
                 }
                 Command::Suspend { account, suspended } => {

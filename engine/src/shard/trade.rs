@@ -32,11 +32,10 @@ impl<T> Shard<T> {
             }
             ToShard::AccountGone { account } => {
                 if let Some(at) = self.by_id(account) {
+                    // Its plan goes with a command: the account may be back by now.
                     self.return_permits(now, journal, at, true);
                     self.release_suspects(at);
-                    let known = &mut self.accounts[at];
-                    known.plan = None;
-                    known.keep = Some(0);
+                    self.accounts[at].keep = Some(0);
                 }
             }
             ToShard::Grant {

@@ -55,6 +55,14 @@ pub enum AuthorizationError {
 }
 
 impl Authorization {
+    /// Whether calls can carry it.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn check(&self) -> Result<(), AuthorizationError> {
+        self.header().map(drop)
+    }
+
     /// Where its tokens come from, if they are renewed.
     pub(crate) fn tokens(&self) -> Option<&TokenCell> {
         match self {

@@ -3,17 +3,19 @@
 use axum::Json;
 use axum::body::Body;
 use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, State};
+use axum::extract::{Extension, Path, State};
 use axum::response::{IntoResponse, Response};
 use engine::view::{AccountStatus, AccountView, Hold, OpenOperations};
+use http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::Api;
+use super::access::Caller;
 use super::backend::Backend;
 use super::body;
 use super::operations::rfc3339;
 use super::problem::Problem;
+use super::{AccountRequest, Api};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -48,6 +50,36 @@ pub(super) async fn status<B: Backend>(
     match api.backend.account_status(&name).await? {
         Some(status) => Ok(Json(status_json(&status)).into_response()),
         None => Err(unknown_account(&name)),
+    }
+}
+
+pub(super) async fn put<B: Backend>(
+    State(api): State<Api<B>>,
+    Extension(Caller(by)): Extension<Caller>,
+    body: Body,
+) -> Result<Response, Problem> {
+    let request = AccountRequest::read(&body::read(body, api.limits).await?)?;
+    let name = request.name.clone();
+    let is_new = api.backend.put_account(&by, request).await?;
+    let accounts = api.backend.accounts();
+    let account = accounts.iter().find(|account| account.name == name);
+    let shown = account.map_or_else(|| json!({ "name": name }), account_json);
+    let status = match is_new {
+        true => StatusCode::CREATED,
+        false => StatusCode::OK,
+    };
+    Ok((status, Json(shown)).into_response())
+}
+
+pub(super) async fn remove<B: Backend>(
+    State(api): State<Api<B>>,
+    Extension(Caller(by)): Extension<Caller>,
+    name: Result<Path<String>, PathRejection>,
+) -> Result<Response, Problem> {
+    let Path(name) = name?;
+    match api.backend.remove_account(&by, &name).await? {
+        true => Ok(Json(json!({ "name": name, "removed": true })).into_response()),
+        false => Err(unknown_account(&name)),
     }
 }
 

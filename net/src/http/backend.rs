@@ -11,6 +11,8 @@ use engine::view::{
     RecordLookup, ReplayCount, ReplayRequest, RulesPush, RulesPushed, RulesView, Scope,
 };
 
+use super::AccountRequest;
+
 /// The node as the API sees it.
 ///
 /// Every answer is a copy of one instant. A refusal that time can cure
@@ -156,6 +158,21 @@ pub trait Backend: Send + Sync + 'static {
 
     /// What was changed, and is in force.
     fn overrides(&self) -> OverridesView;
+
+    /// Adds an account or changes one, durably and at once; whether it is new.
+    fn put_account(
+        &self,
+        by: &str,
+        request: AccountRequest,
+    ) -> impl Future<Output = Result<bool, Refusal>> + Send;
+
+    /// Removes an account; what is queued for it waits until it is back. False when there is none
+    /// of this name.
+    fn remove_account(
+        &self,
+        by: &str,
+        name: &str,
+    ) -> impl Future<Output = Result<bool, Refusal>> + Send;
 
     /// The accounts as configured.
     fn accounts(&self) -> Vec<AccountView>;

@@ -17,7 +17,7 @@ use engine::rules::{RuleSet, RuleSettings, Trial};
 use engine::state::{CallClass, Reason, State};
 use engine::view::*;
 use serde_json::Value;
-use syncline_net::http::{Backend, HttpLimits};
+use syncline_net::http::{AccountRequest, Backend, HttpLimits};
 use tokio::sync::oneshot;
 
 /// What the API was asked to do, and what it shall answer.
@@ -31,6 +31,8 @@ pub(crate) struct Node {
     pub(crate) keys: BTreeMap<String, Option<Scope>>,
     pub(crate) jobs: Vec<JobView>,
     pub(crate) overrides: OverridesView,
+    /// Who asked for which account.
+    pub(crate) added: Vec<(String, AccountRequest)>,
     pub(crate) held: Vec<Hold>,
     pub(crate) released: Vec<Hold>,
     pub(crate) wal: Option<Check>,
@@ -548,6 +550,20 @@ impl Backend for FakeBackend {
 
     async fn drop_dead_letter(&self, id: &str) -> Result<bool, Refusal> {
         Ok(self.node.lock().unwrap().dead_letters.remove(id).is_some())
+    }
+
+    async fn put_account(&self, by: &str, request: AccountRequest) -> Result<bool, Refusal> {
+        let mut node = self.node.lock().unwrap();
+        let is_new = node.added.iter().all(|(_, known)| known.name != request.name);
+        node.added.push((by.to_owned(), request));
+        Ok(is_new)
+    }
+
+    async fn remove_account(&self, _by: &str, name: &str) -> Result<bool, Refusal> {
+        let mut node = self.node.lock().unwrap();
+        let known = node.added.len();
+        node.added.retain(|(_, request)| request.name != name);
+        Ok(node.added.len() < known)
     }
 
     async fn change_settings(&self, by: &str, request: OverrideRequest) -> Result<(), Refusal> {

@@ -5,14 +5,26 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
 
 use net::auth::{SEAL_KEY_BYTES, Seal};
+
+use crate::runtime::clock;
+use crate::settings::{SecretError, SecretSource};
 
 const NAME: &str = "secret.key";
 const BESIDE: &str = "secret.key.new";
 
 /// As many characters as a random key of 24 bytes has in base64.
 const TEXT_BYTES_MIN: usize = 32;
+
+/// Seals what is kept of credentials; the key is had when it is first needed.
+#[derive(Debug)]
+pub(crate) struct SealKeeper {
+    folder: PathBuf,
+    source: Option<SecretSource>,
+    seal: OnceLock<Arc<Seal>>,
+}
 
 /// The key cannot be had; nothing that it sealed was touched.
 #[derive(Debug, thiserror::Error)]
@@ -30,20 +42,47 @@ pub(crate) enum SecretKeyError {
     /// What lies there is no key.
     #[error("{path} is damaged: {bytes} bytes, a key has {SEAL_KEY_BYTES}")]
     Damaged { path: PathBuf, bytes: usize },
+    /// The operator's secret cannot be had.
+    #[error("server.secret_key")]
+    Source(#[source] SecretError),
+    /// It can be guessed.
+    #[error("server.secret_key: expected a random secret of at least {TEXT_BYTES_MIN} characters")]
+    TooShort,
+}
+
+impl SealKeeper {
+    /// With the key of `source`, or else that of the data directory.
+    pub(crate) fn new(folder: &Path, source: Option<SecretSource>) -> Self {
+        Self {
+            folder: folder.to_owned(),
+            source,
+            seal: OnceLock::new(),
+        }
+    }
+
+    /// The seal.
+    pub(crate) fn seal(&self) -> Result<Arc<Seal>, SecretKeyError> {
+        if let Some(seal) = self.seal.get() {
+            return Ok(seal.clone());
+        }
+        let seal = match &self.source {
+            Some(source) => {
+                let secret = source.resolve().map_err(SecretKeyError::Source)?;
+                from_text(secret.expose()).ok_or(SecretKeyError::TooShort)?
+            }
+            None => from_folder(&self.folder, clock::random_bytes)?,
+        };
+        Ok(self.seal.get_or_init(|| Arc::new(seal)).clone())
+    }
 }
 
 /// Of a secret that the settings name; `None` if it can be guessed.
-pub(crate) fn from_text(secret: &str) -> Option<Seal> {
+fn from_text(secret: &str) -> Option<Seal> {
     (secret.len() >= TEXT_BYTES_MIN).then(|| Seal::new(secret.as_bytes()))
 }
 
-/// What to say of a secret that can be guessed.
-pub(crate) fn too_short() -> String {
-    format!("expected a random secret of at least {TEXT_BYTES_MIN} characters")
-}
-
 /// The key in `folder`; a new one is durable before it is used.
-pub(crate) fn from_folder(
+fn from_folder(
     folder: &Path,
     random: impl FnOnce() -> [u8; SEAL_KEY_BYTES],
 ) -> Result<Seal, SecretKeyError> {

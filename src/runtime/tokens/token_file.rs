@@ -71,6 +71,20 @@ impl TokenFile {
         }
     }
 
+    /// Whether what is kept can be read.
+    pub(crate) fn check(&self) -> Result<(), TokenFileError> {
+        self.read().map(drop)
+    }
+
+    /// Forgets the token, durably; one that is not there is forgotten.
+    pub(crate) fn remove(&self) -> Result<(), TokenFileError> {
+        match fs::remove_file(&self.path) {
+            Ok(()) => fsync_folder(&self.data_dir.join(FOLDER)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(failed("remove", &self.path)(error)),
+        }
+    }
+
     fn read(&self) -> Result<Option<KeptToken>, TokenFileError> {
         let path = || self.path.clone();
         let unopened = || TokenFileError::Sealed { path: path() };
@@ -204,6 +218,16 @@ mod tests {
             fs::write(&crm.path, &bytes[..at]).unwrap();
             assert!(crm.load().is_err(), "cut at {at}");
         }
+    }
+
+    #[test]
+    fn a_token_that_was_removed_is_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut crm = file(folder.path(), "crm", 7);
+        crm.remove().unwrap();
+        crm.keep(&token("a")).unwrap();
+        crm.remove().unwrap();
+        assert_eq!(crm.load().unwrap(), None);
     }
 
     #[test]
