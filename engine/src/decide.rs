@@ -87,13 +87,12 @@ pub fn step(
         (Operation::Update | Operation::Upsert, Link::Unlinked | Link::Deleted { .. }) => {
             making(CallKind::Create, operation)
         }
-        (Operation::Delete | Operation::Read, Link::Unlinked | Link::Doubtful)
-            if keys.look_up =>
-        {
+        (Operation::Delete | Operation::Read, Link::Unlinked | Link::Doubtful) if keys.look_up => {
             call(CallKind::Lookup)
         }
         (Operation::Delete, Link::Doubtful) => undecided,
-        (Operation::Delete, Link::Unlinked) | (Operation::Read, Link::Unlinked | Link::Doubtful) => {
+        (Operation::Delete, Link::Unlinked)
+        | (Operation::Read, Link::Unlinked | Link::Doubtful) => {
             Step::End(State::Failed, Some(Reason::NotFound))
         }
         (Operation::Delete, Link::Linked(_)) => call(CallKind::Delete),

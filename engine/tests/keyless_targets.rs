@@ -88,7 +88,12 @@ impl Course {
                 from_before: false,
             };
             let mut dice = Dice::seeded(1);
-            conclude(&outcome, &mut self.target.link, &mut self.progress, &mut dice);
+            conclude(
+                &outcome,
+                &mut self.target.link,
+                &mut self.progress,
+                &mut dice,
+            );
             if self.progress.state.is_final() {
                 return (self.progress.state, self.progress.reason);
             }
@@ -100,7 +105,11 @@ impl Course {
     /// As [`Course::run`], with one answer after the other.
     fn follow<const N: usize>(&mut self, answers: [Verdict; N]) -> End {
         let mut answers = answers.into_iter();
-        let end = self.run(|kind| answers.next().unwrap_or_else(|| panic!("{kind} is one too many")));
+        let end = self.run(|kind| {
+            answers
+                .next()
+                .unwrap_or_else(|| panic!("{kind} is one too many"))
+        });
         assert_eq!(answers.next(), None, "{:?}", self.calls);
         end
     }
@@ -183,7 +192,10 @@ fn an_update_that_creates_brings_what_earlier_operations_left_undelivered() {
         if keys == LOOK_UP {
             course.progress.resume = syncline_engine::record::Resume::Create;
         }
-        if let Step::Call { kind, beneath: told } = step(
+        if let Step::Call {
+            kind,
+            beneath: told,
+        } = step(
             course.operation,
             500,
             Some(&course.target),
@@ -315,7 +327,11 @@ fn a_refusal_that_names_no_record_is_looked_up_once() {
     let end = shared.follow([taken(Some("3401")), found(), taken(None)]);
     assert_eq!(end, (State::Failed, Some(Reason::Duplicate)));
     assert_eq!(shared.calls, [Update, Lookup, Update]);
-    assert_eq!(shared.target.link, linked("r-7"), "not led over to the other");
+    assert_eq!(
+        shared.target.link,
+        linked("r-7"),
+        "not led over to the other"
+    );
     let mut unasked = Course::new(NOTHING, Operation::Create, Link::Unlinked);
     assert_eq!(
         unasked.follow([taken(None)]),
@@ -337,6 +353,10 @@ fn what_a_provider_offers_is_read_from_its_definition() {
     assert_eq!(support("salesforce", "Contact"), full);
     assert_eq!(support("pipedrive", "persons"), LOOK_UP);
     assert_eq!(support("outreach", "accounts"), LOOK_UP);
-    assert_eq!(support("outreach", "account"), LOOK_UP, "by its usual name too");
+    assert_eq!(
+        support("outreach", "account"),
+        LOOK_UP,
+        "by its usual name too"
+    );
     assert_eq!(support("outreach", "prospects"), NOTHING);
 }

@@ -101,6 +101,7 @@ pub(super) fn hold(now: Now, view: &AccountView) -> AccountOutlook {
         held_by,
         resumes_at: until.map(|until| wall_at(now, until)),
         drained_at: None,
+        held_objects: Vec::new(),
     }
 }
 

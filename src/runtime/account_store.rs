@@ -123,7 +123,10 @@ impl AccountStore {
     pub(crate) fn over(&self, file: &Settings) -> Settings {
         let mut settings = file.clone();
         for (name, account) in &self.kept {
-            let at = settings.providers.iter().position(|(known, _)| known == name);
+            let at = settings
+                .providers
+                .iter()
+                .position(|(known, _)| known == name);
             match (&account.request, at) {
                 (Some(request), at) => {
                     let provider = settings_of(request, file.provider(name));

@@ -81,8 +81,7 @@ pub(crate) fn check(
     addresses: &AddressPolicy,
 ) -> Result<(), Refusal> {
     let name = &request.name;
-    let refuse =
-        |pointer: &str, detail: String| Refusal::at(Code::InvalidField, pointer, detail);
+    let refuse = |pointer: &str, detail: String| Refusal::at(Code::InvalidField, pointer, detail);
     if !is_name(name) {
         let detail = "expected letters, digits, `-` and `_`, at most 64".to_owned();
         return Err(refuse("/name", detail));
@@ -97,9 +96,12 @@ pub(crate) fn check(
     if let Some(url) = &request.base_url {
         admitted(url, addresses).map_err(|detail| refuse("/base_url", detail))?;
     }
-    if let Some(url) = request.auth_config.as_ref().and_then(AuthRequest::token_url) {
-        admitted(url, addresses)
-            .map_err(|detail| refuse("/auth_config/token_url", detail))?;
+    if let Some(url) = request
+        .auth_config
+        .as_ref()
+        .and_then(AuthRequest::token_url)
+    {
+        admitted(url, addresses).map_err(|detail| refuse("/auth_config/token_url", detail))?;
     }
     let unfit = |error: StartError| Refusal::new(Code::InvalidField, chain(&error));
     let definition = plans::definition(name, provider).map_err(unfit)?;
@@ -246,7 +248,10 @@ mod tests {
         let second = LimitKind::Sliding(Duration::from_secs(1));
         let limit = LimitSettings::new("second", NonZeroU64::MIN, second);
         file.limits.push(limit);
-        let changed = settings_of(&request(r#"{"name":"crm","timeout_seconds":5}"#), Some(&file));
+        let changed = settings_of(
+            &request(r#"{"name":"crm","timeout_seconds":5}"#),
+            Some(&file),
+        );
         assert_eq!(changed.definition, "salesforce");
         assert!(!changed.account.fold);
         assert_eq!(changed.account.timeout, Duration::from_secs(5));

@@ -109,8 +109,13 @@ impl InForce {
         }
         told.configured = configured;
         for (name, provider) in &settings.providers {
-            if told.settings.provider(name) != Some(provider) {
-                self.tell_account(&settings, name).await?;
+            let before = told.settings.provider(name);
+            if before == Some(provider) {
+                continue;
+            }
+            self.tell_account(&settings, name).await?;
+            if before.is_some_and(|before| before.auth != provider.auth) {
+                coordinator::lock(&self.coordinator).credentials_changed(clock::now(), name);
             }
         }
         if told.settings.providers != settings.providers {

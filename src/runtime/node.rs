@@ -21,6 +21,7 @@ use net::metrics::Metrics;
 use tokio::sync::{Notify, mpsc, watch};
 use wal::{DataDir, Disk, writer_thread};
 
+use super::account_store::AccountStore;
 use super::backend::Node;
 use super::causes::Causes;
 use super::checkpointer::{CheckpointFeed, Checkpointer, EventIdRules, Keep};
@@ -34,7 +35,6 @@ use super::remembered::Remembered;
 use super::rule_store::RuleStore;
 use super::shard_thread::{Gauges, Peer, ShardThread, Word, chain};
 use super::shards::Shards;
-use super::account_store::AccountStore;
 use super::tokens::{SealKeeper, Tokens};
 use super::tuning::Tuning;
 use super::{StartError, clock, coordinator, plans};
@@ -91,8 +91,8 @@ impl Engine {
         let seal = Arc::new(SealKeeper::new(data_dir, file.server.secret_key.clone()));
         let unreadable =
             |error: &dyn std::error::Error| StartError::data_dir(&file.server.data_dir, error);
-        let accounts = AccountStore::load(data_dir, file, seal.clone())
-            .map_err(|error| unreadable(&error))?;
+        let accounts =
+            AccountStore::load(data_dir, file, seal.clone()).map_err(|error| unreadable(&error))?;
         let tuning = Tuning::load(data_dir, file, accounts).map_err(|error| unreadable(&error))?;
         if let Err(refusal) = tuning.expire(clock::now().wall.0) {
             let source = std::io::Error::other(refusal.to_string());

@@ -179,10 +179,7 @@ pub(crate) fn egress_account(
 }
 
 /// Credentials that are one header, resolved.
-pub(crate) fn authorization(
-    name: &str,
-    auth: &AuthSettings,
-) -> Result<Authorization, StartError> {
+pub(crate) fn authorization(name: &str, auth: &AuthSettings) -> Result<Authorization, StartError> {
     let failed = |error: crate::settings::SecretError| StartError::config(name, error.to_string());
     Ok(match auth {
         AuthSettings::None => Authorization::None,

@@ -191,8 +191,7 @@ impl ShardThread {
                 Word::Link(word) => self.handle(now, Input::Link(word)),
                 Word::Egress(name, settings, label) => match turn.egress.account(*settings) {
                     Ok(account) => {
-                        self.labels
-                            .extend(label.map(|label| (name.clone(), label)));
+                        self.labels.extend(label.map(|label| (name.clone(), label)));
                         self.accounts.insert(name, Rc::new(account));
                     }
                     Err(error) => {

@@ -214,13 +214,8 @@ fn grant(
         }
     };
     let account = &provider.account;
-    let endpoint = TokenEndpoint::new(
-        &url,
-        addresses,
-        account.ca_file.clone(),
-        account.timeout,
-    )
-    .map_err(|error| failed(error.to_string()))?;
+    let endpoint = TokenEndpoint::new(&url, addresses, account.ca_file.clone(), account.timeout)
+        .map_err(|error| failed(error.to_string()))?;
     Ok(Some((grant, endpoint)))
 }
 

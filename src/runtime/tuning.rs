@@ -225,7 +225,12 @@ impl Tuning {
             .put((now, by), &self.file, request)
             .map_err(|error| unkept(&error))?;
         drop(accounts);
-        tracing::info!(account = name, by, is_new, "an account was set over the API");
+        tracing::info!(
+            account = name,
+            by,
+            is_new,
+            "an account was set over the API"
+        );
         self.changed.notify_one();
         Ok(is_new)
     }
@@ -445,7 +450,11 @@ mod tests {
 
     fn load(folder: &Path, file: &Settings) -> Result<Tuning, TuningError> {
         let seal = Arc::new(SealKeeper::new(folder, None));
-        Tuning::load(folder, file, AccountStore::load(folder, file, seal).unwrap())
+        Tuning::load(
+            folder,
+            file,
+            AccountStore::load(folder, file, seal).unwrap(),
+        )
     }
 
     fn settings() -> Settings {

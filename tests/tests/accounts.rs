@@ -48,15 +48,24 @@ fn the_founding_documents_request_adds_an_account_that_survives_a_crash() {
     });
     let added = node.post("/providers", request.to_string());
     assert_eq!(added.status, 201, "{}", added.json());
-    assert_eq!(node.get("/providers").json(), json!({"providers": ["salesforce"]}));
+    assert_eq!(
+        node.get("/providers").json(),
+        json!({"providers": ["salesforce"]})
+    );
     send(&node, "salesforce", "sf_123");
     assert!(node.drain().is_empty());
     assert_eq!(provider.records().len(), 1);
     let status = node.get("/providers/salesforce/status").json();
     assert_eq!(status["token_state"], "valid");
     let named = limits(&node, "salesforce");
-    assert!(named.contains(&("rate_limit_per_minute".to_owned(), 1000)), "{named:?}");
-    assert!(named.iter().any(|(name, _)| name == "burst_limit"), "{named:?}");
+    assert!(
+        named.contains(&("rate_limit_per_minute".to_owned(), 1000)),
+        "{named:?}"
+    );
+    assert!(
+        named.iter().any(|(name, _)| name == "burst_limit"),
+        "{named:?}"
+    );
 
     node.kill();
     node.restart();
@@ -67,12 +76,20 @@ fn the_founding_documents_request_adds_an_account_that_survives_a_crash() {
     let shown = [
         added.json().to_string(),
         node.get("/v1/providers").json().to_string(),
-        node.get("/v1/providers/salesforce/status").json().to_string(),
+        node.get("/v1/providers/salesforce/status")
+            .json()
+            .to_string(),
         node.get("/v1/sync/config-override").json().to_string(),
         node.process().errors(),
     ];
-    assert!(shown.iter().all(|text| !text.contains("s3cret")), "{shown:?}");
-    for entry in fs::read_dir(node.data_dir()).expect("the folder is ours").flatten() {
+    assert!(
+        shown.iter().all(|text| !text.contains("s3cret")),
+        "{shown:?}"
+    );
+    for entry in fs::read_dir(node.data_dir())
+        .expect("the folder is ours")
+        .flatten()
+    {
         if entry.path().is_file() {
             let bytes = fs::read(entry.path()).expect("the file is ours");
             let clear = bytes.windows(6).any(|part| part == b"s3cret");
@@ -85,10 +102,9 @@ fn the_founding_documents_request_adds_an_account_that_survives_a_crash() {
 fn an_update_keeps_what_it_does_not_name_and_other_credentials_are_used_at_once() {
     let provider = Provider::start(&["--token", "right"]);
     let node = Node::start(Config::new().shards(2));
-    let bearer = |token: &str| {
-        json!({"auth_type": "bearer", "credentials": {"token": token}})
-    };
-    let request = json!({"name": "shop", "base_url": provider.url(), "auth_config": bearer("wrong")});
+    let bearer = |token: &str| json!({"auth_type": "bearer", "credentials": {"token": token}});
+    let request =
+        json!({"name": "shop", "base_url": provider.url(), "auth_config": bearer("wrong")});
     assert_eq!(node.post("/v1/providers", request.to_string()).status, 201);
     send(&node, "shop", "c-1");
     until("refused credentials", || {
@@ -99,13 +115,19 @@ fn an_update_keeps_what_it_does_not_name_and_other_credentials_are_used_at_once(
 
     let request = json!({"name": "shop", "auth_config": bearer("right")});
     assert_eq!(node.post("/v1/providers", request.to_string()).status, 200);
-    assert_eq!(node.get("/v1/providers/shop").json()["base_url"], provider.url());
-    // The hold of the refused credentials ends with its probe, or now.
-    send(&node, "shop", "c-2");
+    assert_eq!(
+        node.get("/v1/providers/shop").json()["base_url"],
+        provider.url()
+    );
+    assert!(node.drain().is_empty(), "nobody waits for the next probe");
+    assert_eq!(provider.records().len(), 1);
     let slower = json!({"name": "shop", "rate_limit_per_minute": 60});
     assert_eq!(node.post("/v1/providers", slower.to_string()).status, 200);
     let named = limits(&node, "shop");
-    assert!(named.contains(&("rate_limit_per_minute".to_owned(), 60)), "{named:?}");
+    assert!(
+        named.contains(&("rate_limit_per_minute".to_owned(), 60)),
+        "{named:?}"
+    );
 }
 
 #[test]
@@ -122,8 +144,14 @@ fn a_removed_account_takes_nothing_and_what_waits_goes_on_when_it_is_back() {
     assert_eq!(node.get("/providers").json(), json!({"providers": ["crm"]}));
     let event = json!({"operation": "UPSERT", "provider": "shop", "record_id": "c-2", "data": {}});
     let refused = node.post("/v1/sync", event.to_string());
-    assert_eq!(refused.json()["type"], "urn:syncline:problem:unknown_provider");
-    assert_eq!(node.post("/v1/resume", r#"{"provider":"shop"}"#).status, 200);
+    assert_eq!(
+        refused.json()["type"],
+        "urn:syncline:problem:unknown_provider"
+    );
+    assert_eq!(
+        node.post("/v1/resume", r#"{"provider":"shop"}"#).status,
+        200
+    );
 
     node.kill();
     node.restart();
@@ -136,7 +164,10 @@ fn a_removed_account_takes_nothing_and_what_waits_goes_on_when_it_is_back() {
     // One of the file stays away too, until its section is another.
     assert_eq!(delete(&node, "/v1/providers/crm"), 200);
     node.restart();
-    assert_eq!(node.get("/providers").json(), json!({"providers": ["shop"]}));
+    assert_eq!(
+        node.get("/providers").json(),
+        json!({"providers": ["shop"]})
+    );
 }
 
 #[test]
@@ -151,9 +182,13 @@ fn addresses_that_the_api_may_not_name_are_refused_and_nothing_is_kept() {
     assert_eq!(refused(private), "/base_url");
     let token = json!({"auth_type": "oauth2", "token_url": "http://169.254.169.254/token",
                        "credentials": {"client_id": "i", "client_secret": "s"}});
-    let by_token = json!({"name": "shop", "base_url": "https://x.example.com", "auth_config": token});
+    let by_token =
+        json!({"name": "shop", "base_url": "https://x.example.com", "auth_config": token});
     assert_eq!(refused(by_token), "/auth_config/token_url");
     assert_eq!(refused(json!({"name": "shop"})), "/base_url");
-    assert_eq!(refused(json!({"name": "a b", "base_url": "https://x"})), "/name");
+    assert_eq!(
+        refused(json!({"name": "a b", "base_url": "https://x"})),
+        "/name"
+    );
     assert_eq!(node.get("/providers").json(), json!({"providers": []}));
 }

@@ -69,9 +69,15 @@ fn posts(provider: &Provider) -> usize {
 fn a_record_that_is_there_is_linked_and_one_that_is_not_is_created() {
     let (provider, node) = outreach(&[]);
     let there = provider.make("accounts", &json!({"customId": "a-1", "name": "Old"}));
-    send(&node, &upsert("account", "a-1", json!({"name": "Analytical Engines"})));
+    send(
+        &node,
+        &upsert("account", "a-1", json!({"name": "Analytical Engines"})),
+    );
     assert!(node.drain().is_empty());
-    send(&node, &upsert("account", "a-2", json!({"name": "Difference Ltd"})));
+    send(
+        &node,
+        &upsert("account", "a-2", json!({"name": "Difference Ltd"})),
+    );
     assert!(node.drain().is_empty());
     let called: Vec<String> = calls(&provider).into_iter().map(|call| call.0).collect();
     assert_eq!(called, ["GET", "PATCH", "GET", "POST"]);
@@ -87,7 +93,13 @@ fn a_record_that_is_there_is_linked_and_one_that_is_not_is_created() {
 fn nothing_is_made_twice_where_nothing_is_unique() {
     let (provider, node) = pipedrive(&["--fault", "5xx_after=0.2,reset_after=0.1", "--seed", "3"]);
     let events: Vec<Value> = (0..12)
-        .map(|n| upsert("contact", &format!("c-{n}"), json!({"name": format!("Ada {n}")})))
+        .map(|n| {
+            upsert(
+                "contact",
+                &format!("c-{n}"),
+                json!({"name": format!("Ada {n}")}),
+            )
+        })
         .collect();
     send(&node, &json!(events));
     assert!(node.drain().is_empty());
@@ -104,9 +116,15 @@ fn nothing_is_made_twice_where_nothing_is_unique() {
 fn where_nobody_can_be_asked_an_unknown_create_waits_for_a_decision() {
     let (provider, mut node) = outreach(&[]);
     provider.set_faults("reset_after=1");
-    send(&node, &upsert("contact", "c-1", json!({"firstName": "Ada"})));
+    send(
+        &node,
+        &upsert("contact", "c-1", json!({"firstName": "Ada"})),
+    );
     let dead = node.drain();
-    assert_eq!((dead.len(), &dead[0]["code"]), (1, &json!("needs_decision")));
+    assert_eq!(
+        (dead.len(), &dead[0]["code"]),
+        (1, &json!("needs_decision"))
+    );
     provider.set_faults("");
     let made = provider.records();
     assert_eq!(made.len(), 1, "it was made after all");
@@ -114,7 +132,10 @@ fn where_nobody_can_be_asked_an_unknown_create_waits_for_a_decision() {
     // Its later changes do not make it a second time, over a restart neither.
     node.kill();
     node.restart();
-    send(&node, &upsert("contact", "c-1", json!({"lastName": "Lovelace"})));
+    send(
+        &node,
+        &upsert("contact", "c-1", json!({"lastName": "Lovelace"})),
+    );
     assert_eq!(node.drain().len(), 2);
     assert_eq!(posts(&provider), 1);
 
@@ -132,7 +153,10 @@ fn where_nobody_can_be_asked_an_unknown_create_waits_for_a_decision() {
 fn a_retry_decides_that_a_record_in_doubt_is_to_be_made() {
     let (provider, node) = outreach(&[]);
     provider.set_faults("reset_before=1");
-    send(&node, &upsert("contact", "c-1", json!({"firstName": "Ada"})));
+    send(
+        &node,
+        &upsert("contact", "c-1", json!({"firstName": "Ada"})),
+    );
     assert_eq!(node.drain()[0]["code"], "needs_decision");
     provider.set_faults("");
     assert_eq!(provider.records().len(), 0, "it was not made");

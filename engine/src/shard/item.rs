@@ -145,6 +145,11 @@ impl<T> Shard<T> {
         }
         self.locate(&mut item);
         let state = item.progress.state;
+        if state.is_final() {
+            let target = self.index.slab[item.op].target();
+            self.unsent.remove(&(item.record, item.front_seq(), target));
+            self.release_object(target, item.object(), item.asker());
+        }
         let left = if state == State::Failed && item.operation != Operation::Delete {
             // Unreadable here means that nothing can be laid beneath a later UPDATE.
             self.data_of(journal, item.events()).ok().flatten()
@@ -168,12 +173,6 @@ impl<T> Shard<T> {
             .iter()
             .position(|target| target.account == account);
         let ended = state.is_final();
-        if ended {
-            let target = self.index.slab[item.op].target();
-            self.unsent
-                .remove(&(item.record, item.front_seq(), target));
-            self.release_object(target, item.object(), item.asker());
-        }
         let linked = ended && target_is_linked(&item.states[0], account);
         let (record, op_target) = (item.record, self.index.slab[item.op].target());
         let frame = StateFrame {

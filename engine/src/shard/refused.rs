@@ -122,7 +122,9 @@ impl<T> Shard<T> {
     pub fn refused_objects(&self) -> impl Iterator<Item = RefusedObject> + '_ {
         let refused = self.refused.refused.iter();
         refused.map(|refused| RefusedObject {
-            account: self.accounts[usize::from(refused.target.0)].name.to_string(),
+            account: self.accounts[usize::from(refused.target.0)]
+                .name
+                .to_string(),
             object: refused.object.to_string(),
             since_ms: refused.since_ms,
             asks_again_ms: refused.asks_again_ms,

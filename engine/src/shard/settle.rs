@@ -86,6 +86,7 @@ impl<T> Shard<T> {
             self.index.make_paused(item.op);
             return;
         }
+        let keys = plan.key_support(item.object());
         let target = item.states[0].target_mut(&plan.name);
         if let Some(remote_id) = item
             .remote_id
@@ -102,7 +103,7 @@ impl<T> Shard<T> {
             now_ms: now.wall.0,
             retry: &plan.retry,
             settle: plan.settle,
-            keys: plan.key_support(&item.states[0].object),
+            keys,
             probe: call.probe,
             from_before: item.oldest < self.born,
         };
@@ -278,9 +279,8 @@ impl BatchVerdict {
             Self::Whole(verdict) => Some(verdict),
             Self::Items(verdicts) => {
                 let mut verdicts = verdicts.iter();
-                verdicts.find(|verdict| {
-                    verdict.says_nothing_about_record() && !verdict.is_of_object()
-                })
+                verdicts
+                    .find(|verdict| verdict.says_nothing_about_record() && !verdict.is_of_object())
             }
             Self::Split { .. } => None,
         }

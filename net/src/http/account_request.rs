@@ -428,19 +428,40 @@ mod tests {
             Some("https://login.example.com/token")
         );
         let shown = format!("{request:?}");
-        assert!(!shown.contains("s3cret") && !shown.contains("r3fresh"), "{shown}");
+        assert!(
+            !shown.contains("s3cret") && !shown.contains("r3fresh"),
+            "{shown}"
+        );
     }
 
     #[test]
     fn what_oauth2_means_follows_from_what_is_shown() {
         let told = |text| format!("{:?}", auth(text).unwrap());
         for (text, expected) in [
-            (r#"{"auth_type":"oauth2","credentials":{"client_id":"i","client_secret":"s"}}"#, "ClientCredentials"),
-            (r#"{"auth_type":"oauth2","credentials":{"client_id":"i","refresh_token":"r"}}"#, "Refresh"),
-            (r#"{"auth_type":"oauth2","credentials":{"access_token":"t"}}"#, "Bearer"),
-            (r#"{"auth_type":"oauth2","credentials":{"client_id":"i","username":"u","private_key":"k"}}"#, "JwtBearer"),
-            (r#"{"auth_type":"api_key","credentials":{"api_key":"k"}}"#, "ApiKey"),
-            (r#"{"auth_type":"basic","credentials":{"username":"u","password":"p"}}"#, "Basic"),
+            (
+                r#"{"auth_type":"oauth2","credentials":{"client_id":"i","client_secret":"s"}}"#,
+                "ClientCredentials",
+            ),
+            (
+                r#"{"auth_type":"oauth2","credentials":{"client_id":"i","refresh_token":"r"}}"#,
+                "Refresh",
+            ),
+            (
+                r#"{"auth_type":"oauth2","credentials":{"access_token":"t"}}"#,
+                "Bearer",
+            ),
+            (
+                r#"{"auth_type":"oauth2","credentials":{"client_id":"i","username":"u","private_key":"k"}}"#,
+                "JwtBearer",
+            ),
+            (
+                r#"{"auth_type":"api_key","credentials":{"api_key":"k"}}"#,
+                "ApiKey",
+            ),
+            (
+                r#"{"auth_type":"basic","credentials":{"username":"u","password":"p"}}"#,
+                "Basic",
+            ),
             ("null", "None"),
         ] {
             assert_eq!(told(text), expected, "{text}");
@@ -451,9 +472,18 @@ mod tests {
     fn what_is_missing_unknown_or_no_text_is_told_without_its_value() {
         for (text, pointer) in [
             (r#"{"auth_type":"kerberos"}"#, "/auth_config/auth_type"),
-            (r#"{"auth_type":"basic","credentials":{"username":"u"}}"#, "/auth_config/credentials/password"),
-            (r#"{"auth_type":"api_key","credentials":{"api_key":7}}"#, "/auth_config/credentials/api_key"),
-            (r#"{"auth_type":"bearer","credentials":{"token":"s3cret","tocken":"s3cret"}}"#, "/auth_config/credentials/tocken"),
+            (
+                r#"{"auth_type":"basic","credentials":{"username":"u"}}"#,
+                "/auth_config/credentials/password",
+            ),
+            (
+                r#"{"auth_type":"api_key","credentials":{"api_key":7}}"#,
+                "/auth_config/credentials/api_key",
+            ),
+            (
+                r#"{"auth_type":"bearer","credentials":{"token":"s3cret","tocken":"s3cret"}}"#,
+                "/auth_config/credentials/tocken",
+            ),
             (r#"{"credentials":{"token":"s3cret"}}"#, "/auth_config"),
             (r#"{"auth_type":"bearer","token":"s3cret"}"#, "/auth_config"),
         ] {
@@ -479,7 +509,10 @@ mod tests {
                 ..AccountRequest::default()
             };
             let kept = serde_json::to_vec(&request).unwrap();
-            assert_eq!(serde_json::from_slice::<AccountRequest>(&kept).unwrap(), request);
+            assert_eq!(
+                serde_json::from_slice::<AccountRequest>(&kept).unwrap(),
+                request
+            );
         }
     }
 

@@ -554,7 +554,10 @@ impl Backend for FakeBackend {
 
     async fn put_account(&self, by: &str, request: AccountRequest) -> Result<bool, Refusal> {
         let mut node = self.node.lock().unwrap();
-        let is_new = node.added.iter().all(|(_, known)| known.name != request.name);
+        let is_new = node
+            .added
+            .iter()
+            .all(|(_, known)| known.name != request.name);
         node.added.push((by.to_owned(), request));
         Ok(is_new)
     }

@@ -70,7 +70,10 @@ impl TokenThread {
 
     pub(super) fn order(&self, account: &str, order: Order) {
         if self.orders.try_send((account.into(), order)).is_err() {
-            tracing::error!(account, "the token thread does not answer; its token stays as it is");
+            tracing::error!(
+                account,
+                "the token thread does not answer; its token stays as it is"
+            );
         }
     }
 
@@ -81,10 +84,7 @@ impl TokenThread {
     }
 }
 
-async fn serve(
-    mut orders: mpsc::Receiver<(Arc<str>, Order)>,
-    mut stopped: watch::Receiver<bool>,
-) {
+async fn serve(mut orders: mpsc::Receiver<(Arc<str>, Order)>, mut stopped: watch::Receiver<bool>) {
     let egress = Rc::new(Egress::new(EgressSettings {
         body_bytes_max: REPLY_BYTES_MAX,
         ..EgressSettings::default()
