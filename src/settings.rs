@@ -13,6 +13,7 @@ mod quantity;
 mod secret;
 mod source;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 pub use auth::{AuthSettings, OAuthClient};
@@ -30,7 +31,7 @@ pub use object::{
 pub use pool::PoolSettings;
 pub use problem::{Problem, Problems};
 pub use provider::{
-    AccountSettings, BatchSettings, BreakerSettings, ProviderSettings, RecordIdIs, RetrySettings,
+    AccountSettings, BatchSettings, BreakerSettings, ObjectSwitch, ProviderSettings, RecordIdIs, RetrySettings,
     WebhookSettings,
 };
 pub use quantity::{ByteSize, parse_duration, parse_size};
@@ -230,6 +231,7 @@ fn read_provider(
         limits,
         auth,
         webhook,
+        switches: BTreeMap::new(),
     })
 }
 
@@ -242,12 +244,16 @@ fn read_object(mut section: Section<'_>, problems: &mut ProblemList<'_>) -> Obje
             let TargetKeys {
                 remote,
                 external_id,
+                enabled,
+                share,
             } = section.rest(problems).unwrap_or_default();
             (
                 account,
                 TargetSettings {
                     remote,
                     external_id,
+                    enabled: enabled.unwrap_or(true),
+                    share: share.unwrap_or_default(),
                     fields,
                 },
             )

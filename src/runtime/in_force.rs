@@ -77,8 +77,8 @@ impl InForce {
         // coordinator's first word.
         let mut answers = Vec::new();
         let mut suspended = Vec::new();
-        for (name, _) in &settings.providers {
-            let is_suspended = self.tuning.is_suspended(name);
+        for (name, provider) in &settings.providers {
+            let is_suspended = self.tuning.is_suspended(name, provider);
             suspended.extend(is_suspended.then(|| name.clone()));
             if is_suspended == told.suspended.contains(name) {
                 continue;

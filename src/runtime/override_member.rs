@@ -4,12 +4,15 @@ use std::net::IpAddr;
 use std::num::{NonZeroU32, NonZeroU64};
 use std::time::Duration;
 
+use engine::rules::Share;
 use net::egress::{AddressPolicy, Origin};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::added_account::{BURST_NAME, MINUTE, RATE_NAME, counts_minutes};
-use crate::settings::{LimitKind, LimitSettings, ProviderSettings, parse_duration};
+use crate::settings::{
+    LimitKind, LimitSettings, ObjectSwitch, ProviderSettings, parse_duration,
+};
 
 /// Longest time for one call; longer ones are a mistake, and hold their slot all the time.
 const TIMEOUT_MAX: Duration = Duration::from_secs(3600);
@@ -28,10 +31,11 @@ pub(crate) enum Member {
     BaseUrl,
     Paused,
     Enabled,
+    Share,
 }
 
 impl Member {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::RateLimitPerMinute,
         Self::BatchSize,
         Self::FlushInterval,
@@ -40,6 +44,7 @@ impl Member {
         Self::BaseUrl,
         Self::Paused,
         Self::Enabled,
+        Self::Share,
     ];
 
     pub(crate) fn named(name: &str) -> Option<Self> {
@@ -56,6 +61,7 @@ impl Member {
             Self::BaseUrl => "base_url",
             Self::Paused => "paused",
             Self::Enabled => "enabled",
+            Self::Share => "share",
         }
     }
 
@@ -71,6 +77,11 @@ impl Member {
             Self::Timeout => duration(value)
                 .is_some_and(|timeout| timeout > Duration::ZERO && timeout <= TIMEOUT_MAX),
             Self::BaseUrl => return base_url(value, addresses),
+            Self::Share => {
+                return share(value)
+                    .map(drop)
+                    .ok_or_else(|| "expected a share from 0 to 1".to_owned());
+            }
             Self::Paused | Self::Enabled => {
                 return value
                     .is_boolean()
@@ -105,14 +116,34 @@ impl Member {
                     account.base_url = Some(url.to_owned());
                 }
             }
+            Self::Share => account.share = share(value).unwrap_or(account.share),
+            Self::Enabled => account.enabled = value.as_bool().unwrap_or(account.enabled),
             // Told to the shards, see `Tuning::is_suspended`.
-            Self::Paused | Self::Enabled => {}
+            Self::Paused => {}
+        }
+    }
+
+    /// Whether it can be set for one object of an account.
+    pub(crate) fn is_of_objects(self) -> bool {
+        matches!(self, Self::Enabled | Self::Share)
+    }
+
+    /// Lays a checked value over what an account's mapping of an object says.
+    pub(crate) fn apply_to_object(self, value: &Value, switch: &mut ObjectSwitch) {
+        match self {
+            Self::Enabled => switch.enabled = value.as_bool(),
+            Self::Share => switch.share = share(value),
+            _ => debug_assert!(false, "only what is of objects is kept for one"),
         }
     }
 }
 
 fn count(value: &Value) -> Option<NonZeroU32> {
     NonZeroU32::new(u32::try_from(value.as_u64()?).ok()?)
+}
+
+fn share(value: &Value) -> Option<Share> {
+    Share::new(value.as_f64()?)
 }
 
 fn duration(value: &Value) -> Option<Duration> {
@@ -185,6 +216,10 @@ mod tests {
             (Member::Timeout, json!("2h"), false),
             (Member::Paused, json!("yes"), false),
             (Member::Enabled, json!(false), true),
+            (Member::Share, json!(0.1), true),
+            (Member::Share, json!(0), true),
+            (Member::Share, json!(1.5), false),
+            (Member::Share, json!("0.1"), false),
             (Member::BaseUrl, json!("https://api.example.com"), true),
             (Member::BaseUrl, json!("http://10.1.2.3:80"), true),
             (Member::BaseUrl, json!("http://10.2.2.3"), false),

@@ -10,14 +10,14 @@ use engine::mapping::Mapping;
 use engine::provider::Definition;
 use engine::quota::{AccountLimits, HoldSettings};
 use engine::retry::RetryPolicy;
-use engine::rules::RuleSet;
+use engine::rules::{RuleSet, Share};
 use engine::schema::Schema;
 use engine::shard::AccountPlan;
 use net::egress::{self, AddressPolicy, Authorization, Origin};
 use xxhash_rust::xxh3::Xxh3;
 
 use super::StartError;
-use super::router::{Pool, Router, Routes, Taker};
+use super::router::{Pool, Router, Routes, Switches, Taker};
 use super::rules::Rules;
 use super::tokens::TokenCells;
 use super::tuning::Tuning;
@@ -273,6 +273,11 @@ pub(crate) fn routes(settings: &Settings, plans: &[Arc<AccountPlan>]) -> Routes 
         .filter(|taker| !mapped.values().any(|takers| takers.contains(taker)))
         .collect();
     Routes {
+        switches: settings
+            .providers
+            .iter()
+            .map(|(name, provider)| switches(settings, name, provider))
+            .collect(),
         accounts,
         pools,
         mapped,
@@ -282,6 +287,32 @@ pub(crate) fn routes(settings: &Settings, plans: &[Arc<AccountPlan>]) -> Routes 
             .iter()
             .any(|plan| plan.mappings.values().any(Mapping::requires_fields)),
         mapping_version: mapping_version(plans),
+    }
+}
+
+/// What takes part of an account's records: as its mappings say, or those of its pool, unless it
+/// was set otherwise at run time.
+fn switches(settings: &Settings, name: &str, provider: &ProviderSettings) -> Switches {
+    let mut objects = BTreeMap::new();
+    for (object, wanted) in &settings.objects {
+        let own = wanted.to.iter().find(|(account, _)| account == name);
+        let pool = settings.pool_of(name);
+        let mut pools = wanted.to.iter();
+        let target = own.or_else(|| pools.find(|(account, _)| Some(account.as_str()) == pool));
+        if let Some((_, target)) = target {
+            objects.insert(object.clone(), (target.enabled, target.share));
+        }
+    }
+    for (object, switch) in &provider.switches {
+        let known = objects
+            .entry(object.clone())
+            .or_insert((true, Share::ALL));
+        known.0 = switch.enabled.unwrap_or(known.0);
+        known.1 = switch.share.unwrap_or(known.1);
+    }
+    Switches {
+        share: provider.account.share,
+        objects,
     }
 }
 

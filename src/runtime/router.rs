@@ -9,6 +9,7 @@ use engine::event::{Defaults, Event, SourceTable, Target, TargetAction, Targets}
 use engine::id::{HashKey, OperationId, OperationSeq, RecordHash};
 use engine::mapping::{MapFailure, Write};
 use engine::refusal::{Code, Refusal};
+use engine::rules::Share;
 use engine::schema::Schema;
 use engine::shard::AccountPlan;
 use smallvec::SmallVec;
@@ -37,6 +38,8 @@ pub(crate) struct Router {
 pub(crate) struct Routes {
     /// Accounts in the order of the file.
     pub(crate) accounts: Vec<Arc<str>>,
+    /// What takes part of their records, in the same order.
+    pub(crate) switches: Vec<Switches>,
     /// Several accounts behind one name.
     pub(crate) pools: Vec<Pool>,
     /// Who takes an object that some mapping names.
@@ -58,6 +61,24 @@ pub(crate) enum Taker {
     Account(usize),
     /// By its place among the pools.
     Pool(usize),
+}
+
+/// Which records of an account take part; the others end as skipped.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Switches {
+    /// Of all its objects.
+    pub(crate) share: Share,
+    /// Of one object: whether any, and which part.
+    pub(crate) objects: BTreeMap<String, (bool, Share)>,
+}
+
+impl Switches {
+    fn admit(&self, event: &Event<'_>) -> bool {
+        let record_id = event.record_id.as_deref().unwrap_or_default();
+        let object = self.objects.get(&*event.object);
+        self.share.holds(record_id)
+            && object.is_none_or(|(enabled, share)| *enabled && share.holds(record_id))
+    }
 }
 
 /// Accounts that share their records out.
@@ -177,10 +198,16 @@ impl Routes {
         event: &Event<'_>,
         record: RecordHash,
     ) -> Result<Targets<'a>, Refusal> {
-        let target = |taker: Taker| Target {
-            name: &self.accounts[self.account_of(taker, record)],
-            action: TargetAction::Sync,
-            rule: 0,
+        let target = |taker: Taker| {
+            let at = self.account_of(taker, record);
+            Target {
+                name: &self.accounts[at],
+                action: match self.switches[at].admit(event) {
+                    true => TargetAction::Sync,
+                    false => TargetAction::Skip,
+                },
+                rule: 0,
+            }
         };
         if let Some(provider) = event.provider.as_deref() {
             let taker = self.taker(provider).ok_or_else(|| {
@@ -229,6 +256,7 @@ mod tests {
     fn routes(members: usize) -> Routes {
         Routes {
             accounts: (0..members).map(|at| format!("m{at}").into()).collect(),
+            switches: vec![Switches::default(); members],
             pools: vec![Pool {
                 name: "pool".into(),
                 members: (0..members).collect(),

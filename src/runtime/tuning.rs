@@ -21,7 +21,7 @@ use super::added_account::settings_of;
 use super::override_member::Member;
 use super::shard_thread::chain;
 use super::{added_account, durable_file, plans};
-use crate::settings::{Settings, parse_duration};
+use crate::settings::{ProviderSettings, Settings, parse_duration};
 
 const FILE: &str = "overrides.json";
 /// Its version; newer ones are refused unchanged.
@@ -53,7 +53,7 @@ pub(crate) struct Tuning {
 #[serde(deny_unknown_fields)]
 struct Kept {
     version: u32,
-    /// By account, then by member.
+    /// By account, or account and object (`crm/contact`), then by member.
     members: BTreeMap<String, BTreeMap<Member, Change>>,
     /// The newest last.
     audit: Vec<Audited>,
@@ -150,25 +150,32 @@ impl Tuning {
     pub(crate) fn effective(&self) -> Settings {
         let mut settings = self.configured();
         let kept = self.lock();
-        for (name, provider) in &mut settings.providers {
-            for (member, change) in kept.members.get(name).into_iter().flatten() {
-                member.apply(&change.value, provider);
+        for (whose, members) in &kept.members {
+            let (name, object) = named(whose);
+            let mut providers = settings.providers.iter_mut();
+            let Some((_, provider)) = providers.find(|(known, _)| known == name) else {
+                continue;
+            };
+            for (member, change) in members {
+                match object {
+                    None => member.apply(&change.value, provider),
+                    Some(object) => {
+                        let switch = provider.switches.entry(object.to_owned()).or_default();
+                        member.apply_to_object(&change.value, switch);
+                    }
+                }
             }
         }
         settings
     }
 
-    /// Whether an operator took the account out of work.
-    pub(crate) fn is_suspended(&self, account: &str) -> bool {
+    /// Whether an operator took the account, with these settings in force, out of work.
+    pub(crate) fn is_suspended(&self, account: &str, provider: &ProviderSettings) -> bool {
         let kept = self.lock();
         let members = kept.members.get(account);
-        members.is_some_and(|members| {
-            let is = |member: Member, value: bool| {
-                let change = members.get(&member);
-                change.is_some_and(|change| change.value == Value::Bool(value))
-            };
-            is(Member::Paused, true) || is(Member::Enabled, false)
-        })
+        let paused = members.and_then(|members| members.get(&Member::Paused));
+        !provider.account.enabled
+            || paused.is_some_and(|change| change.value == Value::Bool(true))
     }
 
     /// Which addresses an account may call: its own file's base URL leads anywhere.
@@ -260,7 +267,8 @@ impl Tuning {
         drop(accounts);
         let mut kept = self.lock();
         let mut next = kept.clone();
-        if next.members.remove(name).is_some() {
+        next.members.retain(|whose, _| named(whose).0 != name);
+        if next.members.len() < kept.members.len() {
             self.keep(&mut kept, next)?;
         }
         tracing::info!(account = name, by, "an account was removed over the API");
@@ -303,10 +311,15 @@ impl Tuning {
         };
         let mut kept = self.lock();
         let mut next = kept.clone();
-        let members = next.members.entry(provider.clone()).or_default();
+        let whose = match &request.object {
+            None => provider.clone(),
+            Some(object) => format!("{provider}/{object}"),
+        };
+        let members = next.members.entry(whose.clone()).or_default();
         for (name, text) in &request.set {
             let pointer = format!("/set/{name}");
             let member = Member::named(name)
+                .filter(|member| request.object.is_none() || member.is_of_objects())
                 .ok_or_else(|| Refusal::at(Code::UnknownField, &pointer, "no such setting"))?;
             let new: Value = serde_json::from_str(text)
                 .map_err(|_| Refusal::at(Code::Malformed, &pointer, "not JSON"))?;
@@ -327,7 +340,7 @@ impl Tuning {
             next.audit.push(Audited {
                 at: now,
                 by: by.to_owned(),
-                provider: provider.clone(),
+                provider: whose.clone(),
                 member,
                 old: old.map_or(Value::Null, |old| old.value),
                 until: until.filter(|_| !new.is_null()),
@@ -376,8 +389,10 @@ impl Tuning {
     pub(crate) fn view(&self) -> OverridesView {
         let kept = self.lock();
         let members = kept.members.iter().flat_map(|(provider, members)| {
-            members.iter().map(|(member, change)| OverrideMember {
-                provider: provider.clone(),
+            let (name, object) = named(provider);
+            members.iter().map(move |(member, change)| OverrideMember {
+                provider: name.to_owned(),
+                object: object.map(str::to_owned),
                 name: member.as_str(),
                 value: change.value.to_string(),
                 at: change.at,
@@ -388,7 +403,8 @@ impl Tuning {
         let audit = kept.audit.iter().rev().map(|audited| OverrideChange {
             at: audited.at,
             by: audited.by.clone(),
-            provider: audited.provider.clone(),
+            provider: named(&audited.provider).0.to_owned(),
+            object: named(&audited.provider).1.map(str::to_owned),
             name: audited.member.as_str(),
             old: audited.old.to_string(),
             new: audited.new.to_string(),
@@ -434,6 +450,14 @@ impl Tuning {
     }
 }
 
+/// The account and the object that an override is of; no account's name has a slash.
+fn named(whose: &str) -> (&str, Option<&str>) {
+    match whose.split_once('/') {
+        Some((account, object)) => (account, Some(object)),
+        None => (whose, None),
+    }
+}
+
 fn unkept(error: &AccountStoreError) -> Refusal {
     tracing::error!(error = %chain(error), "the accounts cannot be kept");
     Refusal::new(Code::DiskFull, "the change cannot be written to disk")
@@ -442,6 +466,8 @@ fn unkept(error: &AccountStoreError) -> Refusal {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
+
+    use engine::rules::Share;
 
     use super::super::tokens::SealKeeper;
     use crate::settings::Source;
@@ -464,12 +490,18 @@ mod tests {
         Settings::read(&Source::new("test", text)).unwrap()
     }
 
+    fn is_suspended(tuning: &Tuning) -> bool {
+        let settings = tuning.effective();
+        tuning.is_suspended("crm", settings.provider("crm").unwrap())
+    }
+
     fn request(set: &[(&str, &str)], ttl: Option<&str>) -> OverrideRequest {
         let set = set
             .iter()
             .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         OverrideRequest {
             provider: "crm".into(),
+            object: None,
             set: set.collect(),
             ttl: ttl.map(str::to_owned),
         }
@@ -497,11 +529,11 @@ mod tests {
             .collect();
         assert_eq!(limits, [("burst", 10), ("rate_limit_per_minute", 600)]);
         assert_eq!(crm.account.timeout.as_secs(), 2);
-        assert!(tuning.is_suspended("crm"));
+        assert!(is_suspended(&tuning));
         assert_eq!(tuning.expire(1499).unwrap(), Some(1500));
         assert_eq!(tuning.expire(1500).unwrap(), None);
         assert_eq!(tuning.effective().provider("crm").unwrap().limits.len(), 2);
-        assert!(tuning.is_suspended("crm"), "it has no ttl");
+        assert!(is_suspended(&tuning), "it has no ttl");
         let audit = tuning.view().audit;
         assert_eq!(audit.len(), 5);
         assert_eq!(
@@ -512,6 +544,32 @@ mod tests {
             (audit[4].by.as_str(), audit[4].new.as_str()),
             ("ada", "600")
         );
+    }
+
+    #[test]
+    fn an_object_of_an_account_is_switched_by_itself() {
+        let folder = tempfile::tempdir().unwrap();
+        let tuning = load(folder.path(), &settings()).unwrap();
+        let mut share = request(&[("share", "0.1")], Some("1s"));
+        share.object = Some("contact".to_owned());
+        tuning.change(500, "ada", &share).unwrap();
+        let switch = |tuning: &Tuning| {
+            let settings = tuning.effective();
+            let crm = settings.provider("crm").unwrap();
+            (crm.account.share, crm.switches.get("contact").copied())
+        };
+        let (all, contact) = switch(&tuning);
+        assert_eq!(all, Share::ALL);
+        assert_eq!(contact.unwrap().share, Share::new(0.1));
+        let view = tuning.view();
+        assert_eq!(view.members[0].object.as_deref(), Some("contact"));
+        assert_eq!(view.members[0].provider, "crm");
+        tuning.expire(1_500).unwrap();
+        assert_eq!(switch(&tuning).1, None);
+        let mut timeout = request(&[("timeout", "\"2s\"")], None);
+        timeout.object = Some("contact".to_owned());
+        let refused = tuning.change(1_600, "ada", &timeout).unwrap_err();
+        assert_eq!(refused.code, Code::UnknownField);
     }
 
     #[test]

@@ -574,6 +574,7 @@ impl Backend for FakeBackend {
         for (_, value) in request.set {
             node.overrides.members.push(OverrideMember {
                 provider: request.provider.clone(),
+                object: request.object.clone(),
                 name: "max_in_flight",
                 value,
                 at: 1_795_168_800_000,
