@@ -12,6 +12,7 @@ mod provider;
 mod quantity;
 mod secret;
 mod source;
+mod system_a;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -25,20 +26,22 @@ pub use node::{
     Retention, RetentionSettings, ServerSettings, ShardSettings, WalSettings,
 };
 pub use object::{
-    ConflictPolicy, ConflictSettings, Direction, FieldSettings, ObjectSettings, OnNull,
+    ConflictPolicy, ConflictSettings, Deletes, Direction, FieldSettings, ObjectSettings, OnNull,
     RecordSettings, SourceSettings, TargetSettings, read_schema,
 };
 pub use pool::PoolSettings;
 pub use problem::{Problem, Problems};
 pub use provider::{
-    AccountSettings, BatchSettings, BreakerSettings, ObjectSwitch, ProviderSettings, RecordIdIs, RetrySettings,
-    WebhookSettings,
+    AccountSettings, BatchSettings, BreakerSettings, ObjectSwitch, ProviderSettings, RecordIdIs,
+    RetrySettings, WebhookSettings,
 };
 pub use quantity::{ByteSize, parse_duration, parse_size};
 pub use secret::{Credential, EXEC_TIMEOUT, SECRET_BYTES_MAX, Secret, SecretError, SecretSource};
 pub use source::{Place, Source};
+pub use system_a::SystemASettings;
 
 use document::{Document, Section};
+use engine::shard::SYSTEM_A;
 use object::TargetKeys;
 use problem::ProblemList;
 
@@ -69,9 +72,11 @@ pub struct Settings {
     pub objects: Vec<(String, ObjectSettings)>,
     /// `[[rules]]`, in the file's order.
     pub rules: Vec<RuleSettings>,
+    /// `[system_a]`; there when changes come back to it.
+    pub system_a: Option<SystemASettings>,
 }
 
-const SECTIONS: [&str; 12] = [
+const SECTIONS: [&str; 13] = [
     "server",
     "listen",
     "shards",
@@ -84,6 +89,7 @@ const SECTIONS: [&str; 12] = [
     "pools",
     "objects",
     "rules",
+    "system_a",
 ];
 
 /// A config is written by people; more than this is the wrong file.
@@ -129,7 +135,7 @@ impl Settings {
         let mut problems = ProblemList::new(source);
         let mut document = Document::parse(source, &mut problems);
         let mut unread = Vec::new();
-        let settings = Settings {
+        let mut settings = Settings {
             server: document.take("server", &mut problems),
             listen: document.take("listen", &mut problems),
             shards: document.take("shards", &mut problems),
@@ -166,8 +172,16 @@ impl Settings {
                 })
                 .collect(),
             rules: document.take_list("rules", &mut problems),
+            system_a: document.take("system_a", &mut problems),
         };
+        if settings.system_a.is_none() && settings.comes_back() {
+            settings.system_a = Some(SystemASettings::default());
+        }
         check::check(&settings, &unread, &document.places, &mut problems);
+        if let Some(system_a) = &settings.system_a {
+            let account = system_a.account();
+            settings.providers.push((SYSTEM_A.to_owned(), account));
+        }
         document.refuse_rest(&SECTIONS, &mut problems);
         problems.finish().map(|()| settings)
     }
@@ -178,6 +192,28 @@ impl Settings {
             .iter()
             .find(|(known, _)| known == name)
             .map(|(_, provider)| provider)
+    }
+
+    /// Whether changes of some object are taken from accounts.
+    pub fn comes_back(&self) -> bool {
+        let mut objects = self.objects.iter();
+        objects.any(|(_, object)| object.record.direction != Direction::Out)
+    }
+
+    /// The accounts that take an object: those it is mapped to, or where it is mapped to none, those
+    /// that nothing is mapped to.
+    pub fn accounts_of(&self, object: &ObjectSettings) -> Vec<&str> {
+        let accounts = self.providers.iter().map(|(name, _)| name.as_str());
+        let accounts = accounts.filter(|name| *name != SYSTEM_A);
+        if object.to.is_empty() {
+            let mapped = |name: &str| {
+                let mut objects = self.objects.iter();
+                objects.any(|(_, object)| object.to.iter().any(|(to, _)| to == name))
+            };
+            return accounts.filter(|name| !mapped(name)).collect();
+        }
+        let takes = |name: &&str| object.to.iter().any(|(to, _)| to == name);
+        accounts.filter(takes).collect()
     }
 
     /// The pool that an account belongs to.

@@ -49,9 +49,12 @@ use_private_lists() {
 
 known() { apt-cache "${lists[@]}" show "$1" >/dev/null 2>&1; }
 
-# The package and, of all it depends on, the libraries that are not installed here.
+# The package and, of all it depends on, the libraries that are not installed here. A package
+# that stands for a release's version, such as postgresql, brings that version.
 with_libraries() {
     echo "$1"
+    apt-cache "${lists[@]}" depends --no-recommends --no-suggests "$1" 2>/dev/null |
+        sed -n "s/^  Depends: \\($1-[0-9][0-9]*\\)$/\\1/p"
     apt-cache "${lists[@]}" depends --recurse --no-recommends --no-suggests --no-conflicts \
         --no-breaks --no-replaces --no-enhances "$1" 2>/dev/null |
         sed -n 's/^\(lib[a-z0-9.+-]*\)$/\1/p' | sort -u |

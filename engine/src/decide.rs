@@ -97,7 +97,15 @@ pub fn step(
         }
         (Operation::Delete, Link::Linked(_)) => call(CallKind::Delete),
         (Operation::Delete, Link::Deleted { .. }) => Step::End(State::Synced, None),
-        (Operation::Read, Link::Linked(_)) => call(CallKind::Read),
+        (Operation::Read | Operation::Pull, Link::Linked(_)) => call(CallKind::Read),
+        // A create of ours may have made the record that is told of.
+        (Operation::Pull, Link::Doubtful) if keys.look_up => call(CallKind::Lookup),
+        (Operation::Pull, Link::Unlinked | Link::Doubtful) => {
+            Step::End(State::Synced, Some(Reason::Absent))
+        }
+        (Operation::Pull, Link::Deleted { .. }) => {
+            Step::End(State::Superseded, Some(Reason::RecordDeleted))
+        }
         (Operation::Read, Link::Deleted { .. }) => Step::End(State::Failed, Some(Reason::NotFound)),
     }
 }
@@ -281,6 +289,7 @@ fn absent(outcome: &Outcome<'_>, link: &mut Link, progress: &mut Progress) {
             }
         }
         (_, Operation::Read) => end(progress, State::Failed, Reason::NotFound),
+        (_, Operation::Pull) => end(progress, State::Synced, Reason::Absent),
         (Resume::Normal, _) if *link == Link::Doubtful => {
             progress.resume = Resume::LookUp;
             progress.unknown_since_ms = outcome.now_ms;
@@ -362,6 +371,9 @@ fn gone(outcome: &Outcome<'_>, link: &mut Link, progress: &mut Progress) {
                 false => Resume::Create,
             };
             go_on(progress, 0);
+        }
+        CallKind::Read if outcome.operation == Operation::Pull => {
+            end(progress, State::Synced, Reason::Gone);
         }
         CallKind::Read => end(progress, State::Failed, Reason::NotFound),
         CallKind::Create | CallKind::Upsert | CallKind::Update | CallKind::Lookup => {

@@ -92,6 +92,8 @@ pub enum Operation {
     Upsert,
     /// The record is gone.
     Delete,
+    /// An account may show something new of the record. The engine's own: no producer sends it.
+    Pull,
 }
 
 /// Rank of a record among others, 1 (first) to 10 (last).
@@ -157,7 +159,17 @@ pub fn parse<'a>(
 
 impl Operation {
     /// Every operation.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
+        Self::Create,
+        Self::Read,
+        Self::Update,
+        Self::Upsert,
+        Self::Delete,
+        Self::Pull,
+    ];
+
+    /// Those that a producer may send.
+    pub const OF_PRODUCERS: [Self; 5] = [
         Self::Create,
         Self::Read,
         Self::Update,
@@ -165,9 +177,9 @@ impl Operation {
         Self::Delete,
     ];
 
-    /// Reads its name in any case.
+    /// Reads the name of an operation that a producer may send, in any case.
     pub fn parse(name: &str) -> Option<Self> {
-        Self::ALL
+        Self::OF_PRODUCERS
             .into_iter()
             .find(|operation| operation.as_str().eq_ignore_ascii_case(name))
     }
@@ -180,6 +192,7 @@ impl Operation {
             Self::Update => "UPDATE",
             Self::Upsert => "UPSERT",
             Self::Delete => "DELETE",
+            Self::Pull => "PULL",
         }
     }
 
@@ -187,7 +200,7 @@ impl Operation {
     pub const fn writes_fields(self) -> bool {
         match self {
             Self::Create | Self::Update | Self::Upsert => true,
-            Self::Read | Self::Delete => false,
+            Self::Read | Self::Delete | Self::Pull => false,
         }
     }
 }

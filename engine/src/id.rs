@@ -106,8 +106,18 @@ impl OperationSeq {
     /// the beginnings of n runs about 2^32 / n apart.
     #[must_use]
     pub fn first_of_run(epoch: u64) -> Self {
-        let first = (epoch as u32).wrapping_mul(0x9e37_79b1) | 1;
-        Self((epoch << Self::COUNTER_BITS) | u64::from(first))
+        let first = (epoch as u32).wrapping_mul(0x9e37_79b1) & !1;
+        Self((epoch << Self::COUNTER_BITS) | u64::from(first.max(2)))
+    }
+
+    /// From one accepted operation's number to the next one's. Those between are
+    /// [`Self::derived`].
+    pub const STEP: u64 = 2;
+
+    /// The number of what comes of this operation: at most one in each lane.
+    #[must_use]
+    pub fn derived(self) -> Self {
+        Self(self.0 | 1)
     }
 
     /// The low half, kept in the index.

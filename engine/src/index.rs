@@ -345,6 +345,11 @@ impl Index {
 
     /// The first lane's tail of a record with open operations.
     #[must_use]
+    /// Whether something waits or runs for a record at a target.
+    pub(crate) fn is_open(&self, record: RecordHash, target: Target) -> bool {
+        lane::front(&self.slab, self.lanes_of(record), target).is_some()
+    }
+
     pub(crate) fn lanes_of(&self, record: RecordHash) -> Option<OpIndex> {
         self.table(record)?.find(tag(record))?.lane
     }
@@ -572,8 +577,8 @@ impl Index {
 
     fn end_operation(&mut self, record: RecordHash, op: OpIndex, end: State) {
         if self.slab[op].state() == OpState::Dead {
-            // Only an operator moves a dead letter, and only by dropping it.
-            if end == State::Dropped {
+            // Only an operator moves a dead letter: by dropping it, or by deciding a conflict.
+            if matches!(end, State::Dropped | State::Synced) {
                 self.forget_dead(op);
             }
             return;

@@ -17,6 +17,7 @@ pub mod journal;
 pub mod json;
 pub mod lane;
 pub mod mapping;
+pub mod merge;
 pub mod operation_slab;
 pub mod producers;
 pub mod provider;

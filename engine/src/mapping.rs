@@ -145,6 +145,21 @@ impl Mapping {
         references.collect()
     }
 
+    /// System A's fields that hold the id of another record, as pointers.
+    pub fn reference_fields(&self) -> impl Iterator<Item = String> + '_ {
+        let references = self
+            .fields
+            .iter()
+            .filter(|field| field.reference().is_some());
+        references.map(|field| field.local().to_owned())
+    }
+
+    /// Whether System A's field at `pointer` is read back from the provider.
+    pub fn comes_back(&self, pointer: &str) -> bool {
+        let mut fields = self.fields.iter();
+        fields.any(|field| field.comes_back() && field.local() == pointer)
+    }
+
     /// Whether some field is required.
     pub fn requires_fields(&self) -> bool {
         self.fields.iter().any(|field| field.required)

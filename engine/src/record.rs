@@ -5,6 +5,7 @@ mod state_frame;
 pub use state_frame::{Folded, StateFrame};
 
 use crate::id::OperationSeq;
+use crate::merge::Base;
 use crate::state::{CallClass, Reason, State};
 
 /// Attempts kept with an operation, the newest. The count of burnt ones is exact beyond it.
@@ -21,6 +22,8 @@ pub struct RecordState {
     pub record_id: String,
     /// One entry per account that ever took an operation of this record.
     pub targets: Vec<TargetState>,
+    /// The record is known by an account's own id only, and is this one of System A's.
+    pub alias_of: Option<String>,
 }
 
 impl RecordState {
@@ -31,6 +34,7 @@ impl RecordState {
             object: object.to_owned(),
             record_id: record_id.to_owned(),
             targets: Vec::new(),
+            alias_of: None,
         }
     }
 
@@ -85,6 +89,8 @@ pub struct TargetState {
     pub undelivered: Vec<u8>,
     /// The operation whose outcome this frame was written for.
     pub last: Option<Progress>,
+    /// What both sides agreed on, where changes of the account are taken.
+    pub base: Option<Box<Base>>,
 }
 
 impl TargetState {
@@ -94,6 +100,7 @@ impl TargetState {
             link: Link::Unlinked,
             undelivered: Vec::new(),
             last: None,
+            base: None,
         }
     }
 

@@ -267,7 +267,7 @@ fn lacks(field: &[String], input: &RuleInput<'_>) -> bool {
         Operation::Update => input
             .changed
             .is_some_and(|changed| condition::clears(changed, field)),
-        Operation::Read | Operation::Delete => false,
+        Operation::Read | Operation::Delete | Operation::Pull => false,
     }
 }
 

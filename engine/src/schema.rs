@@ -84,7 +84,7 @@ impl Schema {
                 self.check_cleared(data)?;
                 check_with(&self.partial, data, |error| !error.instance().is_null())
             }
-            Operation::Read | Operation::Delete => Ok(()),
+            Operation::Read | Operation::Delete | Operation::Pull => Ok(()),
         }
     }
 

@@ -98,6 +98,10 @@ pub enum Reason {
     AlreadyLinked = 16,
     /// A DELETE found nothing to delete.
     Absent = 17,
+    /// The other side has it already.
+    Unchanged = 18,
+    /// What an account told of one record belongs to another one, which got it.
+    HandedOver = 19,
     /// An UPDATE after the record's delete.
     RecordDeleted = 32,
     /// A READ of a record that is not at the target.
@@ -125,7 +129,7 @@ pub enum Reason {
 }
 
 impl Reason {
-    const ALL: [Self; 23] = [
+    const ALL: [Self; 25] = [
         Self::Order,
         Self::Quota,
         Self::Breaker,
@@ -137,6 +141,8 @@ impl Reason {
         Self::Parent,
         Self::AlreadyLinked,
         Self::Absent,
+        Self::Unchanged,
+        Self::HandedOver,
         Self::RecordDeleted,
         Self::NotFound,
         Self::Gone,
@@ -166,6 +172,8 @@ impl Reason {
             Self::Parent => "parent",
             Self::AlreadyLinked => "already_linked",
             Self::Absent => "absent",
+            Self::Unchanged => "unchanged",
+            Self::HandedOver => "handed_over",
             Self::RecordDeleted => "record_deleted",
             Self::NotFound => "not_found",
             Self::Gone => "gone",

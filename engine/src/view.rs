@@ -11,7 +11,7 @@ mod replay;
 
 pub use access::{Admission, Scope};
 pub use dead_letter::{
-    DeadLetterDetail, DeadLetterFilter, DeadLetterGroup, DeadLetterGroups, DeadLetterView,
+    DeadLetterDetail, DeadLetterFilter, DeadLetterGroup, DeadLetterGroups, DeadLetterView, HeldView,
 };
 pub use explain::{ExplainLookup, ExplainTarget, ExplainView};
 pub use job::{JobKind, JobState, JobView};

@@ -231,7 +231,7 @@ fn a_record_id_is_text_or_an_integer_within_bounds() {
 
 #[test]
 fn only_a_create_over_http_may_leave_out_the_record_id() {
-    for operation in Operation::ALL {
+    for operation in Operation::OF_PRODUCERS {
         let text = format!(r#"{{"op":"{}","data":{{}}}}"#, operation.as_str());
         let refusal = parse(&text, Surface::Stream).unwrap_err();
         assert_eq!(refusal.code, Code::RecordIdRequired);
@@ -255,7 +255,7 @@ fn only_a_create_over_http_may_leave_out_the_record_id() {
 
 #[test]
 fn data_is_needed_where_fields_are_written_and_is_an_object() {
-    for operation in Operation::ALL {
+    for operation in Operation::OF_PRODUCERS {
         for data in ["", r#","data":null"#] {
             let text = format!(r#"{{"op":"{}","record_id":"1"{data}}}"#, operation.as_str());
             if operation.writes_fields() {

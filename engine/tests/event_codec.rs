@@ -174,7 +174,7 @@ fn what_cannot_be_is_refused() {
         (0, 255, Damaged::Newer(255)),
         (0, 0, Damaged::Invalid("version 0")),
         (1, 0, Damaged::Invalid("operation")),
-        (1, 6, Damaged::Invalid("operation")),
+        (1, 7, Damaged::Invalid("operation")),
         (2, 0, Damaged::Invalid("priority")),
         (2, 11, Damaged::Invalid("priority")),
         (5, 0x3f, Damaged::Invalid("presence bits")),

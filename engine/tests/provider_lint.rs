@@ -328,6 +328,9 @@ idempotent = true
 method = "GET"
 path = "/{object}/{remote_id}"
 idempotent = true
+record = "/data"
+key = "own_key"
+whole = true
 
 [operations.lookup]
 method = "GET"

@@ -14,6 +14,7 @@ mod account;
 mod address_policy;
 mod authorization;
 mod connection;
+mod message_signature;
 mod origin;
 mod pool;
 mod resolver;
@@ -29,6 +30,7 @@ use tokio::time::{Instant, timeout_at};
 pub use account::{Account, AccountError, AccountSettings, HeaderSettings};
 pub use address_policy::{AddressPolicy, Cidr, InvalidCidr};
 pub use authorization::{Authorization, AuthorizationError};
+pub use message_signature::{MessageSigner, NotASecret};
 pub use origin::{Origin, OriginError};
 
 pub(crate) use connection::chain;

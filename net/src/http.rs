@@ -5,6 +5,7 @@ mod account_request;
 mod accounts;
 mod backend;
 mod body;
+mod conflicts;
 mod dead_letters;
 mod explain;
 mod founding;
@@ -92,6 +93,8 @@ fn router<B: Backend>(backend: Arc<B>, limits: HttpLimits, hosts: Arc<AllowedHos
             "/v1/replay/{id}",
             get(replay::show::<B>).delete(replay::cancel::<B>),
         )
+        .route("/v1/conflicts", get(conflicts::list::<B>))
+        .route("/v1/conflicts/{id}/resolve", post(conflicts::resolve::<B>))
         .route("/v1/pause", post(accounts::pause::<B>))
         .route("/v1/resume", post(accounts::resume::<B>))
         .route(

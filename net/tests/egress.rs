@@ -314,6 +314,7 @@ fn a_definition_has_headers_of_its_own_and_reads_those_it_names() {
                     (text("content-type"), text("application/vnd.api+json")),
                 ],
                 kept: vec![text("sforce-limit-info"), text("x-long"), text("x-absent")],
+                signer: None,
             },
             ..settings(&server.url())
         })
@@ -337,6 +338,7 @@ fn a_definition_has_headers_of_its_own_and_reads_those_it_names() {
         headers: HeaderSettings {
             sent: vec![(text("a b"), text("x"))],
             kept: Vec::new(),
+            signer: None,
         },
         ..settings(&server.url())
     });

@@ -350,6 +350,43 @@ fn a_retry_by_hand_counts_what_it_moved() {
 }
 
 #[test]
+fn a_conflict_is_listed_with_both_sides_and_resolved_field_by_field() {
+    let server = Server::start();
+    let mut letter = fake::dead_letter("d1", "crm");
+    letter.code = "conflict".into();
+    letter.held = ["/email", "/name"]
+        .map(|field| engine::view::HeldView {
+            field: field.into(),
+            system_a: r#""ours""#.into(),
+            provider: "17".into(),
+            since: 1_795_168_800_000,
+        })
+        .to_vec();
+    let node = &server.node;
+    node.lock()
+        .unwrap()
+        .dead_letters
+        .insert("d1".into(), letter);
+
+    let listed = server.get("/v1/conflicts?provider=crm").json();
+    let field = &listed["items"][0]["fields"][0];
+    assert_eq!(field["field"], "/email");
+    assert_eq!(
+        (&field["system_a"], &field["provider"]),
+        (&json!("ours"), &json!(17))
+    );
+
+    let resolve = |body: &str| server.post("/v1/conflicts/d1/resolve", body);
+    assert_eq!(resolve(r#"{"winner":"me"}"#).status, 422);
+    assert_eq!(resolve("{").status, 400);
+    let one = resolve(r#"{"winner":"provider","fields":["/email"]}"#);
+    assert_eq!(one.json()["resolved"], 1);
+    let rest = resolve(r#"{"winner":"system_a"}"#);
+    assert_eq!(rest.json()["resolved"], 1);
+    assert_eq!(resolve(r#"{"winner":"system_a"}"#).status, 404);
+}
+
+#[test]
 fn dead_letters_are_listed_shown_retried_and_dropped() {
     let server = Server::start();
     for (id, provider) in [("1", "crm"), ("2", "crm"), ("3", "other")] {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use engine::provider::{Definition, shipped};
 use engine::refusal::{Code, Refusal};
+use engine::shard::SYSTEM_A;
 use net::egress::{AddressPolicy, Origin};
 use net::http::{AccountRequest, AuthRequest, ClientRequest};
 
@@ -85,6 +86,9 @@ pub(crate) fn check(
     if !is_name(name) {
         let detail = "expected letters, digits, `-` and `_`, at most 64".to_owned();
         return Err(refuse("/name", detail));
+    }
+    if name == SYSTEM_A {
+        return Err(refuse("/name", "System A is set up in the file".to_owned()));
     }
     if settings.pools.iter().any(|(pool, _)| pool == name) {
         return Err(refuse("/name", "a pool has this name".to_owned()));

@@ -10,6 +10,7 @@ use engine::event::codec::Dedup as LoggedDedup;
 use engine::event::{Surface, parse};
 use engine::id::{OperationId, RecordHash};
 use engine::json::Scratch;
+use engine::merge::Winner;
 use engine::quota::{Gate, HoldReason};
 use engine::refusal::{Code, Refusal};
 use engine::shard::{
@@ -608,6 +609,15 @@ impl Backend for Node {
 
     fn cancel_job(&self, kind: JobKind, id: &str) -> Option<JobView> {
         self.jobs.cancel(kind, id)
+    }
+
+    async fn resolve_conflict(
+        &self,
+        id: &str,
+        fields: Option<Vec<String>>,
+        winner: Winner,
+    ) -> Result<u64, Refusal> {
+        dead_letters::resolve(&self.shards, id, fields, winner).await
     }
 
     async fn drop_dead_letter(&self, id: &str) -> Result<bool, Refusal> {

@@ -1,17 +1,21 @@
 //! Dead letters over all shards: listed, grouped, edited, redriven.
 
 use std::collections::HashMap;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use engine::event::{Surface, parse};
-use engine::id::{OperationId, VShard};
+use engine::id::{OperationId, OperationSeq, VShard};
 use engine::json::{ObjectWriter, Scratch};
+use engine::merge::{Held, Winner};
 use engine::refusal::{Code, Refusal};
-use engine::shard::{Command, CommandReply, DeadCause, DeadFilter, DeadId, DeadLetter, DeadSlice};
+use engine::shard::{
+    Command, CommandReply, DeadCause, DeadFilter, DeadId, DeadLetter, DeadSlice, Resolution,
+};
 use engine::state::Reason;
 use engine::view::{
     AttemptView, DeadLetterDetail, DeadLetterFilter, DeadLetterGroup, DeadLetterGroups,
-    DeadLetterView, JobKind, JobView, Page,
+    DeadLetterView, HeldView, JobKind, JobView, Page,
 };
 
 use super::jobs::{Jobs, Work, ended_within};
@@ -408,6 +412,44 @@ fn view(letter: DeadLetter) -> DeadLetterView {
         code: letter.code.map_or("unknown", Reason::as_str).to_owned(),
         attempts: letter.attempts.len() as u32,
         dead_at: letter.dead_at_ms,
+        held: letter.held.into_iter().map(held).collect(),
+    }
+}
+
+fn held((field, held): (String, Held)) -> HeldView {
+    HeldView {
+        field,
+        system_a: held.ours,
+        provider: held.theirs,
+        since: held.since_ms,
+    }
+}
+
+/// Says whose values stand in a conflict; how many fields that was.
+pub(crate) async fn resolve(
+    shards: &Shards,
+    id: &str,
+    fields: Option<Vec<String>>,
+    winner: Winner,
+) -> Result<u64, Refusal> {
+    let Some((operation, provider)) = parse_id(id) else {
+        return Ok(0);
+    };
+    let router = &shards.shared.router;
+    let seq = router
+        .next_seq
+        .fetch_add(OperationSeq::STEP, Ordering::Relaxed);
+    let resolution = Resolution {
+        id: operation,
+        account: provider.into(),
+        fields,
+        winner,
+        seq: OperationSeq(seq),
+    };
+    let shard = router.shard_of(operation.record);
+    match shards.command(shard, Command::Resolve(resolution)).await? {
+        CommandReply::Done { matched } => Ok(matched as u64),
+        CommandReply::Partly { .. } | CommandReply::Unavailable => Err(down()),
     }
 }
 

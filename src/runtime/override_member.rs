@@ -10,9 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::added_account::{BURST_NAME, MINUTE, RATE_NAME, counts_minutes};
-use crate::settings::{
-    LimitKind, LimitSettings, ObjectSwitch, ProviderSettings, parse_duration,
-};
+use crate::settings::{LimitKind, LimitSettings, ObjectSwitch, ProviderSettings, parse_duration};
 
 /// Longest time for one call; longer ones are a mistake, and hold their slot all the time.
 const TIMEOUT_MAX: Duration = Duration::from_secs(3600);

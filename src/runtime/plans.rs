@@ -12,7 +12,7 @@ use engine::quota::{AccountLimits, HoldSettings};
 use engine::retry::RetryPolicy;
 use engine::rules::{RuleSet, Share};
 use engine::schema::Schema;
-use engine::shard::AccountPlan;
+use engine::shard::{AccountPlan, DeletePolicy, Role, SYSTEM_A, TwoWay};
 use net::egress::{self, AddressPolicy, Authorization, Origin};
 use xxhash_rust::xxh3::Xxh3;
 
@@ -22,7 +22,8 @@ use super::rules::Rules;
 use super::tokens::TokenCells;
 use super::tuning::Tuning;
 use crate::settings::{
-    AuthSettings, ProviderSettings, Settings, TargetSettings, limits_of, read_schema,
+    AuthSettings, ConflictSettings, Deletes, Direction, ProviderSettings, Settings, TargetSettings,
+    limits_of, read_schema,
 };
 
 /// The plan of every account.
@@ -85,7 +86,44 @@ pub(crate) fn plan(
         timeout: account.timeout,
         fold: account.fold,
         parent_timeout: account.parent_timeout,
+        role: if name == SYSTEM_A {
+            Role::SystemA
+        } else {
+            Role::Provider
+        },
+        two_way: two_way(settings, name),
     })
+}
+
+/// The objects whose changes at an account matter: they are taken, or told to it by others.
+fn two_way(settings: &Settings, name: &str) -> HashMap<String, TwoWay> {
+    let objects = settings.objects.iter();
+    let objects = objects.filter(|(_, object)| object.record.direction != Direction::Out);
+    let taken = objects.filter_map(|(object, wanted)| {
+        let accounts = settings.accounts_of(wanted);
+        if !accounts.contains(&name) {
+            return None;
+        }
+        let conflict = wanted.record.conflict.as_ref();
+        let tells_accounts = wanted.record.direction == Direction::Both;
+        let others = accounts
+            .into_iter()
+            .filter(|other| *other != name && tells_accounts);
+        let two_way = TwoWay {
+            conflicts: conflict.map(ConflictSettings::policy).unwrap_or_default(),
+            deletes: match wanted.record.deletes {
+                Deletes::Propagate => DeletePolicy::Propagate,
+                Deletes::Ignore => DeletePolicy::Ignore,
+            },
+            learners: std::iter::once(SYSTEM_A)
+                .chain(others)
+                .map(Arc::from)
+                .collect(),
+            inbound: true,
+        };
+        Some((object.clone(), two_way))
+    });
+    taken.collect()
 }
 
 pub(crate) fn definition(
@@ -171,11 +209,29 @@ pub(crate) fn egress_account(
         headers: egress::HeaderSettings {
             sent: definition.headers().to_vec(),
             kept: definition.kept_headers().to_vec(),
+            signer: signer(name, provider)?,
         },
         ca_file: account.ca_file.clone(),
         connections_max: account.max_in_flight.get() as usize,
         timeout: account.timeout,
     })
+}
+
+/// What is told to System A is signed, by the secret that a receiver verifies it with.
+fn signer(
+    name: &str,
+    provider: &ProviderSettings,
+) -> Result<Option<egress::MessageSigner>, StartError> {
+    let secret = provider.webhook.as_ref().filter(|_| name == SYSTEM_A);
+    let Some(webhook) = secret else {
+        return Ok(None);
+    };
+    let secret = webhook.secret.resolve();
+    let secret = secret.map_err(|error| StartError::config(name, error.to_string()))?;
+    let signer = egress::MessageSigner::new(secret.expose());
+    signer
+        .map(Some)
+        .map_err(|error| StartError::config(name, error.to_string()))
 }
 
 /// Credentials that are one header, resolved.
@@ -212,6 +268,9 @@ pub(crate) fn router(
     shards: usize,
     epoch: u64,
 ) -> Result<Router, StartError> {
+    let come_back = settings.objects.iter();
+    let come_back = come_back.filter(|(_, object)| object.record.direction == Direction::Both);
+    let come_back = come_back.map(|(object, _)| object.clone()).collect();
     let only_mapped = if settings.objects.len() == 1 {
         Some(settings.objects[0].0.clone())
     } else {
@@ -229,6 +288,7 @@ pub(crate) fn router(
         hash_key,
         shards,
         routes: RwLock::new(Arc::new(routes(settings, plans))),
+        come_back,
         default_object: settings.server.default_object.clone(),
         only_mapped,
         sources,
@@ -240,11 +300,10 @@ pub(crate) fn router(
 
 /// Which account takes what.
 pub(crate) fn routes(settings: &Settings, plans: &[Arc<AccountPlan>]) -> Routes {
-    let accounts: Vec<Arc<str>> = settings
-        .providers
-        .iter()
-        .map(|(name, _)| name.as_str().into())
-        .collect();
+    // System A is no account that an event could name.
+    let accounts = settings.providers.iter().map(|(name, _)| name.as_str());
+    let accounts = accounts.filter(|name| *name != SYSTEM_A);
+    let accounts: Vec<Arc<str>> = accounts.map(Arc::from).collect();
     let place = |name: &str| accounts.iter().position(|account| **account == *name);
     let pools: Vec<Pool> = settings
         .pools
@@ -256,6 +315,11 @@ pub(crate) fn routes(settings: &Settings, plans: &[Arc<AccountPlan>]) -> Routes 
         .collect();
     let mut mapped: BTreeMap<String, Vec<Taker>> = BTreeMap::new();
     for (object, wanted) in &settings.objects {
+        if wanted.record.direction == Direction::In {
+            // Nobody takes what System A says of it.
+            mapped.insert(object.clone(), Vec::new());
+            continue;
+        }
         for (name, _) in &wanted.to {
             let pool = || pools.iter().position(|pool| *pool.name == **name);
             let account = place(name).map(Taker::Account);
@@ -272,10 +336,10 @@ pub(crate) fn routes(settings: &Settings, plans: &[Arc<AccountPlan>]) -> Routes 
         .chain((0..pools.len()).map(Taker::Pool))
         .filter(|taker| !mapped.values().any(|takers| takers.contains(taker)))
         .collect();
+    let switched = settings.providers.iter();
     Routes {
-        switches: settings
-            .providers
-            .iter()
+        switches: switched
+            .filter(|(name, _)| name != SYSTEM_A)
             .map(|(name, provider)| switches(settings, name, provider))
             .collect(),
         accounts,
@@ -304,9 +368,7 @@ fn switches(settings: &Settings, name: &str, provider: &ProviderSettings) -> Swi
         }
     }
     for (object, switch) in &provider.switches {
-        let known = objects
-            .entry(object.clone())
-            .or_insert((true, Share::ALL));
+        let known = objects.entry(object.clone()).or_insert((true, Share::ALL));
         known.0 = switch.enabled.unwrap_or(known.0);
         known.1 = switch.share.unwrap_or(known.1);
     }

@@ -75,7 +75,7 @@ impl Rehearsal {
                     let operation = match target.action {
                         TargetAction::Sync => Some(routed.event.event.operation),
                         TargetAction::Instead(operation) => Some(operation),
-                        TargetAction::Skip => None,
+                        TargetAction::Skip | TargetAction::Observe => None,
                     };
                     Rehearsed {
                         account: target.name.to_owned(),
@@ -127,7 +127,7 @@ impl Rehearsal {
             Operation::Create => Write::Create,
             Operation::Upsert => Write::Upsert,
             Operation::Update => Write::Update,
-            Operation::Read | Operation::Delete => return None,
+            Operation::Read | Operation::Delete | Operation::Pull => return None,
         };
         let data = event.event.data.unwrap_or(RawObject::EMPTY);
         let plan = self.accounts.iter().find(|plan| &*plan.name == account)?;

@@ -83,10 +83,11 @@ async fn send(shards: &Shards, span: &ReplaySpan, work: &mut Work) -> Result<(),
                 return Ok(());
             };
             let part = &left[..slice.min(left.len())];
-            let first = next_seq.fetch_add(part.len() as u64, Ordering::Relaxed);
+            let numbers = part.len() as u64 * OperationSeq::STEP;
+            let first = next_seq.fetch_add(numbers, Ordering::Relaxed);
             let numbered = part
                 .iter()
-                .zip(first..)
+                .zip((first..).step_by(OperationSeq::STEP as usize))
                 .map(|(&record, seq)| (record, OperationSeq(seq)));
             let command = Command::Replay {
                 span: span.clone(),

@@ -1,6 +1,6 @@
 //! What every thread that takes events in knows of the configuration: where an event goes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -11,7 +11,7 @@ use engine::mapping::{MapFailure, Write};
 use engine::refusal::{Code, Refusal};
 use engine::rules::Share;
 use engine::schema::Schema;
-use engine::shard::AccountPlan;
+use engine::shard::{AccountPlan, SYSTEM_A};
 use smallvec::SmallVec;
 
 use super::rules::Rules;
@@ -23,6 +23,8 @@ pub(crate) struct Router {
     pub(crate) shards: usize,
     /// Replaced when an account comes or goes.
     pub(crate) routes: RwLock<Arc<Routes>>,
+    /// Objects of which accounts' changes come back to System A.
+    pub(crate) come_back: BTreeSet<String>,
     pub(crate) default_object: Option<String>,
     pub(crate) only_mapped: Option<String>,
     pub(crate) sources: Vec<(String, String, String)>,
@@ -139,8 +141,11 @@ impl Router {
     ) -> Result<Routed<'a>, Refusal> {
         let record_id = event.record_id.as_deref().unwrap_or_default();
         let record = self.hash_key.record(&event.object, record_id);
-        let targets = routes.targets(&event, record)?;
-        let seq = OperationSeq(self.next_seq.fetch_add(1, Ordering::Relaxed));
+        let targets = routes.targets(&event, record, self.come_back.contains(&*event.object))?;
+        let seq = self
+            .next_seq
+            .fetch_add(OperationSeq::STEP, Ordering::Relaxed);
+        let seq = OperationSeq(seq);
         Ok(Routed {
             event: AcceptedEvent {
                 event,
@@ -197,6 +202,7 @@ impl Routes {
         &'a self,
         event: &Event<'_>,
         record: RecordHash,
+        comes_back: bool,
     ) -> Result<Targets<'a>, Refusal> {
         let target = |taker: Taker| {
             let at = self.account_of(taker, record);
@@ -209,19 +215,26 @@ impl Routes {
                 rule: 0,
             }
         };
+        // System A waits to be compared with what is on its way to it.
+        let here = comes_back.then_some(Target {
+            name: SYSTEM_A,
+            action: TargetAction::Observe,
+            rule: 0,
+        });
         if let Some(provider) = event.provider.as_deref() {
             let taker = self.taker(provider).ok_or_else(|| {
                 let detail = "no account of this name is configured";
                 Refusal::at(Code::UnknownProvider, "/provider", detail)
             })?;
-            return Ok([target(taker)].into_iter().collect());
+            return Ok(std::iter::once(target(taker)).chain(here).collect());
         }
         let takers = self.mapped.get(&*event.object).unwrap_or(&self.unmapped);
         if takers.is_empty() {
             let detail = format!("no account takes the object {:?}", event.object);
             return Err(Refusal::at(Code::NoRoute, "/object", detail));
         }
-        Ok(takers.iter().map(|&taker| target(taker)).collect())
+        let takers = takers.iter().map(|&taker| target(taker));
+        Ok(takers.chain(here).collect())
     }
 
     fn taker(&self, name: &str) -> Option<Taker> {

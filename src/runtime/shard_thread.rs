@@ -303,8 +303,8 @@ impl ShardThread {
                 } => self.call(turn, call, &plan, request),
                 Output::Coordinator(word) => turn.unsaid.push_back(word),
                 Output::Link(word) => {
-                    if let LinkWord::Question(question) = &word {
-                        let owner = question.parent.vshard().owner(self.peers.len());
+                    if let Some(record) = word.owner() {
+                        let owner = record.vshard().owner(self.peers.len());
                         turn.links.push_back((owner, word));
                     }
                 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use engine::quota::AccountLimits;
 use engine::refusal::{Code, Refusal};
+use engine::shard::SYSTEM_A;
 use engine::view::{OverrideChange, OverrideMember, OverrideRequest, OverridesView, UnixMs};
 use net::egress::{AddressPolicy, Cidr};
 use net::http::{AccountRequest, AuthRequest};
@@ -174,8 +175,7 @@ impl Tuning {
         let kept = self.lock();
         let members = kept.members.get(account);
         let paused = members.and_then(|members| members.get(&Member::Paused));
-        !provider.account.enabled
-            || paused.is_some_and(|change| change.value == Value::Bool(true))
+        !provider.account.enabled || paused.is_some_and(|change| change.value == Value::Bool(true))
     }
 
     /// Which addresses an account may call: its own file's base URL leads anywhere.
@@ -254,7 +254,7 @@ impl Tuning {
     ) -> Result<bool, Refusal> {
         let mut accounts = self.accounts();
         let configured = accounts.over(&self.file);
-        if configured.provider(name).is_none() {
+        if name == SYSTEM_A || configured.provider(name).is_none() {
             return Ok(false);
         }
         if let Some(pool) = configured.pool_of(name) {

@@ -8,6 +8,7 @@ use engine::mapping::Mapping;
 use engine::provider::{Definition, DefinitionError, shipped, shipped_ids};
 use engine::quota::{AccountLimits, LimitsError};
 use engine::rules::RuleSet;
+use engine::shard::SYSTEM_A;
 use net::egress::Origin;
 
 use super::document::Places;
@@ -16,17 +17,17 @@ use super::problem::ProblemList;
 use super::provider::{ProviderSettings, RecordIdIs};
 use super::quantity::ByteSize;
 use super::{
-    Direction, ObjectSettings, PoolSettings, RuleSettings, Settings, TargetSettings, read_schema,
+    Direction, ObjectSettings, PoolSettings, RuleSettings, Settings, SystemASettings,
+    TargetSettings, read_schema,
 };
 
 /// What a file may say but this version does not do: refused, so that nobody
 /// believes it done. An entry goes with the commit that builds the thing.
-const NOT_AVAILABLE: [&str; 7] = [
+const NOT_AVAILABLE: [&str; 6] = [
     "retention",
     "egress.allow",
     "log.file",
     "listen.webhooks",
-    "objects.*.conflict",
     "objects.*.source",
     "providers.*.webhook",
 ];
@@ -70,6 +71,9 @@ pub(super) fn check(
     }
     for (name, object) in &settings.objects {
         checker.object(name, object);
+    }
+    if let Some(Err(found)) = settings.system_a.as_ref().map(SystemASettings::check_url) {
+        checker.refuse("system_a.url", found);
     }
     checker.rules();
     checker.refuse_unavailable();
@@ -150,6 +154,12 @@ impl Checker<'_, '_> {
             self.refuse(
                 &path,
                 format!("expected letters, digits, `-` and `_`, found `{name}`"),
+            );
+        }
+        if name == SYSTEM_A {
+            self.refuse(
+                &path,
+                "`system_a` is the company's own system: see [system_a]",
             );
         }
         self.definition(name, provider);
@@ -319,8 +329,18 @@ impl Checker<'_, '_> {
             self.refuse(&format!("{path}.schema"), found);
         }
         if object.record.direction != Direction::Out {
-            let message = "only direction \"out\" is available in this version";
-            self.refuse(&format!("{path}.direction"), message);
+            let pools = &self.settings.pools;
+            let pool = object
+                .to
+                .iter()
+                .find(|(to, _)| pools.iter().any(|(pool, _)| pool == to));
+            if let Some((pool, _)) = pool {
+                let message = format!("changes do not come back from a pool: `{pool}`");
+                self.refuse(&format!("{path}.direction"), message);
+            }
+        } else if object.record.conflict.is_some() {
+            let message = "changes of one side alone never conflict: `direction` is \"out\"";
+            self.refuse(&format!("{path}.conflict"), message);
         }
         for (account, target) in &object.to {
             let path = format!("{path}.to.{account}");

@@ -2,12 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use engine::mapping::{self, MappingSettings};
 use engine::rules::Share;
 use engine::schema::{SCHEMA_BYTES_MAX, Schema};
 use serde::Deserialize;
 use serde_json::Value;
+
+use super::quantity;
 
 /// One kind of record.
 #[derive(Debug, Clone, PartialEq)]
@@ -28,6 +31,8 @@ pub struct RecordSettings {
     pub direction: Direction,
     /// Who wins when both sides changed.
     pub conflict: Option<ConflictSettings>,
+    /// What a delete at an account does.
+    pub deletes: Deletes,
     /// Where a database holds it.
     pub source: Option<SourceSettings>,
 }
@@ -51,9 +56,34 @@ pub enum Direction {
 pub struct ConflictSettings {
     /// For fields that are not named.
     pub default: ConflictPolicy,
-    /// By field of System A's record.
+    /// By field of System A's record, dots between the names of inner ones.
     #[serde(default)]
     pub fields: BTreeMap<String, ConflictPolicy>,
+    /// Two times nearer than this do not say which change came first.
+    #[serde(default = "clock_skew", deserialize_with = "quantity::duration")]
+    pub clock_skew: Duration,
+}
+
+fn clock_skew() -> Duration {
+    engine::merge::ConflictPolicy::default().skew
+}
+
+impl ConflictSettings {
+    /// As the engine decides by it.
+    pub fn policy(&self) -> engine::merge::ConflictPolicy {
+        let fields = self.fields.iter().map(|(field, policy)| {
+            let names: Vec<&str> = field.split('.').collect();
+            (
+                String::from(engine::json::Pointer::of(&names)),
+                policy.rule(),
+            )
+        });
+        engine::merge::ConflictPolicy {
+            default: self.default.rule(),
+            fields: fields.collect(),
+            skew: self.clock_skew,
+        }
+    }
 }
 
 /// Who wins.
@@ -68,6 +98,28 @@ pub enum ConflictPolicy {
     Provider,
     /// A person decides.
     Manual,
+}
+
+impl ConflictPolicy {
+    fn rule(self) -> engine::merge::Rule {
+        match self {
+            Self::LastWriteWins => engine::merge::Rule::LastWriteWins,
+            Self::SystemA => engine::merge::Rule::SystemA,
+            Self::Provider => engine::merge::Rule::Provider,
+            Self::Manual => engine::merge::Rule::Manual,
+        }
+    }
+}
+
+/// What a delete at an account does.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Deletes {
+    /// Everybody deletes the record.
+    #[default]
+    Propagate,
+    /// Nobody else does.
+    Ignore,
 }
 
 /// A table that Debezium or PostgreSQL tells changes of.

@@ -7,10 +7,11 @@ use std::process::Command;
 use serde_json::Value;
 
 /// Our crates, and those of ours that each may use outside its tests.
-const OURS: [(&str, &[&str]); 7] = [
+const OURS: [(&str, &[&str]); 8] = [
     ("syncline-wal", &[]),
     ("syncline-engine", &["syncline-wal"]),
     ("syncline-net", &["syncline-engine"]),
+    ("syncline-postgres", &[]),
     ("syncline-mock", &[]),
     (
         "syncline",
@@ -18,6 +19,7 @@ const OURS: [(&str, &[&str]); 7] = [
             "syncline-wal",
             "syncline-engine",
             "syncline-net",
+            "syncline-postgres",
             "syncline-mock",
         ],
     ),
@@ -28,6 +30,7 @@ const OURS: [(&str, &[&str]); 7] = [
             "syncline-wal",
             "syncline-engine",
             "syncline-net",
+            "syncline-postgres",
             "syncline-mock",
         ],
     ),
@@ -38,6 +41,7 @@ const OURS: [(&str, &[&str]); 7] = [
             "syncline-wal",
             "syncline-engine",
             "syncline-net",
+            "syncline-postgres",
             "syncline-mock",
         ],
     ),

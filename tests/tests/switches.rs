@@ -65,7 +65,10 @@ fn a_share_grows_without_anyone_leaving_and_ends_with_its_override() {
     send(&node, "contact", 4);
     assert_eq!(arrived(&provider, "contact", 4), tenth, "as the file says");
     let audit = node.get("/v1/sync/config-override").json()["audit"].clone();
-    assert_eq!((&audit[0]["name"], &audit[0]["old"]), (&json!("share"), &json!(0.5)));
+    assert_eq!(
+        (&audit[0]["name"], &audit[0]["old"]),
+        (&json!("share"), &json!(0.5))
+    );
 }
 
 #[test]
@@ -77,9 +80,7 @@ fn one_object_of_an_account_is_switched_off_and_on_by_itself() {
             .account("crm", &provider.url(), "")
             .with(OBJECTS),
     );
-    let of_contacts = |enabled: bool| {
-        json!({"provider": "crm", "object": "contact", "set": {"enabled": enabled}})
-    };
+    let of_contacts = |enabled: bool| json!({"provider": "crm", "object": "contact", "set": {"enabled": enabled}});
     set(&node, &of_contacts(false));
     send(&node, "contact", 1);
     send(&node, "deal", 1);

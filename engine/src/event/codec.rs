@@ -462,6 +462,7 @@ const fn operation_code(operation: Operation) -> u8 {
         Operation::Update => 3,
         Operation::Upsert => 4,
         Operation::Delete => 5,
+        Operation::Pull => 6,
     }
 }
 
@@ -474,6 +475,7 @@ const fn action_code(action: TargetAction) -> u8 {
     match action {
         TargetAction::Sync => 0,
         TargetAction::Skip => 0xff,
+        TargetAction::Observe => 0xfe,
         TargetAction::Instead(operation) => operation_code(operation),
     }
 }
@@ -482,6 +484,7 @@ fn action_of(code: u8) -> Option<TargetAction> {
     match code {
         0 => Some(TargetAction::Sync),
         0xff => Some(TargetAction::Skip),
+        0xfe => Some(TargetAction::Observe),
         code => operation_of(code).map(TargetAction::Instead),
     }
 }

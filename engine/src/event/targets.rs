@@ -25,6 +25,9 @@ pub enum TargetAction {
     Skip,
     /// This operation in place of the event's own.
     Instead(Operation),
+    /// Nothing is sent: the target is where the event comes from. It waits there only behind
+    /// changes that are on their way to it, to be compared with them.
+    Observe,
 }
 
 /// Targets in the order of their accounts; a single one, the usual case, needs no allocation.

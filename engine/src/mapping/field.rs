@@ -89,6 +89,20 @@ pub(super) struct Outbound<'o> {
 }
 
 impl Field {
+    /// System A's (first) field, as a pointer into its record.
+    pub(super) fn local(&self) -> &str {
+        self.pointer.strip_prefix("/data").unwrap_or(&self.pointer)
+    }
+
+    /// Whether System A's value is read back from the provider's.
+    pub(super) fn comes_back(&self) -> bool {
+        match &self.kind {
+            FieldKind::Converted(_) | FieldKind::Joined(_) | FieldKind::Split(_) => true,
+            FieldKind::Computed { back, .. } => back.is_some(),
+            FieldKind::Constant(_) | FieldKind::Reference(_) => false,
+        }
+    }
+
     pub(super) fn check_required(
         &self,
         slots: &[Option<RawValue<'_>>],

@@ -12,6 +12,7 @@ use super::limit::header_name;
 use super::object::{Object, Objects};
 use super::operation::Sending;
 use super::placeholder::Values;
+use super::pointer::Landing;
 use super::problems::Problems;
 use super::refusal::ErrorShape;
 use super::{
@@ -271,6 +272,27 @@ impl Definition {
     /// How calls of this kind are made; `None` when the provider has no such call.
     pub fn operation(&self, kind: CallKind) -> Option<&Operation> {
         self.operations[kind as usize].as_ref()
+    }
+
+    /// The member of a record, as a read shows it, that holds System A's key.
+    pub fn record_key(&self, remote: &str) -> Option<&str> {
+        let named = self.objects.names(self.objects.remote(remote)).external_id;
+        named.or_else(|| self.operation(CallKind::Read)?.key())
+    }
+
+    /// The record in the body of a read's reply, in the provider's names, and whether a field that is
+    /// not in it is empty there. `None`: it is not where the definition says.
+    pub fn record_in<'b>(&self, body: &'b [u8]) -> Option<(&'b str, bool)> {
+        let operation = self.operation(CallKind::Read)?;
+        let text = std::str::from_utf8(body).ok()?;
+        let record = match operation.record() {
+            None => text,
+            Some(pointer) => match pointer.find(text) {
+                Ok(Landing::Value(record)) => record,
+                Ok(Landing::PastArrayEnd | Landing::Nowhere) | Err(_) => return None,
+            },
+        };
+        crate::json::RawObject::new(record).map(|_| (record, operation.whole()))
     }
 
     /// The request that does this to that record. Key, request id and traceparent are left empty

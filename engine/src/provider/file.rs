@@ -188,6 +188,13 @@ pub(crate) struct OperationBlock {
     pub(crate) absent: Vec<u16>,
     pub(crate) idempotent: bool,
     pub(crate) on_unknown: Option<OnUnknown>,
+    /// Where a read's reply has the record.
+    pub(crate) record: Option<String>,
+    /// The record's member that holds System A's key, for objects that name no field for it.
+    pub(crate) key: Option<String>,
+    /// A read's reply has all of the record's fields: one that is not there is empty.
+    #[serde(default)]
+    pub(crate) whole: bool,
 }
 
 #[derive(Deserialize)]

@@ -21,6 +21,9 @@ pub struct Operation {
     created: Option<Pointer>,
     gone: Vec<u16>,
     idempotent: bool,
+    record: Option<Pointer>,
+    key: Option<String>,
+    whole: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,6 +71,21 @@ impl Operation {
         self.many.as_ref()
     }
 
+    /// Where a read's reply has the record; `None`: it is the record.
+    pub(crate) fn record(&self) -> Option<&Pointer> {
+        self.record.as_ref()
+    }
+
+    /// The record's member that holds System A's key.
+    pub(crate) fn key(&self) -> Option<&str> {
+        self.key.as_deref()
+    }
+
+    /// Whether a field that a read's reply does not have is empty.
+    pub(crate) fn whole(&self) -> bool {
+        self.whole
+    }
+
     pub(crate) fn created(&self) -> Option<&Pointer> {
         self.created.as_ref()
     }
@@ -90,6 +108,11 @@ impl Operation {
         let id = pointer("id", &block.id, problems);
         let created = pointer("created", &block.created, problems);
         let many = pointer("many", &block.many, problems);
+        let record = pointer("record", &block.record, problems);
+        let tells = record.is_some() || block.key.is_some() || block.whole;
+        if tells && kind != CallKind::Read {
+            problems.add(key("record"), TemplateError::Meaningless("record"));
+        }
         if many.is_some() && kind != CallKind::Lookup {
             problems.add(key("many"), TemplateError::Meaningless("many"));
         }
@@ -114,6 +137,9 @@ impl Operation {
             created,
             gone,
             idempotent: block.idempotent,
+            record,
+            key: block.key.clone(),
+            whole: block.whole,
         };
         if let Sending::Request { body, .. } = &operation.sending
             && kind.writes_fields()
@@ -147,6 +173,9 @@ impl Operation {
             created: None,
             gone: Vec::new(),
             idempotent: kind != CallKind::Create,
+            record: None,
+            key: None,
+            whole: false,
         })
     }
 

@@ -49,7 +49,7 @@ impl CostClass {
 }
 
 impl CostClasses {
-    /// The classes of these limits, which name [`TAGS_MAX`] tags or fewer.
+    /// The classes of these limits, which name no more tags than are told apart.
     ///
     /// # Panics
     /// When they name more; `AccountLimits::validate` refuses that.

@@ -3,6 +3,7 @@
 use super::{Attempt, KeyUse, Link, Progress, RecordState, Resume, TargetState};
 use crate::codec::{Damaged, Decoder, Encoder};
 use crate::id::OperationSeq;
+use crate::merge::Base;
 use crate::state::{CallClass, Reason, State};
 
 /// Everything a state frame holds: the record it was written for first, then any
@@ -50,7 +51,8 @@ impl Folded {
 impl StateFrame {
     /// Makes the frame smaller by what it can best do without: answers of READs first, then what
     /// was said of attempts, then the largest set of undelivered fields, whose record loses the
-    /// ground beneath a later UPDATE. False when there is nothing left to give.
+    /// ground beneath a later UPDATE, then what both sides agreed on. False when there is nothing
+    /// left to give.
     pub fn shed(&mut self) -> bool {
         let mut targets: Vec<&mut TargetState> = self
             .records
@@ -71,21 +73,21 @@ impl StateFrame {
             last.attempts.clear();
             return true;
         }
-        let largest = targets
-            .into_iter()
-            .max_by_key(|target| target.undelivered.len());
-        match largest.filter(|target| !target.undelivered.is_empty()) {
-            Some(target) => {
-                target.undelivered.clear();
-                true
-            }
-            None => false,
+        let undelivered = targets.iter_mut().map(|target| &mut target.undelivered);
+        if let Some(largest) = undelivered.max_by_key(|undelivered| undelivered.len())
+            && !largest.is_empty()
+        {
+            largest.clear();
+            return true;
         }
+        // Without a base all that an account shows counts as changed by it.
+        let bases = targets.iter_mut().filter_map(|target| target.base.take());
+        bases.count() > 0
     }
 }
 
-/// 2 added folded operations.
-const STATE_VERSION: u8 = 2;
+/// 2 added folded operations, 3 what both sides agreed on and records known by a remote id.
+const STATE_VERSION: u8 = 3;
 /// Set in a folded operation's number when it was overwritten.
 const OVERWRITTEN: u8 = 0x80;
 
@@ -101,6 +103,7 @@ impl StateFrame {
         for record in &self.records {
             e.text(&record.object)
                 .text(&record.record_id)
+                .optional_text(record.alias_of.as_deref())
                 .u16(record.targets.len() as u16);
             for target in &record.targets {
                 encode_target(&mut e, target);
@@ -134,6 +137,10 @@ impl StateFrame {
                 d.text("object")?.to_owned(),
                 d.text("record_id")?.to_owned(),
             );
+            let alias_of = match version {
+                3.. => d.optional_text("alias")?.map(str::to_owned),
+                _ => None,
+            };
             let mut targets = Vec::new();
             for _ in 0..d.u16("targets")? {
                 targets.push(decode_target(&mut d, version)?);
@@ -142,6 +149,7 @@ impl StateFrame {
                 object,
                 record_id,
                 targets,
+                alias_of,
             });
         }
         let mut folded = Vec::new();
@@ -189,10 +197,24 @@ fn encode_target(e: &mut Encoder<'_>, target: &TargetState) {
         Link::Doubtful => e.u8(3),
     };
     e.bytes(&target.undelivered);
-    let Some(last) = &target.last else {
-        e.u8(0);
-        return;
-    };
+    match &target.last {
+        Some(last) => encode_progress(e, last),
+        None => {
+            e.u8(0);
+        }
+    }
+    match &target.base {
+        Some(base) => {
+            e.u8(1);
+            base.encode(e);
+        }
+        None => {
+            e.u8(0);
+        }
+    }
+}
+
+fn encode_progress(e: &mut Encoder<'_>, last: &Progress) {
     e.u8(1).u64(last.seq.0).u8(last.operation).u64(last.event);
     e.u8(last.state as u8)
         .u8(last.reason.map_or(0, |reason| reason as u8))
@@ -229,11 +251,17 @@ fn decode_target(d: &mut Decoder<'_>, version: u8) -> Result<TargetState, Damage
         1 => Some(decode_progress(d, version)?),
         _ => return Err(d.damaged("progress")),
     };
+    let base = match if version >= 3 { d.u8("base")? } else { 0 } {
+        0 => None,
+        1 => Some(Box::new(Base::decode(d)?)),
+        _ => return Err(d.damaged("base")),
+    };
     Ok(TargetState {
         account,
         link,
         undelivered,
         last,
+        base,
     })
 }
 

@@ -19,6 +19,11 @@ impl RuleSet {
         targets: &Targets<'t>,
         lacks: impl Fn(&Event<'_>, &str, Write) -> Option<MapFailure>,
     ) -> Result<Targets<'t>, Refusal> {
+        // Where an event comes from nothing is decided.
+        let observes = |target: &Target<'_>| target.action == TargetAction::Observe;
+        let (here, targets): (Vec<Target<'t>>, Vec<Target<'t>>) =
+            targets.iter().partition(observes);
+        let targets = &targets.into_iter().collect::<Targets<'t>>();
         let mut rejection = None;
         let mut rejected = 0;
         let mut priority = None;
@@ -54,6 +59,7 @@ impl RuleSet {
             return Err(refusal(outcome));
         }
         event.priority = priority.unwrap_or(event.priority);
+        here.into_iter().for_each(|target| decided.push(target));
         Ok(decided)
     }
 
@@ -102,7 +108,7 @@ impl Action {
             Operation::Create => Some(Write::Create),
             Operation::Upsert => Some(Write::Upsert),
             Operation::Update => Some(Write::Update),
-            Operation::Read | Operation::Delete => None,
+            Operation::Read | Operation::Delete | Operation::Pull => None,
         }
     }
 }

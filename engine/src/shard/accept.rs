@@ -1,8 +1,8 @@
 //! Taking events in: all of a batch or none.
 
 use super::{Output, Shard};
-use crate::event::Operation;
 use crate::event::codec::{self, AcceptedEvent};
+use crate::event::{Operation, TargetAction};
 use crate::id::{OperationSeq, RecordHash};
 use crate::index::{Accepted, due};
 use crate::journal::{AppendError, Class, Journal, Kind};
@@ -176,8 +176,12 @@ impl<T> Shard<T> {
 
     /// Queues an event for each of its targets; shared with replay.
     pub(super) fn queue_targets(&mut self, now: Now, at: wal::Lsn, event: &AcceptedEvent<'_>) {
-        for account in event.targets.iter().map(|target| target.name) {
-            let target = self.account(account);
+        for to in event.targets.iter() {
+            let target = self.account(to.name);
+            let record = RecordHash(event.record_hash);
+            if to.action == TargetAction::Observe && !self.index.is_open(record, target) {
+                continue;
+            }
             let accepted = accepted(now, event, target);
             self.index.apply_event(at, &accepted);
         }
@@ -218,7 +222,9 @@ pub(super) fn accepted(
 fn class_of(operation: Operation) -> OpClass {
     match operation {
         Operation::Create => OpClass::Create,
-        Operation::Read | Operation::Update | Operation::Upsert => OpClass::Update,
+        Operation::Read | Operation::Update | Operation::Upsert | Operation::Pull => {
+            OpClass::Update
+        }
         Operation::Delete => OpClass::Delete,
     }
 }

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::leases::Permits;
+use super::two_way::{Role, TwoWay};
+use crate::json::RawObject;
 use crate::mapping::Mapping;
 use crate::operation_slab::OpIndex;
 use crate::provider::{Definition, KeySupport};
@@ -31,6 +33,29 @@ pub struct AccountPlan {
     pub fold: bool,
     /// How long a record waits for one it refers to.
     pub parent_timeout: Duration,
+    /// What the account is.
+    pub role: Role,
+    /// Objects whose changes at the account matter, by local name.
+    pub two_way: HashMap<String, TwoWay>,
+}
+
+impl AccountPlan {
+    /// What a READ answers: the record in System A's names, or as the account shows it where the
+    /// mapping does not lead back.
+    pub(super) fn read_result(&self, object: &str, body: &[u8]) -> Vec<u8> {
+        let Some((record, _)) = self.definition.record_in(body) else {
+            return body.to_vec();
+        };
+        let mapping = self.mappings.get(object);
+        let mapped = mapping
+            .filter(|mapping| !mapping.is_plain())
+            .and_then(|mapping| {
+                let mut out = Vec::new();
+                mapping.unapply(RawObject::new(record)?, &mut out).ok()?;
+                Some(out)
+            });
+        mapped.unwrap_or_else(|| record.as_bytes().to_vec())
+    }
 }
 
 impl AccountPlan {

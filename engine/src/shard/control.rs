@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::dead_letter::{DeadFilter, DeadId};
 use super::dispatch::CALL_ROOM;
 use super::replay::ReplaySpan;
+use super::resolve::Resolution;
 use super::{AccountPlan, Output, Shard};
 use crate::entry::{HoldChange, HoldScope};
 use crate::event::codec;
@@ -37,6 +38,8 @@ pub enum Command {
     },
     /// Counts dead letters.
     Count(DeadFilter),
+    /// Says whose values stand in a conflict.
+    Resolve(Resolution),
     /// Calls of an account that begin from now on go by this plan.
     Plan(Arc<AccountPlan>),
     /// The account is not configured any more: its operations wait until it is.
@@ -109,6 +112,7 @@ impl<T> Shard<T> {
                     self.refresh_pauses();
                     CommandReply::Done { matched: 0 }
                 }
+                Command::Resolve(resolution) => self.resolve(now, journal, &resolution),
                 Command::Count(filter) => CommandReply::Done {
                     matched: self.matching_dead(journal, &filter).len(),
                 },

@@ -8,6 +8,7 @@ use crate::event::codec;
 use crate::id::{OperationId, OperationSeq, RecordHash, VSHARD_COUNT, VShard};
 use crate::index::lsn;
 use crate::journal::Journal;
+use crate::merge::Held;
 use crate::operation_slab::OpIndex;
 use crate::record::Attempt;
 use crate::state::Reason;
@@ -78,6 +79,8 @@ pub struct DeadLetter {
     pub rules_version: u32,
     /// Version of the mappings when the event was taken.
     pub mapping_version: u32,
+    /// Fields of the record that wait for an operator, by pointer.
+    pub held: Vec<(String, Held)>,
 }
 
 /// A part of a long list: whole virtual shards of it.
@@ -274,6 +277,7 @@ impl<T> Shard<T> {
             data: data.unwrap_or_default(),
             rules_version: event.rules_version,
             mapping_version: event.mapping_version,
+            held: Vec::new(),
         };
         self.walk_history(journal, record, |frame, at| {
             let target = &frame.records[0].targets[at];
@@ -287,7 +291,24 @@ impl<T> Shard<T> {
                 None => true,
             }
         });
+        if letter.code == Some(Reason::Conflict) {
+            letter.held = self.held_of(journal, record, &letter);
+        }
         Some(letter)
+    }
+
+    fn held_of(
+        &mut self,
+        journal: &mut impl Journal,
+        record: RecordHash,
+        letter: &DeadLetter,
+    ) -> Vec<(String, Held)> {
+        let read = self.read_state(journal, record, &letter.object, &letter.record_id);
+        let held = read.and_then(|(states, _)| {
+            let base = states[0].target(&letter.account)?.base.as_ref()?;
+            Some(base.held().clone())
+        });
+        held.unwrap_or_default().into_iter().collect()
     }
 }
 

@@ -6,6 +6,7 @@ use std::borrow::Cow;
 use super::calls::OpenCall;
 use super::item::Item;
 use super::prepare::Payload;
+use super::two_way::Role;
 use super::{CallId, Output, RECORDS_PER_TURN, Shard};
 use crate::id::OperationId;
 use crate::journal::{Class, Journal, Kind};
@@ -89,6 +90,9 @@ impl<T> Shard<T> {
                 return self.unsendable(now, journal, &plan.name, item, error.to_string());
             }
         };
+        if plan.role == Role::SystemA {
+            request.body = super::feed::change(&item, payload);
+        }
         request.request_id = item.id().to_string();
         request.traceparent.clone_from(&payload.traceparent);
         if kind.is_write() {

@@ -161,7 +161,9 @@ impl<T> Shard<T> {
             }
             journal.read(position, &mut bytes).map_err(|_| Unreadable)?;
             let event = codec::decode(&bytes).map_err(|_| Unreadable)?;
-            if !same_record(front, &event) || event.action_at(account) == TargetAction::Skip {
+            let action = event.action_at(account);
+            let sent = !matches!(action, TargetAction::Skip | TargetAction::Observe);
+            if !same_record(front, &event) || !sent {
                 break;
             }
             let event = event.asked_of(account);

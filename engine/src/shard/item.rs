@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use wal::Lsn;
 
-use super::fold::{Fold, Told};
+use super::fold::{Fold, Told, Unreadable};
 use super::refused::Asker;
 use super::{Observation, Shard};
 use crate::event::Operation;
@@ -13,6 +13,7 @@ use crate::index::lsn;
 use crate::journal::{AppendError, Class, Journal, Kind};
 use crate::json::RawObject;
 use crate::lane;
+use crate::merge::Fields;
 use crate::operation_slab::OpIndex;
 use crate::provider::CallKind;
 use crate::record::{Attempt, DETAIL_MAX, Folded, Progress, RecordState, StateFrame, TargetState};
@@ -44,6 +45,10 @@ pub(super) struct Item {
     pub(super) state_at: Lsn,
     /// The provider's id that the events name.
     pub(super) remote_id: Option<String>,
+    /// What System A says of the record, where that is remembered.
+    pub(super) said: Option<Box<Fields>>,
+    /// The account that a change for System A comes from.
+    pub(super) origin: Option<String>,
 }
 
 impl Item {
@@ -67,6 +72,8 @@ impl Item {
             states,
             state_at,
             remote_id: fold.remote_id.clone(),
+            said: None,
+            origin: None,
         };
         let oldest = item.events().next();
         item.oldest = oldest.unwrap_or(item.lead.event);
@@ -145,20 +152,26 @@ impl<T> Shard<T> {
         }
         self.locate(&mut item);
         let state = item.progress.state;
+        let left = if state == State::Failed && item.operation.writes_fields() {
+            match self.data_of(journal, item.events()) {
+                Ok(data) => data,
+                // Without its fields nothing could be laid beneath a later UPDATE: it stays open, for
+                // the operator, like every record that cannot be read.
+                Err(Unreadable) => return self.index.make_paused(item.op),
+            }
+        } else {
+            None
+        };
         if state.is_final() {
             let target = self.index.slab[item.op].target();
             self.unsent.remove(&(item.record, item.front_seq(), target));
             self.release_object(target, item.object(), item.asker());
         }
-        let left = if state == State::Failed && item.operation != Operation::Delete {
-            // Unreadable here means that nothing can be laid beneath a later UPDATE.
-            self.data_of(journal, item.events()).ok().flatten()
-        } else {
-            None
-        };
         let target = item.states[0].target_mut(account);
         match state {
-            State::Synced if item.operation != Operation::Read => target.undelivered.clear(),
+            State::Synced if !matches!(item.operation, Operation::Read | Operation::Pull) => {
+                target.undelivered.clear();
+            }
             State::Failed => {
                 if let Some(left) = left {
                     target.undelivered = undelivered(&target.undelivered, &left);
@@ -291,7 +304,7 @@ impl<T> Shard<T> {
 
     /// Appends a state frame and applies it. One that is too large for the log does without what
     /// it can best spare: a record that grew fat must not stop its shard.
-    fn log_state(&mut self, now: Now, journal: &mut impl Journal, frame: &StateFrame) {
+    pub(super) fn log_state(&mut self, now: Now, journal: &mut impl Journal, frame: &StateFrame) {
         let mut smaller: Option<StateFrame> = None;
         loop {
             let frame = smaller.as_ref().unwrap_or(frame);

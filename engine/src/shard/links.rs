@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use wal::Lsn;
 
+use super::handoff::{Handed, Handoff, KnownAs};
 use super::item::Item;
 use super::{Output, Shard};
 use crate::id::{OperationSeq, RecordHash};
@@ -78,6 +79,25 @@ pub enum LinkWord {
     Question(LinkQuestion),
     /// To the asker.
     Answer(LinkAnswer),
+    /// To the owner of a record of which an account told something.
+    Handoff(Handoff),
+    /// Back: it is durable there.
+    Handed(Handed),
+    /// To the owner of an account's own id.
+    KnownAs(KnownAs),
+}
+
+impl LinkWord {
+    /// The record whose owner it is for; `None`: it goes back to who asked.
+    #[must_use]
+    pub fn owner(&self) -> Option<RecordHash> {
+        match self {
+            Self::Question(question) => Some(question.parent),
+            Self::Handoff(handoff) => Some(handoff.record),
+            Self::KnownAs(known) => Some(known.record),
+            Self::Answer(_) | Self::Handed(_) => None,
+        }
+    }
 }
 
 /// The remote ids that an operation's references lead to.
@@ -120,12 +140,27 @@ pub(super) struct LinkBook {
     asking: HashMap<OpIndex, Asking>,
     waiters: HashMap<(RecordHash, Target), Vec<Waiter>>,
     waiting: usize,
+    /// Operations that were handed over and not yet taken, at most
+    /// [`super::handoff::HANDING_MAX`].
+    handing: HashMap<OpIndex, Box<Item>>,
 }
 
 impl LinkBook {
     /// What the owners answered about an operation's parents, once all have.
     pub(super) fn take(&mut self, op: OpIndex) -> Option<Parents> {
         self.asking.remove(&op).map(|asking| asking.parents)
+    }
+
+    pub(super) fn hand(&mut self, op: OpIndex, item: Item) {
+        self.handing.insert(op, Box::new(item));
+    }
+
+    pub(super) fn take_handed(&mut self, op: OpIndex) -> Option<Box<Item>> {
+        self.handing.remove(&op)
+    }
+
+    pub(super) fn handing_len(&self) -> usize {
+        self.handing.len()
     }
 }
 
@@ -214,8 +249,14 @@ impl<T> Shard<T> {
         Resolved::Asked
     }
 
-    pub(super) fn on_link_word(&mut self, journal: &mut impl Journal, word: LinkWord) {
+    pub(super) fn on_link_word(&mut self, now: Now, journal: &mut impl Journal, word: LinkWord) {
+        if self.fenced {
+            return;
+        }
         match word {
+            LinkWord::Handoff(handoff) => self.on_handoff(now, journal, handoff),
+            LinkWord::Handed(handed) => self.on_handed(now, journal, &handed),
+            LinkWord::KnownAs(known) => self.on_known(now, journal, &known),
             LinkWord::Question(question) => self.answer_link(journal, question),
             LinkWord::Answer(answer) => self.take_link(answer),
         }

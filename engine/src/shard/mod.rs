@@ -6,6 +6,7 @@
 //! are durable. What is decided goes into a log entry, and [`Index`] changes only by applying
 //! entries, the same live and in replay.
 
+mod absorb;
 mod accept;
 mod account;
 mod calls;
@@ -15,8 +16,10 @@ mod dead_letter;
 mod dispatch;
 mod effects;
 mod explain;
+mod feed;
 mod fold;
 mod gather;
+mod handoff;
 mod item;
 mod leases;
 mod links;
@@ -27,8 +30,11 @@ mod redrive;
 mod refused;
 mod relocate;
 mod replay;
+mod resolve;
 mod settle;
+mod sides;
 mod trade;
+mod two_way;
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -40,12 +46,16 @@ pub use checkpoint::{Carry, CarryError, CheckpointPart, GeneralUnion, PartKind};
 pub use control::{Command, CommandReply};
 pub use dead_letter::{DeadCause, DeadFilter, DeadId, DeadLetter, DeadSlice};
 pub use explain::{Explanation, Wait};
+pub use handoff::{Handed, Handoff, KnownAs, Pull, provisional_id};
 pub use leases::{LeaseBook, LoggedLease};
 pub use links::{Child, LinkAnswer, LinkQuestion, LinkWord};
 pub use query::{OpenCounts, Standing};
 pub use recover::{Recovered, Recovery};
 pub use refused::RefusedObject;
 pub use replay::{ReplayCursor, ReplaySlice, ReplaySpan};
+pub use resolve::Resolution;
+
+pub use two_way::{DeletePolicy, Role, SYSTEM_A, TwoWay, extra};
 
 use crate::id::{HashKey, OperationSeq, RecordHash};
 use crate::index::Index;
@@ -142,7 +152,7 @@ pub enum Output<T> {
     },
     /// Tell the coordinator.
     Coordinator(FromShard),
-    /// Ask the shard that owns the parent.
+    /// Tell the shard that owns the record: [`LinkWord::owner`].
     Link(LinkWord),
     /// Tell this shard.
     LinkTo(ShardId, LinkWord),
@@ -248,7 +258,7 @@ impl<T> Shard<T> {
             Input::Coordinator(word) => self.on_coordinator(now, journal, word),
             Input::Log { poisoned: false } => self.effects.on_durable(journal.durable()),
             Input::Log { poisoned: true } => self.fence(),
-            Input::Link(word) => self.on_link_word(journal, word),
+            Input::Link(word) => self.on_link_word(now, journal, word),
             Input::Control { command, ticket } => self.control(now, journal, command, ticket),
         }
     }

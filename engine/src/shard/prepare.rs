@@ -12,6 +12,7 @@ use super::fold::{Fold, Reach, Unreadable};
 use super::item::Item;
 use super::links::{ParentWait, Parents, Resolved};
 use super::refused::Asker;
+use super::two_way::Role;
 use crate::decide::{Step, step};
 use crate::event::codec::{self, AcceptedEvent};
 use crate::event::{Operation, TargetAction};
@@ -142,17 +143,27 @@ impl<T> Shard<T> {
         // any of the operations that wait: none of them may be left out of what comes next, or an
         // older value would be written after a newer one.
         let frozen = progress.is_frozen();
-        if intent_logged && matches!(progress.resume, Resume::Normal | Resume::Create) {
-            after_intent(now, &mut progress, keys);
+        let untold = intent_logged && matches!(progress.resume, Resume::Normal | Resume::Create);
+        if untold {
+            // The engine stopped between this call and its outcome.
+            progress.unknown_since_ms = now.wall.0;
+            let again = keys.keyed_create && !keys.look_up && !keys.upsert;
+            progress.resume = if again {
+                Resume::Create
+            } else {
+                Resume::LookUp
+            };
         }
         let link = states[0].target(&name).map(|known| &known.link);
         if link == Some(&Link::Doubtful) && self.is_decided(op, &progress, keys) {
             progress.resume = Resume::Create;
         }
-        let fold = match self.first_end(event, &name, &states[0], &progress, keys) {
+        let mut fold = match self.first_end(event, &name, &states[0], &progress, keys) {
             Some(_) => Fold::one(event, position),
             None => {
-                let reach = self.reach(at, &progress, frozen, &states[0], intent_logged);
+                // A dead letter that comes back was sent in its former life.
+                let sent = intent_logged || self.index.slab[op].has(OpFlags::REDRIVEN);
+                let reach = self.reach(at, &progress, frozen, &states[0], sent);
                 let unlinked = Link::Unlinked;
                 let link = states[0]
                     .target(&name)
@@ -163,6 +174,13 @@ impl<T> Shard<T> {
         if progress.seq != fold.lead.seq {
             let lead = &fold.lead;
             progress = progress.handed_to(lead.seq, lead.operation as u8, lead.event.get());
+        }
+        if untold && progress.resume == Resume::LookUp {
+            // The key went out with the create, which no outcome tells of, and is no other request's.
+            progress.key = KeyUse {
+                number: progress.key.number.saturating_add(1),
+                digest: 0,
+            };
         }
         if let Some(remote_id) = fold
             .remote_id
@@ -176,7 +194,11 @@ impl<T> Shard<T> {
             .target(&name)
             .map_or(&unlinked, |known| &known.link);
         let operation = fold.operation(link);
-        let item = Item::new(op, record, &fold, operation, progress, (states, state_at));
+        let mut item = Item::new(op, record, &fold, operation, progress, (states, state_at));
+        let aside = self.prepare_two_way(now, journal, &name, event, &mut fold, &mut item);
+        if let Some(aside) = aside {
+            return Ok(self.set_aside(now, journal, &name, item, aside));
+        }
         Ok(self.prepare_item(now, journal, &name, event, &fold, item, (keys, parents)))
     }
 
@@ -219,7 +241,8 @@ impl<T> Shard<T> {
             .cloned()
             .unwrap_or_else(|| Progress::new(seq, event.event.operation as u8, position.get()));
         if progress.key.number == 0 && self.index.slab[op].has(OpFlags::REDRIVEN) {
-            progress.key = self.last_key(journal, RecordHash(event.record_hash), account, seq);
+            let record = RecordHash(event.record_hash);
+            progress.key = self.last_key(journal, record, account, seq, last);
         }
         progress
     }
@@ -234,8 +257,10 @@ impl<T> Shard<T> {
         keys: KeySupport,
     ) -> Option<(State, Option<Reason>)> {
         let changed_at_ms = event.event.changed_at_ms.unwrap_or(event.accepted_at_ms);
-        if event.action_at(account) == TargetAction::Skip {
-            return Some((State::SkippedByRule, None));
+        match event.action_at(account) {
+            TargetAction::Skip => return Some((State::SkippedByRule, None)),
+            TargetAction::Observe => return Some((State::Synced, None)),
+            TargetAction::Sync | TargetAction::Instead(_) => {}
         }
         let target = state.target(account);
         match step(
@@ -256,7 +281,7 @@ impl<T> Shard<T> {
         progress: &Progress,
         frozen: bool,
         state: &RecordState,
-        intent_logged: bool,
+        sent: bool,
     ) -> Reach {
         let account = &self.accounts[account];
         if !account.plan.as_ref().is_some_and(|plan| plan.fold) {
@@ -272,7 +297,7 @@ impl<T> Shard<T> {
         let absent = state
             .target(&account.name)
             .is_none_or(|known| matches!(known.link, Link::Unlinked | Link::Deleted { .. }));
-        let never_sent = absent && progress.attempts.is_empty() && !intent_logged;
+        let never_sent = absent && progress.attempts.is_empty() && !sent;
         if never_sent {
             Reach::Unborn
         } else {
@@ -307,13 +332,21 @@ impl<T> Shard<T> {
         }
         let target = item.states[0].target(account);
         let resume = item.progress.resume;
-        match step(
-            item.operation,
-            item.lead.changed_at_ms,
-            target,
-            resume,
-            keys,
-        ) {
+        let at = usize::from(self.index.slab[item.op].target().0);
+        let role = self.accounts[at]
+            .plan
+            .as_ref()
+            .map_or(Role::Provider, |plan| plan.role);
+        let changed_at_ms = item.lead.changed_at_ms;
+        let step = match role {
+            Role::Provider => step(item.operation, changed_at_ms, target, resume, keys),
+            // It is told of everything alike, by its own key.
+            Role::SystemA => Step::Call {
+                kind: CallKind::Upsert,
+                beneath: false,
+            },
+        };
+        match step {
             Step::End(state, reason) => {
                 let undecided = reason == Some(Reason::NeedsDecision);
                 if undecided {
@@ -481,21 +514,6 @@ impl<T> Shard<T> {
 const UNDECIDED: &str = "the record may exist, and the provider cannot be asked by its key: send \
                          an event with its `remote_id`, or retry to create it";
 
-/// The engine stopped between a create and its outcome.
-fn after_intent(now: Now, progress: &mut Progress, keys: KeySupport) {
-    progress.unknown_since_ms = now.wall.0;
-    if keys.keyed_create && !keys.look_up && !keys.upsert {
-        progress.resume = Resume::Create;
-        return;
-    }
-    progress.resume = Resume::LookUp;
-    // Its key went out with the create, which no outcome tells of, and is no other request's.
-    progress.key = KeyUse {
-        number: progress.key.number.saturating_add(1),
-        digest: 0,
-    };
-}
-
 /// The call that an operation needs.
 #[derive(Clone, Copy)]
 struct Sent {
@@ -509,6 +527,8 @@ fn write_of(operation: Operation, kind: CallKind) -> Write {
     match (operation, kind) {
         (_, CallKind::Update) | (Operation::Update, _) => Write::Update,
         (Operation::Create, _) => Write::Create,
-        (Operation::Upsert | Operation::Delete | Operation::Read, _) => Write::Upsert,
+        (Operation::Upsert | Operation::Delete | Operation::Read | Operation::Pull, _) => {
+            Write::Upsert
+        }
     }
 }

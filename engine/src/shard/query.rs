@@ -11,11 +11,14 @@ use crate::journal::Journal;
 use crate::lane;
 use crate::operation_slab::{OpIndex, OpState};
 use crate::quota::{Gate, HoldReason};
-use crate::record::{Attempt, Folded, Progress, StateFrame, TargetState};
+use crate::record::{Attempt, Folded, KeyUse, Progress, StateFrame, TargetState};
 use crate::state::{Reason, State};
 
 /// State frames of one record read back at most to find an old operation.
 const HISTORY_MAX: usize = 10_000;
+/// Keys that an operation is taken to have used when the log does not keep how many: more than its
+/// attempts, and far from the end of the numbers.
+const KEYS_FORGOTTEN: u16 = 1_000;
 
 /// One operation at one target.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -176,15 +179,22 @@ impl<T> Shard<T> {
             })
     }
 
-    /// The idempotency key an operation used last, from its history.
+    /// The idempotency key an operation used last: from the record's state or its history.
     pub(super) fn last_key(
         &self,
         journal: &mut impl Journal,
         record: RecordHash,
         account: &str,
         seq: OperationSeq,
-    ) -> crate::record::KeyUse {
-        let mut key = crate::record::KeyUse::default();
+        last: Option<&Progress>,
+    ) -> KeyUse {
+        if let Some(last) = last.filter(|last| last.seq == seq) {
+            return last.key;
+        }
+        let mut key = KeyUse {
+            number: KEYS_FORGOTTEN,
+            digest: 0,
+        };
         self.walk_history(journal, record, |frame, at| {
             let target = &frame.records[0].targets[at];
             match target

@@ -273,7 +273,7 @@ impl<T> Shard<T> {
 pub(super) fn asked(event: &AcceptedEvent<'_>, account: &str) -> Operation {
     match event.action_at(account) {
         TargetAction::Instead(operation) => operation,
-        TargetAction::Sync | TargetAction::Skip => event.event.operation,
+        TargetAction::Sync | TargetAction::Skip | TargetAction::Observe => event.event.operation,
     }
 }
 

@@ -115,10 +115,14 @@ impl<T> Shard<T> {
         );
         self.judge_object(now, call.target, &mut item, verdict);
         if item.operation == Operation::Read && item.progress.state == State::Synced {
-            item.progress.result = result
-                .as_ref()
-                .map(|reply| reply.body.to_vec())
+            let reply = result.as_ref().ok();
+            item.progress.result = reply
+                .map(|reply| plan.read_result(item.object(), &reply.body))
                 .unwrap_or_default();
+        }
+        let waits = self.conclude_two_way(now, journal, plan, &mut item, result);
+        if waits || self.fenced {
+            return;
         }
         let (status, detail) = words(verdict, result);
         item.progress.push_attempt(Attempt {

@@ -38,6 +38,21 @@ pub struct DeadLetterView {
     pub attempts: u32,
     /// When it was given up.
     pub dead_at: UnixMs,
+    /// Fields that both sides changed and that wait for a decision.
+    pub held: Vec<HeldView>,
+}
+
+/// A field that both sides changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HeldView {
+    /// The field of System A's record, as a pointer.
+    pub field: String,
+    /// System A's value, as JSON text.
+    pub system_a: String,
+    /// The account's value, as JSON text.
+    pub provider: String,
+    /// Since when it waits.
+    pub since: UnixMs,
 }
 
 /// Everything that is kept of one.

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 use engine::provider::{Method, NotSent, REPLY_HEADERS_MAX, Request, SendFailure};
@@ -18,6 +18,7 @@ use thiserror::Error;
 
 use super::authorization::{IDEMPOTENCY_KEY, REQUEST_ID, TRACEPARENT};
 use super::connection::HttpRequest;
+use super::message_signature::MessageSigner;
 use super::pool::Pool;
 use super::resolver::Resolver;
 use super::{AddressPolicy, Authorization, AuthorizationError, Origin, tls};
@@ -38,6 +39,7 @@ pub struct Account {
     tokens: RefCell<Option<TokenCell>>,
     /// Reply headers that its definition reads.
     kept_headers: Vec<HeaderName>,
+    signer: Option<MessageSigner>,
 }
 
 /// What an account is made of; secrets resolved.
@@ -66,6 +68,8 @@ pub struct HeaderSettings {
     pub sent: Vec<(String, String)>,
     /// Names of reply headers to keep, at most [`REPLY_HEADERS_MAX`] of them.
     pub kept: Vec<String>,
+    /// Signs each request that has an id and a body.
+    pub signer: Option<MessageSigner>,
 }
 
 /// Why an account cannot be set up. Nothing was changed.
@@ -126,6 +130,7 @@ impl Account {
             headers: RefCell::new(headers),
             tokens: RefCell::new(settings.authorization.tokens().cloned()),
             kept_headers,
+            signer: settings.headers.signer,
         })
     }
 
@@ -218,6 +223,11 @@ impl Account {
         }
         if let Some(traceparent) = &request.traceparent {
             headers.insert(TRACEPARENT, value(traceparent, "the traceparent")?);
+        }
+        if let Some(signer) = &self.signer {
+            let now = SystemTime::now().duration_since(UNIX_EPOCH);
+            let at_s = now.map_or(0, |now| now.as_secs());
+            signer.sign(&request.request_id, at_s, &request.body, &mut headers);
         }
         *http_request.headers_mut() = headers;
         Ok(http_request)

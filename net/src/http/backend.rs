@@ -3,6 +3,7 @@
 use std::future::Future;
 
 use bytes::Bytes;
+use engine::merge::Winner;
 use engine::refusal::Refusal;
 use engine::view::{
     Accepted, AccountStatus, AccountView, Admission, DeadLetterDetail, DeadLetterFilter,
@@ -129,6 +130,15 @@ pub trait Backend: Send + Sync + 'static {
 
     /// Ends a job; what it did stays done.
     fn cancel_job(&self, kind: JobKind, id: &str) -> Option<JobView>;
+
+    /// Says whose values stand in a conflict; how many fields that was, 0 when there is none of
+    /// this id.
+    fn resolve_conflict(
+        &self,
+        id: &str,
+        fields: Option<Vec<String>>,
+        winner: Winner,
+    ) -> impl Future<Output = Result<u64, Refusal>> + Send;
 
     /// Ends a dead letter as `dropped`; false when there is none of this id.
     fn drop_dead_letter(&self, id: &str) -> impl Future<Output = Result<bool, Refusal>> + Send;

@@ -138,5 +138,6 @@ fn action_name(action: Action) -> &'static str {
         Action::Instead(Operation::Update) => "update",
         Action::Instead(Operation::Upsert) => "upsert",
         Action::Instead(Operation::Delete) => "delete",
+        Action::Instead(Operation::Pull) => "pull",
     }
 }

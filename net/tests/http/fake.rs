@@ -12,6 +12,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use bytes::Bytes;
+use engine::merge::Winner;
 use engine::refusal::{Code, Refusal};
 use engine::rules::{RuleSet, RuleSettings, Trial};
 use engine::state::{CallClass, Reason, State};
@@ -40,6 +41,8 @@ pub(crate) struct Node {
     pub(crate) overloaded: bool,
     pub(crate) rules: Vec<RuleSettings>,
     pub(crate) rules_pushed: Vec<RulesPush>,
+    /// Who won in conflicts.
+    pub(crate) resolved: Vec<Winner>,
     /// What a trial of other rules shows.
     pub(crate) trial: Trial,
 }
@@ -212,6 +215,7 @@ pub(crate) fn dead_letter(id: &str, provider: &str) -> DeadLetterView {
         detail: "no such field".into(),
         attempts: 1,
         dead_at: 1_795_168_800_000,
+        held: Vec::new(),
     }
 }
 
@@ -546,6 +550,27 @@ impl Backend for FakeBackend {
             .find(|job| job.kind == kind && job.id == id)?;
         job.state = JobState::Cancelled;
         Some(job.clone())
+    }
+
+    async fn resolve_conflict(
+        &self,
+        id: &str,
+        fields: Option<Vec<String>>,
+        winner: Winner,
+    ) -> Result<u64, Refusal> {
+        let mut node = self.node.lock().unwrap();
+        let Some(letter) = node.dead_letters.get_mut(id) else {
+            return Ok(0);
+        };
+        let held = letter.held.len();
+        letter.held.retain(|held| {
+            fields
+                .as_ref()
+                .is_some_and(|fields| !fields.contains(&held.field))
+        });
+        let resolved = held - letter.held.len();
+        node.resolved.push(winner);
+        Ok(resolved as u64)
     }
 
     async fn drop_dead_letter(&self, id: &str) -> Result<bool, Refusal> {

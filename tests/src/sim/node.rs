@@ -492,6 +492,8 @@ pub(super) fn plans(options: &Options) -> Vec<Arc<AccountPlan>> {
             timeout: account.timeout,
             parent_timeout: Duration::from_secs(60),
             fold: account.fold,
+            role: engine::shard::Role::Provider,
+            two_way: std::collections::HashMap::new(),
         })
     };
     options.accounts.iter().map(plan).collect()

@@ -27,7 +27,7 @@ impl Expected {
         let empty = Map::new();
         let data = op.data.as_ref().unwrap_or(&empty);
         match op.operation {
-            Operation::Read => return,
+            Operation::Read | Operation::Pull => return,
             Operation::Delete => self.fields = None,
             Operation::Update if self.fields.is_none() => {
                 let mut fields = Map::new();

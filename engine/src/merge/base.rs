@@ -1,0 +1,555 @@
+//! What both sides of a link agreed on, and what one of them showing something else means.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::fields::{Fields, alike, same};
+use super::policy::{ConflictPolicy, Rivals, Winner};
+use crate::codec::{Damaged, Decoder, Encoder};
+use crate::json::{RawValue, canonical_hash};
+
+/// Times a provider may bring one value of a field back over ours before the field is parked. A
+/// workflow at each side that undoes the other's would go on for ever.
+const RETURNS_MAX: u8 = 3;
+/// A value that comes back after a longer time than this is a change like any other.
+const RETURN_WITHIN_MS: i64 = 10 * 60 * 1000;
+
+/// The state of one record that System A and one account last agreed on.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Base {
+    /// System A's values.
+    agreed: Fields,
+    /// The account's spelling, where it keeps a value in another one.
+    shown: Fields,
+    /// Fields that were written and not seen since.
+    unconfirmed: BTreeSet<String>,
+    /// Fields that an operator has to decide.
+    held: BTreeMap<String, Held>,
+    /// Values that the account brought back over ours.
+    returns: BTreeMap<String, Return>,
+    /// What System A was told lately, kept at System A's own side.
+    told: BTreeMap<String, Told>,
+    /// The name under which the account's own id was told to lead here; empty before that.
+    announced: String,
+}
+
+/// What System A was told of a field, and may not have known when it changed the field itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Told {
+    /// The value as JSON text.
+    pub value: String,
+    /// When it was changed where it comes from, ms since the epoch.
+    pub changed_at_ms: i64,
+    /// The account it comes from.
+    pub origin: String,
+}
+
+/// A field that waits for an operator.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Held {
+    /// System A's value as JSON text.
+    pub ours: String,
+    /// The account's.
+    pub theirs: String,
+    /// Since when, ms since the epoch.
+    pub since_ms: i64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Return {
+    value: u64,
+    count: u8,
+    at_ms: i64,
+}
+
+/// What an account shows of a record.
+#[derive(Debug, Clone, Copy)]
+pub struct Observation<'a> {
+    /// Its fields in System A's names.
+    pub fields: &'a Fields,
+    /// When it was changed there, ms since the epoch.
+    pub changed_at_ms: i64,
+    /// The wall clock, ms since the epoch.
+    pub now_ms: i64,
+}
+
+/// A change of System A's that the account does not have yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pending {
+    /// What it sets.
+    pub fields: Fields,
+    /// When System A changed it, ms since the epoch.
+    pub changed_at_ms: i64,
+}
+
+/// What an observation comes to.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Absorbed {
+    /// What the account changed and everybody else has to learn.
+    pub change: Fields,
+    /// Whether some of it has to go to the account itself once more: a pending change of System A's
+    /// that lost would undo it.
+    pub restore: bool,
+    /// Fields that both sides had changed.
+    pub conflicts: Vec<Conflict>,
+}
+
+/// A field that both sides changed, and how that ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Conflict {
+    /// The field, as a pointer.
+    pub field: String,
+    /// System A's value as JSON text.
+    pub ours: String,
+    /// The account's value as JSON text.
+    pub theirs: String,
+    /// Whose stands.
+    pub winner: Winner,
+}
+
+impl Base {
+    /// Whether nothing was ever agreed on.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.agreed.is_empty() && self.held.is_empty()
+    }
+
+    /// System A's values.
+    #[must_use]
+    pub fn agreed(&self) -> &Fields {
+        &self.agreed
+    }
+
+    /// Fields that wait for an operator, by pointer.
+    #[must_use]
+    pub fn held(&self) -> &BTreeMap<String, Held> {
+        &self.held
+    }
+
+    /// Takes up that the account has these values of System A's.
+    pub fn sent(&mut self, fields: &Fields) {
+        for (pointer, value) in fields.iter() {
+            self.agree(pointer, value);
+            self.unconfirmed.insert(pointer.to_owned());
+        }
+    }
+
+    /// Whether the account has all of these values already, as far as is known.
+    #[must_use]
+    pub fn has(&self, fields: &Fields) -> bool {
+        !fields.is_empty()
+            && fields.iter().all(|(pointer, value)| {
+                let agreed = self.agreed.get(pointer);
+                // What was never told is not known to be absent there.
+                agreed.is_some() && same(agreed, Some(value))
+            })
+    }
+
+    /// Takes fields out that wait for an operator, keeping what System A says of them now.
+    pub fn withhold(&mut self, fields: &mut Fields) -> bool {
+        let mut some = false;
+        for (pointer, held) in &mut self.held {
+            if let Some(ours) = fields.get(pointer) {
+                ours.clone_into(&mut held.ours);
+                fields.remove(pointer);
+                some = true;
+            }
+        }
+        some
+    }
+
+    /// Takes up that the account has this value, and no other side need be told.
+    pub fn observed(&mut self, pointer: &str, value: &str) {
+        self.agree(pointer, value);
+    }
+
+    /// Ends the wait of a field. Answers what both sides had of it.
+    pub fn resolve(&mut self, pointer: &str) -> Option<Held> {
+        self.returns.remove(pointer);
+        self.held.remove(pointer)
+    }
+
+    /// Takes up that the account's id leads here under this name. True when that is news.
+    pub fn announce(&mut self, name: &str) -> bool {
+        let news = self.announced != name;
+        name.clone_into(&mut self.announced);
+        news
+    }
+
+    /// The name under which the account's own id was told to lead here; empty before that.
+    #[must_use]
+    pub fn announced(&self) -> &str {
+        &self.announced
+    }
+
+    /// Takes up that System A was told of a change.
+    pub fn tell(&mut self, fields: &Fields, changed_at_ms: i64, origin: &str) {
+        for (pointer, value) in fields.iter() {
+            let told = Told {
+                value: value.to_owned(),
+                changed_at_ms,
+                origin: origin.to_owned(),
+            };
+            self.told.insert(pointer.to_owned(), told);
+        }
+    }
+
+    /// What System A was told of a field since nothing was on the way to it.
+    #[must_use]
+    pub fn told(&self, pointer: &str) -> Option<&Told> {
+        self.told.get(pointer)
+    }
+
+    /// Nothing is on the way to System A any more: what it says from here on, it says knowing all.
+    pub fn forget_told(&mut self) {
+        self.told.clear();
+    }
+
+    /// Compares what the account shows with what was agreed on, and with what System A changed
+    /// since, oldest first.
+    pub fn observe(
+        &mut self,
+        observation: &Observation<'_>,
+        pending: &[Pending],
+        policy: &ConflictPolicy,
+    ) -> Absorbed {
+        let mut absorbed = Absorbed::default();
+        for (pointer, value) in observation.fields.iter() {
+            if self.is_known(pointer, value) {
+                continue;
+            }
+            if let Some(held) = self.held.get_mut(pointer) {
+                value.clone_into(&mut held.theirs);
+                continue;
+            }
+            let rival = pending
+                .iter()
+                .rev()
+                .find_map(|pending| Some((pending, pending.fields.get(pointer)?)));
+            let parked = self.comes_back(pointer, value, observation.now_ms);
+            let winner = match rival {
+                _ if parked => Winner::Undecided,
+                None => Winner::Provider,
+                Some((_, ours)) if same(Some(ours), Some(value)) => {
+                    self.agree(pointer, value);
+                    continue;
+                }
+                Some((pending, ours)) => policy.decide(&Rivals {
+                    field: pointer,
+                    base: self.agreed.get(pointer).unwrap_or("null"),
+                    ours,
+                    ours_at_ms: pending.changed_at_ms,
+                    theirs: value,
+                    theirs_at_ms: observation.changed_at_ms,
+                }),
+            };
+            let ours = rival.map(|(_, ours)| ours).or(self.agreed.get(pointer));
+            let conflict = Conflict {
+                field: pointer.to_owned(),
+                ours: ours.unwrap_or("null").to_owned(),
+                theirs: value.to_owned(),
+                winner,
+            };
+            match winner {
+                Winner::Provider => {
+                    absorbed.change.set(pointer, value);
+                    absorbed.restore |= rival.is_some();
+                    self.agree(pointer, value);
+                }
+                Winner::SystemA => self.agree(pointer, value),
+                Winner::Undecided => {
+                    let held = Held {
+                        ours: conflict.ours.clone(),
+                        theirs: conflict.theirs.clone(),
+                        since_ms: observation.now_ms,
+                    };
+                    self.held.insert(pointer.to_owned(), held);
+                }
+            }
+            if rival.is_some() || parked {
+                absorbed.conflicts.push(conflict);
+            }
+        }
+        absorbed
+    }
+
+    /// Whether the account shows what was agreed on, in its own spelling perhaps.
+    fn is_known(&mut self, pointer: &str, value: &str) -> bool {
+        let agreed = self.agreed.get(pointer);
+        let known = same(self.shown.get(pointer).or(agreed), Some(value));
+        let respelled = !known
+            && self.unconfirmed.contains(pointer)
+            && agreed.is_some_and(|agreed| alike(agreed, value));
+        if respelled {
+            self.shown.set(pointer, value);
+        }
+        if known || respelled {
+            self.unconfirmed.remove(pointer);
+        }
+        known || respelled
+    }
+
+    fn agree(&mut self, pointer: &str, value: &str) {
+        self.agreed.set(pointer, value);
+        self.shown.remove(pointer);
+        self.unconfirmed.remove(pointer);
+    }
+
+    /// Whether a value was brought back over ours too often.
+    fn comes_back(&mut self, pointer: &str, value: &str, now_ms: i64) -> bool {
+        let value = canonical_hash(RawValue::new(value));
+        let entry = self.returns.entry(pointer.to_owned()).or_insert(Return {
+            value,
+            count: 0,
+            at_ms: now_ms,
+        });
+        let again = entry.value == value && now_ms.saturating_sub(entry.at_ms) <= RETURN_WITHIN_MS;
+        entry.count = if again {
+            entry.count.saturating_add(1)
+        } else {
+            1
+        };
+        (entry.value, entry.at_ms) = (value, now_ms);
+        entry.count > RETURNS_MAX
+    }
+
+    pub(crate) fn encode(&self, e: &mut Encoder<'_>) {
+        encode_fields(e, &self.agreed);
+        encode_fields(e, &self.shown);
+        e.u16(self.unconfirmed.len() as u16);
+        for pointer in &self.unconfirmed {
+            e.text(pointer);
+        }
+        e.u16(self.held.len() as u16);
+        for (pointer, held) in &self.held {
+            e.text(pointer)
+                .bytes(held.ours.as_bytes())
+                .bytes(held.theirs.as_bytes())
+                .i64(held.since_ms);
+        }
+        e.u16(self.returns.len() as u16);
+        for (pointer, back) in &self.returns {
+            e.text(pointer)
+                .u64(back.value)
+                .u8(back.count)
+                .i64(back.at_ms);
+        }
+        e.u16(self.told.len() as u16);
+        for (pointer, told) in &self.told {
+            e.text(pointer)
+                .bytes(told.value.as_bytes())
+                .i64(told.changed_at_ms)
+                .text(&told.origin);
+        }
+        e.text(&self.announced);
+    }
+
+    pub(crate) fn decode(d: &mut Decoder<'_>) -> Result<Self, Damaged> {
+        let mut base = Self {
+            agreed: decode_fields(d)?,
+            shown: decode_fields(d)?,
+            ..Self::default()
+        };
+        for _ in 0..d.u16("unconfirmed")? {
+            base.unconfirmed
+                .insert(d.text("unconfirmed field")?.to_owned());
+        }
+        for _ in 0..d.u16("held")? {
+            let pointer = d.text("held field")?.to_owned();
+            let held = Held {
+                ours: decode_value(d)?,
+                theirs: decode_value(d)?,
+                since_ms: d.i64("held since")?,
+            };
+            base.held.insert(pointer, held);
+        }
+        for _ in 0..d.u16("returns")? {
+            let pointer = d.text("returned field")?.to_owned();
+            let back = Return {
+                value: d.u64("returned value")?,
+                count: d.u8("return count")?,
+                at_ms: d.i64("returned at")?,
+            };
+            base.returns.insert(pointer, back);
+        }
+        for _ in 0..d.u16("told")? {
+            let pointer = d.text("told field")?.to_owned();
+            let told = Told {
+                value: decode_value(d)?,
+                changed_at_ms: d.i64("told at")?,
+                origin: d.text("told origin")?.to_owned(),
+            };
+            base.told.insert(pointer, told);
+        }
+        d.text("announced")?.clone_into(&mut base.announced);
+        Ok(base)
+    }
+}
+
+fn encode_fields(e: &mut Encoder<'_>, fields: &Fields) {
+    e.u16(fields.len() as u16);
+    for (pointer, value) in fields.iter() {
+        e.text(pointer).bytes(value.as_bytes());
+    }
+}
+
+fn decode_fields(d: &mut Decoder<'_>) -> Result<Fields, Damaged> {
+    let mut fields = Fields::default();
+    for _ in 0..d.u16("fields")? {
+        let pointer = d.text("field")?.to_owned();
+        fields.set(&pointer, &decode_value(d)?);
+    }
+    Ok(fields)
+}
+
+fn decode_value(d: &mut Decoder<'_>) -> Result<String, Damaged> {
+    let value = d.bytes("value")?.to_vec();
+    String::from_utf8(value).map_err(|_| d.damaged("value"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::merge::Rule;
+
+    fn fields(json: &str) -> Fields {
+        Fields::parse(json)
+    }
+
+    fn pending(json: &str, changed_at_ms: i64) -> Pending {
+        Pending {
+            fields: fields(json),
+            changed_at_ms,
+        }
+    }
+
+    fn show(base: &mut Base, json: &str, at_ms: i64, pending: &[Pending], rule: Rule) -> Absorbed {
+        let policy = ConflictPolicy {
+            default: rule,
+            skew: std::time::Duration::ZERO,
+            ..ConflictPolicy::default()
+        };
+        let observation = Observation {
+            fields: &fields(json),
+            changed_at_ms: at_ms,
+            now_ms: at_ms,
+        };
+        base.observe(&observation, pending, &policy)
+    }
+
+    fn agreed(json: &str) -> Base {
+        let mut base = Base::default();
+        base.sent(&fields(json));
+        base
+    }
+
+    #[test]
+    fn our_own_write_coming_back_changes_nothing() {
+        let mut base = agreed(r#"{"name":"Ada","phone":"+49 30 1234567"}"#);
+        let echo = r#"{"name":"Ada","phone":"+49301234567"}"#;
+        let first = show(&mut base, echo, 1, &[], Rule::Provider);
+        assert_eq!(first, Absorbed::default());
+        let again = show(&mut base, echo, 2, &[], Rule::Provider);
+        assert_eq!(again, Absorbed::default());
+    }
+
+    #[test]
+    fn once_a_spelling_was_seen_another_one_is_a_change() {
+        let mut base = agreed(r#"{"name":"Ada"}"#);
+        show(&mut base, r#"{"name":"ADA"}"#, 1, &[], Rule::Provider);
+        let absorbed = show(&mut base, r#"{"name":"ada"}"#, 2, &[], Rule::Provider);
+        assert_eq!(absorbed.change, fields(r#"{"name":"ada"}"#));
+    }
+
+    #[test]
+    fn changes_of_different_fields_go_both_ways() {
+        let mut base = agreed(r#"{"a":1,"b":1}"#);
+        let waiting = [pending(r#"{"a":2}"#, 5)];
+        let absorbed = show(&mut base, r#"{"a":1,"b":2}"#, 6, &waiting, Rule::SystemA);
+        assert_eq!(absorbed.change, fields(r#"{"b":2}"#));
+        assert!(!absorbed.restore && absorbed.conflicts.is_empty());
+    }
+
+    #[test]
+    fn a_field_that_both_changed_ends_as_the_rule_says() {
+        for (rule, at_ms, winner) in [
+            (Rule::SystemA, 9, Winner::SystemA),
+            (Rule::Provider, 1, Winner::Provider),
+            (Rule::Manual, 9, Winner::Undecided),
+            (Rule::LastWriteWins, 9, Winner::Provider),
+            (Rule::LastWriteWins, 1, Winner::SystemA),
+            (Rule::LastWriteWins, 5, Winner::SystemA),
+        ] {
+            let mut base = agreed(r#"{"a":1}"#);
+            let waiting = [pending(r#"{"a":2}"#, 5)];
+            let absorbed = show(&mut base, r#"{"a":3}"#, at_ms, &waiting, rule);
+            let expected = Conflict {
+                field: "/a".to_owned(),
+                ours: "2".to_owned(),
+                theirs: "3".to_owned(),
+                winner,
+            };
+            assert_eq!(absorbed.conflicts, [expected]);
+            assert_eq!(absorbed.restore, winner == Winner::Provider);
+            assert_eq!(absorbed.change.is_empty(), winner != Winner::Provider);
+            assert_eq!(base.held().contains_key("/a"), winner == Winner::Undecided);
+        }
+    }
+
+    #[test]
+    fn the_same_change_on_both_sides_is_no_conflict() {
+        let mut base = agreed(r#"{"a":1}"#);
+        let waiting = [pending(r#"{"a":2}"#, 5)];
+        let absorbed = show(&mut base, r#"{"a":2}"#, 9, &waiting, Rule::Manual);
+        assert_eq!(absorbed, Absorbed::default());
+        assert!(base.has(&fields(r#"{"a":2}"#)));
+    }
+
+    #[test]
+    fn a_held_field_is_not_sent_and_keeps_both_sides_newest_value() {
+        let mut base = agreed(r#"{"a":1,"b":1}"#);
+        let waiting = [pending(r#"{"a":2}"#, 5)];
+        show(&mut base, r#"{"a":3}"#, 6, &waiting, Rule::Manual);
+        let mut next = fields(r#"{"a":4,"b":2}"#);
+        assert!(base.withhold(&mut next));
+        assert_eq!(next, fields(r#"{"b":2}"#));
+        show(&mut base, r#"{"a":5}"#, 7, &[], Rule::Manual);
+        let held = base.resolve("/a").unwrap();
+        assert_eq!((held.ours.as_str(), held.theirs.as_str()), ("4", "5"));
+    }
+
+    #[test]
+    fn a_value_that_keeps_coming_back_is_parked() {
+        let mut base = agreed(r#"{"a":1}"#);
+        let mut changes = 0;
+        for round in 0..10 {
+            let absorbed = show(&mut base, r#"{"a":2}"#, round, &[], Rule::LastWriteWins);
+            changes += absorbed.change.len();
+            let mut ours = fields(r#"{"a":1}"#);
+            base.withhold(&mut ours);
+            base.sent(&ours);
+        }
+        assert_eq!(changes, usize::from(RETURNS_MAX));
+        assert!(base.held().contains_key("/a"));
+    }
+
+    #[test]
+    fn a_base_survives_its_bytes_and_no_prefix_of_them_decodes() {
+        let mut base = agreed(r#"{"a":1,"b":{"c":"x"}}"#);
+        show(&mut base, r#"{"b":{"c":"X"}}"#, 1, &[], Rule::Manual);
+        show(
+            &mut base,
+            r#"{"a":3}"#,
+            2,
+            &[pending(r#"{"a":2}"#, 1)],
+            Rule::Manual,
+        );
+        base.tell(&fields(r#"{"a":3}"#), 5, "crm");
+        let mut bytes = Vec::new();
+        base.encode(&mut Encoder::new(&mut bytes));
+        let decoded = Base::decode(&mut Decoder::new(&bytes));
+        assert_eq!(decoded, Ok(base));
+        for cut in 0..bytes.len() {
+            assert!(Base::decode(&mut Decoder::new(&bytes[..cut])).is_err());
+        }
+    }
+}

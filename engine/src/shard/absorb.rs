@@ -1,0 +1,475 @@
+//! Taking what an account shows of a record: compared with what both sides agreed on, and told to
+//! whoever does not know it.
+//!
+//! What comes of it is an event like any other, behind all that the record has. So the record's log
+//! is the order in which everybody ends up with the same: a change of System A's that waits and
+//! loses is followed by what it lost to.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use super::Shard;
+use super::fold::Unreadable;
+use super::item::{Item, clipped};
+use super::two_way::{TwoWay, extra};
+use crate::event::codec::{self, AcceptedEvent};
+use crate::event::{Event, Extra, Operation, Priority, Target, TargetAction};
+use crate::id::{OperationSeq, RecordHash};
+use crate::index::lsn;
+use crate::journal::{Class, Journal, Kind};
+use crate::json::{ObjectWriter, RawObject, RawValue, write_string};
+use crate::lane;
+use crate::mapping::Mapping;
+use crate::merge::{Absorbed, Base, Fields, Observation, Pending, Winner};
+use crate::record::Link;
+use crate::state::{Reason, State};
+use crate::time::Now;
+
+/// What an account shows of a record.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Shown<'a> {
+    /// Its fields, in the account's names.
+    pub(super) remote: &'a str,
+    /// A mapped field that is not among them is cleared.
+    pub(super) whole: bool,
+    /// When it was changed there, ms since the epoch.
+    pub(super) changed_at_ms: i64,
+}
+
+/// A change for others, to be logged.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Derived<'a> {
+    pub(super) record: RecordHash,
+    pub(super) object: &'a str,
+    pub(super) record_id: &'a str,
+    pub(super) seq: OperationSeq,
+    pub(super) operation: Operation,
+    pub(super) data: Option<&'a str>,
+    pub(super) changed_at_ms: i64,
+    /// The account it comes from.
+    pub(super) origin: &'a str,
+    pub(super) targets: &'a [Arc<str>],
+}
+
+/// Changes of a record that wait behind the operation that is looked at.
+#[derive(Debug, Default)]
+struct Behind {
+    changes: Vec<Pending>,
+    deletes: bool,
+}
+
+impl<T> Shard<T> {
+    /// Brings what an account shows of an item's record in, and says in the item how that ended.
+    pub(super) fn absorb(
+        &mut self,
+        now: Now,
+        journal: &mut impl Journal,
+        account: &Arc<str>,
+        item: &mut Item,
+        shown: Shown<'_>,
+    ) {
+        let plan = self.accounts[usize::from(self.index.slab[item.op].target().0)]
+            .plan
+            .clone();
+        let Some(two_way) = plan
+            .as_ref()
+            .and_then(|plan| plan.two_way.get(item.object()))
+            .filter(|two_way| two_way.inbound)
+        else {
+            return ended(item, State::SkippedByRule, None);
+        };
+        let mapping = plan
+            .as_ref()
+            .and_then(|plan| plan.mappings.get(item.object()));
+        let born = item.states[0]
+            .target(account)
+            .is_none_or(|target| target.base.is_none());
+        let base = base_of(item, account);
+        let fields = match local(mapping, shown, base) {
+            Ok(fields) => fields,
+            Err(detail) => {
+                item.progress.result = error_result(&detail);
+                return ended(item, State::Failed, Some(Reason::Mapping));
+            }
+        };
+        let Ok(behind) = self.behind_of(journal, item, account) else {
+            return ended(item, State::Failed, Some(Reason::Damaged));
+        };
+        if behind.deletes {
+            // System A deletes it: what the account changed goes with it.
+            return ended(item, State::Synced, Some(Reason::Unchanged));
+        }
+        let observation = Observation {
+            fields: &fields,
+            changed_at_ms: shown.changed_at_ms,
+            now_ms: now.wall.0,
+        };
+        let base = base_of(item, account);
+        let absorbed = base.observe(&observation, &behind.changes, &two_way.conflicts);
+        item.progress.result = result(&absorbed);
+        if !absorbed.change.is_empty() {
+            let mut targets = two_way.learners.clone();
+            if absorbed.restore {
+                targets.push(account.clone());
+            }
+            let derived = Derived {
+                record: item.record,
+                object: item.object(),
+                record_id: item.record_id(),
+                seq: item.lead.seq.derived(),
+                operation: if born {
+                    Operation::Upsert
+                } else {
+                    Operation::Update
+                },
+                data: Some(&absorbed.change.to_json()),
+                changed_at_ms: shown.changed_at_ms,
+                origin: account,
+                targets: &targets,
+            };
+            self.log_derived(now, journal, &derived);
+        }
+        let undecided = absorbed
+            .conflicts
+            .iter()
+            .any(|conflict| conflict.winner == Winner::Undecided);
+        if undecided {
+            ended(item, State::Failed, Some(Reason::Conflict));
+        } else {
+            let unchanged = absorbed.change.is_empty() && absorbed.conflicts.is_empty();
+            ended(item, State::Synced, unchanged.then_some(Reason::Unchanged));
+        }
+    }
+
+    /// Takes up that the record is gone at an account.
+    pub(super) fn absorb_delete(
+        &mut self,
+        now: Now,
+        journal: &mut impl Journal,
+        account: &Arc<str>,
+        item: &mut Item,
+        two_way: &TwoWay,
+        deleted_at_ms: i64,
+    ) {
+        let target = item.states[0].target_mut(account);
+        if target.link.remote_id().is_none() {
+            return ended(item, State::Synced, Some(Reason::Absent));
+        }
+        target.base = None;
+        target.undelivered.clear();
+        let ignored = two_way.deletes == super::DeletePolicy::Ignore || !two_way.inbound;
+        target.link = if ignored {
+            Link::Unlinked
+        } else {
+            Link::Deleted {
+                changed_at_ms: deleted_at_ms,
+            }
+        };
+        if !ignored {
+            let derived = Derived {
+                record: item.record,
+                object: item.object(),
+                record_id: item.record_id(),
+                seq: item.lead.seq.derived(),
+                operation: Operation::Delete,
+                data: None,
+                changed_at_ms: deleted_at_ms,
+                origin: account,
+                targets: &two_way.learners,
+            };
+            self.log_derived(now, journal, &derived);
+        }
+        ended(item, State::Synced, None);
+    }
+
+    /// Compares what System A said with what was on its way to it then. Whoever would end up with
+    /// something else is told what stands.
+    pub(super) fn compare_told(
+        &mut self,
+        now: Now,
+        journal: &mut impl Journal,
+        event: &AcceptedEvent<'_>,
+        item: &mut Item,
+    ) {
+        let changed_at_ms = event.event.changed_at_ms.unwrap_or(event.accepted_at_ms);
+        let (mut ours, mut theirs) = (Fields::default(), Fields::default());
+        let (mut origin, mut theirs_at_ms) = (String::new(), i64::MIN);
+        let said = event.event.data.map(Fields::of).unwrap_or_default();
+        let object = item.object().to_owned();
+        let Ok(behind) = self.behind_of(journal, item, super::SYSTEM_A) else {
+            return ended(item, State::Failed, Some(Reason::Damaged));
+        };
+        let base = base_of(item, super::SYSTEM_A).clone();
+        for (pointer, value) in said.iter() {
+            let Some(told) = base.told(pointer).filter(|told| told.value != value) else {
+                continue;
+            };
+            // What comes after it, from either side, has the last word.
+            let mut later = behind.changes.iter();
+            if behind.deletes || later.any(|change| change.fields.touches(pointer)) {
+                continue;
+            }
+            let policy = self
+                .plan_of(&told.origin)
+                .and_then(|plan| plan.two_way.get(&object).map(|it| it.conflicts.clone()))
+                .unwrap_or_default();
+            let winner = policy.decide(&crate::merge::Rivals {
+                field: pointer,
+                base: "null",
+                ours: value,
+                ours_at_ms: changed_at_ms,
+                theirs: &told.value,
+                theirs_at_ms: told.changed_at_ms,
+            });
+            // What is undecided stays with whoever has it.
+            if winner == Winner::SystemA {
+                ours.set(pointer, value);
+            } else if winner == Winner::Provider {
+                theirs.set(pointer, &told.value);
+                origin.clone_from(&told.origin);
+                theirs_at_ms = theirs_at_ms.max(told.changed_at_ms);
+            }
+        }
+        let system_a: Arc<str> = super::SYSTEM_A.into();
+        if event.event.operation == Operation::Delete {
+            let derived = Derived {
+                record: item.record,
+                object: item.object(),
+                record_id: item.record_id(),
+                seq: item.lead.seq.derived(),
+                operation: Operation::Delete,
+                data: None,
+                changed_at_ms,
+                origin: super::SYSTEM_A,
+                targets: &[system_a],
+            };
+            self.log_derived(now, journal, &derived);
+            return ended(item, State::Synced, None);
+        }
+        // One for System A, of both, and one for the accounts: each lane takes one.
+        let mut here = ours;
+        here.lay(&theirs);
+        if !here.is_empty() {
+            let derived = Derived {
+                record: item.record,
+                object: item.object(),
+                record_id: item.record_id(),
+                seq: item.lead.seq.derived(),
+                operation: Operation::Update,
+                data: Some(&here.to_json()),
+                changed_at_ms: theirs_at_ms.max(changed_at_ms),
+                origin: super::SYSTEM_A,
+                targets: std::slice::from_ref(&system_a),
+            };
+            self.log_derived(now, journal, &derived);
+        }
+        if !theirs.is_empty() {
+            let others = event.targets.iter().map(|target| target.name);
+            let others = others.filter(|name| *name != super::SYSTEM_A);
+            let targets: Vec<Arc<str>> = others.map(Arc::from).collect();
+            let derived = Derived {
+                record: item.record,
+                object: item.object(),
+                record_id: item.record_id(),
+                seq: item.lead.seq.derived(),
+                operation: Operation::Update,
+                data: Some(&theirs.to_json()),
+                changed_at_ms: theirs_at_ms,
+                origin: &origin,
+                targets: &targets,
+            };
+            self.log_derived(now, journal, &derived);
+        }
+        ended(item, State::Synced, None);
+    }
+
+    /// Logs a change that comes of another operation, behind all that the record has.
+    pub(super) fn log_derived(
+        &mut self,
+        now: Now,
+        journal: &mut impl Journal,
+        derived: &Derived<'_>,
+    ) {
+        if derived.targets.is_empty() {
+            return;
+        }
+        let mut origin = Vec::new();
+        write_string(&mut origin, derived.origin);
+        let origin = String::from_utf8(origin).expect("a text is written as text");
+        let targets = derived.targets.iter().map(|name| Target {
+            name,
+            action: TargetAction::Sync,
+            rule: 0,
+        });
+        let accepted = AcceptedEvent {
+            event: Event {
+                operation: derived.operation,
+                provider: None,
+                object: Cow::Borrowed(derived.object),
+                record_id: Some(Cow::Borrowed(derived.record_id)),
+                remote_id: None,
+                data: derived.data.and_then(RawObject::new),
+                before: None,
+                event_id: None,
+                changed_at_ms: Some(derived.changed_at_ms),
+                priority: Priority::DEFAULT,
+                scheduled_at_ms: None,
+                schema_version: None,
+                tenant: None,
+                traceparent: None,
+                correlation_id: None,
+                seq: None,
+                extras: vec![Extra {
+                    name: Cow::Borrowed(extra::ORIGIN),
+                    value: RawValue::new(&origin),
+                }],
+            },
+            operation_seq: derived.seq.0,
+            record_hash: derived.record.0,
+            accepted_at_ms: now.wall.0,
+            producer: None,
+            dedup: None,
+            targets: targets.collect(),
+            rules_version: 0,
+            mapping_version: 0,
+        };
+        let mut payload = Vec::new();
+        accepted.encode_into(&mut payload);
+        match journal.append(Class::Outcome, Kind::Event, &[&payload]) {
+            Ok(at) => self.queue_targets(now, at, &accepted),
+            // What it comes of cannot be logged without it.
+            Err(_) => self.fence(),
+        }
+    }
+
+    pub(super) fn plan_of(&self, account: &str) -> Option<Arc<super::AccountPlan>> {
+        let mut accounts = self.accounts.iter();
+        accounts.find(|known| &*known.name == account)?.plan.clone()
+    }
+
+    /// What waits for the record at the account behind an item's operations.
+    fn behind_of(
+        &self,
+        journal: &mut impl Journal,
+        item: &Item,
+        account: &str,
+    ) -> Result<Behind, Unreadable> {
+        let slab = &self.index.slab;
+        let target = slab[item.op].target();
+        let mut behind = Behind::default();
+        let mut bytes = Vec::new();
+        let lane = lane::of(slab, self.index.lanes_of(item.record), target);
+        for op in lane.into_iter().flat_map(|lane| lane.iter(slab).skip(1)) {
+            journal
+                .read(lsn(slab[op].position()), &mut bytes)
+                .map_err(|_| Unreadable)?;
+            let event = codec::decode(&bytes).map_err(|_| Unreadable)?;
+            let same = event.record_hash == item.record.0
+                && event.event.object == item.object()
+                && event.event.record_id.as_deref() == Some(item.record_id());
+            if !same || event.action_at(account) == TargetAction::Skip {
+                continue;
+            }
+            let event = event.asked_of(account);
+            match event.event.operation {
+                Operation::Delete => behind.deletes = true,
+                Operation::Create | Operation::Update | Operation::Upsert => {
+                    let data = event.event.data.map(Fields::of).unwrap_or_default();
+                    behind.deletes = false;
+                    behind.changes.push(Pending {
+                        fields: data,
+                        changed_at_ms: event.event.changed_at_ms.unwrap_or(event.accepted_at_ms),
+                    });
+                }
+                Operation::Read | Operation::Pull => {}
+            }
+        }
+        Ok(behind)
+    }
+}
+
+/// What both sides agreed on, begun when there is nothing.
+pub(super) fn base_of<'i>(item: &'i mut Item, account: &str) -> &'i mut Base {
+    item.states[0]
+        .target_mut(account)
+        .base
+        .get_or_insert_default()
+}
+
+/// What an account shows, in System A's names. Fields that hold ids of other records are left out:
+/// the account's id of a record is not System A's.
+fn local(mapping: Option<&Mapping>, shown: Shown<'_>, base: &Base) -> Result<Fields, String> {
+    let remote = RawObject::new(shown.remote).ok_or("the record is no object")?;
+    let Some(mapping) = mapping.filter(|mapping| !mapping.is_plain()) else {
+        let mut fields = Fields::of(remote);
+        for own in ["/id", "/external_id"] {
+            if base.agreed().get(own).is_none() {
+                fields.remove(own);
+            }
+        }
+        return Ok(cleared(fields, shown.whole, base, |_| true));
+    };
+    let mut out = Vec::new();
+    mapping
+        .unapply(remote, &mut out)
+        .map_err(|failure| failure.to_string())?;
+    let text = String::from_utf8(out).map_err(|_| "the fields are no UTF-8")?;
+    let references: Vec<String> = mapping.reference_fields().collect();
+    let mut fields = cleared(Fields::parse(&text), shown.whole, base, |pointer| {
+        mapping.comes_back(pointer)
+    });
+    for pointer in references {
+        fields.remove(&pointer);
+    }
+    Ok(fields)
+}
+
+/// A whole record clears what was agreed on and is not in it.
+fn cleared(mut fields: Fields, whole: bool, base: &Base, mapped: impl Fn(&str) -> bool) -> Fields {
+    if whole {
+        for (pointer, value) in base.agreed().iter() {
+            if value != "null" && !fields.touches(pointer) && mapped(pointer) {
+                fields.set(pointer, "null");
+            }
+        }
+    }
+    fields
+}
+
+fn ended(item: &mut Item, state: State, reason: Option<Reason>) {
+    item.progress.state = state;
+    item.progress.reason = reason;
+}
+
+/// What a pull came to, as its operation shows it.
+fn result(absorbed: &Absorbed) -> Vec<u8> {
+    let mut out = Vec::new();
+    let mut object = ObjectWriter::open(&mut out);
+    object.raw("changed", &absorbed.change.to_json());
+    if !absorbed.conflicts.is_empty() {
+        let conflicts = object.member("conflicts");
+        conflicts.push(b'[');
+        for (at, conflict) in absorbed.conflicts.iter().enumerate() {
+            if at > 0 {
+                conflicts.push(b',');
+            }
+            let mut one = ObjectWriter::open(conflicts);
+            one.text("field", &conflict.field);
+            one.raw("system_a", &conflict.ours);
+            one.raw("provider", &conflict.theirs);
+            one.text("winner", conflict.winner.as_str());
+            one.close();
+        }
+        conflicts.push(b']');
+    }
+    object.close();
+    out
+}
+
+fn error_result(detail: &str) -> Vec<u8> {
+    let mut out = Vec::new();
+    let mut object = ObjectWriter::open(&mut out);
+    object.text("error", &clipped(detail.to_owned()));
+    object.close();
+    out
+}

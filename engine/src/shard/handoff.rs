@@ -1,0 +1,314 @@
+//! One record under two names: an account's own id of a record leads to System A's.
+//!
+//! What an account tells names its own id. That id hashes to a shard of its own, which knows from the
+//! owner of the record what it stands for and hands over what it is told.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use super::item::Item;
+use super::links::{Child, LinkWord};
+use super::two_way::extra;
+use super::{Output, Shard};
+use crate::event::codec::{self, AcceptedEvent};
+use crate::event::{Event, Extra, Operation, Priority, Target, TargetAction};
+use crate::id::RecordHash;
+use crate::journal::{Class, Journal, Kind};
+use crate::json::{RawObject, RawValue};
+use crate::quota::ShardId;
+use crate::record::StateFrame;
+use crate::state::{Reason, State};
+use crate::time::Now;
+
+/// Operations whose handing over is under way, at most; the next one waits its turn.
+pub(super) const HANDING_MAX: usize = 1024;
+
+/// To the owner of a record: something an account told of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Handoff {
+    /// Who hands it over, and wants to know that it is durable.
+    pub asker: ShardId,
+    /// The operation that ends then.
+    pub child: Child,
+    /// The account.
+    pub account: Arc<str>,
+    /// The record; its virtual shard says who owns it.
+    pub record: RecordHash,
+    /// The event as it will lie in the log.
+    pub event: Vec<u8>,
+}
+
+/// Back to the shard that handed over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Handed {
+    /// The operation that can end.
+    pub child: Child,
+    /// The account.
+    pub account: Arc<str>,
+}
+
+/// To the owner of an account's id: which record it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KnownAs {
+    /// The id as a record of its own; its virtual shard says who owns it.
+    pub record: RecordHash,
+    /// The record's local object.
+    pub object: String,
+    /// [`provisional_id`].
+    pub provisional: String,
+    /// System A's key.
+    pub record_id: String,
+}
+
+/// The key of a record of which only an account's own id is known, and for good where the record
+/// was made there.
+#[must_use]
+pub fn provisional_id(account: &str, remote_id: &str) -> String {
+    format!("{account}:{remote_id}")
+}
+
+/// What an account tells of a record.
+#[derive(Debug, Clone, Copy)]
+pub struct Pull<'a> {
+    /// The account.
+    pub account: &'a str,
+    /// Local object.
+    pub object: &'a str,
+    /// System A's key, or [`provisional_id`].
+    pub record_id: &'a str,
+    /// Whether `record_id` is the provisional one.
+    pub provisional: bool,
+    /// The account's own id.
+    pub remote_id: &'a str,
+    /// The record's fields in the account's names; `None`: they have to be asked for.
+    pub fields: Option<RawObject<'a>>,
+    /// A field that is not among them is empty there.
+    pub whole: bool,
+    /// The record is gone there.
+    pub deleted: bool,
+    /// When it changed there, ms since the epoch.
+    pub changed_at_ms: i64,
+}
+
+impl Pull<'_> {
+    /// Hands `use_it` the event that says this.
+    pub fn with_event<R>(
+        &self,
+        operation_seq: u64,
+        record: RecordHash,
+        accepted_at_ms: i64,
+        use_it: impl FnOnce(&AcceptedEvent<'_>) -> R,
+    ) -> R {
+        let flag = |name: &'static str, value: &'static str| Extra {
+            name: Cow::Borrowed(name),
+            value: RawValue::new(value),
+        };
+        let mut extras = Vec::new();
+        if self.deleted {
+            extras.push(flag(extra::KIND, r#""deleted""#));
+        }
+        if self.whole {
+            extras.push(flag(extra::WHOLE, "true"));
+        }
+        if self.provisional {
+            extras.push(flag(extra::PROVISIONAL, "true"));
+        }
+        let target = Target {
+            name: self.account,
+            action: TargetAction::Sync,
+            rule: 0,
+        };
+        let event = AcceptedEvent {
+            event: Event {
+                operation: Operation::Pull,
+                provider: Some(Cow::Borrowed(self.account)),
+                object: Cow::Borrowed(self.object),
+                record_id: Some(Cow::Borrowed(self.record_id)),
+                remote_id: Some(Cow::Borrowed(self.remote_id)),
+                data: self.fields,
+                before: None,
+                event_id: None,
+                changed_at_ms: Some(self.changed_at_ms),
+                priority: Priority::DEFAULT,
+                scheduled_at_ms: None,
+                schema_version: None,
+                tenant: None,
+                traceparent: None,
+                correlation_id: None,
+                seq: None,
+                extras,
+            },
+            operation_seq,
+            record_hash: record.0,
+            accepted_at_ms,
+            producer: None,
+            dedup: None,
+            targets: [target].into_iter().collect(),
+            rules_version: 0,
+            mapping_version: 0,
+        };
+        use_it(&event)
+    }
+}
+
+/// Whether an item's operation ended by handing over, or waits until that is durable.
+pub(super) enum HandedOver {
+    /// The item says how it ended.
+    Ended,
+    /// The item is kept until word comes back.
+    Waits,
+    /// Too many are under way.
+    Full,
+}
+
+impl<T> Shard<T> {
+    /// Passes on to the record `record_id` what an account told under its own id.
+    pub(super) fn hand_over(
+        &mut self,
+        now: Now,
+        journal: &mut impl Journal,
+        account: &Arc<str>,
+        item: &mut Item,
+        record_id: &str,
+        told: &Pull<'_>,
+    ) -> HandedOver {
+        let record = self.settings.hash_key.record(item.object(), record_id);
+        let seq = item.lead.seq.0;
+        let mut payload = Vec::new();
+        told.with_event(seq, record, now.wall.0, |event| {
+            event.encode_into(&mut payload);
+        });
+        if self.index.owns(record) {
+            self.take_handoff(now, journal, &payload);
+            item.progress.state = State::Synced;
+            item.progress.reason = Some(Reason::HandedOver);
+            return HandedOver::Ended;
+        }
+        if self.links.handing_len() >= HANDING_MAX {
+            return HandedOver::Full;
+        }
+        let child = Child {
+            record: item.record,
+            seq: item.front_seq(),
+        };
+        let word = Handoff {
+            asker: self.settings.id,
+            child,
+            account: account.clone(),
+            record,
+            event: payload,
+        };
+        self.links.hand(item.op, item.clone());
+        // Nothing of this log is shown by it but what its own event said, which is durable.
+        self.effects
+            .push(journal.end(), Output::Link(LinkWord::Handoff(word)));
+        HandedOver::Waits
+    }
+
+    pub(super) fn on_handoff(&mut self, now: Now, journal: &mut impl Journal, word: Handoff) {
+        self.take_handoff(now, journal, &word.event);
+        let handed = Handed {
+            child: word.child,
+            account: word.account,
+        };
+        self.effects.push(
+            journal.end(),
+            Output::LinkTo(word.asker, LinkWord::Handed(handed)),
+        );
+    }
+
+    pub(super) fn on_handed(&mut self, now: Now, journal: &mut impl Journal, word: &Handed) {
+        let target = self.account(&word.account);
+        let Some(op) = self.index.find(word.child.record, word.child.seq, target) else {
+            return;
+        };
+        let Some(mut item) = self.links.take_handed(op) else {
+            return;
+        };
+        if !self.refresh(journal, &mut item) {
+            return self.index.make_paused(op);
+        }
+        item.progress.state = State::Synced;
+        item.progress.reason = Some(Reason::HandedOver);
+        item.progress.updated_at_ms = now.wall.0;
+        self.log_item(now, journal, &word.account, *item, String::new());
+    }
+
+    fn take_handoff(&mut self, now: Now, journal: &mut impl Journal, payload: &[u8]) {
+        let Ok(event) = codec::decode(payload) else {
+            return;
+        };
+        match journal.append(Class::Outcome, Kind::Event, &[payload]) {
+            Ok(at) => {
+                self.index.note_object(&event.event.object);
+                self.queue_targets(now, at, &event);
+            }
+            Err(_) => self.fence(),
+        }
+    }
+
+    /// Tells the owner of an account's id which record it is, once for each id.
+    pub(super) fn announce(
+        &mut self,
+        now: Now,
+        journal: &mut impl Journal,
+        account: &str,
+        item: &mut Item,
+    ) {
+        let (object, record_id) = (item.object().to_owned(), item.record_id().to_owned());
+        let target = item.states[0].target_mut(account);
+        let Some(remote_id) = target.link.remote_id() else {
+            return;
+        };
+        let provisional = provisional_id(account, remote_id);
+        let base = target.base.get_or_insert_default();
+        if provisional == record_id || !base.announce(&provisional) {
+            return;
+        }
+        let word = self.known_as(object, provisional, record_id);
+        self.tell_known(now, journal, word);
+    }
+
+    pub(super) fn known_as(
+        &self,
+        object: String,
+        provisional: String,
+        record_id: String,
+    ) -> KnownAs {
+        KnownAs {
+            record: self.settings.hash_key.record(&object, &provisional),
+            object,
+            provisional,
+            record_id,
+        }
+    }
+
+    pub(super) fn tell_known(&mut self, now: Now, journal: &mut impl Journal, word: KnownAs) {
+        if self.index.owns(word.record) {
+            self.on_known(now, journal, &word);
+        } else {
+            self.effects
+                .push(journal.end(), Output::Link(LinkWord::KnownAs(word)));
+        }
+    }
+
+    pub(super) fn on_known(&mut self, now: Now, journal: &mut impl Journal, word: &KnownAs) {
+        let read = self.read_state(journal, word.record, &word.object, &word.provisional);
+        let Some((mut states, at)) = read else {
+            return;
+        };
+        if states[0].alias_of.as_ref() == Some(&word.record_id) {
+            return;
+        }
+        states[0].alias_of = Some(word.record_id.clone());
+        let frame = StateFrame {
+            record: word.record.0,
+            previous: at.get(),
+            moved: None,
+            records: states,
+            folded: Vec::new(),
+        };
+        self.index.note_object(&word.object);
+        self.log_state(now, journal, &frame);
+    }
+}

@@ -1,0 +1,382 @@
+//! What an object that is kept in step both ways adds to an operation: before its call and after.
+
+use std::sync::Arc;
+
+use super::absorb::{Shown, base_of};
+use super::fold::Fold;
+use super::handoff::{HandedOver, Pull, provisional_id};
+use super::item::Item;
+use super::prepare::Prepared;
+use super::two_way::{Hint, Role, SYSTEM_A, TwoWay, origin_of};
+use super::{AccountPlan, Shard};
+use crate::event::codec::AcceptedEvent;
+use crate::event::{Operation, TargetAction};
+use crate::journal::Journal;
+use crate::json::RawObject;
+use crate::lane;
+use crate::merge::Fields;
+use crate::provider::{Reply, SendFailure};
+use crate::record::{Link, Resume};
+use crate::state::{Reason, State};
+use crate::time::Now;
+
+/// How an operation goes on without a call.
+pub(super) enum Aside {
+    /// As its item's progress says.
+    Told,
+    /// It waits for another shard.
+    Waits,
+    /// It comes again: too much waits for other shards.
+    Later,
+}
+
+impl<T> Shard<T> {
+    /// Looks at an operation of an object that is kept in step both ways. `None`: it goes on to its
+    /// call.
+    pub(super) fn prepare_two_way(
+        &mut self,
+        now: Now,
+        journal: &mut impl Journal,
+        account: &Arc<str>,
+        event: &AcceptedEvent<'_>,
+        fold: &mut Fold,
+        item: &mut Item,
+    ) -> Option<Aside> {
+        if event.action_at(account) == TargetAction::Observe {
+            self.compare_told(now, journal, event, item);
+            self.told_is_over(item);
+            return Some(Aside::Told);
+        }
+        let plan = self.accounts[usize::from(self.index.slab[item.op].target().0)]
+            .plan
+            .clone()?;
+        if plan.role == Role::SystemA {
+            let record_id = item.record_id().to_owned();
+            item.states[0].target_mut(SYSTEM_A).link = Link::Linked(record_id);
+            item.origin = origin_of(event).map(std::borrow::Cow::into_owned);
+            if item.operation.writes_fields() {
+                item.said = Some(Box::new(said(event, fold)));
+            }
+            return None;
+        }
+        let Some(two_way) = plan.two_way.get(item.object()) else {
+            if item.operation != Operation::Pull {
+                return None;
+            }
+            item.progress.state = State::SkippedByRule;
+            return Some(Aside::Told);
+        };
+        match item.operation {
+            Operation::Pull => self.prepare_pull(now, journal, &plan, two_way, event, item),
+            Operation::Create | Operation::Update | Operation::Upsert => {
+                weigh(account, said(event, fold), fold, item)
+            }
+            Operation::Read | Operation::Delete => None,
+        }
+    }
+
+    fn prepare_pull(
+        &mut self,
+        now: Now,
+        journal: &mut impl Journal,
+        plan: &AccountPlan,
+        two_way: &TwoWay,
+        event: &AcceptedEvent<'_>,
+        item: &mut Item,
+    ) -> Option<Aside> {
+        let hint = Hint::of(event);
+        let account = &plan.name;
+        let remote_id = event.event.remote_id.as_deref().unwrap_or_default();
+        let changed_at_ms = event.event.changed_at_ms.unwrap_or(event.accepted_at_ms);
+        let fields = event.event.data.filter(|_| !hint.deleted);
+        let alias = item.states[0].alias_of.clone().filter(|_| hint.provisional);
+        if let Some(record_id) = alias {
+            let told = Pull {
+                account,
+                object: &event.event.object,
+                record_id: &record_id,
+                provisional: false,
+                remote_id,
+                fields,
+                whole: hint.whole,
+                deleted: hint.deleted,
+                changed_at_ms,
+            };
+            let handed = self.hand_over(now, journal, account, item, &record_id, &told);
+            return Some(aside(handed));
+        }
+        let target = item.states[0].target_mut(account);
+        if target
+            .link
+            .remote_id()
+            .is_some_and(|known| known != remote_id && !remote_id.is_empty())
+        {
+            // Either it was linked to another one since, or two records claim to be this one.
+            let (state, reason) = if hint.deleted {
+                (State::Synced, Reason::Unchanged)
+            } else {
+                (State::Failed, Reason::Duplicate)
+            };
+            item.progress.state = state;
+            item.progress.reason = Some(reason);
+            return Some(Aside::Told);
+        }
+        let born = target.base.is_some();
+        if hint.deleted {
+            if hint.provisional && !born {
+                item.progress.state = State::Synced;
+                item.progress.reason = Some(Reason::Absent);
+            } else {
+                self.absorb_delete(now, journal, account, item, two_way, changed_at_ms);
+            }
+            return Some(Aside::Told);
+        }
+        let fields = fields?;
+        let shown = Shown {
+            remote: fields.text(),
+            whole: hint.whole,
+            changed_at_ms,
+        };
+        if matches!(item.states[0].target(account)?.link, Link::Deleted { .. }) {
+            return None;
+        }
+        if hint.provisional && !born {
+            // A part of a record does not say whose it is.
+            return hint
+                .whole
+                .then(|| self.examine(now, journal, plan, item, shown));
+        }
+        self.absorb(now, journal, account, item, shown);
+        Some(Aside::Told)
+    }
+
+    /// Finds out whose a record is that is known by the account's id only.
+    fn examine(
+        &mut self,
+        now: Now,
+        journal: &mut impl Journal,
+        plan: &AccountPlan,
+        item: &mut Item,
+        shown: Shown<'_>,
+    ) -> Aside {
+        let account = &plan.name;
+        let mapping = plan.mappings.get(item.object());
+        let key = match mapping.and_then(|mapping| mapping.external_id()) {
+            Some(field) => Some(field.to_owned()),
+            None => {
+                let remote = mapping.map_or(item.object(), |mapping| mapping.remote());
+                plan.definition.record_key(remote).map(str::to_owned)
+            }
+        };
+        let remote = RawObject::new(shown.remote);
+        let record_id = key
+            .as_deref()
+            .and_then(|key| remote?.get(key))
+            .and_then(|value| value.as_text().map(std::borrow::Cow::into_owned))
+            .filter(|id| !id.is_empty());
+        let remote_id = item.states[0]
+            .target(account)
+            .and_then(|target| target.link.remote_id())
+            .unwrap_or_default()
+            .to_owned();
+        match record_id.filter(|id| *id != provisional_id(account, &remote_id)) {
+            Some(record_id) => {
+                let object = item.object().to_owned();
+                let told = Pull {
+                    account,
+                    object: &object,
+                    record_id: &record_id,
+                    provisional: false,
+                    remote_id: &remote_id,
+                    fields: remote,
+                    whole: shown.whole,
+                    deleted: false,
+                    changed_at_ms: shown.changed_at_ms,
+                };
+                let handed = self.hand_over(now, journal, account, item, &record_id, &told);
+                item.states[0].alias_of = Some(record_id);
+                aside(handed)
+            }
+            None if key.is_none() && item.progress.unknown_since_ms == 0 => {
+                // A create of ours may have made it, and its answer be still on the way.
+                item.progress.unknown_since_ms = now.wall.0;
+                item.progress.due_ms = now.wall.0.saturating_add(plan.settle.as_millis() as i64);
+                item.progress.state = State::Retrying;
+                item.progress.reason = Some(Reason::Backoff);
+                Aside::Told
+            }
+            None => {
+                self.absorb(now, journal, account, item, shown);
+                Aside::Told
+            }
+        }
+    }
+
+    /// Takes up in an item what its call did. True when the item waits for another shard.
+    pub(super) fn conclude_two_way(
+        &mut self,
+        now: Now,
+        journal: &mut impl Journal,
+        plan: &AccountPlan,
+        item: &mut Item,
+        result: &Result<Reply, SendFailure>,
+    ) -> bool {
+        let account = &plan.name;
+        let gone = (Some(Reason::Gone), State::Failed);
+        if (item.progress.reason, item.progress.state) == gone {
+            // Somebody deleted it there, and nobody has told us yet.
+            if let Some(two_way) = plan.two_way.get(item.object()) {
+                let changed_at_ms = item.lead.changed_at_ms;
+                self.absorb_delete(now, journal, account, item, two_way, changed_at_ms);
+                (item.progress.reason, item.progress.state) = gone;
+            }
+        }
+        if item.progress.state != State::Synced {
+            return false;
+        }
+        if plan.role == Role::SystemA {
+            if let Some(said) = item.said.take() {
+                let origin = item.origin.take().unwrap_or_default();
+                let changed_at_ms = item.lead.changed_at_ms;
+                base_of(item, SYSTEM_A).tell(&said, changed_at_ms, &origin);
+            }
+            self.told_is_over(item);
+            return false;
+        }
+        let Some(two_way) = plan.two_way.get(item.object()) else {
+            return false;
+        };
+        match item.operation {
+            Operation::Create | Operation::Update | Operation::Upsert => {
+                if let Some(mut said) = item.said.take() {
+                    let base = base_of(item, account);
+                    base.withhold(&mut said);
+                    base.sent(&said);
+                }
+                if two_way.inbound {
+                    self.announce(now, journal, account, item);
+                }
+                false
+            }
+            Operation::Delete => {
+                item.states[0].target_mut(account).base = None;
+                false
+            }
+            Operation::Read => false,
+            Operation::Pull => {
+                let deleted = item.progress.reason == Some(Reason::Gone);
+                let changed_at_ms = item.lead.changed_at_ms;
+                if deleted {
+                    self.absorb_delete(now, journal, account, item, two_way, changed_at_ms);
+                    return false;
+                }
+                let reply = result.as_ref().ok();
+                let record = reply.and_then(|reply| plan.definition.record_in(&reply.body));
+                let Some((remote, whole)) = record.filter(|_| item.progress.reason.is_none())
+                else {
+                    return false;
+                };
+                let shown = Shown {
+                    remote,
+                    whole,
+                    changed_at_ms,
+                };
+                let target = item.states[0].target(account);
+                let born = target.is_some_and(|target| target.base.is_some());
+                let own = target.and_then(|target| target.link.remote_id());
+                let provisional = own.map(|own| provisional_id(account, own));
+                if provisional.as_deref() == Some(item.record_id()) && !born {
+                    return match self.examine(now, journal, plan, item, shown) {
+                        Aside::Told => false,
+                        Aside::Waits => true,
+                        Aside::Later => {
+                            item.progress.state = State::Queued;
+                            false
+                        }
+                    };
+                }
+                self.absorb(now, journal, account, item, shown);
+                if two_way.inbound {
+                    self.announce(now, journal, account, item);
+                }
+                false
+            }
+        }
+    }
+
+    /// Ends an operation that was set aside.
+    pub(super) fn set_aside(
+        &mut self,
+        now: Now,
+        journal: &mut impl Journal,
+        account: &str,
+        mut item: Item,
+        aside: Aside,
+    ) -> Prepared {
+        match aside {
+            Aside::Told => {
+                item.progress.updated_at_ms = now.wall.0;
+                self.log_item(now, journal, account, item, String::new());
+                Prepared::Settled
+            }
+            Aside::Waits => Prepared::Settled,
+            Aside::Later => {
+                self.index.put_back(item.op);
+                Prepared::Later
+            }
+        }
+    }
+
+    /// With the last operation of System A's lane nothing is on its way to it any more.
+    fn told_is_over(&self, item: &mut Item) {
+        let slab = &self.index.slab;
+        let target = slab[item.op].target();
+        let lane = lane::of(slab, self.index.lanes_of(item.record), target);
+        let waiting = lane.map_or(0, |lane| lane.iter(slab).count());
+        if waiting <= item.folded.len() + 1 {
+            base_of(item, SYSTEM_A).forget_told();
+        }
+    }
+}
+
+fn said(event: &AcceptedEvent<'_>, fold: &Fold) -> Fields {
+    match &fold.data {
+        Some(data) => Fields::parse(data),
+        None => event.event.data.map(Fields::of).unwrap_or_default(),
+    }
+}
+
+/// Takes out of a write what an operator has to decide, and ends one that says nothing new.
+fn weigh(account: &str, said: Fields, fold: &mut Fold, item: &mut Item) -> Option<Aside> {
+    let resume = item.progress.resume;
+    let target = item.states[0].target_mut(account);
+    let linked = target.link.remote_id().is_some();
+    let settled = linked && resume == Resume::Normal && target.undelivered.is_empty();
+    let base = target.base.get_or_insert_default();
+    let mut sent = said.clone();
+    let withheld = base.withhold(&mut sent);
+    let known = settled && !item.progress.is_frozen() && base.has(&sent);
+    item.said = Some(Box::new(said));
+    if withheld && sent.is_empty() {
+        item.progress.state = State::Superseded;
+        item.progress.reason = Some(Reason::Conflict);
+        return Some(Aside::Told);
+    }
+    if known {
+        item.progress.state = State::Synced;
+        item.progress.reason = Some(Reason::Unchanged);
+        return Some(Aside::Told);
+    }
+    if withheld {
+        fold.data = Some(sent.to_json());
+    }
+    None
+}
+
+fn aside(handed: HandedOver) -> Aside {
+    match handed {
+        HandedOver::Ended => Aside::Told,
+        HandedOver::Waits => Aside::Waits,
+        HandedOver::Full => Aside::Later,
+    }
+}

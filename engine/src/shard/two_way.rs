@@ -1,0 +1,83 @@
+//! How changes come back from an account: what its plan says of it, and how an event tells of it.
+
+use std::sync::Arc;
+
+use crate::event::codec::AcceptedEvent;
+use crate::merge::ConflictPolicy;
+
+/// The name under which System A is a target like an account.
+pub const SYSTEM_A: &str = "system_a";
+
+/// What an account is to the engine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Role {
+    /// An external API.
+    #[default]
+    Provider,
+    /// System A itself: it is told what the accounts changed.
+    SystemA,
+}
+
+/// How one object's changes at an account come back.
+#[derive(Debug, Clone, Default)]
+pub struct TwoWay {
+    /// How fields end that both sides changed.
+    pub conflicts: ConflictPolicy,
+    /// What a delete at the account does.
+    pub deletes: DeletePolicy,
+    /// Who learns what the account changed: System A and the other accounts that take the object.
+    pub learners: Vec<Arc<str>>,
+    /// Whether changes of the account are taken; if not, only what was sent is remembered.
+    pub inbound: bool,
+}
+
+/// What a delete at an account does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum DeletePolicy {
+    /// Everybody deletes the record.
+    #[default]
+    Propagate,
+    /// Nobody else does; the record is not linked there any more.
+    Ignore,
+}
+
+/// Names of an internal event's own fields. A producer's begin with `x_`.
+pub mod extra {
+    /// The account that a change comes from, as a JSON text.
+    pub const ORIGIN: &str = "origin";
+    /// What a pull tells: [`DELETED`], or nothing special.
+    pub const KIND: &str = "kind";
+    /// The record is gone at the account.
+    pub const DELETED: &str = "deleted";
+    /// Present when the data is the whole record.
+    pub const WHOLE: &str = "whole";
+    /// Present when the record is named by the account's own id, since System A's is not known.
+    pub const PROVISIONAL: &str = "provisional";
+}
+
+/// What an event of [`crate::event::Operation::Pull`] says beside its data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Hint {
+    pub(super) deleted: bool,
+    pub(super) whole: bool,
+    pub(super) provisional: bool,
+}
+
+impl Hint {
+    pub(super) fn of(event: &AcceptedEvent<'_>) -> Self {
+        let has = |name: &str| event.event.extras.iter().any(|extra| extra.name == name);
+        let kind = event.event.extras.iter().find(|e| e.name == extra::KIND);
+        let kind = kind.and_then(|kind| kind.value.as_text());
+        Self {
+            deleted: kind.as_deref() == Some(extra::DELETED),
+            whole: has(extra::WHOLE),
+            provisional: has(extra::PROVISIONAL),
+        }
+    }
+}
+
+/// The account that a change comes from; `None`: System A.
+pub(super) fn origin_of<'a>(event: &'a AcceptedEvent<'_>) -> Option<std::borrow::Cow<'a, str>> {
+    let mut extras = event.event.extras.iter();
+    extras.find(|e| e.name == extra::ORIGIN)?.value.as_text()
+}

@@ -1,0 +1,530 @@
+//! Shards, their logs, two accounts and System A, moved by hand.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use syncline_engine::event::codec::AcceptedEvent;
+use syncline_engine::event::{Defaults, Surface, Target, TargetAction, parse};
+use syncline_engine::id::{HashKey, OperationSeq, RecordHash, VSHARD_COUNT, VShard};
+use syncline_engine::journal::{AppendError, Class, Journal, Kind, ReadError};
+use syncline_engine::merge::{ConflictPolicy, Fields, Winner};
+use syncline_engine::provider::{Definition, Request, shipped};
+use syncline_engine::quota::{AccountId, CostClasses, FromShard, Gate, ShardId, ToShard};
+use syncline_engine::retry::RetryPolicy;
+use syncline_engine::shard::{
+    AccountPlan, CallId, Command, DeadFilter, DeadLetter, DeletePolicy, EventBatch, Input, Output,
+    Pull, Recovery, Resolution, Role, SYSTEM_A, Shard, ShardSettings, TwoWay, provisional_id,
+};
+use syncline_engine::time::{Mono, Now, WallMs};
+use wal::Lsn;
+
+use super::store::Store;
+
+pub(crate) const OBJECT: &str = "contact";
+const KEY: HashKey = HashKey([7; 16]);
+
+/// A call that has left and was not answered.
+#[derive(Debug, Clone)]
+pub(crate) struct Call {
+    shard: usize,
+    id: CallId,
+    pub(crate) account: String,
+    pub(crate) request: Request,
+}
+
+/// An account's word that a record changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Notice {
+    pub(crate) account: String,
+    pub(crate) remote_id: String,
+    pub(crate) deleted: bool,
+    pub(crate) at_ms: i64,
+}
+
+pub(crate) struct Stage {
+    shards: Vec<Shard<u64>>,
+    logs: Vec<Frames>,
+    settings: Vec<ShardSettings>,
+    now_ms: i64,
+    seq: u64,
+    pub(crate) stores: BTreeMap<String, Store>,
+    pub(crate) calls: Vec<Call>,
+    pub(crate) notices: VecDeque<Notice>,
+    /// Calls that were made for nothing but reading.
+    pub(crate) reads: u32,
+}
+
+impl Stage {
+    pub(crate) fn new(accounts: &[&str], shards: u16, conflicts: &ConflictPolicy) -> Self {
+        let names = accounts.iter().chain([&SYSTEM_A]);
+        let plans: Vec<Arc<AccountPlan>> = names
+            .clone()
+            .map(|name| Arc::new(plan(name, accounts, conflicts)))
+            .collect();
+        let settings: Vec<ShardSettings> = (0..shards)
+            .map(|id| ShardSettings {
+                id: ShardId(id),
+                hash_key: KEY,
+                boot: 1,
+                seed: u64::from(id),
+                accounts: plans.clone(),
+            })
+            .collect();
+        let mut stage = Self {
+            shards: Vec::new(),
+            logs: settings.iter().map(|_| Frames::default()).collect(),
+            settings,
+            now_ms: 1_000_000,
+            seq: 2,
+            stores: names
+                .map(|name| ((*name).to_owned(), Store::default()))
+                .collect(),
+            calls: Vec::new(),
+            notices: VecDeque::new(),
+            reads: 0,
+        };
+        stage.start();
+        stage
+    }
+
+    fn start(&mut self) {
+        let now = self.now();
+        let count = self.settings.len();
+        self.shards = (0..count)
+            .map(|at| {
+                let owned = (0..VSHARD_COUNT).filter_map(VShard::new);
+                let owned = owned.filter(|vshard| vshard.owner(count) == at);
+                let settings = self.settings[at].clone();
+                let mut recovery = Recovery::new(settings, owned, now.mono);
+                for (place, (kind, payload)) in self.logs[at].0.iter().enumerate() {
+                    recovery.replay(now, lsn_of(place), *kind, payload).unwrap();
+                }
+                recovery.finish(now, self.logs[at].end()).0
+            })
+            .collect();
+        self.run();
+    }
+
+    /// The process dies: what is under way is done, or not, and nobody hears of it.
+    pub(crate) fn crash(&mut self) {
+        self.calls.clear();
+        self.start();
+    }
+
+    pub(crate) fn tick(&mut self, ms: i64) {
+        self.now_ms += ms;
+        self.run();
+    }
+
+    fn now(&self) -> Now {
+        Now {
+            mono: Mono(self.now_ms.unsigned_abs() * 1_000_000),
+            wall: WallMs(self.now_ms),
+        }
+    }
+
+    /// System A changes a record and says so.
+    pub(crate) fn say(&mut self, event: &str) {
+        self.now_ms += 10;
+        let mut scratch = syncline_engine::json::Scratch::new();
+        let event = parse(
+            event.as_bytes(),
+            &mut scratch,
+            &Defaults {
+                default_object: Some(OBJECT),
+                ..Defaults::default()
+            },
+            Surface::Stream,
+        )
+        .unwrap();
+        let record_id = event.record_id.clone().unwrap().into_owned();
+        let record = KEY.record(OBJECT, &record_id);
+        let accounts: Vec<String> = self.stores.keys().cloned().collect();
+        let targets = accounts.iter().map(|name| Target {
+            name,
+            action: if name == SYSTEM_A {
+                TargetAction::Observe
+            } else {
+                TargetAction::Sync
+            },
+            rule: 0,
+        });
+        self.seq += OperationSeq::STEP;
+        let mut event = event;
+        event.changed_at_ms = Some(self.now_ms);
+        let accepted = AcceptedEvent {
+            event,
+            operation_seq: self.seq,
+            record_hash: record.0,
+            accepted_at_ms: self.now_ms,
+            producer: None,
+            dedup: None,
+            targets: targets.collect(),
+            rules_version: 0,
+            mapping_version: 0,
+        };
+        self.take(record, &accepted);
+    }
+
+    /// System A's own edit, in its store and told.
+    pub(crate) fn edit_here(&mut self, record_id: &str, patch: &str) {
+        let store = self.stores.get_mut(SYSTEM_A).unwrap();
+        let operation = if store.edit(record_id, patch) {
+            "UPDATE"
+        } else {
+            let kept = super::store::Kept {
+                external_id: None,
+                fields: Fields::parse(patch),
+            };
+            store.records.insert(record_id.to_owned(), kept);
+            "CREATE"
+        };
+        self.say(&format!(
+            r#"{{"operation":"{operation}","record_id":"{record_id}","data":{patch}}}"#
+        ));
+    }
+
+    pub(crate) fn delete_here(&mut self, record_id: &str) {
+        self.stores
+            .get_mut(SYSTEM_A)
+            .unwrap()
+            .records
+            .remove(record_id);
+        self.say(&format!(
+            r#"{{"operation":"DELETE","record_id":"{record_id}"}}"#
+        ));
+    }
+
+    /// Somebody edits a record at an account; its notice waits to be delivered.
+    pub(crate) fn edit_there(&mut self, account: &str, remote_id: &str, patch: &str) {
+        self.now_ms += 10;
+        if self.stores.get_mut(account).unwrap().edit(remote_id, patch) {
+            self.notice(account, remote_id, false);
+        }
+    }
+
+    pub(crate) fn delete_there(&mut self, account: &str, remote_id: &str) {
+        self.now_ms += 10;
+        let store = self.stores.get_mut(account).unwrap();
+        if store.records.remove(remote_id).is_some() {
+            self.notice(account, remote_id, true);
+        }
+    }
+
+    pub(crate) fn make_there(&mut self, account: &str, fields: &str) -> String {
+        self.now_ms += 10;
+        let id = self.stores.get_mut(account).unwrap().make(fields);
+        self.notice(account, &id, false);
+        id
+    }
+
+    pub(crate) fn notice(&mut self, account: &str, remote_id: &str, deleted: bool) {
+        self.notices.push_back(Notice {
+            account: account.to_owned(),
+            remote_id: remote_id.to_owned(),
+            deleted,
+            at_ms: self.now_ms,
+        });
+    }
+
+    pub(crate) fn deliver(&mut self, notice: &Notice) {
+        let provisional = provisional_id(&notice.account, &notice.remote_id);
+        let record = KEY.record(OBJECT, &provisional);
+        let pull = Pull {
+            account: &notice.account,
+            object: OBJECT,
+            record_id: &provisional,
+            provisional: true,
+            remote_id: &notice.remote_id,
+            fields: None,
+            whole: false,
+            deleted: notice.deleted,
+            changed_at_ms: notice.at_ms,
+        };
+        self.seq += OperationSeq::STEP;
+        let (seq, now_ms) = (self.seq, self.now_ms);
+        let mut payload = Vec::new();
+        pull.with_event(seq, record, now_ms, |event| event.encode_into(&mut payload));
+        self.push(record, payload);
+    }
+
+    /// Does a call at its store and answers it.
+    pub(crate) fn answer(&mut self, at: usize) {
+        let call = self.arrive(at);
+        self.reply(call);
+    }
+
+    /// Does a call at its store; the answer is on its way.
+    pub(crate) fn arrive(&mut self, at: usize) -> (Call, syncline_engine::provider::Reply) {
+        let call = self.calls.remove(at);
+        let store = self.stores.get_mut(&call.account).unwrap();
+        if call.account == SYSTEM_A {
+            let reply = store.learn(&call.request);
+            return (call, reply);
+        }
+        self.reads += u32::from(!call.request.kind.is_write());
+        let (reply, changed) = store.serve(&call.request);
+        if let Some(remote_id) = changed {
+            let deleted = !store.records.contains_key(&remote_id);
+            let account = call.account.clone();
+            self.notice(&account, &remote_id, deleted);
+        }
+        (call, reply)
+    }
+
+    pub(crate) fn reply(&mut self, (call, reply): (Call, syncline_engine::provider::Reply)) {
+        let now = self.now();
+        self.shards[call.shard].handle(
+            now,
+            &mut self.logs[call.shard],
+            Input::Reply {
+                call: call.id,
+                result: Ok(reply),
+                ended_at: now.mono,
+            },
+        );
+        self.run();
+    }
+
+    /// Everything that can happen without anybody's edit happens.
+    pub(crate) fn settle(&mut self) {
+        for _ in 0..1_000 {
+            if !self.calls.is_empty() {
+                self.answer(0);
+            } else if let Some(notice) = self.notices.pop_front() {
+                self.deliver(&notice);
+            } else {
+                let before = self.now_ms;
+                self.tick(60_000);
+                if self.calls.is_empty() && self.notices.is_empty() {
+                    self.now_ms = before.max(self.now_ms);
+                    return;
+                }
+            }
+        }
+        panic!(
+            "it never comes to rest: {:?} {:?}",
+            self.calls, self.notices
+        );
+    }
+
+    /// Conflicts that wait for an operator.
+    pub(crate) fn conflicts(&mut self) -> Vec<DeadLetter> {
+        let filter = DeadFilter {
+            code: Some("conflict".to_owned()),
+            ..DeadFilter::default()
+        };
+        let mut found = Vec::new();
+        for at in 0..self.shards.len() {
+            let mut from = None;
+            loop {
+                let slice = self.shards[at].dead_letters(&mut self.logs[at], &filter, from);
+                found.extend(slice.items);
+                from = slice.next;
+                if from.is_none() {
+                    break;
+                }
+            }
+        }
+        found
+    }
+
+    /// An operator decides all fields of a conflict.
+    pub(crate) fn resolve(&mut self, conflict: &DeadLetter, winner: Winner) {
+        self.seq += OperationSeq::STEP;
+        let resolution = Resolution {
+            id: conflict.id,
+            account: conflict.account.as_str().into(),
+            fields: None,
+            winner,
+            seq: OperationSeq(self.seq),
+        };
+        let at = conflict.id.record.vshard().owner(self.shards.len());
+        let now = self.now();
+        let input = Input::Control {
+            command: Command::Resolve(resolution),
+            ticket: 0,
+        };
+        self.shards[at].handle(now, &mut self.logs[at], input);
+        self.run();
+    }
+
+    /// Each account tells of all it has, as a poll finds it.
+    pub(crate) fn tell_all(&mut self) {
+        let accounts: Vec<String> = self.stores.keys().cloned().collect();
+        for account in accounts.iter().filter(|name| *name != SYSTEM_A) {
+            let ids: Vec<String> = self.stores[account].records.keys().cloned().collect();
+            for id in ids {
+                self.notice(account, &id, false);
+            }
+        }
+    }
+
+    /// The records of a side by System A's key, where that is known, else by the side's.
+    pub(crate) fn view(&self, side: &str) -> BTreeMap<String, String> {
+        let records = self.stores[side].records.iter();
+        let named = records.map(|(id, kept)| {
+            let key = match &kept.external_id {
+                Some(key) => key.clone(),
+                None if side == SYSTEM_A => id.clone(),
+                None => provisional_id(side, id),
+            };
+            (key, kept.fields.to_json())
+        });
+        named.collect()
+    }
+
+    fn take(&mut self, record: RecordHash, event: &AcceptedEvent<'_>) {
+        let mut payload = Vec::new();
+        event.encode_into(&mut payload);
+        self.push(record, payload);
+    }
+
+    fn push(&mut self, record: RecordHash, payload: Vec<u8>) {
+        let at = record.vshard().owner(self.shards.len());
+        let mut batch = EventBatch::default();
+        batch.push_with(|out| out.extend_from_slice(&payload));
+        let now = self.now();
+        let input = Input::Events { batch, ticket: 0 };
+        self.shards[at].handle(now, &mut self.logs[at], input);
+        self.run();
+    }
+
+    /// Turns of all shards until nothing moves.
+    fn run(&mut self) {
+        let now = self.now();
+        loop {
+            let mut moved = false;
+            for at in 0..self.shards.len() {
+                self.shards[at].upkeep(now, &mut self.logs[at]);
+                while let Some(output) = self.shards[at].poll(now.mono) {
+                    moved = true;
+                    self.carry(now, at, output);
+                }
+            }
+            if !moved {
+                return;
+            }
+        }
+    }
+
+    fn carry(&mut self, now: Now, at: usize, output: Output<u64>) {
+        match output {
+            Output::Call {
+                call,
+                plan,
+                request,
+            } => self.calls.push(Call {
+                shard: at,
+                id: call,
+                account: plan.name.to_string(),
+                request,
+            }),
+            Output::Link(word) => {
+                let owner = word.owner().unwrap().vshard().owner(self.shards.len());
+                self.shards[owner].handle(now, &mut self.logs[owner], Input::Link(word));
+            }
+            Output::LinkTo(shard, word) => {
+                let to = usize::from(shard.0);
+                self.shards[to].handle(now, &mut self.logs[to], Input::Link(word));
+            }
+            Output::Coordinator(word) => self.coordinate(now, at, &word),
+            Output::Accepted(_) | Output::Done { .. } => {}
+            Output::Refused { code, .. } => panic!("refused: {code:?}"),
+        }
+    }
+
+    /// Slots for whoever wants some, and no other limit.
+    fn coordinate(&mut self, now: Now, at: usize, word: &FromShard) {
+        let mut tell = |word| {
+            self.shards[at].handle(now, &mut self.logs[at], Input::Coordinator(word));
+        };
+        match word {
+            FromShard::Connected => {
+                for (number, plan) in self.settings[at].accounts.iter().enumerate() {
+                    let account = AccountId(number as u32);
+                    tell(ToShard::Account {
+                        account,
+                        name: plan.name.clone(),
+                        unlimited: true,
+                        classes: Arc::new(CostClasses::compile(&[])),
+                        call_timeout: Duration::from_secs(30),
+                        lease_memory: Duration::from_secs(60),
+                    });
+                    let gate = Gate::Open;
+                    tell(ToShard::Gate { account, gate });
+                }
+            }
+            FromShard::Want { account, slots, .. } if *slots > 0 => {
+                let account = *account;
+                tell(ToShard::GrantSlots { account, slots: 8 });
+            }
+            _ => {}
+        }
+    }
+}
+
+fn plan(name: &str, accounts: &[&str], conflicts: &ConflictPolicy) -> AccountPlan {
+    let others = accounts.iter().filter(|other| **other != name);
+    let learners = [SYSTEM_A].into_iter().chain(others.copied());
+    let two_way = TwoWay {
+        conflicts: conflicts.clone(),
+        deletes: DeletePolicy::Propagate,
+        learners: learners.map(Arc::from).collect(),
+        inbound: true,
+    };
+    let role = if name == SYSTEM_A {
+        Role::SystemA
+    } else {
+        Role::Provider
+    };
+    AccountPlan {
+        name: name.into(),
+        definition: Definition::parse(shipped("rest").unwrap()).unwrap(),
+        mappings: Default::default(),
+        retry: RetryPolicy::default(),
+        settle: Duration::from_secs(5),
+        timeout: Duration::from_secs(30),
+        fold: true,
+        parent_timeout: Duration::from_secs(3600),
+        role,
+        two_way: match role {
+            Role::Provider => [(OBJECT.to_owned(), two_way)].into_iter().collect(),
+            Role::SystemA => Default::default(),
+        },
+    }
+}
+
+/// A log in memory, durable at once.
+#[derive(Debug, Default)]
+struct Frames(Vec<(Kind, Vec<u8>)>);
+
+fn lsn_of(place: usize) -> Lsn {
+    Lsn::new((place as u64 + 1) * 8)
+}
+
+impl Journal for Frames {
+    fn append(&mut self, _: Class, kind: Kind, parts: &[&[u8]]) -> Result<Lsn, AppendError> {
+        self.0.push((kind, parts.concat()));
+        Ok(lsn_of(self.0.len() - 1))
+    }
+
+    fn read(&mut self, lsn: Lsn, payload: &mut Vec<u8>) -> Result<Kind, ReadError> {
+        let (kind, bytes) = &self.0[(lsn.get() / 8 - 1) as usize];
+        payload.clone_from(bytes);
+        Ok(*kind)
+    }
+
+    fn durable(&self) -> Lsn {
+        self.end()
+    }
+
+    fn end(&self) -> Lsn {
+        lsn_of(self.0.len())
+    }
+
+    fn room(&self, _: Class) -> usize {
+        64 * 1024 * 1024
+    }
+}

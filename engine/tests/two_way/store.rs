@@ -1,0 +1,172 @@
+//! One side's records: a provider account, or System A.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use syncline_engine::merge::Fields;
+use syncline_engine::provider::{BodyEnd, Method, Reply, ReplyHeaders, Request};
+
+/// A record as one side keeps it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Kept {
+    pub(crate) external_id: Option<String>,
+    pub(crate) fields: Fields,
+}
+
+/// Records by the side's own id.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Store {
+    pub(crate) records: BTreeMap<String, Kept>,
+    made: u32,
+    /// Writes that calls of the engine did.
+    pub(crate) writes: u32,
+    /// Of these, those that changed nothing.
+    pub(crate) idle_writes: u32,
+    pub(crate) creates: u32,
+}
+
+impl Store {
+    /// A record made here by a person.
+    pub(crate) fn make(&mut self, fields: &str) -> String {
+        self.made += 1;
+        let id = format!("r{}", self.made);
+        let kept = Kept {
+            external_id: None,
+            fields: Fields::parse(fields),
+        };
+        self.records.insert(id.clone(), kept);
+        id
+    }
+
+    /// Lays a change over a record; false when it is not there.
+    pub(crate) fn edit(&mut self, id: &str, patch: &str) -> bool {
+        match self.records.get_mut(id) {
+            Some(kept) => {
+                lay(&mut kept.fields, patch);
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Does what a request asks; the id of the record that it changed.
+    pub(crate) fn serve(&mut self, request: &Request) -> (Reply, Option<String>) {
+        let path = request.path_and_query.clone();
+        let parts: Vec<&str> = path.trim_start_matches('/').split('/').collect();
+        let body = String::from_utf8(request.body.to_vec()).unwrap();
+        match (request.method, parts.as_slice()) {
+            (Method::Get, [query]) => {
+                let key = query.split_once("external_id=").unwrap().1;
+                let found = self.by_key(key);
+                let results = found.map_or(String::new(), |id| format!(r#"{{"id":"{id}"}}"#));
+                (reply(200, &format!(r#"{{"results":[{results}]}}"#)), None)
+            }
+            (Method::Get, [_, id]) => match self.records.get(*id) {
+                Some(kept) => (reply(200, &shown(id, kept)), None),
+                None => (reply(404, "{}"), None),
+            },
+            (Method::Post, [_]) => {
+                self.creates += 1;
+                let mut fields = Fields::parse(&body);
+                let key = text(&fields, "/external_id");
+                fields.remove("/external_id");
+                let id = self.make(&fields.to_json());
+                self.records.get_mut(&id).unwrap().external_id = Some(key);
+                self.writes += 1;
+                (reply(201, &format!(r#"{{"id":"{id}"}}"#)), Some(id))
+            }
+            (Method::Put, [_, "external", key]) => {
+                let id = self.by_key(key).unwrap_or_else(|| {
+                    let id = self.make("{}");
+                    self.records.get_mut(&id).unwrap().external_id = Some((*key).to_owned());
+                    id
+                });
+                self.write(&id, &body);
+                (reply(200, &format!(r#"{{"id":"{id}"}}"#)), Some(id))
+            }
+            (Method::Patch, [_, id]) if self.records.contains_key(*id) => {
+                self.write(id, &body);
+                (reply(200, ""), Some((*id).to_owned()))
+            }
+            (Method::Delete, [_, id]) if self.records.remove(*id).is_some() => {
+                self.writes += 1;
+                (reply(204, ""), Some((*id).to_owned()))
+            }
+            (Method::Patch | Method::Delete, [_, _]) => (reply(404, "{}"), None),
+            other => panic!("no such request: {other:?}"),
+        }
+    }
+
+    /// Does what System A is told.
+    pub(crate) fn learn(&mut self, request: &Request) -> Reply {
+        let change = Fields::parse(std::str::from_utf8(&request.body).unwrap());
+        let id = text(&change, "/record_id");
+        self.writes += 1;
+        if text(&change, "/operation") == "DELETE" {
+            self.records.remove(&id);
+            return reply(204, "");
+        }
+        let json: &str = std::str::from_utf8(&request.body).unwrap();
+        let data = syncline_engine::json::RawObject::new(json)
+            .unwrap()
+            .get("data");
+        let kept = self.records.entry(id).or_insert(Kept {
+            external_id: None,
+            fields: Fields::default(),
+        });
+        let before = kept.fields.clone();
+        lay(&mut kept.fields, data.unwrap().text());
+        self.idle_writes += u32::from(before == kept.fields);
+        reply(200, "")
+    }
+
+    fn write(&mut self, id: &str, body: &str) {
+        let kept = self.records.get_mut(id).unwrap();
+        let before = kept.fields.clone();
+        lay(&mut kept.fields, body);
+        self.writes += 1;
+        self.idle_writes += u32::from(before == kept.fields);
+    }
+
+    fn by_key(&self, key: &str) -> Option<String> {
+        let mut records = self.records.iter();
+        let found = records.find(|(_, kept)| kept.external_id.as_deref() == Some(key));
+        found.map(|(id, _)| id.clone())
+    }
+}
+
+/// A patch; `null` takes a field away.
+fn lay(fields: &mut Fields, patch: &str) {
+    for (pointer, value) in Fields::parse(patch).iter() {
+        if value == "null" {
+            fields.remove(pointer);
+        } else {
+            fields.set(pointer, value);
+        }
+    }
+}
+
+fn shown(id: &str, kept: &Kept) -> String {
+    let mut fields = kept.fields.clone();
+    fields.set("/id", &format!(r#""{id}""#));
+    if let Some(key) = &kept.external_id {
+        fields.set("/external_id", &format!(r#""{key}""#));
+    }
+    fields.to_json()
+}
+
+fn text(fields: &Fields, pointer: &str) -> String {
+    let value = fields.get(pointer).unwrap_or_default();
+    value.trim_matches('"').to_owned()
+}
+
+fn reply(status: u16, body: &str) -> Reply {
+    Reply {
+        status,
+        retry_after: None,
+        date: None,
+        headers: ReplyHeaders::default(),
+        body: Bytes::copy_from_slice(body.as_bytes()),
+        body_end: BodyEnd::Complete,
+    }
+}

@@ -1,0 +1,187 @@
+//! One thing after the other.
+
+use std::time::Duration;
+
+use syncline_engine::merge::{ConflictPolicy, Rule, Winner};
+use syncline_engine::shard::SYSTEM_A;
+
+use super::stage::Stage;
+
+fn policy(rule: Rule) -> ConflictPolicy {
+    ConflictPolicy {
+        default: rule,
+        skew: Duration::ZERO,
+        ..ConflictPolicy::default()
+    }
+}
+
+fn two(rule: Rule) -> Stage {
+    Stage::new(&["alpha"], 2, &policy(rule))
+}
+
+#[track_caller]
+fn all_show(stage: &Stage, record_id: &str, fields: &str) {
+    for side in stage.stores.keys() {
+        let view = stage.view(side);
+        assert_eq!(
+            view.get(record_id).map(String::as_str),
+            Some(fields),
+            "{side}: {view:?}"
+        );
+        assert_eq!(view.len(), 1, "{side}: {view:?}");
+    }
+}
+
+#[test]
+fn a_change_at_the_account_reaches_system_a_and_does_not_come_back() {
+    let mut stage = two(Rule::LastWriteWins);
+    stage.edit_here("c-1", r#"{"name":"Ada"}"#);
+    stage.settle();
+    all_show(&stage, "c-1", r#"{"name":"Ada"}"#);
+    stage.edit_there("alpha", "r1", r#"{"name":"Grace"}"#);
+    stage.settle();
+    all_show(&stage, "c-1", r#"{"name":"Grace"}"#);
+    assert_eq!(stage.stores["alpha"].writes, 1);
+    assert_eq!(stage.stores[SYSTEM_A].writes, 1);
+}
+
+#[test]
+fn a_record_made_at_the_account_comes_to_system_a_under_the_accounts_id() {
+    let mut stage = two(Rule::LastWriteWins);
+    let id = stage.make_there("alpha", r#"{"name":"Ada"}"#);
+    stage.settle();
+    let key = format!("alpha:{id}");
+    all_show(&stage, &key, r#"{"name":"Ada"}"#);
+    stage.edit_here(&key, r#"{"name":"Grace"}"#);
+    stage.settle();
+    all_show(&stage, &key, r#"{"name":"Grace"}"#);
+    assert_eq!(stage.stores["alpha"].creates, 0);
+}
+
+#[test]
+fn three_sides_learn_from_one_another() {
+    let mut stage = Stage::new(&["alpha", "beta"], 2, &policy(Rule::LastWriteWins));
+    stage.edit_here("c-1", r#"{"a":1,"b":1}"#);
+    stage.settle();
+    stage.edit_there("alpha", "r1", r#"{"a":2}"#);
+    stage.edit_there("beta", "r1", r#"{"b":2}"#);
+    stage.settle();
+    all_show(&stage, "c-1", r#"{"a":2,"b":2}"#);
+}
+
+#[test]
+fn the_word_of_our_own_write_costs_a_read_and_nothing_else() {
+    let mut stage = two(Rule::Provider);
+    stage.edit_here("c-1", r#"{"name":"Ada"}"#);
+    stage.settle();
+    assert_eq!(
+        (stage.stores["alpha"].writes, stage.stores[SYSTEM_A].writes),
+        (1, 0)
+    );
+    assert!(stage.reads <= 1, "{}", stage.reads);
+}
+
+#[test]
+fn of_two_changes_of_a_field_the_rule_says_which_stands() {
+    for (rule, expected) in [
+        (Rule::SystemA, r#"{"name":"ours"}"#),
+        (Rule::Provider, r#"{"name":"theirs"}"#),
+        (Rule::LastWriteWins, r#"{"name":"ours"}"#),
+    ] {
+        let mut stage = two(rule);
+        stage.edit_here("c-1", r#"{"name":"first"}"#);
+        stage.settle();
+        stage.edit_there("alpha", "r1", r#"{"name":"theirs"}"#);
+        // The word of theirs is taken first and waits for its read while ours is said.
+        let notice = stage.notices.pop_front().unwrap();
+        stage.deliver(&notice);
+        stage.edit_here("c-1", r#"{"name":"ours"}"#);
+        stage.settle();
+        all_show(&stage, "c-1", expected);
+    }
+}
+
+#[test]
+fn a_delete_goes_both_ways_and_is_not_undone() {
+    let mut stage = two(Rule::LastWriteWins);
+    stage.edit_here("c-1", r#"{"name":"Ada"}"#);
+    stage.edit_here("c-2", r#"{"name":"Bob"}"#);
+    stage.settle();
+    let old = super::stage::Notice {
+        account: "alpha".to_owned(),
+        remote_id: "r1".to_owned(),
+        deleted: false,
+        at_ms: 0,
+    };
+    stage.delete_there("alpha", "r1");
+    stage.delete_here("c-2");
+    stage.settle();
+    stage.deliver(&old);
+    stage.settle();
+    for side in stage.stores.keys() {
+        assert!(
+            stage.view(side).is_empty(),
+            "{side}: {:?}",
+            stage.view(side)
+        );
+    }
+}
+
+#[test]
+fn a_crash_anywhere_loses_no_change_of_either_side() {
+    for crash_after in 0..12 {
+        let mut stage = two(Rule::LastWriteWins);
+        stage.edit_here("c-1", r#"{"a":1,"b":1}"#);
+        stage.settle();
+        stage.edit_there("alpha", "r1", r#"{"a":2}"#);
+        stage.edit_here("c-1", r#"{"b":2}"#);
+        for step in 0..12 {
+            if step == crash_after {
+                stage.crash();
+            }
+            if let Some(notice) = stage.notices.pop_front() {
+                stage.deliver(&notice);
+            } else if !stage.calls.is_empty() {
+                stage.answer(0);
+            }
+        }
+        stage.settle();
+        stage.tell_all();
+        stage.settle();
+        all_show(&stage, "c-1", r#"{"a":2,"b":2}"#);
+        assert_eq!(stage.stores["alpha"].creates, 1);
+    }
+}
+
+#[test]
+fn an_undecided_field_stays_as_it_is_on_both_sides_until_an_operator_decides() {
+    for (winner, expected) in [
+        (Winner::SystemA, r#"{"a":"ours","b":2}"#),
+        (Winner::Provider, r#"{"a":"theirs","b":2}"#),
+    ] {
+        let mut stage = two(Rule::Manual);
+        stage.edit_here("c-1", r#"{"a":"first","b":1}"#);
+        stage.settle();
+        stage.edit_there("alpha", "r1", r#"{"a":"theirs"}"#);
+        let notice = stage.notices.pop_front().unwrap();
+        stage.deliver(&notice);
+        stage.edit_here("c-1", r#"{"a":"ours","b":2}"#);
+        stage.settle();
+        let conflicts = stage.conflicts();
+        assert_eq!(conflicts.len(), 1, "{conflicts:?}");
+        let (field, held) = &conflicts[0].held[0];
+        assert_eq!(field, "/a");
+        assert_eq!(
+            (held.ours.as_str(), held.theirs.as_str()),
+            (r#""ours""#, r#""theirs""#)
+        );
+        assert_eq!(stage.view(SYSTEM_A)["c-1"], r#"{"a":"ours","b":2}"#);
+        assert_eq!(stage.view("alpha")["c-1"], r#"{"a":"theirs","b":2}"#);
+
+        stage.crash();
+        stage.resolve(&conflicts[0], winner);
+        stage.settle();
+        all_show(&stage, "c-1", expected);
+        assert_eq!(stage.conflicts(), []);
+    }
+}
