@@ -8,7 +8,7 @@ use syncline_tests::process::{Config, Node, Provider, until};
 
 fn send(node: &Node, provider: &str, record_id: &str) -> String {
     let event = json!({"operation": "UPSERT", "provider": provider, "object": "contact",
-                       "record_id": record_id, "data": {"name": "John Doe"}});
+                       "record_id": record_id, "data": {"last_name": "Doe"}});
     let answer = node.post("/sync", event.to_string());
     assert_eq!(answer.status, 202, "{}", answer.json());
     let id = answer.json()["operation_id"].clone();

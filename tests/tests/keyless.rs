@@ -170,7 +170,7 @@ fn a_retry_decides_that_a_record_in_doubt_is_to_be_made() {
 fn a_taken_address_that_names_no_record_is_a_duplicate_for_a_person() {
     let (provider, node) = outreach(&[]);
     provider.make("prospects", &json!({"emails": ["ada@example.com"]}));
-    let data = json!({"firstName": "Ada", "emails": ["ada@example.com"]});
+    let data = json!({"firstName": "Ada", "emails": "ada@example.com"});
     send(&node, &upsert("contact", "c-1", data));
     let dead = node.drain();
     assert_eq!((dead.len(), &dead[0]["code"]), (1, &json!("duplicate")));

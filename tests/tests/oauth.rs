@@ -82,11 +82,12 @@ fn node(kind: &str, account: &Account, auth: &str) -> Node {
     )))
 }
 
-fn upsert(node: &Node, round: usize, count: usize) {
+/// `field` is one that the provider requires.
+fn upsert(node: &Node, field: &str, round: usize, count: usize) {
     let events: Vec<Value> = (0..count)
         .map(|n| {
             json!({"operation": "UPSERT", "object": "contact", "record_id": format!("c-{n}"),
-                   "data": {"email": format!("r{round}-{n}@example.com")}})
+                   "data": {field: format!("r{round}-{n}")}})
         })
         .collect();
     let answer = node.post("/v1/sync", json!(events).to_string());
@@ -116,7 +117,7 @@ fn ended_tokens_are_renewed_once_for_all_shards_and_kept_over_a_restart() {
         "kind = \"oauth2_client_credentials\"\nclient_id = \"app\"\nclient_secret = \"{client_secret}\""
     );
     let mut node = node("salesforce", &account, &auth);
-    upsert(&node, 0, 60);
+    upsert(&node, "LastName", 0, 60);
     assert!(node.drain().is_empty());
     assert_eq!(account.records(), 60);
     assert_eq!(account.asked(), [200]);
@@ -124,12 +125,12 @@ fn ended_tokens_are_renewed_once_for_all_shards_and_kept_over_a_restart() {
 
     node.kill();
     node.restart();
-    upsert(&node, 1, 60);
+    upsert(&node, "LastName", 1, 60);
     assert!(node.drain().is_empty());
     assert_eq!(account.asked(), [200], "the kept token is used");
 
     account.expire();
-    upsert(&node, 2, 60);
+    upsert(&node, "LastName", 2, 60);
     assert!(node.drain().is_empty());
     assert_eq!(
         account.asked(),
@@ -164,12 +165,12 @@ fn short_lived_tokens_are_renewed_ahead_while_records_flow() {
          refresh_token = \"{refresh_token}\""
     );
     let node = node("hubspot", &account, &auth);
-    upsert(&node, 0, 20);
+    upsert(&node, "lastname", 0, 20);
     assert!(node.drain().is_empty());
     until("three tokens", || {
         (account.asked().len() >= 3).then_some(())
     });
-    upsert(&node, 1, 20);
+    upsert(&node, "lastname", 1, 20);
     assert!(node.drain().is_empty());
     assert!(account.asked().iter().all(|status| *status == 200));
     assert_eq!(account.records(), 20);
@@ -184,7 +185,7 @@ fn refused_credentials_hold_the_account_and_say_so() {
         "kind = \"oauth2_client_credentials\"\nclient_id = \"app\"\nclient_secret = \"{client_secret}\""
     );
     let mut node = node("salesforce", &account, &auth);
-    upsert(&node, 0, 3);
+    upsert(&node, "LastName", 0, 3);
     until("refused credentials", || {
         (token_state(&node) == "refused").then_some(())
     });

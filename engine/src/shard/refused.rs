@@ -10,7 +10,7 @@ use super::Shard;
 use super::item::Item;
 use crate::entry::HoldScope;
 use crate::id::{OperationSeq, RecordHash};
-use crate::operation_slab::Target;
+use crate::operation_slab::{OpFlags, OpState, Target};
 use crate::provider::{PauseScope, Verdict};
 use crate::state::Reason;
 use crate::time::Now;
@@ -99,10 +99,14 @@ impl RefusedObjects {
         ended.map(|at| self.refused.swap_remove(at)).is_some()
     }
 
-    /// An operator's word, or other settings: what falls under it is asked anew.
-    fn lift(&mut self, lifted: impl Fn(Target, &str) -> bool) {
-        self.refused
-            .retain(|refused| !lifted(refused.target, &refused.object));
+    /// An operator's word, or other settings: what falls under it is asked anew. Those that were to
+    /// ask.
+    fn lift(&mut self, lifted: impl Fn(Target, &str) -> bool) -> Vec<(Target, Asker)> {
+        let gone = self
+            .refused
+            .extract_if(.., |refused| lifted(refused.target, &refused.object));
+        gone.map(|refused| (refused.target, refused.asker))
+            .collect()
     }
 
     /// Whether a record waits for another to ask.
@@ -180,16 +184,32 @@ impl<T> Shard<T> {
             return;
         }
         let accounts = &self.accounts;
-        self.refused.lift(|target, object| {
+        let askers = self.refused.lift(|target, object| {
             let account = &*accounts[usize::from(target.0)].name;
             scope.covers(account, object, "")
         });
+        self.hurry(askers);
     }
 
     /// Asks anew for what an account could not do with other settings.
     pub(super) fn retry_objects(&mut self, target: Target) {
-        self.refused.lift(|refused, _| refused == target);
+        let askers = self.refused.lift(|refused, _| refused == target);
+        self.hurry(askers);
         self.index.release_paused(target);
+    }
+
+    /// Lets those that wait to ask again do so now.
+    fn hurry(&mut self, askers: Vec<(Target, Asker)>) {
+        for (target, Asker { record, front }) in askers {
+            let Some(op) = self.index.find(record, front, target) else {
+                continue;
+            };
+            if self.index.slab[op].state() == OpState::Backoff {
+                self.index.unschedule(op);
+                self.index.slab[op].set_flags(OpFlags::HURRIED);
+                self.index.make_ready(op);
+            }
+        }
     }
 }
 
@@ -230,7 +250,8 @@ mod tests {
         assert!(refused.end(CRM, "contact", asker(1)));
         assert!(!refused.holds_back(CRM, "contact", asker(2)));
         refused.refuse(1_000, (CRM, "deal"), asker(1), "no");
-        refused.lift(|target, object| (target, object) == (CRM, "deal"));
+        let lifted = refused.lift(|target, object| (target, object) == (CRM, "deal"));
+        assert_eq!(lifted, [(CRM, asker(1))]);
         assert!(!refused.holds_back(CRM, "deal", asker(2)));
     }
 

@@ -87,6 +87,7 @@ impl TokenEndpoint {
                         "application/x-www-form-urlencoded".to_owned(),
                     )],
                     kept: Vec::new(),
+                    signer: None,
                 },
                 ca_file,
                 connections_max: 1,
