@@ -6,7 +6,7 @@ use syncline_engine::decide::{Outcome, Step, conclude, step};
 use syncline_engine::event::Operation;
 use syncline_engine::id::OperationSeq;
 use syncline_engine::provider::{CallKind, Definition, KeySupport, Verdict, shipped};
-use syncline_engine::record::{Link, Progress, TargetState};
+use syncline_engine::record::{Link, Progress, RecordState, TargetState};
 use syncline_engine::retry::{Dice, RetryPolicy};
 use syncline_engine::state::{Reason, State};
 
@@ -49,15 +49,13 @@ type End = (State, Option<Reason>);
 
 impl Course {
     fn new(keys: KeySupport, operation: Operation, link: Link) -> Course {
+        let mut record = RecordState::new("contact", "c-1");
+        let mut target = record.target_mut("crm").clone();
+        target.link = link;
         Course {
             keys,
             operation,
-            target: TargetState {
-                account: "crm".to_owned(),
-                link,
-                undelivered: Vec::new(),
-                last: None,
-            },
+            target,
             progress: Progress::new(OperationSeq(1), operation as u8, 8),
             now_ms: 1_000,
             calls: Vec::new(),
