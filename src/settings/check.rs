@@ -23,8 +23,7 @@ use super::{
 
 /// What a file may say but this version does not do: refused, so that nobody
 /// believes it done. An entry goes with the commit that builds the thing.
-const NOT_AVAILABLE: [&str; 6] = [
-    "retention",
+const NOT_AVAILABLE: [&str; 5] = [
     "egress.allow",
     "log.file",
     "listen.webhooks",
