@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use engine::dedup::{DedupBounds, DedupIndex, EventKeys};
 use engine::producers::Producers;
-use engine::quota::{Coordinator, LeaseId, RecoveredLease, ShardId, Start};
+use engine::quota::{Coordinator, Learned, LeaseId, RecoveredLease, ShardId, Start};
 use engine::shard::Recovered;
 use net::egress::{AccountSettings, Egress, EgressSettings};
 use net::gate::wake_gate;
@@ -439,7 +439,7 @@ fn coordinator(
         .flat_map(|shard| &shard.recovered.leases)
         .map(|lease| RecoveredLease {
             account: lease.account.clone(),
-            label: String::new(),
+            label: lease.label.clone(),
             permits: lease.permits,
             usable_until: lease.usable_until,
             wall_until: lease.usable_until_wall,
@@ -447,6 +447,9 @@ fn coordinator(
         })
         .collect();
     coordinator.restore(now, &leases);
+    let learned = opened.iter().flat_map(|shard| &shard.recovered.learned);
+    let learned: Vec<Learned> = learned.cloned().collect();
+    coordinator.recall(now, &learned);
     Ok(Arc::new(Mutex::new(coordinator)))
 }
 

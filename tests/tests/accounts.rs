@@ -32,7 +32,7 @@ fn limits(node: &Node, provider: &str) -> Vec<(String, u64)> {
 
 #[test]
 fn the_founding_documents_request_adds_an_account_that_survives_a_crash() {
-    let provider = Provider::of(
+    let provider = Provider::start_as(
         "salesforce",
         &["--client-id", "app", "--client-secret", "s3cret-client"],
     );

@@ -5,7 +5,7 @@ use syncline_tests::process::{Config, Node, Provider, until};
 
 /// An account with contacts and companies, of which the provider refuses contacts.
 fn refused() -> (Provider, Node) {
-    let provider = Provider::of("hubspot", &["--fault", "forbid=contacts"]);
+    let provider = Provider::start_as("hubspot", &["--fault", "forbid=contacts"]);
     let node = Node::start(Config::new().shards(1).with(&format!(
         "[providers.crm]\ntype = \"hubspot\"\nbase_url = \"{}\"\n\
          [providers.crm.auth]\nkind = \"bearer\"\ntoken = \"exec:echo pat-1\"\n\

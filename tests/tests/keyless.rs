@@ -5,7 +5,7 @@ use syncline_tests::process::{Config, Node, Provider, Violations};
 
 /// Records are found by `customId` of accounts; of prospects by nothing.
 fn outreach(options: &[&str]) -> (Provider, Node) {
-    let provider = Provider::of("outreach", &[&["--token", "t-1"], options].concat());
+    let provider = Provider::start_as("outreach", &[&["--token", "t-1"], options].concat());
     let node = node(
         &provider,
         "type = \"outreach\"\nsettle = \"300ms\"",
@@ -18,7 +18,7 @@ fn outreach(options: &[&str]) -> (Provider, Node) {
 
 /// The index that is searched lags by a second, and nothing is unique.
 fn pipedrive(options: &[&str]) -> (Provider, Node) {
-    let provider = Provider::of("pipedrive", options);
+    let provider = Provider::start_as("pipedrive", options);
     let node = node(
         &provider,
         "type = \"pipedrive\"\nsettle = \"2s\"",

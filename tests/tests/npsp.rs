@@ -114,7 +114,7 @@ fn accounts_contacts_and_opportunities_arrive_in_both_with_their_parents() {
     let faults = "5xx=0.02,5xx_after=0.02,429=0.05,latency=5ms,jitter=10ms,retry_after=200ms";
     let crms = [
         Crm {
-            provider: Provider::of(
+            provider: Provider::start_as(
                 "salesforce",
                 &["--token", "t-1", "--fault", faults, "--seed", "5"],
             ),
@@ -126,7 +126,7 @@ fn accounts_contacts_and_opportunities_arrive_in_both_with_their_parents() {
             fields: salesforce_field,
         },
         Crm {
-            provider: Provider::of("hubspot", &["--fault", faults, "--seed", "6"]),
+            provider: Provider::start_as("hubspot", &["--fault", faults, "--seed", "6"]),
             objects: [
                 ("account", "companies"),
                 ("contact", "contacts"),

@@ -188,6 +188,8 @@ pub(crate) struct OperationBlock {
     pub(crate) absent: Vec<u16>,
     pub(crate) idempotent: bool,
     pub(crate) on_unknown: Option<OnUnknown>,
+    #[serde(default)]
+    pub(crate) tags: Vec<String>,
     /// Where a read's reply has the record.
     pub(crate) record: Option<String>,
     /// The record's member that holds System A's key, for objects that name no field for it.

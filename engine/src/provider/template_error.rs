@@ -19,6 +19,9 @@ pub enum TemplateError {
     /// A character that a path cannot carry as it is.
     #[error("{0:?} cannot stand in a path; write it percent-encoded")]
     PathCharacter(char),
+    /// Tags are words, and not those of the kinds of calls.
+    #[error("`{0}` is no tag: lower-case letters and `_`, and no kind of call")]
+    NotATag(String),
     /// A `{` without its `}`, or the other way round.
     #[error("unbalanced brace")]
     UnbalancedBrace,

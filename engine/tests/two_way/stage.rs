@@ -593,6 +593,7 @@ fn plan(
         timeout: Duration::from_secs(30),
         fold: true,
         parent_timeout: Duration::from_secs(3600),
+        max_wait: Duration::from_millis(50),
         role,
         two_way: match role {
             Role::Provider => [(OBJECT.to_owned(), two_way)].into_iter().collect(),
