@@ -1,6 +1,8 @@
 //! The engine at work: threads, their rings, start and stop.
 
 mod account_outlook;
+mod account_store;
+mod added_account;
 pub(crate) mod backend;
 mod causes;
 mod checkpointer;
@@ -35,6 +37,7 @@ mod shards;
 mod signature;
 mod start_error;
 mod ticket;
+mod tokens;
 mod tuning;
 
 pub use journal::{STAGED_BYTES_MAX, ShardLog};

@@ -14,9 +14,11 @@ mod secret;
 mod source;
 mod system_a;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 pub use auth::{AuthSettings, OAuthClient};
+pub(crate) use check::is_name;
 pub use engine::rules::{RuleAction, RuleSettings};
 pub use limit::{LimitKind, LimitScope, LimitSettings, limits_of};
 pub use node::{
@@ -30,8 +32,8 @@ pub use object::{
 pub use pool::PoolSettings;
 pub use problem::{Problem, Problems};
 pub use provider::{
-    AccountSettings, BatchSettings, BreakerSettings, PollSettings, ProviderSettings, RecordIdIs,
-    RetrySettings, WebhookSettings,
+    AccountSettings, BatchSettings, BreakerSettings, ObjectSwitch, PollSettings, ProviderSettings,
+    RecordIdIs, RetrySettings, WebhookSettings,
 };
 pub use quantity::{ByteSize, parse_duration, parse_size};
 pub use secret::{Credential, EXEC_TIMEOUT, SECRET_BYTES_MAX, Secret, SecretError, SecretSource};
@@ -265,6 +267,7 @@ fn read_provider(
         limits,
         auth,
         webhook,
+        switches: BTreeMap::new(),
     })
 }
 
@@ -277,12 +280,16 @@ fn read_object(mut section: Section<'_>, problems: &mut ProblemList<'_>) -> Obje
             let TargetKeys {
                 remote,
                 external_id,
+                enabled,
+                share,
             } = section.rest(problems).unwrap_or_default();
             (
                 account,
                 TargetSettings {
                     remote,
                     external_id,
+                    enabled: enabled.unwrap_or(true),
+                    share: share.unwrap_or_default(),
                     fields,
                 },
             )

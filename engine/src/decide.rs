@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use crate::event::Operation;
-use crate::provider::{CallKind, RetryAfter, Verdict};
+use crate::provider::{CallKind, KeySupport, RetryAfter, Verdict};
 use crate::record::{Link, Progress, Resume, TargetState};
 use crate::retry::{Dice, RetryPolicy};
 use crate::state::{CallClass, Reason, State};
@@ -24,13 +24,15 @@ pub enum Step {
     End(State, Option<Reason>),
 }
 
-/// The next step of `operation`, whose event System A dates `changed_at_ms`.
+/// The next step of `operation`, whose event System A dates `changed_at_ms`, at a provider that
+/// offers `keys`.
 #[must_use]
 pub fn step(
     operation: Operation,
     changed_at_ms: i64,
     target: Option<&TargetState>,
     resume: Resume,
+    keys: KeySupport,
 ) -> Step {
     let unlinked = Link::Unlinked;
     let link = target.map_or(&unlinked, |target| &target.link);
@@ -49,41 +51,70 @@ pub fn step(
         kind,
         beneath: false,
     };
+    let undecided = Step::End(State::Failed, Some(Reason::NeedsDecision));
     match resume {
-        Resume::LookUp | Resume::LookUpDuplicate => return call(CallKind::Lookup),
-        Resume::Upsert => {
-            return Step::Call {
-                kind: CallKind::Upsert,
-                beneath: operation == Operation::Update,
-            };
+        Resume::LookUp | Resume::LookUpDuplicate if keys.look_up => return call(CallKind::Lookup),
+        Resume::LookUp | Resume::Upsert if keys.upsert => {
+            return making(CallKind::Upsert, operation);
         }
-        Resume::Normal => {}
+        Resume::LookUp | Resume::LookUpDuplicate => return undecided,
+        Resume::Upsert | Resume::Create if link.remote_id().is_none() => {
+            return making(CallKind::Create, operation);
+        }
+        Resume::Update if link.remote_id().is_some() => return call(CallKind::Update),
+        Resume::Upsert | Resume::Create | Resume::Update | Resume::Normal => {}
     }
     match (operation, link) {
         (Operation::Create, Link::Unlinked | Link::Deleted { .. }) => call(CallKind::Create),
         (Operation::Create | Operation::Update, Link::Linked(_)) => call(CallKind::Update),
-        (Operation::Upsert, _) => call(CallKind::Upsert),
-        (Operation::Update, Link::Unlinked | Link::Doubtful) => Step::Call {
-            kind: CallKind::Upsert,
-            beneath: true,
-        },
         (Operation::Update, Link::Deleted { .. }) => {
             Step::End(State::Failed, Some(Reason::RecordDeleted))
         }
-        (Operation::Create, Link::Doubtful)
-        | (Operation::Delete | Operation::Read, Link::Unlinked | Link::Doubtful) => {
+        (Operation::Upsert, _) | (Operation::Update, Link::Unlinked | Link::Doubtful)
+            if keys.upsert =>
+        {
+            making(CallKind::Upsert, operation)
+        }
+        (Operation::Upsert, Link::Linked(_)) => call(CallKind::Update),
+        // Somebody else may have made it under this key.
+        (Operation::Update | Operation::Upsert, _) | (Operation::Create, Link::Doubtful)
+            if keys.look_up =>
+        {
             call(CallKind::Lookup)
+        }
+        (Operation::Create, Link::Doubtful) if keys.upsert => making(CallKind::Upsert, operation),
+        (Operation::Create | Operation::Update | Operation::Upsert, Link::Doubtful) => undecided,
+        (Operation::Update | Operation::Upsert, Link::Unlinked | Link::Deleted { .. }) => {
+            making(CallKind::Create, operation)
+        }
+        (Operation::Delete | Operation::Read, Link::Unlinked | Link::Doubtful) if keys.look_up => {
+            call(CallKind::Lookup)
+        }
+        (Operation::Delete, Link::Doubtful) => undecided,
+        (Operation::Delete, Link::Unlinked)
+        | (Operation::Read, Link::Unlinked | Link::Doubtful) => {
+            Step::End(State::Failed, Some(Reason::NotFound))
         }
         (Operation::Delete, Link::Linked(_)) => call(CallKind::Delete),
         (Operation::Delete, Link::Deleted { .. }) => Step::End(State::Synced, None),
         (Operation::Read | Operation::Pull, Link::Linked(_)) => call(CallKind::Read),
         // A create of ours may have made the record that is told of.
-        (Operation::Pull, Link::Doubtful) => call(CallKind::Lookup),
-        (Operation::Pull, Link::Unlinked) => Step::End(State::Synced, Some(Reason::Absent)),
+        (Operation::Pull, Link::Doubtful) if keys.look_up => call(CallKind::Lookup),
+        (Operation::Pull, Link::Unlinked | Link::Doubtful) => {
+            Step::End(State::Synced, Some(Reason::Absent))
+        }
         (Operation::Pull, Link::Deleted { .. }) => {
             Step::End(State::Superseded, Some(Reason::RecordDeleted))
         }
         (Operation::Read, Link::Deleted { .. }) => Step::End(State::Failed, Some(Reason::NotFound)),
+    }
+}
+
+/// A call that may make the record: an UPDATE brings the fields that others left undelivered.
+fn making(kind: CallKind, operation: Operation) -> Step {
+    Step::Call {
+        kind,
+        beneath: operation == Operation::Update,
     }
 }
 
@@ -104,6 +135,8 @@ pub struct Outcome<'a> {
     pub retry: &'a RetryPolicy,
     /// How long after an unknown outcome "absent" is believed.
     pub settle: Duration,
+    /// What the provider offers to find and make the record by its key.
+    pub keys: KeySupport,
     /// The call was the account's probe, which burns no attempt.
     pub probe: bool,
     /// The operation was taken before the last restart: a call of it may have been under way
@@ -143,24 +176,15 @@ pub fn conclude(outcome: &Outcome<'_>, link: &mut Link, progress: &mut Progress,
                 progress.due_ms = outcome.now_ms.saturating_add(wait.as_millis() as i64);
             }
         }
+        // Nobody can be asked whether it was made after all.
+        Verdict::Transient { .. } if outcome.kind == CallKind::Create && !outcome.keys.look_up => {
+            unknown(outcome, progress, dice);
+        }
         Verdict::Transient { .. } => burn(outcome, progress, dice, State::Retrying),
         Verdict::Unknown { .. } => unknown(outcome, progress, dice),
         Verdict::Gone { .. } => gone(outcome, link, progress),
-        // The provider named the record: the create becomes its update.
-        Verdict::Duplicate {
-            remote_id: Some(remote_id),
-            ..
-        } if outcome.kind == CallKind::Create => {
-            *link = Link::Linked(remote_id.clone());
-            burn(outcome, progress, dice, State::Queued);
-        }
-        Verdict::Duplicate { .. } => {
-            if progress.resume == Resume::LookUpDuplicate {
-                end(progress, State::Failed, Reason::Duplicate);
-            } else {
-                progress.resume = Resume::LookUpDuplicate;
-                burn(outcome, progress, dice, State::Queued);
-            }
+        Verdict::Duplicate { remote_id, .. } => {
+            duplicate(outcome, remote_id.as_deref(), link, progress, dice);
         }
         Verdict::Conflict { .. } => end(progress, State::Failed, Reason::Conflict),
         Verdict::Ambiguous { .. } => end(progress, State::Failed, Reason::NeedsDecision),
@@ -177,7 +201,9 @@ fn leaves_doubt(outcome: &Outcome<'_>, progress: &Progress) -> bool {
     );
     let creates = matches!(outcome.kind, CallKind::Create | CallKind::Upsert);
     let refused = !matches!(outcome.verdict, Verdict::Done { .. });
-    (creates && (unclear || (outcome.from_before && refused))) || progress.resume == Resume::LookUp
+    // Without an upsert every call that makes a record has its intent in the log.
+    let untold = outcome.from_before && refused && outcome.keys.upsert;
+    (creates && (unclear || untold)) || progress.resume == Resume::LookUp
 }
 
 fn done(outcome: &Outcome<'_>, remote_id: Option<&str>, link: &mut Link, progress: &mut Progress) {
@@ -203,9 +229,42 @@ fn done(outcome: &Outcome<'_>, remote_id: Option<&str>, link: &mut Link, progres
 fn found(outcome: &Outcome<'_>, remote_id: &str, link: &mut Link, progress: &mut Progress) {
     debug_assert_eq!(outcome.kind, CallKind::Lookup);
     *link = Link::Linked(remote_id.to_owned());
-    progress.resume = Resume::Normal;
+    progress.resume = match progress.resume {
+        // By its id: the key was what the target would not take twice.
+        Resume::LookUpDuplicate => Resume::Update,
+        _ => Resume::Normal,
+    };
     progress.unknown_since_ms = 0;
     go_on(progress, 0);
+}
+
+/// The target has such a record. It is linked and updated once it is known which one that is.
+fn duplicate(
+    outcome: &Outcome<'_>,
+    remote_id: Option<&str>,
+    link: &mut Link,
+    progress: &mut Progress,
+    dice: &mut Dice,
+) {
+    let makes = matches!(outcome.kind, CallKind::Create | CallKind::Upsert);
+    match remote_id.filter(|_| makes && link.remote_id().is_none()) {
+        Some(remote_id) => {
+            *link = Link::Linked(remote_id.to_owned());
+            progress.resume = Resume::Update;
+            progress.unknown_since_ms = 0;
+            burn(outcome, progress, dice, State::Queued);
+        }
+        // It was asked already, or cannot be: what is shared with another record is not the key.
+        None if matches!(progress.resume, Resume::LookUpDuplicate | Resume::Update)
+            || !outcome.keys.look_up =>
+        {
+            end(progress, State::Failed, Reason::Duplicate);
+        }
+        None => {
+            progress.resume = Resume::LookUpDuplicate;
+            burn(outcome, progress, dice, State::Queued);
+        }
+    }
 }
 
 fn absent(outcome: &Outcome<'_>, link: &mut Link, progress: &mut Progress) {
@@ -226,13 +285,12 @@ fn absent(outcome: &Outcome<'_>, link: &mut Link, progress: &mut Progress) {
             } else if outcome.operation == Operation::Delete {
                 deleted_already(outcome, link, progress);
             } else {
-                progress.resume = Resume::Upsert;
-                go_on(progress, 0);
+                make_after_all(outcome, progress);
             }
         }
         (_, Operation::Read) => end(progress, State::Failed, Reason::NotFound),
         (_, Operation::Pull) => end(progress, State::Synced, Reason::Absent),
-        (Resume::Normal, Operation::Create | Operation::Delete) if *link == Link::Doubtful => {
+        (Resume::Normal, _) if *link == Link::Doubtful => {
             progress.resume = Resume::LookUp;
             progress.unknown_since_ms = outcome.now_ms;
             progress.state = State::Unknown;
@@ -242,11 +300,30 @@ fn absent(outcome: &Outcome<'_>, link: &mut Link, progress: &mut Progress) {
         }
         (_, Operation::Delete) => deleted_already(outcome, link, progress),
         (
-            Resume::Normal | Resume::Upsert,
+            Resume::Normal | Resume::Upsert | Resume::Create | Resume::Update,
             Operation::Create | Operation::Update | Operation::Upsert,
         ) => {
+            if !outcome.keys.upsert {
+                progress.resume = Resume::Create;
+            }
             go_on(progress, 0);
         }
+    }
+}
+
+/// The call in doubt made nothing: it is made again, by key where the provider can.
+fn make_after_all(outcome: &Outcome<'_>, progress: &mut Progress) {
+    let spent = outcome
+        .retry
+        .is_spent(progress.burnt, progress.first_attempt_ms, outcome.now_ms);
+    if outcome.keys.upsert {
+        progress.resume = Resume::Upsert;
+        go_on(progress, 0);
+    } else if spent {
+        end(progress, State::Failed, Reason::NeedsDecision);
+    } else {
+        progress.resume = Resume::Create;
+        go_on(progress, 0);
     }
 }
 
@@ -258,24 +335,41 @@ fn deleted_already(outcome: &Outcome<'_>, link: &mut Link, progress: &mut Progre
 }
 
 fn unknown(outcome: &Outcome<'_>, progress: &mut Progress, dice: &mut Dice) {
-    if outcome.kind == CallKind::Create {
+    if outcome.kind != CallKind::Create {
+        // Everything but a create is keyed: sending it again converges.
+        return burn(outcome, progress, dice, State::Retrying);
+    }
+    progress.unknown_since_ms = outcome.now_ms;
+    if outcome.keys.look_up {
         progress.resume = Resume::LookUp;
-        progress.unknown_since_ms = outcome.now_ms;
         progress.burnt = progress.burnt.saturating_add(u16::from(!outcome.probe));
         progress.state = State::Unknown;
-    } else {
-        // Everything but a create is keyed: sending it again converges.
+    } else if outcome.keys.upsert {
+        progress.resume = Resume::Upsert;
         burn(outcome, progress, dice, State::Retrying);
+    } else if outcome.keys.keyed_create {
+        // The same request under the same key.
+        progress.resume = Resume::Create;
+        burn(outcome, progress, dice, State::Retrying);
+    } else {
+        end(progress, State::Failed, Reason::NeedsDecision);
     }
 }
 
 fn gone(outcome: &Outcome<'_>, link: &mut Link, progress: &mut Progress) {
     match outcome.kind {
         CallKind::Delete => done(outcome, None, link, progress),
-        CallKind::Upsert if link.remote_id().is_some() && progress.resume != Resume::Upsert => {
+        CallKind::Upsert | CallKind::Update
+            if outcome.operation == Operation::Upsert
+                && link.remote_id().is_some()
+                && !matches!(progress.resume, Resume::Upsert | Resume::Create) =>
+        {
             // Once: a target that calls the upsert itself gone would be asked for ever.
             *link = Link::Unlinked;
-            progress.resume = Resume::Upsert;
+            progress.resume = match outcome.keys.upsert {
+                true => Resume::Upsert,
+                false => Resume::Create,
+            };
             go_on(progress, 0);
         }
         CallKind::Read if outcome.operation == Operation::Pull => {
@@ -368,6 +462,7 @@ mod tests {
             now_ms,
             retry: &RetryPolicy::default(),
             settle: Duration::from_secs(5),
+            keys: KeySupport::FULL,
             probe: false,
             from_before: false,
         };

@@ -322,10 +322,16 @@ impl Index {
         }
         self.holds.retain(|scope| !scope.lifted_by(&change.scope));
         for at in 0..self.accounts.len() {
-            while let Some(op) = self.accounts[at].paused.pop_front(&mut self.slab) {
-                self.slab[op].set_state(OpState::Waiting);
-                self.make_ready(op);
-            }
+            self.release_paused(Target(at as u16));
+        }
+    }
+
+    /// Looks anew at what waits for an operator: what still has to wait is found out one by one.
+    pub(crate) fn release_paused(&mut self, target: Target) {
+        let at = usize::from(target.0);
+        while let Some(op) = self.accounts[at].paused.pop_front(&mut self.slab) {
+            self.slab[op].set_state(OpState::Waiting);
+            self.make_ready(op);
         }
     }
 

@@ -112,6 +112,13 @@ impl TargetState {
         }
     }
 
+    /// The record may exist without our knowing.
+    pub(crate) fn doubt(&mut self) {
+        if self.link.remote_id().is_none() {
+            self.link = Link::Doubtful;
+        }
+    }
+
     /// The progress of operation `seq`, if it is the last one here.
     #[must_use]
     pub fn progress_of(&self, seq: OperationSeq) -> Option<&Progress> {
@@ -212,7 +219,7 @@ impl Progress {
     #[must_use]
     pub fn is_frozen(&self) -> bool {
         !self.state.is_final()
-            && (self.resume != Resume::Normal
+            && (self.resume.is_in_doubt()
                 || self.unknown_since_ms > 0
                 || self.last_telling().is_some_and(|at| {
                     let class = self.attempts[at].class;
@@ -274,6 +281,21 @@ pub enum Resume {
     Upsert = 2,
     /// A look-up: the target says that the record exists.
     LookUpDuplicate = 3,
+    /// A create: the record is known to be absent from a target that has no upsert.
+    Create = 4,
+    /// An update: the target said that the record exists, and which one it is.
+    Update = 5,
+}
+
+impl Resume {
+    /// Whether it resolves what became of the call before.
+    #[must_use]
+    pub fn is_in_doubt(self) -> bool {
+        match self {
+            Self::Normal | Self::Create | Self::Update => false,
+            Self::LookUp | Self::Upsert | Self::LookUpDuplicate => true,
+        }
+    }
 }
 
 /// The idempotency key of an operation's newest request.

@@ -6,6 +6,7 @@
 mod condition;
 mod routing;
 mod settings;
+mod share;
 mod trial;
 
 use std::borrow::Cow;
@@ -14,6 +15,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use self::condition::{Condition, is_set, path_text};
 pub use self::settings::{RuleAction, RuleError, RuleSettings};
+pub use self::share::Share;
 pub use self::trial::{Difference, FORCE_ABOVE_POINTS, Tally, Trial};
 use crate::event::{Operation, Priority};
 use crate::expression::{Declared, Expression, Variable};

@@ -217,6 +217,21 @@ pub struct AccountOutlook {
     pub resumes_at: Option<UnixMs>,
     /// When nothing waits any more.
     pub drained_at: Option<UnixMs>,
+    /// What it may not write at present, by object.
+    pub held_objects: Vec<HeldObject>,
+}
+
+/// An object whose records wait, since the provider does not let the account write them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HeldObject {
+    /// Local name.
+    pub object: String,
+    /// The first refusal.
+    pub since: UnixMs,
+    /// The provider is asked again then.
+    pub asks_again_at: UnixMs,
+    /// Its words.
+    pub detail: String,
 }
 
 /// Operations that are not final, by state.
@@ -324,6 +339,10 @@ pub enum AuthState {
     Valid,
     /// Refused; the account waits and probes.
     Refused,
+    /// There is no token yet; one is being asked for.
+    Asking,
+    /// There is no token, for a reason that may pass.
+    Failing,
 }
 
 impl AuthState {
@@ -333,6 +352,8 @@ impl AuthState {
             AuthState::None => "none",
             AuthState::Valid => "valid",
             AuthState::Refused => "refused",
+            AuthState::Asking => "asking",
+            AuthState::Failing => "failing",
         }
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use syncline_engine::decide::{Outcome, class_of, conclude};
 use syncline_engine::event::Operation;
 use syncline_engine::id::OperationSeq;
-use syncline_engine::provider::{CallKind, PauseScope, RetryAfter, Verdict};
+use syncline_engine::provider::{CallKind, KeySupport, PauseScope, RetryAfter, Verdict};
 use syncline_engine::record::{Link, Progress, Resume};
 use syncline_engine::retry::{Dice, RetryPolicy};
 use syncline_engine::state::{Reason, State};
@@ -31,6 +31,7 @@ fn after(kind: CallKind, verdict: &Verdict) -> (Link, Progress) {
         now_ms: NOW_MS,
         retry: &RetryPolicy::default(),
         settle: Duration::from_secs(5),
+        keys: KeySupport::FULL,
         probe: false,
         from_before: false,
     };
@@ -99,7 +100,7 @@ fn a_create_that_meets_a_named_record_becomes_its_update() {
     assert_eq!(link, Link::Linked("3401".to_owned()));
     assert_eq!(
         (progress.state, progress.resume),
-        (State::Queued, Resume::Normal)
+        (State::Queued, Resume::Update)
     );
 
     // An update that meets another record's key must not be led over to that record.

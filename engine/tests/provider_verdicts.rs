@@ -382,6 +382,13 @@ fn a_call_that_never_left_is_unreachable_and_one_without_an_answer_unknown() {
             detail: "not sent (unsendable): x".to_owned()
         }
     );
+    let verdict = SendFailure::BeforeSent {
+        cause: NotSent::Unauthorized,
+        detail: "x".to_owned(),
+    }
+    .verdict();
+    assert_eq!(verdict.class(), "unauthorized");
+    assert!(verdict.says_nothing_about_record());
     for cause in [NoReply::Closed, NoReply::Deadline, NoReply::Malformed] {
         let verdict = SendFailure::AfterSent {
             cause,

@@ -129,6 +129,7 @@ enum Setting {
     Stale(Duration),
     RetryAfter(Duration),
     Poison(String),
+    Forbid(String),
 }
 
 /// Why a text does not set faults.
@@ -145,7 +146,7 @@ pub enum FaultError {
         "unknown fault `{0}`: chances are reset_before, reset_after, 401, 429, 5xx, 5xx_after, \
          garbage, late, slow, maintenance, daily, empty, lock, item_4xx, item_5xx, item_missing, \
          item_lost, shuffle, hook_lost, hook_repeat, hook_late; durations latency, jitter, slow_for, \
-         stale, retry_after; and poison=PREFIX"
+         stale, retry_after; and poison=PREFIX, forbid=OBJECT"
     )]
     Unknown(String),
     /// The value is no duration.
@@ -188,6 +189,7 @@ impl FromStr for Setting {
             "stale" => Self::Stale(duration::parse(value)?),
             "retry_after" => Self::RetryAfter(duration::parse(value)?),
             "poison" => Self::Poison(value.to_owned()),
+            "forbid" => Self::Forbid(value.to_owned()),
             _ => return Err(FaultError::Unknown(name.to_owned())),
         })
     }
@@ -208,6 +210,8 @@ pub(crate) struct Faults {
     pub(crate) retry_after: Duration,
     /// Writes to records whose external id starts so are refused for good.
     poison: Option<String>,
+    /// The account lacks the rights for this object.
+    forbid: Option<String>,
 }
 
 impl Default for Faults {
@@ -223,6 +227,7 @@ impl Default for Faults {
             stale: Duration::ZERO,
             retry_after: Duration::from_secs(1),
             poison: None,
+            forbid: None,
         }
     }
 }
@@ -240,6 +245,9 @@ impl Faults {
                 Setting::RetryAfter(after) => self.retry_after = *after,
                 Setting::Poison(prefix) if prefix.is_empty() => self.poison = None,
                 Setting::Poison(prefix) => self.poison = Some(prefix.clone()),
+                Setting::Forbid(object) => {
+                    self.forbid = Some(object.clone()).filter(|object| !object.is_empty());
+                }
             }
         }
     }
@@ -262,6 +270,11 @@ impl Faults {
         self.poison
             .as_ref()
             .is_some_and(|prefix| external_id.starts_with(prefix.as_str()))
+    }
+
+    /// By the provider's name of the object.
+    pub(crate) fn forbids(&self, object: &str) -> bool {
+        self.forbid.as_deref() == Some(object)
     }
 }
 

@@ -276,6 +276,11 @@ impl Provider for HubSpot {
             return Reply::json(200, &details);
         }
         let replied = match Ask::of(call) {
+            Some(ask) if scene.faults.forbids(&ask.kind.name) => Err(Wrong::new(
+                403,
+                "MISSING_SCOPES",
+                "This app hasn't been granted all required scopes to make this call.",
+            )),
             Some(ask) => self.resource(scene, &ask),
             None => Err(Wrong::not_found()),
         };

@@ -216,6 +216,11 @@ impl Provider for Outreach {
             return self.token(scene, call);
         }
         let replied = match Ask::of(call) {
+            Some(ask) if scene.faults.forbids(&ask.resource) => Err(Wrong::new(
+                403,
+                "unauthorizedOauthScope",
+                "The token lacks the scope for this resource.",
+            )),
             Some(ask) => self.resource(scene, &ask),
             None => Err(Wrong::not_found()),
         };

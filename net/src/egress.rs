@@ -33,7 +33,13 @@ pub use authorization::{Authorization, AuthorizationError};
 pub use message_signature::{MessageSigner, NotASecret};
 pub use origin::{Origin, OriginError};
 
+pub(crate) use connection::chain;
+
+use crate::auth::AccessToken;
 use connection::{Connection, Progress};
+
+/// The credentials were not good.
+const UNAUTHORIZED: u16 = 401;
 
 /// The client of one thread. Its futures are not `Send`; run them with `spawn_local`.
 pub struct Egress {
@@ -83,14 +89,39 @@ impl Egress {
     /// Sends `request` and reads its reply, by the account's timeout in total: waiting for a
     /// connection, connecting, sending and reading.
     ///
+    /// With a token that is renewed, a 401 is answered by one more request with the next token;
+    /// the reply is then that of the second.
+    ///
     /// Dropping the future closes the connection; what was sent stays sent.
     ///
     /// # Errors
     /// [`SendFailure`] says whether the request may have arrived.
     pub async fn call(&self, account: &Account, request: &Request) -> Result<Reply, SendFailure> {
         let deadline = Instant::now() + account.timeout();
+        let Some(tokens) = account.tokens() else {
+            return self.send(account, request, None, deadline).await;
+        };
+        let token = tokens.usable(deadline).await?;
+        let reply = self.send(account, request, Some(&token), deadline).await?;
+        if reply.status != UNAUTHORIZED || !tokens.reject(&token) {
+            return Ok(reply);
+        }
+        // Refused before it was looked at, so the same request may go again, under the same key.
+        match tokens.usable(deadline).await {
+            Ok(next) => self.send(account, request, Some(&next), deadline).await,
+            Err(_) => Ok(reply),
+        }
+    }
+
+    async fn send(
+        &self,
+        account: &Account,
+        request: &Request,
+        token: Option<&AccessToken>,
+        deadline: Instant,
+    ) -> Result<Reply, SendFailure> {
         let mut progress = Progress::keeping(account.kept_headers());
-        let attempt = self.attempt(account, request, deadline, &mut progress);
+        let attempt = self.attempt(account, request, token, deadline, &mut progress);
         let failure = match timeout_at(deadline, attempt).await {
             Ok(Ok(body_end)) => return Ok(progress.into_reply(body_end)),
             Ok(Err(_)) if progress.has_head() => return Ok(progress.into_reply(BodyEnd::Broken)),
@@ -126,11 +157,12 @@ impl Egress {
         &self,
         account: &Account,
         request: &Request,
+        token: Option<&AccessToken>,
         deadline: Instant,
         progress: &mut Progress,
     ) -> Result<BodyEnd, SendFailure> {
         let _slot = account.pool().slot().await;
-        let http_request = account.http_request(request)?;
+        let http_request = account.http_request(request, token)?;
 
         if let Some(mut connection) = account.pool().take(self.settings.idle_max).await {
             let body_bytes_max = self.settings.body_bytes_max;
@@ -146,7 +178,7 @@ impl Egress {
                 }) => {}
                 Err(failure) => return Err(failure),
             }
-            let http_request = account.http_request(request)?;
+            let http_request = account.http_request(request, token)?;
             return self
                 .attempt_fresh(account, http_request, deadline, progress)
                 .await;

@@ -1,6 +1,7 @@
 //! The HTTP API: events in, and everything an operator asks.
 
 mod access;
+mod account_request;
 mod accounts;
 mod backend;
 mod body;
@@ -26,8 +27,9 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::middleware;
-use axum::routing::{any, get, post};
+use axum::routing::{any, delete, get, post};
 
+pub use account_request::{AccountRequest, AuthRequest, ClientRequest};
 pub use backend::Backend;
 pub use body::{BODY_BYTES_MAX, EVENT_BYTES_MAX};
 pub use server::{HttpLimits, serve, serve_webhooks};
@@ -98,10 +100,13 @@ fn router<B: Backend>(backend: Arc<B>, limits: HttpLimits, hosts: Arc<AllowedHos
         .route("/v1/conflicts/{id}/resolve", post(conflicts::resolve::<B>))
         .route("/v1/pause", post(accounts::pause::<B>))
         .route("/v1/resume", post(accounts::resume::<B>))
-        .route("/v1/providers", get(accounts::list::<B>).post(unavailable))
+        .route(
+            "/v1/providers",
+            get(accounts::list::<B>).post(accounts::put::<B>),
+        )
         .route(
             "/v1/providers/{name}",
-            get(accounts::show::<B>).delete(unavailable),
+            get(accounts::show::<B>).delete(accounts::remove::<B>),
         )
         .route("/v1/providers/{name}/status", get(accounts::status::<B>))
         .route("/livez", get(probes::live))
@@ -114,8 +119,9 @@ fn router<B: Backend>(backend: Arc<B>, limits: HttpLimits, hosts: Arc<AllowedHos
         .route("/sync/status/{operation_id}", get(founding::status::<B>))
         .route(
             "/providers",
-            get(founding::providers::<B>).post(unavailable),
+            get(founding::providers::<B>).post(accounts::put::<B>),
         )
+        .route("/providers/{name}", delete(accounts::remove::<B>))
         .route("/providers/{name}/status", get(accounts::status::<B>))
         .merge(webhooks)
         .merge(not_available())
@@ -137,13 +143,7 @@ fn router<B: Backend>(backend: Arc<B>, limits: HttpLimits, hosts: Arc<AllowedHos
 /// Paths of the contract that this version does not answer: told apart from
 /// paths that are nobody's, so that a client sees which of the two it is.
 fn not_available<S: Clone + Send + Sync + 'static>() -> Router<S> {
-    const PATHS: [&str; 5] = [
-        "/v1/records/{record_id}",
-        "/providers/{name}",
-        "/openapi.json",
-        "/docs",
-        "/",
-    ];
+    const PATHS: [&str; 4] = ["/v1/records/{record_id}", "/openapi.json", "/docs", "/"];
     PATHS.into_iter().fold(Router::new(), |router, path| {
         router.route(path, any(unavailable))
     })

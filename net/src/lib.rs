@@ -1,5 +1,6 @@
 //! Bytes and HTTP: the TCP protocol, the HTTP API, calls to providers, metrics.
 
+pub mod auth;
 pub mod client;
 pub mod egress;
 pub mod gate;

@@ -11,7 +11,7 @@ mod histogram;
 mod inbound;
 mod text;
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use engine::event::Operation;
@@ -33,7 +33,9 @@ pub struct Metrics {
 
 #[derive(Debug)]
 struct Shared {
-    accounts: Vec<String>,
+    /// In the order of their labels; the layout has places for more.
+    accounts: RwLock<Vec<String>>,
+    accounts_max: usize,
     layout: Layout,
     /// One a thread that ever wrote. Those whose writer is gone are written on
     /// by the next one, so their number is that of threads at once.
@@ -51,26 +53,49 @@ pub struct MetricsWriter {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct AccountLabel(usize);
 
+/// Accounts that come while the process runs and are counted at once: some 20 KiB a thread.
+pub const ADDED_ACCOUNTS_MAX: usize = 64;
+
 impl Metrics {
     /// Metrics whose `provider` label takes these names.
     pub fn new(accounts: Vec<String>) -> Metrics {
-        let layout = Layout::new(accounts.len());
+        let accounts_max = accounts.len() + ADDED_ACCOUNTS_MAX;
+        let layout = Layout::new(accounts_max);
         Metrics {
             shared: Arc::new(Shared {
-                accounts,
+                accounts: RwLock::new(accounts),
+                accounts_max,
                 layout,
                 cells: Mutex::default(),
             }),
         }
     }
 
-    /// The label of an account; `None` for a name that [`Metrics::new`] was not given.
+    /// The label of an account; `None` for a name that is not known.
     pub fn account(&self, name: &str) -> Option<AccountLabel> {
-        self.shared
+        let accounts = self.accounts();
+        let at = accounts.iter().position(|known| known == name);
+        at.map(AccountLabel)
+    }
+
+    /// The label of an account that came while the process runs; `None` beyond
+    /// [`ADDED_ACCOUNTS_MAX`] of them: it is counted from the next start on.
+    pub fn add_account(&self, name: &str) -> Option<AccountLabel> {
+        let mut accounts = self
+            .shared
             .accounts
-            .iter()
-            .position(|known| known == name)
-            .map(AccountLabel)
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        let known = accounts.iter().position(|known| known == name);
+        let at = match known {
+            Some(at) => at,
+            None if accounts.len() < self.shared.accounts_max => {
+                accounts.push(name.to_owned());
+                accounts.len() - 1
+            }
+            None => return None,
+        };
+        Some(AccountLabel(at))
     }
 
     /// A writer for the calling thread.
@@ -108,6 +133,7 @@ impl Metrics {
 
     fn render_counters(&self, totals: &[u64], text: &mut TextWriter) {
         let layout = &self.shared.layout;
+        let accounts = self.accounts();
         let mut metric = text.counter("syncline_events_accepted_total", "Events taken, durable");
         metric.sample(&[], totals[layout.accepted()]);
         let mut metric = text.counter("syncline_events_rejected_total", "Events refused");
@@ -118,7 +144,7 @@ impl Metrics {
             "syncline_operations_total",
             "Operations that reached a final state",
         );
-        for (at, provider) in self.shared.accounts.iter().enumerate() {
+        for (at, provider) in accounts.iter().enumerate() {
             for operation in Operation::ALL {
                 for outcome in cells::OUTCOMES {
                     let labels = [
@@ -132,7 +158,7 @@ impl Metrics {
             }
         }
         let mut metric = text.counter("syncline_calls_total", "Calls to providers");
-        for (at, provider) in self.shared.accounts.iter().enumerate() {
+        for (at, provider) in accounts.iter().enumerate() {
             for class in CallClass::ALL {
                 let labels = [("provider", provider.as_str()), ("class", class.as_str())];
                 let count = totals[layout.call(AccountLabel(at), class)];
@@ -143,9 +169,9 @@ impl Metrics {
 
     fn render_inbound(&self, totals: &[u64], text: &mut TextWriter) {
         let layout = &self.shared.layout;
-        let accounts = || self.shared.accounts.iter().enumerate();
+        let accounts = self.accounts();
         let mut metric = text.counter("syncline_webhooks_total", "Deliveries of providers");
-        for (at, provider) in accounts() {
+        for (at, provider) in accounts.iter().enumerate() {
             for result in WebhookResult::ALL {
                 let labels = [("provider", provider.as_str()), ("result", result.as_str())];
                 let count = totals[layout.webhook(AccountLabel(at), result)];
@@ -153,7 +179,7 @@ impl Metrics {
             }
         }
         let mut metric = text.counter("syncline_polls_total", "Requests for changes");
-        for (at, provider) in accounts() {
+        for (at, provider) in accounts.iter().enumerate() {
             for result in PollResult::ALL {
                 let labels = [("provider", provider.as_str()), ("result", result.as_str())];
                 let count = totals[layout.poll(AccountLabel(at), result)];
@@ -167,6 +193,11 @@ impl Metrics {
             let cells = self.shared.layout.histogram(kind);
             text.histogram(kind.name(), kind.help(), &Totals::of(kind, &totals[cells]));
         }
+    }
+
+    fn accounts(&self) -> Vec<String> {
+        let accounts = self.shared.accounts.read();
+        accounts.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn all_cells(&self) -> MutexGuard<'_, Vec<Arc<Cells>>> {

@@ -6,8 +6,9 @@ use std::sync::{Mutex, PoisonError};
 use engine::quota::{
     AccountView, BacklogTrend, BreakerPhase, Gate, HoldReason, IN_FLIGHT, drains_in,
 };
+use engine::shard::RefusedObject;
 use engine::time::{Mono, Now};
-use engine::view::{AccountOutlook, BreakerState, LimitStatus, UnixMs};
+use engine::view::{AccountOutlook, BreakerState, HeldObject, LimitStatus, UnixMs};
 
 /// How the backlog of each account goes, by its name: one for each that is configured.
 #[derive(Debug, Default)]
@@ -39,6 +40,26 @@ impl Trends {
         let drains = drains_in(open, falls).filter(|_| open > 0)?;
         Some(wall_at(now, now.mono.saturating_add(drains)))
     }
+}
+
+/// What an account may not write at present. Each shard asks for itself: the earliest counts.
+pub(super) fn held_objects(refused: &[RefusedObject], account: &str) -> Vec<HeldObject> {
+    let mut held: Vec<HeldObject> = Vec::new();
+    for refused in refused.iter().filter(|refused| refused.account == account) {
+        match held.iter_mut().find(|held| held.object == refused.object) {
+            Some(held) => {
+                held.since = held.since.min(refused.since_ms);
+                held.asks_again_at = held.asks_again_at.min(refused.asks_again_ms);
+            }
+            None => held.push(HeldObject {
+                object: refused.object.clone(),
+                since: refused.since_ms,
+                asks_again_at: refused.asks_again_ms,
+                detail: refused.detail.clone(),
+            }),
+        }
+    }
+    held
 }
 
 /// The breaker as the API shows it.
@@ -80,6 +101,7 @@ pub(super) fn hold(now: Now, view: &AccountView) -> AccountOutlook {
         held_by,
         resumes_at: until.map(|until| wall_at(now, until)),
         drained_at: None,
+        held_objects: Vec::new(),
     }
 }
 

@@ -13,7 +13,9 @@ use engine::json::Scratch;
 use engine::merge::Winner;
 use engine::quota::{Gate, HoldReason};
 use engine::refusal::{Code, Refusal};
-use engine::shard::{Command, DeadFilter, EventBatch, Explanation, OpenCounts, Standing};
+use engine::shard::{
+    Command, DeadFilter, EventBatch, Explanation, OpenCounts, RefusedObject, Standing,
+};
 use engine::state::State;
 use engine::view::{
     Accepted, AccountOutlook, AccountStatus, AccountView, Admission, AttemptView, AuthState,
@@ -23,7 +25,8 @@ use engine::view::{
     PageRequest, RecordLookup, RecordTarget, RecordView, ReplayCount, ReplayRequest, RulesPush,
     RulesPushed, RulesView, Scope,
 };
-use net::http::{Backend, WebhookDelivery, Webhooks};
+use net::auth::TokenStanding;
+use net::http::{AccountRequest, Backend, WebhookDelivery, Webhooks};
 use net::metrics::{Metrics, MetricsWriter};
 
 use super::account_outlook::{self, Trends};
@@ -40,6 +43,7 @@ use super::replay;
 use super::rule_store::{self, RuleOrigin, RuleStore};
 use super::shard_thread::Gauges;
 use super::shards::Shards;
+use super::tokens::TokenCells;
 use crate::settings::{AuthSettings, Settings};
 
 /// The scope of event ids over HTTP while there are no API keys; no producer's name hashes to it
@@ -60,6 +64,8 @@ pub(crate) struct Node {
     pub(crate) gauges: Vec<Arc<Gauges>>,
     /// Locked while a set is replaced, which happens one after the other.
     pub(crate) rule_store: Mutex<RuleStore>,
+    /// Of the accounts whose credentials are tokens.
+    pub(crate) tokens: TokenCells,
     pub(crate) trends: Trends,
     pub(crate) webhooks: WebhookIntake<PullSink>,
 }
@@ -185,8 +191,18 @@ impl Node {
         Ok(sums)
     }
 
+    async fn refused_objects(&self) -> Result<Vec<RefusedObject>, Refusal> {
+        let mut refused = Vec::new();
+        for shard in 0..self.shards.count() {
+            let ask = self.shards.ask(shard, |reply| Query::Refused { reply });
+            refused.extend(ask.await?);
+        }
+        Ok(refused)
+    }
+
     async fn statuses(&self) -> Result<Vec<AccountStatus>, Refusal> {
         let counts = self.counts().await?;
+        let refused = self.refused_objects().await?;
         let now = clock::now();
         let mut coordinator = super::coordinator::lock(&self.coordinator);
         let views: Vec<_> = coordinator.views(now).collect();
@@ -209,6 +225,14 @@ impl Node {
                         reason: HoldReason::Unauthorized,
                         ..
                     } => AuthState::Refused,
+                    _ if let Some(cell) = self.tokens.get(account.name.as_str()) => {
+                        match cell.standing() {
+                            TokenStanding::Valid => AuthState::Valid,
+                            TokenStanding::Asking => AuthState::Asking,
+                            TokenStanding::Refused => AuthState::Refused,
+                            TokenStanding::Failing => AuthState::Failing,
+                        }
+                    }
                     _ if *needs_auth => AuthState::Valid,
                     _ => AuthState::None,
                 },
@@ -221,6 +245,7 @@ impl Node {
                     drained_at: self
                         .trends
                         .drained_at(now, &account.name, open.total(), view),
+                    held_objects: account_outlook::held_objects(&refused, &account.name),
                     ..view
                         .map(|view| account_outlook::hold(now, view))
                         .unwrap_or_default()
@@ -241,6 +266,7 @@ impl Node {
         numbers: &mut [Vec<u64>],
     ) -> Result<Staged, Refusal> {
         let router = &self.shards.shared.router;
+        let routes = router.routes();
         let now_ms = clock::now().wall.0;
         router.with_defaults(|defaults| {
             let mut event = parse(raw, scratch, defaults, Surface::Http)?;
@@ -256,7 +282,7 @@ impl Node {
                 scope: HTTP_SCOPE,
                 body_hash: event.body_hash(),
             });
-            let mut routed = router.route(event, None, dedup, now_ms)?;
+            let mut routed = router.route(&routes, event, None, dedup, now_ms)?;
             let taken = TakenOperation {
                 record: routed.id.record.0,
                 sequence: routed.id.seq.0,
@@ -296,7 +322,7 @@ impl Node {
                     }
                 }
             }
-            if let Err(refusal) = router.decide(&mut routed) {
+            if let Err(refusal) = router.decide(&routes, &mut routed) {
                 if let Some((key, taken)) = remembered {
                     self.shards.shared.remembered.forget(key, taken);
                 }
@@ -665,6 +691,20 @@ impl Backend for Node {
     fn accounts(&self) -> Vec<AccountView> {
         let accounts = account_views(&self.in_force.tuning.effective());
         accounts.into_iter().map(|(account, _)| account).collect()
+    }
+
+    async fn put_account(&self, by: &str, request: AccountRequest) -> Result<bool, Refusal> {
+        let now = clock::now().wall.0;
+        let is_new = self.in_force.tuning.put_account(now, by, request)?;
+        self.in_force.tell().await?;
+        Ok(is_new)
+    }
+
+    async fn remove_account(&self, by: &str, name: &str) -> Result<bool, Refusal> {
+        let now = clock::now().wall.0;
+        let removed = self.in_force.tuning.remove_account(now, by, name)?;
+        self.in_force.tell().await?;
+        Ok(removed)
     }
 
     async fn account_status(&self, name: &str) -> Result<Option<AccountStatus>, Refusal> {

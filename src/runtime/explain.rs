@@ -56,7 +56,12 @@ pub(crate) fn told(now: Now, why: &Explanation, around: &Surroundings<'_>) -> Ex
     let open_ended = matches!(
         why.wait,
         None | Some(
-            Wait::Hold(_) | Wait::Override | Wait::NoAccount | Wait::Unreadable | Wait::Credentials
+            Wait::Hold(_)
+                | Wait::Override
+                | Wait::NoAccount
+                | Wait::Unreadable
+                | Wait::Credentials
+                | Wait::Refused(_)
         )
     );
     let expected_at = if open_ended {
@@ -134,6 +139,14 @@ fn sentence(wait: &Wait, around: &Surroundings<'_>) -> (Option<Reason>, String) 
         Wait::Backoff => (
             Some(Reason::Backoff),
             "the pause after a failed attempt".to_owned(),
+        ),
+        Wait::Refused(refused) => (
+            Some(Reason::Paused),
+            format!(
+                "the provider does not let the account write {:?}; one record asks again every \
+                 minute, all of them after a resume. It said: {}",
+                refused.object, refused.detail
+            ),
         ),
         Wait::Parent => (
             Some(Reason::Parent),

@@ -6,14 +6,16 @@ use std::time::Duration;
 
 use engine::refusal::{Code, Refusal};
 use engine::shard::Command;
+use net::metrics::Metrics;
 use tokio::sync::{Mutex, oneshot};
 
 use super::coordinator::{self, SharedCoordinator};
 use super::shard_thread::{Word, chain};
 use super::shards::{Shards, down};
+use super::tokens::Tokens;
 use super::tuning::Tuning;
-use super::{clock, plans};
-use crate::settings::Settings;
+use super::{StartError, clock, plans};
+use crate::settings::{ProviderSettings, Settings};
 
 /// Rest before a disk that refused the end of an override is asked again.
 const EXPIRE_AGAIN: Duration = Duration::from_secs(5);
@@ -26,6 +28,8 @@ pub(crate) struct InForce {
     pub(crate) tuning: Arc<Tuning>,
     shards: Shards,
     coordinator: SharedCoordinator,
+    tokens: Arc<Tokens>,
+    metrics: Metrics,
     told: Mutex<Told>,
 }
 
@@ -33,6 +37,8 @@ pub(crate) struct InForce {
 #[derive(Debug)]
 struct Told {
     settings: Settings,
+    /// The same without overrides: by these, tokens are asked for.
+    configured: Settings,
     suspended: Vec<String>,
 }
 
@@ -42,9 +48,11 @@ impl InForce {
         tuning: Arc<Tuning>,
         shards: Shards,
         coordinator: SharedCoordinator,
+        (tokens, metrics): (Arc<Tokens>, Metrics),
         settings: Settings,
     ) -> InForce {
         let told = Mutex::new(Told {
+            configured: tuning.configured(),
             settings,
             suspended: Vec::new(),
         });
@@ -52,6 +60,8 @@ impl InForce {
             tuning,
             shards,
             coordinator,
+            tokens,
+            metrics,
             told,
         }
     }
@@ -67,8 +77,8 @@ impl InForce {
         // coordinator's first word.
         let mut answers = Vec::new();
         let mut suspended = Vec::new();
-        for (name, _) in &settings.providers {
-            let is_suspended = self.tuning.is_suspended(name);
+        for (name, provider) in &settings.providers {
+            let is_suspended = self.tuning.is_suspended(name, provider);
             suspended.extend(is_suspended.then(|| name.clone()));
             if is_suspended == told.suspended.contains(name) {
                 continue;
@@ -89,33 +99,62 @@ impl InForce {
             answer.await.map_err(|_| down())?;
         }
         told.suspended = suspended;
+        let configured = self.tuning.configured();
+        for (name, provider) in &configured.providers {
+            let before = told.configured.provider(name);
+            if before.is_none_or(|before| asks_otherwise(before, provider)) {
+                let addresses = self.tuning.token_addresses(name);
+                self.tokens.put(name, provider, addresses).map_err(unfit)?;
+            }
+        }
+        told.configured = configured;
         for (name, provider) in &settings.providers {
-            if told.settings.provider(name) != Some(provider) {
-                self.tell_account(&settings, name).await?;
+            let before = told.settings.provider(name);
+            if before == Some(provider) {
+                continue;
+            }
+            self.tell_account(&settings, name).await?;
+            if before.is_some_and(|before| before.auth != provider.auth) {
+                coordinator::lock(&self.coordinator).credentials_changed(clock::now(), name);
             }
         }
         if told.settings.providers != settings.providers {
-            let unfit = |error: super::StartError| Refusal::new(Code::InvalidField, chain(&error));
-            let limits = plans::account_limits(&settings).map_err(unfit)?;
-            let mut coordinator = coordinator::lock(&self.coordinator);
-            coordinator
-                .reconfigure(clock::now(), limits)
-                .map_err(|error| Refusal::new(Code::InvalidField, error.to_string()))?;
+            self.tell_all(&settings)?;
+        }
+        for (name, _) in &told.settings.providers {
+            if settings.provider(name).is_none() {
+                let gone = Command::PlanGone(name.as_str().into());
+                self.shards.command_all(&gone).await?;
+                self.tokens.remove(name);
+            }
         }
         told.settings = settings;
         Ok(())
     }
 
+    /// What concerns all accounts together: the limits of each, and who takes what.
+    fn tell_all(&self, settings: &Settings) -> Result<(), Refusal> {
+        let limits = plans::account_limits(settings).map_err(unfit)?;
+        coordinator::lock(&self.coordinator)
+            .reconfigure(clock::now(), limits)
+            .map_err(|error| Refusal::new(Code::InvalidField, error.to_string()))?;
+        let plans = plans::account_plans(settings).map_err(unfit)?;
+        let routes = plans::routes(settings, &plans);
+        self.shards.shared.router.replace_routes(routes);
+        Ok(())
+    }
+
     async fn tell_account(&self, settings: &Settings, name: &str) -> Result<(), Refusal> {
-        let unfit = |error: super::StartError| Refusal::new(Code::InvalidField, chain(&error));
         let Some(provider) = settings.provider(name) else {
             return Ok(());
         };
         let plan = Arc::new(plans::plan(settings, name, provider).map_err(unfit)?);
-        let egress = plans::egress_account(name, provider, self.tuning.addresses(name));
+        let addresses = self.tuning.addresses(name);
+        let egress = plans::egress_account(name, provider, addresses, self.tokens.cells());
         let egress = Box::new(egress.map_err(unfit)?);
+        let label = self.metrics.add_account(name);
         for shard in 0..self.shards.count() {
-            let word = Word::Egress(plan.name.clone(), egress.clone());
+            let word = Word::Egress(plan.name.clone(), egress.clone(), label);
             self.shards.say(shard, word).await?;
         }
         self.shards.command_all(&Command::Plan(plan)).await?;
@@ -143,4 +182,23 @@ impl InForce {
             }
         }
     }
+}
+
+/// Whether an account's tokens are to be asked for in another way.
+fn asks_otherwise(before: &ProviderSettings, now: &ProviderSettings) -> bool {
+    let way = |provider: &ProviderSettings| {
+        let account = &provider.account;
+        (
+            provider.auth.clone(),
+            provider.definition.clone(),
+            account.base_url.clone(),
+            account.ca_file.clone(),
+            account.timeout,
+        )
+    };
+    way(before) != way(now)
+}
+
+fn unfit(error: StartError) -> Refusal {
+    Refusal::new(Code::InvalidField, chain(&error))
 }

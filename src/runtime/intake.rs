@@ -19,7 +19,7 @@ use super::clock;
 use super::mailbox::{Mailbox, Parcel};
 use super::registry::{Admission, Registry};
 use super::remembered::Remembered;
-use super::router::Router;
+use super::router::{Router, Routes};
 use super::ticket::{Ticket, Waiter};
 
 /// Batches of one ingest thread on their way to the disk at most.
@@ -224,9 +224,10 @@ impl Intake for ThreadIntake {
         }
         let now_ms = self.now_ms;
         let scratch = &mut self.scratch;
+        let routes = shared.router.routes();
         shared.router.with_defaults(|defaults| {
             let event = parse(event, scratch, defaults, Surface::Stream)?;
-            stage_event(shared, state, seq, event, now_ms)
+            stage_event(shared, &routes, state, seq, event, now_ms)
         })
     }
 
@@ -379,6 +380,7 @@ impl Intake for ThreadIntake {
 /// Remembers and routes one event, and stages it for its shard.
 fn stage_event(
     shared: &Shared,
+    routes: &Routes,
     state: &mut SessionState,
     seq: u64,
     event: Event<'_>,
@@ -393,7 +395,9 @@ fn stage_event(
         scope: state.producer.unwrap_or(0),
         body_hash: event.body_hash(),
     });
-    let mut routed = shared.router.route(event, position, dedup, now_ms)?;
+    let mut routed = shared
+        .router
+        .route(routes, event, position, dedup, now_ms)?;
     let mut remembered = None;
     if let (Some(id), Some(dedup)) = (routed.event.event.event_id.as_deref(), routed.event.dedup) {
         let key = shared.remembered.key(dedup.scope, id);
@@ -422,7 +426,7 @@ fn stage_event(
             }
         }
     }
-    if let Err(refusal) = shared.router.decide(&mut routed) {
+    if let Err(refusal) = shared.router.decide(routes, &mut routed) {
         if let Some((_, key, taken)) = remembered {
             shared.remembered.forget(key, taken);
         }

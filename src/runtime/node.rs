@@ -21,6 +21,7 @@ use net::metrics::Metrics;
 use tokio::sync::{Notify, mpsc, watch};
 use wal::{DataDir, Disk, writer_thread};
 
+use super::account_store::AccountStore;
 use super::backend::Node;
 use super::causes::Causes;
 use super::checkpointer::{CheckpointFeed, Checkpointer, EventIdRules, Keep};
@@ -39,6 +40,7 @@ use super::remembered::Remembered;
 use super::rule_store::RuleStore;
 use super::shard_thread::{Gauges, Peer, ShardThread, Word, chain};
 use super::shards::Shards;
+use super::tokens::{SealKeeper, Tokens};
 use super::tuning::Tuning;
 use super::{StartError, clock, coordinator, plans};
 use crate::settings::{Retention, Settings};
@@ -64,6 +66,7 @@ pub struct Engine {
     control: Option<JoinHandle<()>>,
     shards: Vec<JoinHandle<()>>,
     checkpointer: Option<Checkpointer>,
+    tokens: Arc<Tokens>,
     dir: Option<DataDirHandle>,
 }
 
@@ -93,8 +96,13 @@ impl Engine {
         let mut dir = open::data_dir(&settings.server.data_dir)?;
         let superblock = *dir.superblock();
         let file = settings;
-        let tuning = Tuning::load(&file.server.data_dir, file)
-            .map_err(|error| StartError::data_dir(&file.server.data_dir, &error))?;
+        let data_dir = &file.server.data_dir;
+        let seal = Arc::new(SealKeeper::new(data_dir, file.server.secret_key.clone()));
+        let unreadable =
+            |error: &dyn std::error::Error| StartError::data_dir(&file.server.data_dir, error);
+        let accounts =
+            AccountStore::load(data_dir, file, seal.clone()).map_err(|error| unreadable(&error))?;
+        let tuning = Tuning::load(data_dir, file, accounts).map_err(|error| unreadable(&error))?;
         if let Err(refusal) = tuning.expire(clock::now().wall.0) {
             let source = std::io::Error::other(refusal.to_string());
             return Err(StartError::system(
@@ -105,7 +113,11 @@ impl Engine {
         let tuning = Arc::new(tuning);
         let settings = &tuning.effective();
         let plans = plans::account_plans(settings)?;
-        let egress = plans::egress_accounts(settings, &tuning)?;
+        let tokens = Arc::new(Tokens::new(data_dir.clone(), seal)?);
+        for (name, provider) in &tuning.configured().providers {
+            tokens.put(name, provider, tuning.token_addresses(name))?;
+        }
+        let egress = plans::egress_accounts(settings, &tuning, tokens.cells())?;
         let mut plan = OpenPlan::new(settings, count, plans);
         let key_seed =
             u64::from_le_bytes(*superblock.hash_key.first_chunk().expect("16 bytes have 8"));
@@ -204,6 +216,7 @@ impl Engine {
             tuning,
             shards.clone(),
             coordinator.clone(),
+            (tokens.clone(), metrics.clone()),
             settings.clone(),
         );
         let objects = InboundObjects::of(plan.accounts.iter().map(Arc::as_ref));
@@ -247,6 +260,7 @@ impl Engine {
             rejected: Mutex::new(metrics.writer()),
             gauges,
             rule_store: Mutex::new(rule_store),
+            tokens: tokens.cells().clone(),
             trends: super::account_outlook::Trends::default(),
         });
         let (http_stop, http_stopped) = watch::channel(false);
@@ -280,6 +294,7 @@ impl Engine {
             control: Some(control),
             shards: threads,
             checkpointer: Some(checkpointer),
+            tokens,
             dir: Some(DataDirHandle(dir)),
         })
     }
@@ -324,6 +339,9 @@ impl Engine {
         }
         clean &= self.checkpointer.take().is_none_or(Checkpointer::join);
         join(self.control.take(), "control");
+        if !self.tokens.stop() {
+            tracing::error!("the token thread panicked");
+        }
         clean &= !self.node.is_broken();
         match self.dir.take() {
             Some(DataDirHandle(dir)) if clean => {

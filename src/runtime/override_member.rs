@@ -4,15 +4,14 @@ use std::net::IpAddr;
 use std::num::{NonZeroU32, NonZeroU64};
 use std::time::Duration;
 
-use engine::quota::{Reserve, Weights};
+use engine::rules::Share;
 use net::egress::{AddressPolicy, Origin};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::settings::{LimitKind, LimitScope, LimitSettings, ProviderSettings, parse_duration};
+use super::added_account::{BURST_NAME, MINUTE, RATE_NAME, counts_minutes};
+use crate::settings::{LimitKind, LimitSettings, ObjectSwitch, ProviderSettings, parse_duration};
 
-/// The window that `rate_limit_per_minute` counts over.
-const MINUTE: Duration = Duration::from_secs(60);
 /// Longest time for one call; longer ones are a mistake, and hold their slot all the time.
 const TIMEOUT_MAX: Duration = Duration::from_secs(3600);
 /// Longest wait for a batch to fill.
@@ -30,10 +29,11 @@ pub(crate) enum Member {
     BaseUrl,
     Paused,
     Enabled,
+    Share,
 }
 
 impl Member {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::RateLimitPerMinute,
         Self::BatchSize,
         Self::FlushInterval,
@@ -42,6 +42,7 @@ impl Member {
         Self::BaseUrl,
         Self::Paused,
         Self::Enabled,
+        Self::Share,
     ];
 
     pub(crate) fn named(name: &str) -> Option<Self> {
@@ -50,7 +51,7 @@ impl Member {
 
     pub(crate) fn as_str(self) -> &'static str {
         match self {
-            Self::RateLimitPerMinute => "rate_limit_per_minute",
+            Self::RateLimitPerMinute => RATE_NAME,
             Self::BatchSize => "batch_size",
             Self::FlushInterval => "flush_interval",
             Self::MaxInFlight => "max_in_flight",
@@ -58,6 +59,7 @@ impl Member {
             Self::BaseUrl => "base_url",
             Self::Paused => "paused",
             Self::Enabled => "enabled",
+            Self::Share => "share",
         }
     }
 
@@ -73,6 +75,11 @@ impl Member {
             Self::Timeout => duration(value)
                 .is_some_and(|timeout| timeout > Duration::ZERO && timeout <= TIMEOUT_MAX),
             Self::BaseUrl => return base_url(value, addresses),
+            Self::Share => {
+                return share(value)
+                    .map(drop)
+                    .ok_or_else(|| "expected a share from 0 to 1".to_owned());
+            }
             Self::Paused | Self::Enabled => {
                 return value
                     .is_boolean()
@@ -107,8 +114,24 @@ impl Member {
                     account.base_url = Some(url.to_owned());
                 }
             }
+            Self::Share => account.share = share(value).unwrap_or(account.share),
+            Self::Enabled => account.enabled = value.as_bool().unwrap_or(account.enabled),
             // Told to the shards, see `Tuning::is_suspended`.
-            Self::Paused | Self::Enabled => {}
+            Self::Paused => {}
+        }
+    }
+
+    /// Whether it can be set for one object of an account.
+    pub(crate) fn is_of_objects(self) -> bool {
+        matches!(self, Self::Enabled | Self::Share)
+    }
+
+    /// Lays a checked value over what an account's mapping of an object says.
+    pub(crate) fn apply_to_object(self, value: &Value, switch: &mut ObjectSwitch) {
+        match self {
+            Self::Enabled => switch.enabled = value.as_bool(),
+            Self::Share => switch.share = share(value),
+            _ => debug_assert!(false, "only what is of objects is kept for one"),
         }
     }
 }
@@ -117,32 +140,39 @@ fn count(value: &Value) -> Option<NonZeroU32> {
     NonZeroU32::new(u32::try_from(value.as_u64()?).ok()?)
 }
 
+fn share(value: &Value) -> Option<Share> {
+    Share::new(value.as_f64()?)
+}
+
 fn duration(value: &Value) -> Option<Duration> {
     parse_duration(value.as_str()?)
 }
 
 /// Takes the place of every limit that counts over a minute; longer and shorter ones stay.
 fn per_minute(provider: &mut ProviderSettings, limit: NonZeroU32) {
-    provider.limits.retain(|limit| match limit.kind {
-        LimitKind::Sliding(window)
-        | LimitKind::Rolling { window, .. }
-        | LimitKind::Fixed { window, .. }
-        | LimitKind::TokenBucket { window, .. } => window != MINUTE,
-        LimitKind::Concurrency | LimitKind::Cost(_) => true,
-    });
-    provider.limits.push(LimitSettings {
-        name: Member::RateLimitPerMinute.as_str().to_owned(),
-        limit: NonZeroU64::from(limit),
-        kind: LimitKind::Sliding(MINUTE),
-        scope: LimitScope::default(),
-        weights: Weights::default(),
-        reserve: Reserve::default(),
-    });
+    let rate = NonZeroU64::from(limit);
+    provider
+        .limits
+        .retain(|limit| limit.name == BURST_NAME || !counts_minutes(&limit.kind));
+    // The bucket beside the rate goes on, and is refilled at the new rate.
+    for bucket in provider
+        .limits
+        .iter_mut()
+        .filter(|limit| limit.name == BURST_NAME && counts_minutes(&limit.kind))
+    {
+        bucket.limit = rate;
+    }
+    let rate = LimitSettings::new(RATE_NAME, rate, LimitKind::Sliding(MINUTE));
+    provider.limits.push(rate);
 }
 
 /// An address in the URL is judged here, one that a name leads to when it is connected to.
 fn base_url(value: &Value, addresses: &AddressPolicy) -> Result<(), String> {
-    let url = value.as_str().ok_or("expected a URL")?;
+    admitted(value.as_str().ok_or("expected a URL")?, addresses)
+}
+
+/// Whether the API may have this URL called.
+pub(crate) fn admitted(url: &str, addresses: &AddressPolicy) -> Result<(), String> {
     let origin = Origin::parse(url).map_err(|error| error.to_string())?;
     let host = origin.host().trim_start_matches('[').trim_end_matches(']');
     let literal: Option<IpAddr> = host.parse().ok();
@@ -184,6 +214,10 @@ mod tests {
             (Member::Timeout, json!("2h"), false),
             (Member::Paused, json!("yes"), false),
             (Member::Enabled, json!(false), true),
+            (Member::Share, json!(0.1), true),
+            (Member::Share, json!(0), true),
+            (Member::Share, json!(1.5), false),
+            (Member::Share, json!("0.1"), false),
             (Member::BaseUrl, json!("https://api.example.com"), true),
             (Member::BaseUrl, json!("http://10.1.2.3:80"), true),
             (Member::BaseUrl, json!("http://10.2.2.3"), false),

@@ -2,23 +2,24 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{Hash, Hasher};
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, RwLock};
 
 use engine::id::{HashKey, OperationSeq};
 use engine::mapping::Mapping;
 use engine::provider::Definition;
 use engine::quota::{AccountLimits, HoldSettings};
 use engine::retry::RetryPolicy;
-use engine::rules::RuleSet;
+use engine::rules::{RuleSet, Share};
 use engine::schema::Schema;
 use engine::shard::{AccountPlan, DeletePolicy, Role, SYSTEM_A, TwoWay};
 use net::egress::{self, AddressPolicy, Authorization, Origin};
 use xxhash_rust::xxh3::Xxh3;
 
 use super::StartError;
-use super::router::{Pool, Router, Taker};
+use super::router::{Pool, Router, Routes, Switches, Taker};
 use super::rules::Rules;
+use super::tokens::TokenCells;
 use super::tuning::Tuning;
 use crate::settings::{
     AuthSettings, ConflictSettings, Deletes, Direction, ProviderSettings, Settings, TargetSettings,
@@ -126,7 +127,10 @@ fn two_way(settings: &Settings, name: &str) -> HashMap<String, TwoWay> {
     taken.collect()
 }
 
-fn definition(name: &str, provider: &ProviderSettings) -> Result<Definition, StartError> {
+pub(crate) fn definition(
+    name: &str,
+    provider: &ProviderSettings,
+) -> Result<Definition, StartError> {
     let id = &provider.definition;
     let text = engine::provider::shipped(id)
         .ok_or_else(|| StartError::config(name, format!("there is no definition {id:?}")))?;
@@ -144,31 +148,38 @@ fn mapping(object: &str, target: &TargetSettings) -> Result<Mapping, StartError>
 pub(crate) fn account_limits(settings: &Settings) -> Result<Vec<AccountLimits>, StartError> {
     let accounts = settings.providers.iter();
     accounts
-        .map(|(name, provider)| {
-            let account = &provider.account;
-            let definition = definition(name, provider)?;
-            Ok(AccountLimits {
-                name: name.clone(),
-                limits: limits_of(provider, definition.limits()),
-                max_in_flight: account.max_in_flight.get(),
-                call_timeout: account.timeout,
-                hold: HoldSettings {
-                    failure_threshold: account.breaker.failure_threshold.get(),
-                    open_for: account.breaker.open_for,
-                    ..HoldSettings::default()
-                },
-            })
-        })
+        .map(|(name, provider)| limits_of_account(name, provider))
         .collect()
+}
+
+/// The limits of one account.
+pub(crate) fn limits_of_account(
+    name: &str,
+    provider: &ProviderSettings,
+) -> Result<AccountLimits, StartError> {
+    let account = &provider.account;
+    let definition = definition(name, provider)?;
+    Ok(AccountLimits {
+        name: name.to_owned(),
+        limits: limits_of(provider, definition.limits()),
+        max_in_flight: account.max_in_flight.get(),
+        call_timeout: account.timeout,
+        hold: HoldSettings {
+            failure_threshold: account.breaker.failure_threshold.get(),
+            open_for: account.breaker.open_for,
+            ..HoldSettings::default()
+        },
+    })
 }
 
 /// The egress side of every account, secrets resolved.
 pub(crate) fn egress_accounts(
     settings: &Settings,
     tuning: &Tuning,
+    tokens: &TokenCells,
 ) -> Result<Vec<(Arc<str>, egress::AccountSettings)>, StartError> {
     let named = |(name, provider): &(String, ProviderSettings)| {
-        let account = egress_account(name, provider, tuning.addresses(name))?;
+        let account = egress_account(name, provider, tuning.addresses(name), tokens)?;
         Ok((name.as_str().into(), account))
     };
     settings.providers.iter().map(named).collect()
@@ -180,6 +191,7 @@ pub(crate) fn egress_account(
     name: &str,
     provider: &ProviderSettings,
     addresses: AddressPolicy,
+    tokens: &TokenCells,
 ) -> Result<egress::AccountSettings, StartError> {
     let account = &provider.account;
     let definition = definition(name, provider)?;
@@ -187,10 +199,14 @@ pub(crate) fn egress_account(
     let base_url = base_url.unwrap_or_default();
     let origin = Origin::parse(base_url)
         .map_err(|error| StartError::config(name, format!("base_url: {error}")))?;
+    let authorization = match tokens.get(name) {
+        Some(cell) => Authorization::Token(cell),
+        None => authorization(name, &provider.auth)?,
+    };
     Ok(egress::AccountSettings {
         origin,
         addresses,
-        authorization: authorization(name, &provider.auth)?,
+        authorization,
         headers: egress::HeaderSettings {
             sent: definition.headers().to_vec(),
             kept: definition.kept_headers().to_vec(),
@@ -219,7 +235,8 @@ fn signer(
         .map_err(|error| StartError::config(name, error.to_string()))
 }
 
-fn authorization(name: &str, auth: &AuthSettings) -> Result<Authorization, StartError> {
+/// Credentials that are one header, resolved.
+pub(crate) fn authorization(name: &str, auth: &AuthSettings) -> Result<Authorization, StartError> {
     let failed = |error: crate::settings::SecretError| StartError::config(name, error.to_string());
     Ok(match auth {
         AuthSettings::None => Authorization::None,
@@ -237,10 +254,8 @@ fn authorization(name: &str, auth: &AuthSettings) -> Result<Authorization, Start
         AuthSettings::ClientCredentials(_)
         | AuthSettings::Refresh { .. }
         | AuthSettings::JwtBearer { .. } => {
-            return Err(StartError::config(
-                name,
-                "this kind of auth is not available in this version".into(),
-            ));
+            let detail = "its tokens have no cell".to_owned();
+            return Err(StartError::config(name, detail));
         }
     })
 }
@@ -254,6 +269,38 @@ pub(crate) fn router(
     shards: usize,
     epoch: u64,
 ) -> Result<Router, StartError> {
+    let come_back = settings.objects.iter();
+    let come_back = come_back.filter(|(_, object)| object.record.direction == Direction::Both);
+    let come_back = come_back.map(|(object, _)| object.clone()).collect();
+    let only_mapped = if settings.objects.len() == 1 {
+        Some(settings.objects[0].0.clone())
+    } else {
+        None
+    };
+    let sources = settings
+        .objects
+        .iter()
+        .filter_map(|(object, wanted)| {
+            let source = wanted.record.source.as_ref()?;
+            Some((object.clone(), source.table.clone(), source.key.clone()))
+        })
+        .collect();
+    Ok(Router {
+        hash_key,
+        shards,
+        routes: RwLock::new(Arc::new(routes(settings, plans))),
+        come_back,
+        default_object: settings.server.default_object.clone(),
+        only_mapped,
+        sources,
+        rules: Rules::new(rules),
+        schemas: schemas(settings)?,
+        next_seq: AtomicU64::new(OperationSeq::first_of_run(epoch).0),
+    })
+}
+
+/// Which account takes what.
+pub(crate) fn routes(settings: &Settings, plans: &[Arc<AccountPlan>]) -> Routes {
     // System A is no account that an event could name.
     let accounts = settings.providers.iter().map(|(name, _)| name.as_str());
     let accounts = accounts.filter(|name| *name != SYSTEM_A);
@@ -290,42 +337,46 @@ pub(crate) fn router(
         .chain((0..pools.len()).map(Taker::Pool))
         .filter(|taker| !mapped.values().any(|takers| takers.contains(taker)))
         .collect();
-    let come_back = settings.objects.iter();
-    let come_back = come_back.filter(|(_, object)| object.record.direction == Direction::Both);
-    let come_back = come_back.map(|(object, _)| object.clone()).collect();
-    let only_mapped = if settings.objects.len() == 1 {
-        Some(settings.objects[0].0.clone())
-    } else {
-        None
-    };
-    let sources = settings
-        .objects
-        .iter()
-        .filter_map(|(object, wanted)| {
-            let source = wanted.record.source.as_ref()?;
-            Some((object.clone(), source.table.clone(), source.key.clone()))
-        })
-        .collect();
-    Ok(Router {
-        hash_key,
-        shards,
+    let switched = settings.providers.iter();
+    Routes {
+        switches: switched
+            .filter(|(name, _)| name != SYSTEM_A)
+            .map(|(name, provider)| switches(settings, name, provider))
+            .collect(),
         accounts,
         pools,
         mapped,
         unmapped,
-        come_back,
-        default_object: settings.server.default_object.clone(),
-        only_mapped,
-        sources,
-        rules: Rules::new(rules),
-        schemas: schemas(settings)?,
         plans: plans.to_vec(),
         requires_fields: plans
             .iter()
             .any(|plan| plan.mappings.values().any(Mapping::requires_fields)),
         mapping_version: mapping_version(plans),
-        next_seq: AtomicU64::new(OperationSeq::first_of_run(epoch).0),
-    })
+    }
+}
+
+/// What takes part of an account's records: as its mappings say, or those of its pool, unless it
+/// was set otherwise at run time.
+fn switches(settings: &Settings, name: &str, provider: &ProviderSettings) -> Switches {
+    let mut objects = BTreeMap::new();
+    for (object, wanted) in &settings.objects {
+        let own = wanted.to.iter().find(|(account, _)| account == name);
+        let pool = settings.pool_of(name);
+        let mut pools = wanted.to.iter();
+        let target = own.or_else(|| pools.find(|(account, _)| Some(account.as_str()) == pool));
+        if let Some((_, target)) = target {
+            objects.insert(object.clone(), (target.enabled, target.share));
+        }
+    }
+    for (object, switch) in &provider.switches {
+        let known = objects.entry(object.clone()).or_insert((true, Share::ALL));
+        known.0 = switch.enabled.unwrap_or(known.0);
+        known.1 = switch.share.unwrap_or(known.1);
+    }
+    Switches {
+        share: provider.account.share,
+        objects,
+    }
 }
 
 fn schemas(settings: &Settings) -> Result<BTreeMap<String, Schema>, StartError> {

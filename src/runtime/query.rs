@@ -2,8 +2,8 @@
 
 use engine::id::{OperationId, VShard};
 use engine::shard::{
-    DeadFilter, DeadId, DeadLetter, DeadSlice, Explanation, OpenCounts, ReplayCursor, ReplaySlice,
-    ReplaySpan, Shard, Standing,
+    DeadFilter, DeadId, DeadLetter, DeadSlice, Explanation, OpenCounts, RefusedObject,
+    ReplayCursor, ReplaySlice, ReplaySpan, Shard, Standing,
 };
 use engine::time::Now;
 use engine::view::OperationFilter;
@@ -65,6 +65,10 @@ pub(crate) enum Query {
         span: ReplaySpan,
         from: Option<ReplayCursor>,
         reply: oneshot::Sender<ReplaySlice>,
+    },
+    /// Objects that accounts may not write at present.
+    Refused {
+        reply: oneshot::Sender<Vec<RefusedObject>>,
     },
     /// Open operations by account.
     Counts {
@@ -137,6 +141,7 @@ impl Query {
             Self::ChangedIn { span, from, reply } => {
                 drop(reply.send(shard.changed_in(journal, &span, from)));
             }
+            Self::Refused { reply } => drop(reply.send(shard.refused_objects().collect())),
             Self::Counts { reply } => {
                 let counts = shard
                     .open_counts()

@@ -62,11 +62,12 @@ impl Rehearsal {
     /// The refusal that the sender would get.
     pub fn event(&self, bytes: &[u8]) -> Result<Vec<Rehearsed>, Refusal> {
         let mut scratch = Scratch::new();
+        let routes = self.router.routes();
         self.router.with_defaults(|defaults| {
             let mut event = parse(bytes, &mut scratch, defaults, Surface::Http)?;
             event.record_id.get_or_insert_with(|| MADE_RECORD_ID.into());
-            let mut routed = self.router.route(event, None, None, 0)?;
-            self.router.decide(&mut routed)?;
+            let mut routed = self.router.route(&routes, event, None, None, 0)?;
+            self.router.decide(&routes, &mut routed)?;
             let targets = routed.event.targets.clone();
             Ok(targets
                 .iter()

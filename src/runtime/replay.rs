@@ -134,8 +134,9 @@ async fn find(shards: &Shards, span: &ReplaySpan) -> Result<Found, Refusal> {
 }
 
 fn span(shards: &Shards, request: &ReplayRequest) -> Result<ReplaySpan, Refusal> {
-    let accounts = &shards.shared.router.accounts;
-    let account = accounts
+    let routes = shards.shared.router.routes();
+    let account = routes
+        .accounts
         .iter()
         .find(|account| ***account == *request.provider);
     let account = account.ok_or_else(|| {

@@ -1,14 +1,15 @@
 //! What every thread that takes events in knows of the configuration: where an event goes.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use engine::event::codec::{AcceptedEvent, Dedup as LoggedDedup, ProducerPosition};
 use engine::event::{Defaults, Event, SourceTable, Target, TargetAction, Targets};
 use engine::id::{HashKey, OperationId, OperationSeq, RecordHash};
 use engine::mapping::{MapFailure, Write};
 use engine::refusal::{Code, Refusal};
+use engine::rules::Share;
 use engine::schema::Schema;
 use engine::shard::{AccountPlan, SYSTEM_A};
 use smallvec::SmallVec;
@@ -20,14 +21,8 @@ use super::rules::Rules;
 pub(crate) struct Router {
     pub(crate) hash_key: HashKey,
     pub(crate) shards: usize,
-    /// Accounts in the order of the file.
-    pub(crate) accounts: Vec<Arc<str>>,
-    /// Several accounts behind one name.
-    pub(crate) pools: Vec<Pool>,
-    /// Who takes an object that some mapping names.
-    pub(crate) mapped: BTreeMap<String, Vec<Taker>>,
-    /// Who has no mapping at all: they take every object as it is.
-    pub(crate) unmapped: Vec<Taker>,
+    /// Replaced when an account comes or goes.
+    pub(crate) routes: RwLock<Arc<Routes>>,
     /// Objects of which accounts' changes come back to System A.
     pub(crate) come_back: BTreeSet<String>,
     pub(crate) default_object: Option<String>,
@@ -36,14 +31,29 @@ pub(crate) struct Router {
     pub(crate) rules: Rules,
     /// By object; an object without one takes any record.
     pub(crate) schemas: BTreeMap<String, Schema>,
+    /// The next operation's sequence; one counter keeps the order of acceptance over all threads.
+    pub(crate) next_seq: AtomicU64,
+}
+
+/// The accounts, and which of them takes what.
+#[derive(Debug)]
+pub(crate) struct Routes {
+    /// Accounts in the order of the file.
+    pub(crate) accounts: Vec<Arc<str>>,
+    /// What takes part of their records, in the same order.
+    pub(crate) switches: Vec<Switches>,
+    /// Several accounts behind one name.
+    pub(crate) pools: Vec<Pool>,
+    /// Who takes an object that some mapping names.
+    pub(crate) mapped: BTreeMap<String, Vec<Taker>>,
+    /// Who has no mapping at all: they take every object as it is.
+    pub(crate) unmapped: Vec<Taker>,
     /// Of all accounts, for their mappings.
     pub(crate) plans: Vec<Arc<AccountPlan>>,
     /// Some mapping has a required field.
     pub(crate) requires_fields: bool,
     /// Names the mappings in force.
     pub(crate) mapping_version: u32,
-    /// The next operation's sequence; one counter keeps the order of acceptance over all threads.
-    pub(crate) next_seq: AtomicU64,
 }
 
 /// Where events go: one account, or one of a pool's for each record.
@@ -53,6 +63,24 @@ pub(crate) enum Taker {
     Account(usize),
     /// By its place among the pools.
     Pool(usize),
+}
+
+/// Which records of an account take part; the others end as skipped.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Switches {
+    /// Of all its objects.
+    pub(crate) share: Share,
+    /// Of one object: whether any, and which part.
+    pub(crate) objects: BTreeMap<String, (bool, Share)>,
+}
+
+impl Switches {
+    fn admit(&self, event: &Event<'_>) -> bool {
+        let record_id = event.record_id.as_deref().unwrap_or_default();
+        let object = self.objects.get(&*event.object);
+        self.share.holds(record_id)
+            && object.is_none_or(|(enabled, share)| *enabled && share.holds(record_id))
+    }
 }
 
 /// Accounts that share their records out.
@@ -86,12 +114,26 @@ impl Router {
         })
     }
 
+    /// The accounts as they are now.
+    pub(crate) fn routes(&self) -> Arc<Routes> {
+        self.routes
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// From now on events go to these.
+    pub(crate) fn replace_routes(&self, routes: Routes) {
+        *self.routes.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(routes);
+    }
+
     /// Finds an event's targets, its shard and its operation id.
     ///
     /// # Errors
     /// `unknown_provider`, or `no_route` when no account takes the object.
     pub(crate) fn route<'a>(
-        &'a self,
+        &self,
+        routes: &'a Routes,
         event: Event<'a>,
         producer: Option<ProducerPosition>,
         dedup: Option<LoggedDedup>,
@@ -99,7 +141,7 @@ impl Router {
     ) -> Result<Routed<'a>, Refusal> {
         let record_id = event.record_id.as_deref().unwrap_or_default();
         let record = self.hash_key.record(&event.object, record_id);
-        let targets = self.targets(&event, record)?;
+        let targets = routes.targets(&event, record, self.come_back.contains(&*event.object))?;
         let seq = self
             .next_seq
             .fetch_add(OperationSeq::STEP, Ordering::Relaxed);
@@ -114,7 +156,7 @@ impl Router {
                 dedup,
                 targets,
                 rules_version: 0,
-                mapping_version: self.mapping_version,
+                mapping_version: routes.mapping_version,
             },
             id: OperationId { record, seq },
             shard: self.shard_of(record),
@@ -126,7 +168,7 @@ impl Router {
     ///
     /// # Errors
     /// `schema` when the record does not fit, `rule_rejected` when every account rejects it.
-    pub(crate) fn decide(&self, routed: &mut Routed<'_>) -> Result<(), Refusal> {
+    pub(crate) fn decide(&self, routes: &Routes, routed: &mut Routed<'_>) -> Result<(), Refusal> {
         let accepted = &mut routed.event;
         if let Some(schema) = self.schemas.get(&*accepted.event.object) {
             schema.check(&accepted.event)?;
@@ -134,13 +176,21 @@ impl Router {
         self.rules.note(accepted);
         let rules = self.rules.in_force();
         accepted.rules_version = rules.version();
-        if !rules.is_empty() || self.requires_fields {
-            let lacks = |event: &Event<'_>, account: &str, write| self.lacks(event, account, write);
+        if !rules.is_empty() || routes.requires_fields {
+            let lacks =
+                |event: &Event<'_>, account: &str, write| routes.lacks(event, account, write);
             accepted.targets = rules.route(&mut accepted.event, &accepted.targets, lacks)?;
         }
         Ok(())
     }
 
+    /// The shard that owns a record.
+    pub(crate) fn shard_of(&self, record: RecordHash) -> usize {
+        record.vshard().owner(self.shards)
+    }
+}
+
+impl Routes {
     /// What an account's mapping requires and the event lacks.
     fn lacks(&self, event: &Event<'_>, account: &str, write: Write) -> Option<MapFailure> {
         let plan = self.plans.iter().find(|plan| &*plan.name == account)?;
@@ -148,23 +198,25 @@ impl Router {
         mapping.check_required(event.data?, write).err()
     }
 
-    /// The shard that owns a record.
-    pub(crate) fn shard_of(&self, record: RecordHash) -> usize {
-        record.vshard().owner(self.shards)
-    }
-
     fn targets<'a>(
         &'a self,
         event: &Event<'_>,
         record: RecordHash,
+        comes_back: bool,
     ) -> Result<Targets<'a>, Refusal> {
-        let target = |taker: Taker| Target {
-            name: &self.accounts[self.account_of(taker, record)],
-            action: TargetAction::Sync,
-            rule: 0,
+        let target = |taker: Taker| {
+            let at = self.account_of(taker, record);
+            Target {
+                name: &self.accounts[at],
+                action: match self.switches[at].admit(event) {
+                    true => TargetAction::Sync,
+                    false => TargetAction::Skip,
+                },
+                rule: 0,
+            }
         };
         // System A waits to be compared with what is on its way to it.
-        let here = self.come_back.contains(&*event.object).then_some(Target {
+        let here = comes_back.then_some(Target {
             name: SYSTEM_A,
             action: TargetAction::Observe,
             rule: 0,
@@ -214,36 +266,29 @@ impl Router {
 mod tests {
     use super::*;
 
-    fn router(members: usize) -> Router {
-        Router {
-            hash_key: HashKey([7; 16]),
-            shards: 2,
+    fn routes(members: usize) -> Routes {
+        Routes {
             accounts: (0..members).map(|at| format!("m{at}").into()).collect(),
+            switches: vec![Switches::default(); members],
             pools: vec![Pool {
                 name: "pool".into(),
                 members: (0..members).collect(),
             }],
             mapped: BTreeMap::new(),
             unmapped: vec![Taker::Pool(0)],
-            come_back: BTreeSet::new(),
-            default_object: None,
-            only_mapped: None,
-            sources: Vec::new(),
-            rules: Rules::new(engine::rules::RuleSet::default()),
-            schemas: BTreeMap::new(),
             plans: Vec::new(),
             requires_fields: false,
             mapping_version: 0,
-            next_seq: AtomicU64::new(1),
         }
     }
 
     #[test]
     fn a_pool_shares_its_records_out_evenly_and_a_new_member_takes_only_its_share() {
-        let (before, after) = (router(24), router(25));
+        let (before, after) = (routes(24), routes(25));
+        let key = HashKey([7; 16]);
         let mut counts = [0; 25];
         for n in 0..50_000 {
-            let record = before.hash_key.record("contact", &n.to_string());
+            let record = key.record("contact", &n.to_string());
             let (old, new) = (
                 before.account_of(Taker::Pool(0), record),
                 after.account_of(Taker::Pool(0), record),

@@ -67,7 +67,7 @@ pub(crate) enum Word {
     /// From another shard.
     Link(LinkWord),
     /// Calls of an account that begin from now on go this way.
-    Egress(Arc<str>, Box<AccountSettings>),
+    Egress(Arc<str>, Box<AccountSettings>, Option<AccountLabel>),
 }
 
 /// How a shard reaches another.
@@ -209,8 +209,11 @@ impl ShardThread {
                 }
                 Word::Query(query) => query.answer(now, &mut self.shard, &mut self.journal),
                 Word::Link(word) => self.handle(now, Input::Link(word)),
-                Word::Egress(name, settings) => match turn.egress.account(*settings) {
-                    Ok(account) => drop(self.accounts.insert(name, Rc::new(account))),
+                Word::Egress(name, settings, label) => match turn.egress.account(*settings) {
+                    Ok(account) => {
+                        self.labels.extend(label.map(|label| (name.clone(), label)));
+                        self.accounts.insert(name, Rc::new(account));
+                    }
                     Err(error) => {
                         tracing::error!(account = &*name, error = %chain(&error), "the account is called as before");
                     }

@@ -167,7 +167,7 @@ impl Checker<'_, '_> {
             self.refuse(&format!("{path}.retry"), message);
         }
         self.limits(&path, provider);
-        self.auth(&path, &provider.auth);
+        self.auth(&path, provider);
         self.webhook(&path, provider);
         if provider.account.record_id_is == RecordIdIs::Remote {
             let message = "`record_id_is = \"remote\"` is not available in this version";
@@ -175,25 +175,38 @@ impl Checker<'_, '_> {
         }
     }
 
-    fn auth(&mut self, path: &str, auth: &AuthSettings) {
-        let (kind, token_url) = match auth {
+    fn auth(&mut self, path: &str, provider: &ProviderSettings) {
+        let token_url = match &provider.auth {
             AuthSettings::None
             | AuthSettings::Bearer { .. }
             | AuthSettings::ApiKey { .. }
             | AuthSettings::Basic { .. } => return,
-            AuthSettings::ClientCredentials(client) => {
-                ("oauth2_client_credentials", &client.token_url)
+            AuthSettings::ClientCredentials(client) | AuthSettings::Refresh { client, .. } => {
+                &client.token_url
             }
-            AuthSettings::Refresh { client, .. } => ("oauth2_refresh", &client.token_url),
-            AuthSettings::JwtBearer { token_url, .. } => ("jwt_bearer", token_url),
+            AuthSettings::JwtBearer { token_url, .. } => token_url,
         };
-        let message = format!("auth kind \"{kind}\" is not available in this version");
-        self.refuse(&format!("{path}.auth"), message).unquoted();
-        if let Some(url) = token_url
-            && let Err(found) = base_url(url)
+        if let Some(url) = token_url {
+            if let Err(found) = base_url(url) {
+                self.refuse(&format!("{path}.auth.token_url"), found)
+                    .unquoted();
+            }
+            return;
+        }
+        // A definition that does not parse is told elsewhere.
+        let definition = shipped(&provider.definition).map(Definition::parse);
+        let Some(Ok(definition)) = definition else {
+            return;
+        };
+        if definition
+            .auth()
+            .is_none_or(|auth| auth.token_url.is_none())
         {
-            self.refuse(&format!("{path}.auth.token_url"), found)
-                .unquoted();
+            let message = format!(
+                "type \"{}\" has no URL of its own for tokens: auth needs `token_url`",
+                provider.definition
+            );
+            self.refuse(&format!("{path}.auth"), message).unquoted();
         }
     }
 
@@ -481,7 +494,8 @@ fn rule_place(path: &str, key: &str) -> String {
     }
 }
 
-fn is_name(text: &str) -> bool {
+/// Whether accounts, limits and the like can be named so.
+pub(crate) fn is_name(text: &str) -> bool {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
     (1..=NAME_BYTES_MAX).contains(&text.len()) && text.bytes().all(allowed)
 }

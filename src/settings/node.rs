@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::quantity::{self, ByteSize};
+use super::secret::SecretSource;
 
 /// `[server]`
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -19,6 +20,8 @@ pub struct ServerSettings {
     pub default_object: Option<String>,
     /// How the outside reaches this node; webhooks are verified against it.
     pub public_url: Option<String>,
+    /// Seals what is kept of credentials; absent: a key file in the data directory.
+    pub secret_key: Option<SecretSource>,
     /// How long an event id is remembered.
     #[serde(deserialize_with = "quantity::duration")]
     pub dedup_window: Duration,
@@ -32,6 +35,7 @@ impl Default for ServerSettings {
             data_dir: PathBuf::from("syncline-data"),
             default_object: None,
             public_url: None,
+            secret_key: None,
             dedup_window: Duration::from_secs(3600),
             dedup_max: NonZeroU64::new(10_000_000).expect("ten million is not zero"),
         }

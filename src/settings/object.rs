@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use engine::mapping::{self, MappingSettings};
+use engine::rules::Share;
 use engine::schema::{SCHEMA_BYTES_MAX, Schema};
 use serde::Deserialize;
 use serde_json::Value;
@@ -141,6 +142,10 @@ pub struct TargetSettings {
     pub remote: Option<String>,
     /// The remote field that holds System A's key.
     pub external_id: Option<String>,
+    /// False: the account takes none of its records.
+    pub enabled: bool,
+    /// The part of the records that the account takes.
+    pub share: Share,
     /// In the file's order; empty: fields go as they are.
     pub fields: Vec<FieldSettings>,
 }
@@ -151,6 +156,8 @@ pub struct TargetSettings {
 pub(super) struct TargetKeys {
     pub(super) remote: Option<String>,
     pub(super) external_id: Option<String>,
+    pub(super) enabled: Option<bool>,
+    pub(super) share: Option<Share>,
 }
 
 /// One pair of fields.

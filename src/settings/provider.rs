@@ -1,10 +1,12 @@
 //! `[providers.NAME]`: one account at a provider, as the file states it.
 
+use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use engine::provider::RestSettings;
+use engine::rules::Share;
 use serde::Deserialize;
 
 use super::auth::AuthSettings;
@@ -25,6 +27,17 @@ pub struct ProviderSettings {
     pub auth: AuthSettings,
     /// Verifies inbound notifications.
     pub webhook: Option<WebhookSettings>,
+    /// Set at run time, in place of what the mappings of these objects say.
+    pub switches: BTreeMap<String, ObjectSwitch>,
+}
+
+/// What takes part, of an object's records at an account; what is absent is as its mapping says.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct ObjectSwitch {
+    /// False: none of them.
+    pub enabled: Option<bool>,
+    /// This part of them.
+    pub share: Option<Share>,
 }
 
 impl ProviderSettings {
@@ -53,6 +66,10 @@ pub struct AccountSettings {
     pub timeout: Duration,
     /// Whether waiting changes of a record become one call.
     pub fold: bool,
+    /// False: no calls are made; events are taken and wait.
+    pub enabled: bool,
+    /// The part of the records that it takes.
+    pub share: Share,
     /// How long an absent record may still appear after an unknown create.
     #[serde(deserialize_with = "quantity::duration")]
     pub settle: Duration,
@@ -82,6 +99,8 @@ impl Default for AccountSettings {
             max_in_flight: NonZeroU32::new(32).expect("not zero"),
             timeout: Duration::from_secs(30),
             fold: true,
+            enabled: true,
+            share: Share::ALL,
             settle: Duration::from_secs(5),
             parent_timeout: Duration::from_secs(3600),
             record_id_is: RecordIdIs::Local,

@@ -1,5 +1,6 @@
 //! `[system_a]`: how the company's own system learns what the accounts changed.
 
+use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
@@ -99,6 +100,7 @@ impl SystemASettings {
             limits: Vec::new(),
             auth: AuthSettings::None,
             webhook: self.secret.clone().map(WebhookSettings::signed_with),
+            switches: BTreeMap::new(),
         }
     }
 }

@@ -126,6 +126,9 @@ pub enum NotSent {
     /// The request cannot be written as HTTP; it never will be.
     #[error("unsendable")]
     Unsendable,
+    /// The account has no credentials to send it with: they were refused when asked for.
+    #[error("unauthorized")]
+    Unauthorized,
 }
 
 /// Why there is no reply.
@@ -154,6 +157,7 @@ impl SendFailure {
                 | NotSent::Closed
                 | NotSent::Deadline => Verdict::Unreachable { detail },
                 NotSent::Unsendable => Verdict::Permanent { detail },
+                NotSent::Unauthorized => Verdict::Unauthorized { detail },
             },
             SendFailure::AfterSent {
                 cause: NoReply::Closed | NoReply::Deadline | NoReply::Malformed,

@@ -159,6 +159,17 @@ impl Verdict {
         }
     }
 
+    /// Whether every record of its object would have been refused, and of others maybe none.
+    pub fn is_of_object(&self) -> bool {
+        matches!(
+            self,
+            Verdict::Permission {
+                pause: PauseScope::Object,
+                ..
+            }
+        )
+    }
+
     /// Whether the failure would have met any record: it burns no attempt of this one.
     pub fn says_nothing_about_record(&self) -> bool {
         match self {

@@ -286,6 +286,16 @@ impl Coordinator {
         }
     }
 
+    /// An account has other credentials: if the former ones were refused, it is probed at once.
+    pub fn credentials_changed(&mut self, now: Now, account: &str) {
+        self.see(now);
+        let known = self.accounts.iter().position(|a| a.name() == account);
+        if let Some(index) = known {
+            self.accounts[index].health.on_credentials(self.now.mono);
+            self.touched.insert(index);
+        }
+    }
+
     /// The newest lease: what the next coordinator starts after.
     pub fn last_lease(&self) -> LeaseId {
         self.last_lease

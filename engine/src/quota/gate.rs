@@ -126,6 +126,15 @@ impl Health {
         }
     }
 
+    /// There are other credentials: the account need not wait to show them.
+    pub(super) fn on_credentials(&mut self, now: Mono) {
+        if let Breaker::Open { until, reason } = &mut self.breaker
+            && *reason == HoldReason::Unauthorized
+        {
+            *until = now.min(*until);
+        }
+    }
+
     /// The prober has no use for the probe, or is gone: another one may.
     pub(super) fn on_probe_unused(&mut self, now: Mono, from: ShardId) {
         if let Breaker::Probing { shard, reason, .. } = self.breaker

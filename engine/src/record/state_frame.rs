@@ -281,6 +281,8 @@ fn decode_progress(d: &mut Decoder<'_>, version: u8) -> Result<Progress, Damaged
         1 => Resume::LookUp,
         2 => Resume::Upsert,
         3 => Resume::LookUpDuplicate,
+        4 => Resume::Create,
+        5 => Resume::Update,
         _ => return Err(d.damaged("resume")),
     };
     progress.key = KeyUse {

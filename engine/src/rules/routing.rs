@@ -29,6 +29,10 @@ impl RuleSet {
         let mut priority = None;
         let mut decided = Targets::default();
         self.decide_event(event, targets, |target, outcome| {
+            // A switch has left this target out already.
+            if target.action == TargetAction::Skip {
+                return decided.push(target);
+            }
             let write = outcome.action.write(event.operation);
             let failure = write.and_then(|write| lacks(event, target.name, write));
             let outcome = failure.map_or(outcome, rejection_for);

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::condition::Condition;
-use super::{Action, DECLARED, Kind, RULES_MAX, Rule, RuleSet, SET_STEPS_MAX};
+use super::{Action, DECLARED, Kind, RULES_MAX, Rule, RuleSet, SET_STEPS_MAX, Share};
 use crate::event::{Operation, Priority};
 use crate::expression::Expression;
 
@@ -216,10 +216,10 @@ impl Entry {
             let detail = "without an `action` or a `priority` nothing follows from it";
             return Err(("when", detail.to_owned()));
         }
-        let share_below = match settings.share {
-            None => None,
-            Some(share) if (0.0..=1.0).contains(&share) => share_below(share),
-            Some(_) => return Err(("share", "expected a share of 0 to 1".to_owned())),
+        let share = Share::new(settings.share.unwrap_or(1.0));
+        let share_below = match share {
+            Some(share) => share.below(),
+            None => return Err(("share", "expected a share of 0 to 1".to_owned())),
         };
         let priority = match settings.priority {
             None => None,
@@ -273,12 +273,6 @@ impl Entry {
             rule: listed,
         })
     }
-}
-
-/// Hashes below this take part; `None`: all of them do.
-fn share_below(share: f64) -> Option<u64> {
-    // 2^64 itself does not fit; a share of one is everybody.
-    (share < 1.0).then_some((share * 18_446_744_073_709_551_616.0) as u64)
 }
 
 fn fields(dotted: &[String]) -> Result<Vec<Vec<String>>, String> {

@@ -9,7 +9,7 @@ use super::two_way::{Role, TwoWay};
 use crate::json::RawObject;
 use crate::mapping::Mapping;
 use crate::operation_slab::{OpIndex, SORTED_LISTS};
-use crate::provider::{BatchGroup, CallKind, Definition};
+use crate::provider::{BatchGroup, CallKind, Definition, KeySupport};
 use crate::quota::{AccountId, CostClass, CostClasses, RetryBudget};
 use crate::retry::RetryPolicy;
 use crate::time::Mono;
@@ -57,6 +57,15 @@ impl AccountPlan {
                 Some(out)
             });
         mapped.unwrap_or_else(|| record.as_bytes().to_vec())
+    }
+}
+
+impl AccountPlan {
+    /// What the provider offers to find and make records of System A's `object` by their keys.
+    pub(super) fn key_support(&self, object: &str) -> KeySupport {
+        let mapping = self.mappings.get(object);
+        let remote = mapping.map_or(object, |mapping| mapping.remote());
+        self.definition.key_support(remote)
     }
 }
 

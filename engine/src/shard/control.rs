@@ -42,6 +42,8 @@ pub enum Command {
     Resolve(Resolution),
     /// Calls of an account that begin from now on go by this plan.
     Plan(Arc<AccountPlan>),
+    /// The account is not configured any more: its operations wait until it is.
+    PlanGone(Arc<str>),
     /// Holds an account whole, or lets it go, beside the holds that the log keeps: whoever sends it
     /// sends it again after a restart.
     Suspend {
@@ -95,6 +97,13 @@ impl<T> Shard<T> {
                 Command::Plan(plan) => {
                     let target = self.account(&plan.name);
                     self.accounts[usize::from(target.0)].plan = Some(plan);
+                    self.retry_objects(target);
+                    CommandReply::Done { matched: 0 }
+                }
+                Command::PlanGone(account) => {
+                    let target = self.account(&account);
+                    self.release_suspects(usize::from(target.0));
+                    self.accounts[usize::from(target.0)].plan = None;
                     CommandReply::Done { matched: 0 }
                 }
                 Command::Suspend { account, suspended } => {
@@ -126,6 +135,9 @@ impl<T> Shard<T> {
             .is_err()
         {
             return CommandReply::Unavailable;
+        }
+        if !change.set {
+            self.resume_objects(&change.scope);
         }
         self.index.apply_hold(change);
         self.refresh_pauses();

@@ -151,6 +151,8 @@ impl<T> Shard<T> {
         for item in &items {
             if item.kind == Some(CallKind::Create) {
                 fresh = true;
+                self.unsent
+                    .remove(&(item.record, item.front_seq(), Target(at as u16)));
                 self.log_intent(now, journal, &plan.name, item);
                 if self.fenced {
                     return self.holdings.cancel(permit);
@@ -197,7 +199,7 @@ impl<T> Shard<T> {
     }
 
     /// A call that was never sent: its operation is ready again. A create keeps the mark of its
-    /// intent, as the log does, and is looked up first.
+    /// intent, as the log does; only this life knows that it never left.
     pub(super) fn take_back(&mut self, call: CallId) {
         self.take_fetch_back(call);
         let Some(call) = self.calls.remove(call) else {
@@ -205,6 +207,10 @@ impl<T> Shard<T> {
         };
         self.holdings.cancel(call.permit);
         for item in call.items.iter().rev() {
+            if item.kind == Some(CallKind::Create) {
+                self.unsent
+                    .insert((item.record, item.front_seq(), call.target));
+            }
             self.index.slab[item.op].set_state(OpState::Waiting);
             self.index.put_back(item.op);
         }

@@ -1,8 +1,8 @@
 //! Why a record waits: the one reason, its place in the queue, and until when as far as the shard
 //! can tell.
 
-use super::Shard;
 use super::query::Standing;
+use super::{RefusedObject, Shard};
 use crate::entry::HoldScope;
 use crate::event::codec;
 use crate::index::lsn;
@@ -52,6 +52,8 @@ pub enum Wait {
     Schedule,
     /// The end of its back-off.
     Backoff,
+    /// The account's right to write the object.
+    Refused(RefusedObject),
     /// A record that it refers to, which has no id at the account yet.
     Parent,
     /// The account, which is not in the configuration.
@@ -107,8 +109,14 @@ impl<T> Shard<T> {
             // The front of a lane waits in no list only while it is looked at.
             OpState::Waiting | OpState::InFlight | OpState::Dead => {}
             OpState::Backoff => {
-                let parent = told.standing.reason == Some(Reason::Parent);
-                told.wait = Some(if parent { Wait::Parent } else { Wait::Backoff });
+                told.wait = Some(match told.standing.reason {
+                    Some(Reason::Parent) => Wait::Parent,
+                    Some(Reason::Paused) => {
+                        let refused = self.refused_over(&told.standing);
+                        refused.map_or(Wait::Backoff, Wait::Refused)
+                    }
+                    _ => Wait::Backoff,
+                });
                 told.until_ms = self.due_of(journal, &told.standing);
             }
             OpState::Scheduled => {
@@ -116,8 +124,11 @@ impl<T> Shard<T> {
                 told.until_ms = self.scheduled_at(journal, op);
             }
             OpState::Paused => {
-                let hold = self.hold_over(&told.standing);
-                told.wait = Some(hold.map_or(Wait::Unreadable, Wait::Hold));
+                let hold = self.hold_over(&told.standing).map(Wait::Hold);
+                let refused = self.refused_over(&told.standing);
+                told.until_ms = refused.as_ref().map(|refused| refused.asks_again_ms);
+                let refused = refused.map(Wait::Refused);
+                told.wait = Some(hold.or(refused).unwrap_or(Wait::Unreadable));
             }
             OpState::Ready => self.explain_ready(now, at, op, &mut told),
         }
@@ -158,6 +169,10 @@ impl<T> Shard<T> {
         holds
             .find(|hold| hold.covers(&standing.account, &standing.object, &standing.record_id))
             .cloned()
+    }
+
+    fn refused_over(&self, standing: &Standing) -> Option<RefusedObject> {
+        self.refused_object(&standing.account, &standing.object)
     }
 
     fn due_of(&self, journal: &mut impl Journal, standing: &Standing) -> Option<i64> {

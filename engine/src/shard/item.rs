@@ -5,6 +5,7 @@ use std::time::Duration;
 use wal::Lsn;
 
 use super::fold::{Fold, Told, Unreadable};
+use super::refused::Asker;
 use super::{Observation, Shard};
 use crate::event::Operation;
 use crate::id::{OperationId, OperationSeq, RecordHash};
@@ -87,6 +88,13 @@ impl Item {
         }
     }
 
+    pub(super) fn asker(&self) -> Asker {
+        Asker {
+            record: self.record,
+            front: self.front_seq(),
+        }
+    }
+
     /// The oldest of its operations.
     pub(super) fn front_seq(&self) -> OperationSeq {
         self.folded.first().map_or(self.lead.seq, |front| front.seq)
@@ -154,6 +162,11 @@ impl<T> Shard<T> {
         } else {
             None
         };
+        if state.is_final() {
+            let target = self.index.slab[item.op].target();
+            self.unsent.remove(&(item.record, item.front_seq(), target));
+            self.release_object(target, item.object(), item.asker());
+        }
         let target = item.states[0].target_mut(account);
         match state {
             State::Synced if !matches!(item.operation, Operation::Read | Operation::Pull) => {

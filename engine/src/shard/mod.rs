@@ -30,6 +30,7 @@ mod prepare;
 mod query;
 mod recover;
 mod redrive;
+mod refused;
 mod relocate;
 mod replay;
 mod resolve;
@@ -38,6 +39,7 @@ mod sides;
 mod trade;
 mod two_way;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -53,14 +55,16 @@ pub use leases::{LeaseBook, LoggedLease};
 pub use links::{Child, LinkAnswer, LinkQuestion, LinkWord};
 pub use query::{OpenCounts, Standing};
 pub use recover::{Recovered, Recovery};
+pub use refused::RefusedObject;
 pub use replay::{ReplayCursor, ReplaySlice, ReplaySpan};
 pub use resolve::Resolution;
 
 pub use two_way::{DeletePolicy, Role, SYSTEM_A, TwoWay, extra};
 
-use crate::id::HashKey;
+use crate::id::{HashKey, OperationSeq, RecordHash};
 use crate::index::Index;
 use crate::journal::Journal;
+use crate::operation_slab::Target;
 use crate::provider::{Reply, Request, SendFailure};
 use crate::quota::{FromShard, Holdings, ShardId, ToShard};
 use crate::refusal::Code;
@@ -72,6 +76,7 @@ use calls::CallTable;
 use effects::Effects;
 use fetch::Fetches;
 use links::LinkBook;
+use refused::RefusedObjects;
 use relocate::Relocation;
 
 /// Records looked at for calls in one turn at most, so that a turn stays short.
@@ -236,10 +241,13 @@ pub struct Shard<T> {
     /// Accounts held whole for a time, by a word that is not in the log.
     suspended: Vec<Arc<str>>,
     calls: CallTable,
+    /// Creates whose call was taken back before it left: their intents stand for nothing.
+    unsent: HashSet<(RecordHash, OperationSeq, Target)>,
     /// What the coordinator lets it do.
     holdings: Holdings,
     effects: Effects<Output<T>>,
     observations: Vec<Observation>,
+    refused: RefusedObjects,
     links: LinkBook,
     fetches: Fetches<T>,
     relocation: Option<Relocation>,

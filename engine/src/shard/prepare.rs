@@ -11,6 +11,7 @@ use super::dispatch::{composed, object};
 use super::fold::{Fold, Reach, Unreadable};
 use super::item::Item;
 use super::links::{ParentWait, Parents, Resolved};
+use super::refused::Asker;
 use super::two_way::Role;
 use crate::decide::{Step, step};
 use crate::event::codec::{self, AcceptedEvent};
@@ -19,8 +20,8 @@ use crate::id::{OperationSeq, RecordHash};
 use crate::index::{due, lsn};
 use crate::journal::Journal;
 use crate::mapping::{Write, write_unmapped};
-use crate::operation_slab::{OpFlags, OpIndex, OpState};
-use crate::provider::CallKind;
+use crate::operation_slab::{OpFlags, OpIndex, OpState, Target};
+use crate::provider::{CallKind, KeySupport};
 use crate::record::{KeyUse, Link, Progress, RecordState, Resume};
 use crate::state::{Reason, State};
 use crate::time::Now;
@@ -113,6 +114,14 @@ impl<T> Shard<T> {
             self.index.make_paused(op);
             return Ok(Prepared::Settled);
         }
+        let asker = Asker {
+            record: RecordHash(event.record_hash),
+            front: OperationSeq(event.operation_seq),
+        };
+        if self.is_held_back(Target(at as u16), &event.event.object, asker) {
+            self.index.make_paused(op);
+            return Ok(Prepared::Settled);
+        }
         if let Some(due) = due(now, event.event.scheduled_at_ms.unwrap_or(0)) {
             self.index.make_timed(op, OpState::Scheduled, due);
             return Ok(Prepared::Settled);
@@ -127,18 +136,29 @@ impl<T> Shard<T> {
             self.index.make_timed(op, OpState::Backoff, due);
             return Ok(Prepared::Settled);
         }
-        let intent_logged = self.index.slab[op].has(OpFlags::INTENT_LOGGED);
+        let keys = self.key_support(at, &event.event.object);
+        let intent_logged = self.index.slab[op].has(OpFlags::INTENT_LOGGED)
+            && !self.is_unsent(record, OperationSeq(event.operation_seq), op);
         // As the log tells it. A create that was under way when the engine stopped may have carried
         // any of the operations that wait: none of them may be left out of what comes next, or an
         // older value would be written after a newer one.
         let frozen = progress.is_frozen();
-        let untold = intent_logged && progress.resume == Resume::Normal;
+        let untold = intent_logged && matches!(progress.resume, Resume::Normal | Resume::Create);
         if untold {
             // The engine stopped between this call and its outcome.
-            progress.resume = Resume::LookUp;
             progress.unknown_since_ms = now.wall.0;
+            let again = keys.keyed_create && !keys.look_up && !keys.upsert;
+            progress.resume = if again {
+                Resume::Create
+            } else {
+                Resume::LookUp
+            };
         }
-        let mut fold = match self.first_end(event, &name, &states[0], &progress) {
+        let link = states[0].target(&name).map(|known| &known.link);
+        if link == Some(&Link::Doubtful) && self.is_decided(op, &progress, keys) {
+            progress.resume = Resume::Create;
+        }
+        let mut fold = match self.first_end(event, &name, &states[0], &progress, keys) {
             Some(_) => Fold::one(event, position),
             None => {
                 // A dead letter that comes back was sent in its former life.
@@ -155,7 +175,7 @@ impl<T> Shard<T> {
             let lead = &fold.lead;
             progress = progress.handed_to(lead.seq, lead.operation as u8, lead.event.get());
         }
-        if untold {
+        if untold && progress.resume == Resume::LookUp {
             // The key went out with the create, which no outcome tells of, and is no other request's.
             progress.key = KeyUse {
                 number: progress.key.number.saturating_add(1),
@@ -179,7 +199,27 @@ impl<T> Shard<T> {
         if let Some(aside) = aside {
             return Ok(self.set_aside(now, journal, &name, item, aside));
         }
-        Ok(self.prepare_item(now, journal, &name, event, &fold, item, parents))
+        Ok(self.prepare_item(now, journal, &name, event, &fold, item, (keys, parents)))
+    }
+
+    fn key_support(&self, account: usize, object: &str) -> KeySupport {
+        let plan = self.accounts[account].plan.as_ref();
+        plan.map_or(KeySupport::FULL, |plan| plan.key_support(object))
+    }
+
+    fn is_unsent(&self, record: RecordHash, front: OperationSeq, op: OpIndex) -> bool {
+        let create = (record, front, self.index.slab[op].target());
+        !self.unsent.is_empty() && self.unsent.contains(&create)
+    }
+
+    /// Whether an operator decided that a record in doubt is to be made: by a retry, where nobody
+    /// can be asked.
+    fn is_decided(&self, op: OpIndex, progress: &Progress, keys: KeySupport) -> bool {
+        self.index.slab[op].has(OpFlags::REDRIVEN)
+            && progress.attempts.is_empty()
+            && progress.resume == Resume::Normal
+            && !keys.look_up
+            && !keys.upsert
     }
 
     /// How far the operation has come: what the record's newest state says of it, or of the newer
@@ -214,6 +254,7 @@ impl<T> Shard<T> {
         account: &str,
         state: &RecordState,
         progress: &Progress,
+        keys: KeySupport,
     ) -> Option<(State, Option<Reason>)> {
         let changed_at_ms = event.event.changed_at_ms.unwrap_or(event.accepted_at_ms);
         match event.action_at(account) {
@@ -227,6 +268,7 @@ impl<T> Shard<T> {
             changed_at_ms,
             target,
             progress.resume,
+            keys,
         ) {
             Step::End(state, reason) => Some((state, reason)),
             Step::Call { .. } => None,
@@ -275,7 +317,7 @@ impl<T> Shard<T> {
         event: &AcceptedEvent<'_>,
         fold: &Fold,
         mut item: Item,
-        parents: Option<Parents>,
+        (keys, parents): (KeySupport, Option<Parents>),
     ) -> Prepared {
         if event.action_at(account) == TargetAction::Skip {
             return self.end(now, journal, account, item, State::SkippedByRule, None, "");
@@ -295,8 +337,9 @@ impl<T> Shard<T> {
             .plan
             .as_ref()
             .map_or(Role::Provider, |plan| plan.role);
+        let changed_at_ms = item.lead.changed_at_ms;
         let step = match role {
-            Role::Provider => step(item.operation, item.lead.changed_at_ms, target, resume),
+            Role::Provider => step(item.operation, changed_at_ms, target, resume, keys),
             // It is told of everything alike, by its own key.
             Role::SystemA => Step::Call {
                 kind: CallKind::Upsert,
@@ -304,12 +347,21 @@ impl<T> Shard<T> {
             },
         };
         match step {
-            Step::End(state, reason) => self.end(now, journal, account, item, state, reason, ""),
+            Step::End(state, reason) => {
+                let undecided = reason == Some(Reason::NeedsDecision);
+                if undecided {
+                    // None of the record's other operations may make it either.
+                    item.states[0].target_mut(account).doubt();
+                }
+                let detail = if undecided { UNDECIDED } else { "" };
+                self.end(now, journal, account, item, state, reason, detail)
+            }
             Step::Call { kind, beneath } => {
                 // An UPDATE at the front wants the undelivered fields beneath, whatever the
                 // operations folded into it are.
                 let updates = event.event.operation == Operation::Update;
-                let beneath = beneath || (updates && kind == CallKind::Upsert);
+                let makes = matches!(kind, CallKind::Upsert | CallKind::Create);
+                let beneath = beneath || (updates && makes);
                 let sent = Sent { kind, beneath };
                 match self.payload(journal, account, event, &item, fold, sent, parents) {
                     Ok(payload) => {
@@ -457,6 +509,10 @@ impl<T> Shard<T> {
         })
     }
 }
+
+/// What a person is told who has to decide.
+const UNDECIDED: &str = "the record may exist, and the provider cannot be asked by its key: send \
+                         an event with its `remote_id`, or retry to create it";
 
 /// The call that an operation needs.
 #[derive(Clone, Copy)]

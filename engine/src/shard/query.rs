@@ -391,6 +391,12 @@ impl<T> Shard<T> {
             {
                 (State::Waiting, Some(Reason::Parent))
             }
+            // It asks again for its whole object.
+            OpState::Backoff
+                if progress.and_then(|progress| progress.reason) == Some(Reason::Paused) =>
+            {
+                (State::Waiting, Some(Reason::Paused))
+            }
             OpState::Backoff => (
                 progress.map_or(State::Retrying, |progress| progress.state),
                 Some(Reason::Backoff),

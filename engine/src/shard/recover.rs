@@ -1,5 +1,6 @@
 //! Coming back: a checkpoint, then every later entry, through the same functions as live.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use wal::Lsn;
@@ -10,6 +11,7 @@ use super::checkpoint::{self, CheckpointPart};
 use super::effects::Effects;
 use super::fetch::Fetches;
 use super::links::LinkBook;
+use super::refused::RefusedObjects;
 use super::{AccountPlan, LoggedLease, Output, Scratch, Shard, ShardSettings};
 use crate::codec::Damaged;
 use crate::entry::{Consumed, HoldChange, Intent, Lease, LeaseReturn};
@@ -71,9 +73,11 @@ impl<T> Recovery<T> {
             accounts,
             suspended: Vec::new(),
             calls: CallTable::default(),
+            unsent: HashSet::new(),
             holdings: Holdings::new(),
             effects: Effects::new(Lsn::ZERO),
             observations: Vec::new(),
+            refused: RefusedObjects::default(),
             links: LinkBook::default(),
             fetches: Fetches::default(),
             relocation: None,

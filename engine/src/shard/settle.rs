@@ -8,7 +8,8 @@ use crate::event::Operation;
 use crate::journal::Journal;
 use crate::operation_slab::OpState;
 use crate::provider::{
-    BatchGroup, BatchItemRef, BatchVerdict, CallKind, Reply, RetryAfter, SendFailure, Verdict,
+    BatchGroup, BatchItemRef, BatchVerdict, CallKind, PauseScope, Reply, RetryAfter, SendFailure,
+    Verdict,
 };
 use crate::quota::{self, CallEnd, Ended, Trouble};
 use crate::record::{Attempt, Resume};
@@ -140,6 +141,7 @@ impl<T> Shard<T> {
             self.index.make_paused(item.op);
             return;
         }
+        let keys = plan.key_support(item.object());
         let target = item.states[0].target_mut(&plan.name);
         if let Some(remote_id) = item
             .remote_id
@@ -156,6 +158,7 @@ impl<T> Shard<T> {
             now_ms: now.wall.0,
             retry: &plan.retry,
             settle: plan.settle,
+            keys,
             probe,
             from_before: item.oldest < self.born,
         };
@@ -165,6 +168,8 @@ impl<T> Shard<T> {
             &mut item.progress,
             &mut self.dice,
         );
+        let whose = self.index.slab[item.op].target();
+        self.judge_object(now, whose, &mut item, verdict);
         if item.operation == Operation::Read && item.progress.state == State::Synced {
             let reply = result.as_ref().ok();
             item.progress.result = reply
@@ -285,11 +290,17 @@ impl BatchVerdict {
         }
     }
 
-    /// The verdict that may say something of the account.
+    /// The verdict that may say something of the account: also what one record of many was told,
+    /// since all of them would have been.
     fn of_account(&self) -> Option<&Verdict> {
         match self {
             Self::Whole(verdict) => Some(verdict),
-            Self::Items(_) | Self::Split { .. } => None,
+            Self::Items(verdicts) => {
+                let mut verdicts = verdicts.iter();
+                verdicts
+                    .find(|verdict| verdict.says_nothing_about_record() && !verdict.is_of_object())
+            }
+            Self::Split { .. } => None,
         }
     }
 }
@@ -310,7 +321,11 @@ fn trouble(verdict: &Verdict, now: Now) -> Option<Trouble> {
             Some(Trouble::QuotaSpent { until })
         }
         // The account waits for a person, and is asked now and then whether one has come.
-        Verdict::Unauthorized { .. } | Verdict::Permission { .. } => Some(Trouble::Unauthorized),
+        Verdict::Unauthorized { .. }
+        | Verdict::Permission {
+            pause: PauseScope::Account,
+            ..
+        } => Some(Trouble::Unauthorized),
         Verdict::Unreachable { .. } => Some(Trouble::Unreachable),
         Verdict::Transient { .. } | Verdict::Unknown { .. } => Some(Trouble::Failing),
         Verdict::Done { .. }
@@ -321,6 +336,10 @@ fn trouble(verdict: &Verdict, now: Now) -> Option<Trouble> {
         | Verdict::Conflict { .. }
         | Verdict::Contention { .. }
         | Verdict::Ambiguous { .. }
+        | Verdict::Permission {
+            pause: PauseScope::Object,
+            ..
+        }
         | Verdict::Permanent { .. } => None,
     }
 }
@@ -349,4 +368,48 @@ fn words(verdict: &Verdict, result: &Result<Reply, SendFailure>) -> (u16, String
                 .unwrap_or_default()
         }),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn throttled() -> Verdict {
+        Verdict::Throttled {
+            retry_after: RetryAfter::BackOff,
+            limit: None,
+            detail: String::new(),
+        }
+    }
+
+    fn permission(pause: PauseScope) -> Verdict {
+        Verdict::Permission {
+            pause,
+            detail: String::new(),
+        }
+    }
+
+    #[test]
+    fn what_one_record_of_a_batch_is_told_of_the_account_is_said_of_the_account() {
+        let items = BatchVerdict::Items(vec![Verdict::Absent, throttled()]);
+        assert_eq!(items.of_account(), Some(&throttled()));
+        let account = permission(PauseScope::Account);
+        let items = BatchVerdict::Items(vec![permission(PauseScope::Object), account.clone()]);
+        assert_eq!(items.of_account(), Some(&account));
+    }
+
+    #[test]
+    fn what_a_record_is_told_of_itself_or_its_object_leaves_the_account_alone() {
+        let failed = Verdict::Transient {
+            detail: String::new(),
+        };
+        let object = permission(PauseScope::Object);
+        let items = BatchVerdict::Items(vec![failed, object.clone(), Verdict::Absent]);
+        assert_eq!(items.of_account(), None);
+        let now = Now {
+            mono: Mono(0),
+            wall: crate::time::WallMs(0),
+        };
+        assert_eq!(trouble(&object, now), None);
+    }
 }

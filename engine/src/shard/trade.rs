@@ -33,8 +33,8 @@ impl<T> Shard<T> {
             }
             ToShard::AccountGone { account } => {
                 if let Some(at) = self.by_id(*account) {
+                    // Its plan goes with a command: the account may be back by now.
                     self.release_suspects(at);
-                    self.accounts[at].plan = None;
                 }
             }
             ToShard::Learned(learned) => self.log_learned(journal, learned),

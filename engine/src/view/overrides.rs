@@ -7,6 +7,8 @@ use super::UnixMs;
 pub struct OverrideRequest {
     /// The account.
     pub provider: String,
+    /// Of its mapping of this object, instead of the account.
+    pub object: Option<String>,
     /// Settings by name with their values; `null` takes one back.
     pub set: Vec<(String, String)>,
     /// How long it holds, such as `10m`; `None`: until it is taken back.
@@ -27,6 +29,8 @@ pub struct OverridesView {
 pub struct OverrideMember {
     /// The account.
     pub provider: String,
+    /// Of its mapping of this object.
+    pub object: Option<String>,
     /// The setting.
     pub name: &'static str,
     /// Its value.
@@ -48,6 +52,8 @@ pub struct OverrideChange {
     pub by: String,
     /// The account.
     pub provider: String,
+    /// Of its mapping of this object.
+    pub object: Option<String>,
     /// The setting.
     pub name: &'static str,
     /// What was in force of overrides before; `null`: the file's value.

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 use engine::provider::{Method, NotSent, REPLY_HEADERS_MAX, Request, SendFailure};
-use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE, HOST, USER_AGENT};
+use http::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, HOST, USER_AGENT};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 use http_body_util::Full;
@@ -22,6 +22,7 @@ use super::message_signature::MessageSigner;
 use super::pool::Pool;
 use super::resolver::Resolver;
 use super::{AddressPolicy, Authorization, AuthorizationError, Origin, tls};
+use crate::auth::{AccessToken, TokenCell};
 
 /// An account's side of the client. Accounts share nothing, so that a slow provider holds up none
 /// but itself.
@@ -34,6 +35,8 @@ pub struct Account {
     resolver: Resolver,
     pool: Pool,
     headers: RefCell<Headers>,
+    /// Where calls get their token, if it is one that is renewed.
+    tokens: RefCell<Option<TokenCell>>,
     /// Reply headers that its definition reads.
     kept_headers: Vec<HeaderName>,
     signer: Option<MessageSigner>,
@@ -125,6 +128,7 @@ impl Account {
             addresses: settings.addresses,
             tls,
             headers: RefCell::new(headers),
+            tokens: RefCell::new(settings.authorization.tokens().cloned()),
             kept_headers,
             signer: settings.headers.signer,
         })
@@ -132,7 +136,9 @@ impl Account {
 
     /// Calls from now on use these credentials; those under way keep theirs.
     pub fn authorize(&self, authorization: &Authorization) -> Result<(), AuthorizationError> {
-        self.headers.borrow_mut().authorize(authorization)
+        self.headers.borrow_mut().authorize(authorization)?;
+        *self.tokens.borrow_mut() = authorization.tokens().cloned();
+        Ok(())
     }
 
     /// Where requests go.
@@ -165,12 +171,20 @@ impl Account {
         &self.kept_headers
     }
 
+    pub(crate) fn tokens(&self) -> Option<TokenCell> {
+        self.tokens.borrow().clone()
+    }
+
     pub(crate) fn pool(&self) -> &Pool {
         &self.pool
     }
 
-    /// `request` as this account sends it.
-    pub(crate) fn http_request(&self, request: &Request) -> Result<HttpRequest, SendFailure> {
+    /// `request` as this account sends it, with a token if it takes one.
+    pub(crate) fn http_request(
+        &self,
+        request: &Request,
+        token: Option<&AccessToken>,
+    ) -> Result<HttpRequest, SendFailure> {
         let unsendable = |what: &str| SendFailure::BeforeSent {
             cause: NotSent::Unsendable,
             detail: format!("{what} cannot be sent over HTTP"),
@@ -198,6 +212,9 @@ impl Account {
         *http_request.uri_mut() = Uri::from(path);
         let own = self.headers.borrow();
         let mut headers = own.block.clone();
+        if let Some(token) = token {
+            headers.insert(AUTHORIZATION, token.header().clone());
+        }
         if !request.body.is_empty() {
             headers.insert(CONTENT_TYPE, own.content_type.clone());
         }

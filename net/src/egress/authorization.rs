@@ -10,6 +10,8 @@ use http::header::{
 use http::{HeaderName, HeaderValue};
 use thiserror::Error;
 
+use crate::auth::TokenCell;
+
 /// Resolved credentials: values, not where they come from. `Debug` does not show them.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Authorization {
@@ -34,6 +36,8 @@ pub enum Authorization {
         /// Its value.
         value: String,
     },
+    /// A token that is renewed; each call takes the one of its time.
+    Token(TokenCell),
 }
 
 /// Why credentials cannot be sent; never with the credentials. Nothing was changed.
@@ -51,10 +55,29 @@ pub enum AuthorizationError {
 }
 
 impl Authorization {
-    /// The header to send, marked so that it is never logged.
+    /// Whether calls can carry it.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn check(&self) -> Result<(), AuthorizationError> {
+        self.header().map(drop)
+    }
+
+    /// Where its tokens come from, if they are renewed.
+    pub(crate) fn tokens(&self) -> Option<&TokenCell> {
+        match self {
+            Authorization::Token(tokens) => Some(tokens),
+            Authorization::None
+            | Authorization::Bearer { .. }
+            | Authorization::Basic { .. }
+            | Authorization::ApiKey { .. } => None,
+        }
+    }
+
+    /// The header that every call carries, marked so that it is never logged.
     pub(crate) fn header(&self) -> Result<Option<(HeaderName, HeaderValue)>, AuthorizationError> {
         let (name, text) = match self {
-            Authorization::None => return Ok(None),
+            Authorization::None | Authorization::Token(_) => return Ok(None),
             Authorization::Bearer { token } => (AUTHORIZATION, format!("Bearer {token}")),
             Authorization::Basic { username, password } => {
                 if username.contains(':') {
@@ -91,6 +114,7 @@ impl fmt::Debug for Authorization {
             Authorization::Bearer { .. } => "Bearer",
             Authorization::Basic { .. } => "Basic",
             Authorization::ApiKey { .. } => "ApiKey",
+            Authorization::Token(_) => "Token",
         })
     }
 }

@@ -416,7 +416,7 @@ fn not_sent(cause: NotSent, place: &str, error: &dyn std::error::Error) -> SendF
 }
 
 /// An error and its causes in one line.
-fn chain(error: &dyn std::error::Error) -> String {
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {

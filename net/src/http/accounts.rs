@@ -3,17 +3,19 @@
 use axum::Json;
 use axum::body::Body;
 use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, State};
+use axum::extract::{Extension, Path, State};
 use axum::response::{IntoResponse, Response};
 use engine::view::{AccountStatus, AccountView, Hold, OpenOperations};
+use http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::Api;
+use super::access::Caller;
 use super::backend::Backend;
 use super::body;
 use super::operations::rfc3339;
 use super::problem::Problem;
+use super::{AccountRequest, Api};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -48,6 +50,36 @@ pub(super) async fn status<B: Backend>(
     match api.backend.account_status(&name).await? {
         Some(status) => Ok(Json(status_json(&status)).into_response()),
         None => Err(unknown_account(&name)),
+    }
+}
+
+pub(super) async fn put<B: Backend>(
+    State(api): State<Api<B>>,
+    Extension(Caller(by)): Extension<Caller>,
+    body: Body,
+) -> Result<Response, Problem> {
+    let request = AccountRequest::read(&body::read(body, api.limits).await?)?;
+    let name = request.name.clone();
+    let is_new = api.backend.put_account(&by, request).await?;
+    let accounts = api.backend.accounts();
+    let account = accounts.iter().find(|account| account.name == name);
+    let shown = account.map_or_else(|| json!({ "name": name }), account_json);
+    let status = match is_new {
+        true => StatusCode::CREATED,
+        false => StatusCode::OK,
+    };
+    Ok((status, Json(shown)).into_response())
+}
+
+pub(super) async fn remove<B: Backend>(
+    State(api): State<Api<B>>,
+    Extension(Caller(by)): Extension<Caller>,
+    name: Result<Path<String>, PathRejection>,
+) -> Result<Response, Problem> {
+    let Path(name) = name?;
+    match api.backend.remove_account(&by, &name).await? {
+        true => Ok(Json(json!({ "name": name, "removed": true })).into_response()),
+        false => Err(unknown_account(&name)),
     }
 }
 
@@ -126,17 +158,28 @@ pub(super) fn status_json(status: &AccountStatus) -> Value {
             })
         })
         .collect();
+    let held = status.outlook.held_objects.iter().map(|held| {
+        json!({
+            "object": held.object,
+            "since": rfc3339(held.since),
+            "asks_again_at": rfc3339(held.asks_again_at),
+            "detail": held.detail,
+        })
+    });
+    let held: Vec<Value> = held.collect();
     json!({
         "name": status.account.name,
         "type": status.account.definition,
         "paused": status.paused,
         "breaker": status.breaker.as_str(),
         "token": status.auth.as_str(),
+        "token_state": status.auth.as_str(),
         "queue_depth": status.open.total(),
         "open": open_json(&status.open),
         "dead_letters": status.dead_letters,
         "limits": limits,
         "held_by": status.outlook.held_by,
+        "held_objects": held,
         "resumes_at": status.outlook.resumes_at.map(rfc3339),
         "drained_at": status.outlook.drained_at.map(rfc3339),
     })

@@ -12,6 +12,7 @@ use engine::view::{
     RecordLookup, ReplayCount, ReplayRequest, RulesPush, RulesPushed, RulesView, Scope,
 };
 
+use super::AccountRequest;
 use super::webhooks::Webhooks;
 
 /// The node as the API sees it.
@@ -168,6 +169,21 @@ pub trait Backend: Webhooks {
 
     /// What was changed, and is in force.
     fn overrides(&self) -> OverridesView;
+
+    /// Adds an account or changes one, durably and at once; whether it is new.
+    fn put_account(
+        &self,
+        by: &str,
+        request: AccountRequest,
+    ) -> impl Future<Output = Result<bool, Refusal>> + Send;
+
+    /// Removes an account; what is queued for it waits until it is back. False when there is none
+    /// of this name.
+    fn remove_account(
+        &self,
+        by: &str,
+        name: &str,
+    ) -> impl Future<Output = Result<bool, Refusal>> + Send;
 
     /// The accounts as configured.
     fn accounts(&self) -> Vec<AccountView>;

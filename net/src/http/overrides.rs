@@ -21,12 +21,12 @@ pub(super) async fn change<B: Backend>(
     body: Body,
 ) -> Result<Response, Problem> {
     let request = read(body::read_json(body, api.limits).await?)?;
-    let provider = request.provider.clone();
+    let (provider, object) = (request.provider.clone(), request.object.clone());
     api.backend.change_settings(&by, request).await?;
     let overrides = api.backend.overrides();
     let members = overrides.members.iter();
     let own: Vec<&OverrideMember> = members
-        .filter(|member| member.provider == provider)
+        .filter(|member| member.provider == provider && member.object == object)
         .collect();
     let set: Map<String, Value> = own
         .iter()
@@ -36,7 +36,11 @@ pub(super) async fn change<B: Backend>(
         .iter()
         .map(|member| (member.name.to_owned(), json!(member.until.map(rfc3339))))
         .collect();
-    Ok(Json(json!({"provider": provider, "set": set, "until": until})).into_response())
+    let mut answer = json!({"provider": provider, "set": set, "until": until});
+    if let Some(object) = object {
+        answer["object"] = json!(object);
+    }
+    Ok(Json(answer).into_response())
 }
 
 pub(super) async fn list<B: Backend>(State(api): State<Api<B>>) -> Response {
@@ -64,6 +68,7 @@ fn read(mut body: Map<String, Value>) -> Result<OverrideRequest, Refusal> {
             "an override names its account",
         )
     })?;
+    let object = text(body.remove("object"), "object")?;
     let ttl = text(body.remove("ttl"), "ttl")?;
     let set = match body.remove("set") {
         None => body,
@@ -89,6 +94,7 @@ fn read(mut body: Map<String, Value>) -> Result<OverrideRequest, Refusal> {
         .map(|(name, value)| (name, value.to_string()));
     Ok(OverrideRequest {
         provider,
+        object,
         set: set.collect(),
         ttl,
     })
@@ -97,6 +103,7 @@ fn read(mut body: Map<String, Value>) -> Result<OverrideRequest, Refusal> {
 fn member_json(member: &OverrideMember) -> Value {
     json!({
         "provider": member.provider,
+        "object": member.object,
         "name": member.name,
         "value": parsed(&member.value),
         "since": rfc3339(member.at),
@@ -110,6 +117,7 @@ fn change_json(change: &OverrideChange) -> Value {
         "at": rfc3339(change.at),
         "by": change.by,
         "provider": change.provider,
+        "object": change.object,
         "name": change.name,
         "old": parsed(&change.old),
         "new": parsed(&change.new),

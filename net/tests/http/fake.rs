@@ -18,7 +18,7 @@ use engine::rules::{RuleSet, RuleSettings, Trial};
 use engine::state::{CallClass, Reason, State};
 use engine::view::*;
 use serde_json::Value;
-use syncline_net::http::{Backend, HttpLimits, WebhookDelivery, Webhooks};
+use syncline_net::http::{AccountRequest, Backend, HttpLimits, WebhookDelivery, Webhooks};
 use tokio::sync::oneshot;
 
 /// What the API was asked to do, and what it shall answer.
@@ -32,6 +32,8 @@ pub(crate) struct Node {
     pub(crate) keys: BTreeMap<String, Option<Scope>>,
     pub(crate) jobs: Vec<JobView>,
     pub(crate) overrides: OverridesView,
+    /// Who asked for which account.
+    pub(crate) added: Vec<(String, AccountRequest)>,
     pub(crate) held: Vec<Hold>,
     pub(crate) released: Vec<Hold>,
     pub(crate) wal: Option<Check>,
@@ -600,11 +602,29 @@ impl Backend for FakeBackend {
         Ok(self.node.lock().unwrap().dead_letters.remove(id).is_some())
     }
 
+    async fn put_account(&self, by: &str, request: AccountRequest) -> Result<bool, Refusal> {
+        let mut node = self.node.lock().unwrap();
+        let is_new = node
+            .added
+            .iter()
+            .all(|(_, known)| known.name != request.name);
+        node.added.push((by.to_owned(), request));
+        Ok(is_new)
+    }
+
+    async fn remove_account(&self, _by: &str, name: &str) -> Result<bool, Refusal> {
+        let mut node = self.node.lock().unwrap();
+        let known = node.added.len();
+        node.added.retain(|(_, request)| request.name != name);
+        Ok(node.added.len() < known)
+    }
+
     async fn change_settings(&self, by: &str, request: OverrideRequest) -> Result<(), Refusal> {
         let mut node = self.node.lock().unwrap();
         for (_, value) in request.set {
             node.overrides.members.push(OverrideMember {
                 provider: request.provider.clone(),
+                object: request.object.clone(),
                 name: "max_in_flight",
                 value,
                 at: 1_795_168_800_000,

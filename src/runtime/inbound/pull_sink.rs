@@ -108,7 +108,7 @@ impl PullSink {
             event.event.event_id = Some(change.delivery_id.as_str().into());
             let body_hash = event.event.body_hash();
             event.dedup = Some(LoggedDedup { scope, body_hash });
-            event.mapping_version = shared.router.mapping_version;
+            event.mapping_version = shared.router.routes().mapping_version;
             let key = shared.remembered.key(scope, &change.delivery_id);
             let taken = TakenOperation {
                 record: record.0,

@@ -1,4 +1,4 @@
-//! A provider: `syncline mock rest`, and what it counted.
+//! A provider: `syncline mock PROVIDER`, and what it counted.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -122,6 +122,24 @@ impl Provider {
         assert_eq!(answer.map(|answer| answer.status), Some(204), "{faults}");
     }
 
+    /// Somebody else makes a record; its id.
+    ///
+    /// # Panics
+    /// When it does not take it.
+    pub fn make(&self, object: &str, fields: &Value) -> String {
+        let edit = json!({"operation": "create", "object": object, "fields": fields});
+        let answer = request(
+            self.addr,
+            "POST",
+            "/__mock/edit",
+            edit.to_string().as_bytes(),
+        );
+        let answer = answer.expect("the provider answers");
+        assert_eq!(answer.status, 200, "{edit}");
+        let id = answer.json()["id"].clone();
+        id.as_str().map_or_else(|| id.to_string(), str::to_owned)
+    }
+
     /// What it counted.
     ///
     /// # Panics
@@ -153,6 +171,27 @@ impl Provider {
                 .or_insert_with(|| record["fields"].clone());
         }
         records
+    }
+
+    /// The id of every live record, by `object/external_id`.
+    ///
+    /// # Panics
+    /// When it does not answer.
+    #[must_use]
+    pub fn ids(&self) -> BTreeMap<String, String> {
+        let shown = self.get("/__mock/records").json();
+        let records = shown["records"].as_array().expect("a list").iter();
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        records
+            .map(|record| {
+                let name = format!(
+                    "{}/{}",
+                    text(&record["object"]),
+                    text(&record["external_id"])
+                );
+                (name, text(&record["id"]))
+            })
+            .collect()
     }
 
     /// Every call, in the order of arrival.

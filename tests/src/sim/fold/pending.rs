@@ -36,7 +36,7 @@ impl Pending {
             });
         }
         let newest = progress.attempts.last().map(|attempt| attempt.class);
-        self.frozen = progress.resume != Resume::Normal
+        self.frozen = progress.resume.is_in_doubt()
             || match newest {
                 Some(CallClass::Transient | CallClass::Unknown) => true,
                 // Says nothing of a call before it.

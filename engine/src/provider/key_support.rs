@@ -1,0 +1,36 @@
+//! What a provider lets a caller do by System A's key.
+
+use super::{CallKind, Definition, Operation};
+
+/// How a record whose remote id is not known is found and made, so that no second one comes of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KeySupport {
+    /// One call makes the record, or writes the one that has the key.
+    pub upsert: bool,
+    /// The record that has the key can be asked for.
+    pub look_up: bool,
+    /// A create that is sent twice under one idempotency key is done once.
+    pub keyed_create: bool,
+}
+
+impl KeySupport {
+    /// All of it.
+    pub const FULL: KeySupport = KeySupport {
+        upsert: true,
+        look_up: true,
+        keyed_create: true,
+    };
+}
+
+impl Definition {
+    /// What the provider offers for records of this (remote) object.
+    pub fn key_support(&self, object: &str) -> KeySupport {
+        let names = self.objects().names(self.objects().remote(object));
+        let create = self.operation(CallKind::Create);
+        KeySupport {
+            upsert: self.operation(CallKind::Upsert).is_some(),
+            look_up: self.operation(CallKind::Lookup).is_some() && !names.no_lookup,
+            keyed_create: create.is_some_and(Operation::idempotent),
+        }
+    }
+}
