@@ -5,6 +5,7 @@ mod accounts;
 mod backend;
 mod body;
 mod conflicts;
+mod consumers;
 mod dead_letters;
 mod explain;
 mod founding;
@@ -25,7 +26,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::middleware;
-use axum::routing::{any, get, post};
+use axum::routing::{any, delete, get, post};
 
 pub use backend::Backend;
 pub use body::{BODY_BYTES_MAX, EVENT_BYTES_MAX};
@@ -101,6 +102,8 @@ fn router<B: Backend>(backend: Arc<B>, limits: HttpLimits, hosts: Arc<AllowedHos
             get(accounts::show::<B>).delete(unavailable),
         )
         .route("/v1/providers/{name}/status", get(accounts::status::<B>))
+        .route("/v1/consumers", get(consumers::list::<B>))
+        .route("/v1/consumers/{name}", delete(consumers::remove::<B>))
         .route("/livez", get(probes::live))
         .route("/readyz", get(probes::ready::<B>))
         .route("/health", get(probes::health::<B>))
