@@ -17,11 +17,11 @@ use engine::shard::{Command, DeadFilter, EventBatch, Explanation, OpenCounts, St
 use engine::state::State;
 use engine::view::{
     Accepted, AccountOutlook, AccountStatus, AccountView, Admission, AttemptView, AuthState,
-    BreakerState, Check, DeadLetterDetail, DeadLetterFilter, DeadLetterGroups, DeadLetterView,
-    ExplainLookup, ExplainTarget, ExplainView, HealthView, Hold, JobKind, JobView, OpenOperations,
-    OperationFilter, OperationTarget, OperationView, OverrideRequest, OverridesView, Page,
-    PageRequest, RecordLookup, RecordTarget, RecordView, ReplayCount, ReplayRequest, RulesPush,
-    RulesPushed, RulesView, Scope,
+    BreakerState, Check, ConsumerView, DeadLetterDetail, DeadLetterFilter, DeadLetterGroups,
+    DeadLetterView, ExplainLookup, ExplainTarget, ExplainView, HealthView, Hold, JobKind, JobView,
+    OpenOperations, OperationFilter, OperationTarget, OperationView, OverrideRequest,
+    OverridesView, Page, PageRequest, RecordLookup, RecordTarget, RecordView, ReplayCount,
+    ReplayRequest, RulesPush, RulesPushed, RulesView, Scope,
 };
 use net::http::Backend;
 use net::metrics::{Metrics, MetricsWriter};
@@ -32,6 +32,7 @@ use super::clock;
 use super::coordinator::SharedCoordinator;
 use super::dead_letters;
 use super::explain::{self, Surroundings};
+use super::feed::Feed;
 use super::in_force::InForce;
 use super::jobs::Jobs;
 use super::keys::Keys;
@@ -53,7 +54,9 @@ const HTTP_SCOPE: u64 = 0x6874_7470;
 pub(crate) struct Node {
     pub(crate) shards: Shards,
     pub(crate) jobs: Arc<Jobs>,
-    pub(crate) keys: Keys,
+    pub(crate) keys: Arc<Keys>,
+    /// `None`: System A has an address, or nothing comes back to it.
+    pub(crate) feed: Option<Arc<Feed>>,
     pub(crate) in_force: Arc<InForce>,
     pub(crate) coordinator: SharedCoordinator,
     pub(crate) metrics: Metrics,
@@ -671,6 +674,17 @@ impl Backend for Node {
     fn accounts(&self) -> Vec<AccountView> {
         let accounts = account_views(&self.in_force.tuning.effective());
         accounts.into_iter().map(|(account, _)| account).collect()
+    }
+
+    fn consumers(&self) -> Vec<ConsumerView> {
+        let feed = self.feed.as_ref();
+        feed.map(|feed| feed.consumers()).unwrap_or_default()
+    }
+
+    async fn remove_consumer(&self, name: &str) -> Result<bool, Refusal> {
+        self.feed
+            .as_ref()
+            .map_or(Ok(false), |feed| feed.remove(name))
     }
 
     async fn account_status(&self, name: &str) -> Result<Option<AccountStatus>, Refusal> {

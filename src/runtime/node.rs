@@ -18,12 +18,14 @@ use net::gate::wake_gate;
 use net::http::HttpLimits;
 use net::ingest::{Driver, Limits, Server, SessionId, StopSignal};
 use net::metrics::Metrics;
+use net::subscription::Subscriptions;
 use tokio::sync::{Notify, mpsc, watch};
 use wal::{DataDir, Disk, writer_thread};
 
 use super::backend::Node;
 use super::causes::Causes;
 use super::checkpointer::{CheckpointFeed, Checkpointer, EventIdRules, Keep};
+use super::feed::{Arrivals, Desk, Feed};
 use super::in_force::InForce;
 use super::intake::{Shared, ThreadIntake};
 use super::keys::Keys;
@@ -97,6 +99,7 @@ impl Engine {
         let settings = &tuning.effective();
         let plans = plans::account_plans(settings)?;
         let egress = plans::egress_accounts(settings, &tuning)?;
+        let feed = feed(settings)?;
         let mut plan = OpenPlan::new(settings, count, plans);
         let key_seed =
             u64::from_le_bytes(*superblock.hash_key.first_chunk().expect("16 bytes have 8"));
@@ -175,6 +178,7 @@ impl Engine {
                 coordinator: to_coordinator.clone(),
                 wake,
                 egress: egress.clone(),
+                feed: feed.clone(),
                 gauges: gauge,
                 metrics: metrics.clone(),
                 memory_max: memory_each,
@@ -199,7 +203,8 @@ impl Engine {
             shards,
             in_force: Arc::new(in_force),
             jobs: Arc::default(),
-            keys: Keys::new(&file.server.data_dir, http_at),
+            keys: Arc::new(Keys::new(&file.server.data_dir, http_at)),
+            feed: feed.clone(),
             coordinator: coordinator.clone(),
             metrics: metrics.clone(),
             rejected: Mutex::new(metrics.writer()),
@@ -213,8 +218,10 @@ impl Engine {
             .zip(shared.mailboxes.iter().cloned())
             .collect();
         let public_host = public_host(settings);
+        let (desk, arrivals) = Desk::new();
         let control = spawn_control(
             node.clone(),
+            arrivals,
             http,
             coordinator,
             from_shards,
@@ -223,7 +230,7 @@ impl Engine {
             causes,
             http_stopped,
         )?;
-        let (ingest, ingest_stop) = spawn_ingest(tcp, shared, &metrics)?;
+        let (ingest, ingest_stop) = spawn_ingest(tcp, shared, feed.map(|_| desk), &metrics)?;
         Ok(Self {
             tcp: tcp_at,
             http: http_at,
@@ -264,6 +271,9 @@ impl Engine {
     pub fn shutdown(mut self) -> Result<(), StartError> {
         self.ingest_stop.stop();
         join(self.ingest.take(), "ingest");
+        if let Some(feed) = &self.node.feed {
+            feed.stop();
+        }
         self.http_stop.send_replace(true);
         self.stopping.store(true, Ordering::Release);
         self.node.shards.wake_all();
@@ -273,6 +283,11 @@ impl Engine {
         }
         clean &= self.checkpointer.take().is_none_or(Checkpointer::join);
         join(self.control.take(), "control");
+        if let Some(feed) = &self.node.feed
+            && let Err(error) = feed.close()
+        {
+            tracing::error!(%error, "the consumers cannot be written");
+        }
         clean &= !self.node.is_broken();
         match self.dir.take() {
             Some(DataDirHandle(dir)) if clean => {
@@ -294,6 +309,7 @@ struct ShardParts {
     coordinator: mpsc::Sender<(ShardId, engine::quota::FromShard)>,
     wake: Arc<Notify>,
     egress: Vec<(Arc<str>, AccountSettings)>,
+    feed: Option<Arc<Feed>>,
     gauges: Arc<Gauges>,
     metrics: Metrics,
     memory_max: u64,
@@ -325,6 +341,7 @@ impl ShardParts {
             self.coordinator,
             self.wake,
             self.egress,
+            self.feed,
             self.gauges,
             self.metrics,
             self.memory_max,
@@ -338,6 +355,7 @@ impl ShardParts {
                 coordinator,
                 wake,
                 accounts,
+                feed,
                 gauges,
                 metrics,
                 memory_max,
@@ -381,6 +399,7 @@ impl ShardParts {
                 wake,
                 egress,
                 accounts: known,
+                feed,
                 gauges,
                 metrics: metrics.writer(),
                 labels,
@@ -468,6 +487,7 @@ fn remembered(settings: &Settings, seed: u64, opened: &[OpenedShard]) -> Remembe
 )]
 fn spawn_control(
     node: Arc<Node>,
+    arrivals: Arrivals,
     http: TcpListener,
     coordinator: coordinator::SharedCoordinator,
     from_shards: mpsc::Receiver<(ShardId, engine::quota::FromShard)>,
@@ -487,6 +507,10 @@ fn spawn_control(
             // Before the coordinator's first word, so that no call leaves under other settings.
             tokio::spawn(node.in_force.clone().run());
             let trade = tokio::spawn(coordinator::run(coordinator, from_shards, links));
+            if let Some(feed) = &node.feed {
+                tokio::spawn(feed.clone().keep());
+                tokio::spawn(arrivals.serve(feed.clone(), node.keys.clone()));
+            }
             tokio::spawn(causes.redrive(node.shards.clone(), node.jobs.clone()));
             let listener = match tokio::net::TcpListener::from_std(http) {
                 Ok(listener) => listener,
@@ -516,6 +540,7 @@ fn spawn_control(
 fn spawn_ingest(
     listener: TcpListener,
     shared: Arc<Shared>,
+    desk: Option<Desk>,
     metrics: &Metrics,
 ) -> Result<(JoinHandle<()>, StopSignal), StartError> {
     let (gate, wake) =
@@ -525,6 +550,7 @@ fn spawn_ingest(
     let server = Server {
         listener,
         intake,
+        subscriptions: desk.map(|desk| Arc::new(desk) as Arc<dyn Subscriptions>),
         wake,
         stop: stop.clone(),
         limits: Limits::default(),
@@ -540,6 +566,17 @@ fn spawn_ingest(
         .spawn(run)
         .map_err(|source| StartError::system("start the ingest thread", source))?;
     Ok((join, stop))
+}
+
+/// Where changes for System A go when it has no address that they are posted to.
+fn feed(settings: &Settings) -> Result<Option<Arc<Feed>>, StartError> {
+    let system_a = settings.system_a.as_ref();
+    if system_a.is_none_or(|system_a| system_a.url.is_some()) {
+        return Ok(None);
+    }
+    let data_dir = &settings.server.data_dir;
+    let feed = Feed::open(data_dir).map_err(|error| StartError::data_dir(data_dir, &error))?;
+    Ok(Some(Arc::new(feed)))
 }
 
 fn listener(name: &str, at: SocketAddr) -> Result<TcpListener, StartError> {

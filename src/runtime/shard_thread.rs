@@ -12,7 +12,7 @@ use engine::journal::Journal;
 use engine::provider::{Reply, Request, SendFailure};
 use engine::quota::{FromShard, ShardId, ToShard};
 use engine::shard::{
-    AccountPlan, CallId, Command, CommandReply, Input, LinkWord, Observation, Output, Shard,
+    AccountPlan, CallId, Command, CommandReply, Input, LinkWord, Observation, Output, Role, Shard,
 };
 use engine::time::{Mono, Now};
 use net::egress::{Account, AccountSettings, Egress};
@@ -23,6 +23,7 @@ use wal::{Disk, Lsn};
 
 use super::checkpointer::{CheckpointFeed, Checkpointing};
 use super::clock;
+use super::feed::Feed;
 use super::journal::ShardLog;
 use super::mailbox::{Mailbox, Parcel};
 use super::query::Query;
@@ -92,6 +93,8 @@ pub(crate) struct ShardThread {
     pub(crate) wake: Arc<Notify>,
     pub(crate) egress: Egress,
     pub(crate) accounts: HashMap<Arc<str>, Rc<Account>>,
+    /// Where changes for System A go when it subscribes to them.
+    pub(crate) feed: Option<Arc<Feed>>,
     pub(crate) gauges: Arc<Gauges>,
     pub(crate) metrics: MetricsWriter,
     pub(crate) labels: HashMap<Arc<str>, AccountLabel>,
@@ -104,6 +107,12 @@ pub(crate) struct ShardThread {
 
 /// Calls that ended since the last turn.
 type Ended = Rc<RefCell<VecDeque<(CallId, Result<Reply, SendFailure>, Mono)>>>;
+
+/// How a call leaves.
+enum Way {
+    Egress(Rc<Account>),
+    Feed(Arc<Feed>),
+}
 
 /// The state of the loop beside the thread's possessions.
 struct Turn {
@@ -392,13 +401,20 @@ impl ShardThread {
     }
 
     fn call(&mut self, turn: &Turn, call: CallId, plan: &AccountPlan, request: Request) {
-        let Some(account) = self.accounts.get(&plan.name).cloned() else {
-            debug_assert!(false, "every planned account has an egress side");
-            return;
-        };
         let (ended, wake, egress) = (turn.ended.clone(), self.wake.clone(), turn.egress.clone());
+        let way = match (&self.feed, self.accounts.get(&plan.name)) {
+            (Some(feed), _) if plan.role == Role::SystemA => Way::Feed(feed.clone()),
+            (_, Some(account)) => Way::Egress(account.clone()),
+            (_, None) => {
+                debug_assert!(false, "every planned account has an egress side");
+                return;
+            }
+        };
         tokio::task::spawn_local(async move {
-            let result = egress.call(&account, &request).await;
+            let result = match way {
+                Way::Egress(account) => egress.call(&account, &request).await,
+                Way::Feed(feed) => feed.offer(request.body).await,
+            };
             ended
                 .borrow_mut()
                 .push_back((call, result, clock::now().mono));
