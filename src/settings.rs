@@ -30,8 +30,8 @@ pub use object::{
 pub use pool::PoolSettings;
 pub use problem::{Problem, Problems};
 pub use provider::{
-    AccountSettings, BatchSettings, BreakerSettings, ProviderSettings, RecordIdIs, RetrySettings,
-    WebhookSettings,
+    AccountSettings, BatchSettings, BreakerSettings, PollSettings, ProviderSettings, RecordIdIs,
+    RetrySettings, WebhookSettings,
 };
 pub use quantity::{ByteSize, parse_duration, parse_size};
 pub use secret::{Credential, EXEC_TIMEOUT, SECRET_BYTES_MAX, Secret, SecretError, SecretSource};

@@ -181,7 +181,7 @@ fn send(settings: &BatchSettings, program: &Program) -> Result<Expected, Box<dyn
     Ok(expected)
 }
 
-fn refuse(notice: &Notice) -> Result<(), Box<dyn Error>> {
+pub(crate) fn refuse(notice: &Notice) -> Result<(), Box<dyn Error>> {
     match notice {
         Notice::Reject(reject) => Err(format!("an event was refused: {}", reject.code).into()),
         _ => Ok(()),
@@ -189,7 +189,7 @@ fn refuse(notice: &Notice) -> Result<(), Box<dyn Error>> {
 }
 
 /// Waits until nothing is open.
-fn drain(api: &mut Asker) -> Result<(), Box<dyn Error>> {
+pub(crate) fn drain(api: &mut Asker) -> Result<(), Box<dyn Error>> {
     let (mut last, mut since) = (u64::MAX, Instant::now());
     loop {
         let (_, body) = api.ask("GET", "/metrics/queue", b"")?;

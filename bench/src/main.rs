@@ -12,6 +12,7 @@ mod machine;
 mod places;
 mod process;
 mod program;
+mod quota;
 mod report;
 mod scenario;
 mod settings;
@@ -57,6 +58,8 @@ enum Command {
     Deliver(Settings),
     /// A backlog of changes on a skewed choice of records: records per call under a limit
     Batch(batch::BatchSettings),
+    /// Accounts under their limits: what is used of them, and what one in trouble does to the others
+    Quota(quota::QuotaSettings),
     /// Ratios between two reports
     Compare {
         /// The one before
@@ -71,6 +74,7 @@ fn main() -> ExitCode {
         Command::Ingest(settings) => measure(Scenario::Ingest, settings.settled(false)),
         Command::Deliver(settings) => measure(Scenario::Deliver, settings.settled(true)),
         Command::Batch(settings) => batch::run(&settings),
+        Command::Quota(settings) => quota::run(&settings),
         Command::Compare { a, b } => compare_files(&a, &b),
     };
     match done {

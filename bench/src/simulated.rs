@@ -5,6 +5,7 @@ use std::io::{self, BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -26,6 +27,21 @@ pub(crate) struct Calls {
     pub(crate) records: u64,
     /// The largest call.
     pub(crate) records_max: u64,
+}
+
+/// One call of its journal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Seen {
+    pub(crate) external_id: String,
+    /// Unix time of its arrival.
+    pub(crate) at_ms: u64,
+    pub(crate) status: u64,
+}
+
+impl Seen {
+    pub(crate) fn is_done(&self) -> bool {
+        (200..300).contains(&self.status)
+    }
 }
 
 impl SimulatedAccount {
@@ -85,8 +101,35 @@ impl SimulatedAccount {
         Ok(counted)
     }
 
+    /// Every call of its journal, in the order of arrival.
+    pub(crate) fn seen(&self) -> io::Result<Vec<Seen>> {
+        let mut seen = Vec::new();
+        for line in BufReader::new(File::open(&self.journal)?).lines() {
+            let call: Value = serde_json::from_str(&line?)?;
+            seen.push(Seen {
+                external_id: call["external_id"].as_str().unwrap_or_default().to_owned(),
+                at_ms: call["at_ms"].as_u64().unwrap_or(0),
+                status: call["status"].as_u64().unwrap_or(0),
+            });
+        }
+        seen.sort_by_key(|call| call.at_ms);
+        Ok(seen)
+    }
+
+    /// Answers 503 to everything for so long.
+    pub(crate) fn fail_for(&self, span: Duration) -> io::Result<()> {
+        let fault = serde_json::json!({"fault": "5xx=1", "for_ms": span.as_millis() as u64});
+        let mut asker = Asker::connect(self.addr)?;
+        let (status, _) = asker.ask("POST", "/__mock/fault", fault.to_string().as_bytes())?;
+        if status == 204 {
+            Ok(())
+        } else {
+            Err(io::Error::other(format!("/__mock/fault answered {status}")))
+        }
+    }
+
     pub(crate) fn stop(self) -> io::Result<()> {
-        self.process.stop(std::time::Duration::from_secs(10))?;
+        self.process.stop(Duration::from_secs(10))?;
         Ok(())
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::codec::{Damaged, Decoder, Encoder};
 use crate::id::{OperationSeq, RecordHash};
+use crate::quota::{Learned, LearnedFrom};
 use crate::record::KeyUse;
 
 /// A call that must not be repeated blindly is about to leave. An intent without a later
@@ -67,24 +68,31 @@ pub struct Lease<'a> {
     pub usable_until_ms: i64,
     /// Which boot of the machine `usable_until_ns` counts from.
     pub boot: u64,
+    /// Which calls it pays for, by the tags of one; empty is any call.
+    pub label: &'a str,
 }
 
 impl<'a> Lease<'a> {
     /// Appends the payload to `out`.
     pub fn encode(&self, out: &mut Vec<u8>) {
         let mut e = Encoder::new(out);
-        e.u8(1).text(self.account).u64(self.id).u32(self.permits);
+        e.u8(2).text(self.account).u64(self.id).u32(self.permits);
         e.u64(self.usable_until_ns)
             .i64(self.usable_until_ms)
-            .u64(self.boot);
+            .u64(self.boot)
+            .text(self.label);
     }
 
     /// Reads a payload.
     ///
     /// # Errors
-    /// [`Damaged`] when it is not one of this version.
+    /// [`Damaged`] when it is not one of this version or the one before, which had no label.
     pub fn decode(payload: &'a [u8]) -> Result<Self, Damaged> {
-        let mut d = versioned(payload)?;
+        let mut d = Decoder::new(payload);
+        let version = d.u8("version")?;
+        if !matches!(version, 1 | 2) {
+            return Err(d.damaged("version"));
+        }
         let lease = Self {
             account: d.text("account")?,
             id: d.u64("id")?,
@@ -92,6 +100,7 @@ impl<'a> Lease<'a> {
             usable_until_ns: d.u64("usable until")?,
             usable_until_ms: d.i64("usable until, wall")?,
             boot: d.u64("boot")?,
+            label: if version == 1 { "" } else { d.text("label")? },
         };
         ended(&d)?;
         Ok(lease)
@@ -243,6 +252,40 @@ impl Consumed {
     }
 }
 
+impl Learned {
+    /// Appends the payload to `out`.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        let mut e = Encoder::new(out);
+        e.u8(1).text(&self.account).text(&self.limit);
+        e.u8(match self.from {
+            LearnedFrom::Provider => 1,
+            LearnedFrom::Refusals => 2,
+        });
+        // No limit is of nothing: 0 says that none is known any more.
+        e.u32(self.tokens.unwrap_or(0));
+    }
+
+    /// Reads a payload.
+    ///
+    /// # Errors
+    /// [`Damaged`] when it is not one of this version.
+    pub fn decode(payload: &[u8]) -> Result<Self, Damaged> {
+        let mut d = versioned(payload)?;
+        let learned = Self {
+            account: d.text("account")?.to_owned(),
+            limit: d.text("limit")?.to_owned(),
+            from: match d.u8("from")? {
+                1 => LearnedFrom::Provider,
+                2 => LearnedFrom::Refusals,
+                _ => return Err(d.damaged("from")),
+            },
+            tokens: Some(d.u32("tokens")?).filter(|tokens| *tokens > 0),
+        };
+        ended(&d)?;
+        Ok(learned)
+    }
+}
+
 fn versioned(payload: &[u8]) -> Result<Decoder<'_>, Damaged> {
     let mut d = Decoder::new(payload);
     match d.u8("version")? {
@@ -307,6 +350,7 @@ mod tests {
             usable_until_ns: 5,
             usable_until_ms: 6,
             boot: u64::MAX,
+            label: "lookup search",
         };
         lease.encode(&mut out);
         assert_eq!(Lease::decode(&out), Ok(lease));
@@ -326,6 +370,21 @@ mod tests {
         hold.encode(&mut out);
         check(&out, &hold, |bytes| HoldChange::decode(bytes).ok());
 
+        for (from, tokens) in [
+            (LearnedFrom::Provider, Some(9)),
+            (LearnedFrom::Refusals, None),
+        ] {
+            out.clear();
+            let learned = Learned {
+                account: "crm".into(),
+                limit: "burst".into(),
+                from,
+                tokens,
+            };
+            learned.encode(&mut out);
+            check(&out, &learned, |bytes| Learned::decode(bytes).ok());
+        }
+
         out.clear();
         let consumed = Consumed {
             producer: 3,
@@ -334,6 +393,23 @@ mod tests {
         };
         consumed.encode(&mut out);
         check(&out, &consumed, |bytes| Consumed::decode(bytes).ok());
+    }
+
+    #[test]
+    fn a_lease_of_the_first_version_pays_for_any_call() {
+        let mut out = Vec::new();
+        let lease = Lease {
+            account: "crm",
+            id: 1,
+            permits: 20,
+            usable_until_ns: 5,
+            usable_until_ms: 6,
+            boot: 7,
+            label: "",
+        };
+        let mut e = Encoder::new(&mut out);
+        e.u8(1).text("crm").u64(1).u32(20).u64(5).i64(6).u64(7);
+        assert_eq!(Lease::decode(&out), Ok(lease));
     }
 
     #[test]

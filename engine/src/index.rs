@@ -19,7 +19,7 @@ use crate::producers::Producers;
 use crate::ready::{OpList, ReadyQueue};
 use crate::record::{Progress, StateFrame};
 use crate::record_table::{RecordTable, RecordTag};
-use crate::shard::LeaseBook;
+use crate::shard::{LearnedBook, LeaseBook};
 use crate::state::{Reason, State};
 use crate::time::{Mono, Now};
 use crate::timer::TimerQueue;
@@ -48,6 +48,8 @@ pub struct Index {
     pub producers: Producers,
     /// Leases that count after a crash.
     pub leases: LeaseBook,
+    /// Sizes of limits that the next run is told.
+    pub learned: LearnedBook,
 }
 
 /// The open operations of one account.
@@ -58,6 +60,9 @@ pub(crate) struct AccountQueue {
     pub(crate) ready: ReadyQueue,
     /// Fronts of lanes whose last call failed and whose time to go again has come.
     pub(crate) retries: ReadyQueue,
+    /// Of both, those that were looked at and wait for a permit of their cost class, by it; empty
+    /// as long as all calls cost the same.
+    pub(crate) sorted: Vec<ReadyQueue>,
     pub(crate) paused: OpList,
     /// Waiting for a time; they lie in the shard's timer queue.
     pub(crate) timed: Timed,
@@ -100,16 +105,35 @@ impl Timed {
 impl AccountQueue {
     /// The queue a ready operation belongs to.
     fn queue_of(&mut self, node: &Operation) -> &mut ReadyQueue {
-        if node.attempts() > 0 {
-            &mut self.retries
-        } else {
-            &mut self.ready
+        match node.sorted() {
+            Some(list) => &mut self.sorted[list],
+            None if node.attempts() > 0 => &mut self.retries,
+            None => &mut self.ready,
+        }
+    }
+
+    /// The queue in which a ready operation waits.
+    pub(crate) fn queue_holding(&self, node: &Operation) -> &ReadyQueue {
+        match node.sorted() {
+            Some(list) => &self.sorted[list],
+            None if node.attempts() > 0 => &self.retries,
+            None => &self.ready,
         }
     }
 
     /// Operations that a call could take.
     pub(crate) fn ready_len(&self) -> usize {
+        self.unsorted_len() + self.sorted_len()
+    }
+
+    /// Of these, those whose call is not known yet.
+    pub(crate) fn unsorted_len(&self) -> usize {
         self.ready.len() + self.retries.len()
+    }
+
+    /// Of these, those that wait for a permit of their cost class.
+    pub(crate) fn sorted_len(&self) -> usize {
+        self.sorted.iter().map(ReadyQueue::len).sum()
     }
 }
 
@@ -143,6 +167,7 @@ impl Index {
             holds: Vec::new(),
             producers: Producers::default(),
             leases: LeaseBook::default(),
+            learned: LearnedBook::default(),
         }
     }
 
@@ -164,6 +189,7 @@ impl Index {
             name: name.into(),
             ready: ReadyQueue::new(),
             retries: ReadyQueue::new(),
+            sorted: Vec::new(),
             paused: OpList::new(),
             timed: Timed::default(),
             dead: 0,
@@ -366,27 +392,68 @@ impl Index {
             OpState::Paused => self.accounts[account].paused.remove(&mut self.slab, op),
             OpState::Dead => self.unlist_dead(op),
         }
+        self.slab[op].set_sorted(None);
         self.slab[op].set_state(OpState::Waiting);
     }
 
     /// Puts the front of a lane into its account's ready queue.
     pub(crate) fn make_ready(&mut self, op: OpIndex) {
-        debug_assert_eq!(self.slab[op].state(), OpState::Waiting);
-        let target = self.slab[op].target();
-        let priority = self.slab[op].lane_best();
-        self.slab[op].set_state(OpState::Ready);
-        let queue = self.accounts[usize::from(target.0)].queue_of(&self.slab[op]);
+        let priority = self.readied(op);
+        let account = usize::from(self.slab[op].target().0);
+        let queue = self.accounts[account].queue_of(&self.slab[op]);
         queue.push(&mut self.slab, op, priority);
     }
 
     /// Puts the front of a lane back where it was taken from.
     pub(crate) fn put_back(&mut self, op: OpIndex) {
-        debug_assert_eq!(self.slab[op].state(), OpState::Waiting);
-        let target = self.slab[op].target();
-        let priority = self.slab[op].lane_best();
-        self.slab[op].set_state(OpState::Ready);
-        let queue = self.accounts[usize::from(target.0)].queue_of(&self.slab[op]);
+        let priority = self.readied(op);
+        let account = usize::from(self.slab[op].target().0);
+        let queue = self.accounts[account].queue_of(&self.slab[op]);
         queue.push_front(&mut self.slab, op, priority);
+    }
+
+    fn readied(&mut self, op: OpIndex) -> Priority {
+        debug_assert_eq!(self.slab[op].state(), OpState::Waiting);
+        let node = &mut self.slab[op];
+        let lists = self.accounts[usize::from(node.target().0)].sorted.len();
+        if node.sorted().is_some_and(|list| list >= lists) {
+            // The lists went while it was being looked at.
+            node.set_sorted(None);
+        }
+        node.set_state(OpState::Ready);
+        node.lane_best()
+    }
+
+    /// Puts the front of a lane, which was looked at, among those that wait for a permit of a cost
+    /// class: behind the others if it comes from the queue of all, else back where it was.
+    pub(crate) fn sort_into(&mut self, op: OpIndex, list: usize) {
+        let known = self.slab[op].sorted() == Some(list);
+        self.slab[op].set_sorted(Some(list));
+        let account = usize::from(self.slab[op].target().0);
+        let lists = &mut self.accounts[account].sorted;
+        if lists.len() <= list {
+            lists.resize_with(list + 1, ReadyQueue::new);
+        }
+        if known {
+            self.put_back(op);
+        } else {
+            self.make_ready(op);
+        }
+    }
+
+    /// The cost classes of an account's calls have changed: what is sorted by them is not any more.
+    pub(crate) fn unsort(&mut self, account: usize) {
+        for mut list in std::mem::take(&mut self.accounts[account].sorted) {
+            let mut ops: Vec<OpIndex> = Vec::new();
+            while let Some(op) = list.pop(&mut self.slab) {
+                ops.push(op);
+            }
+            for op in ops.into_iter().rev() {
+                self.slab[op].set_sorted(None);
+                self.slab[op].set_state(OpState::Waiting);
+                self.put_back(op);
+            }
+        }
     }
 
     /// Puts what is ready into the order it was accepted in, within its priority and class.

@@ -28,10 +28,12 @@ pub enum Kind {
     Hold = 9,
     /// Sequence numbers of a producer that ended without an event: refused or duplicate.
     Consumed = 10,
+    /// The size of an account's limit, as it was learned.
+    Learned = 11,
 }
 
 impl Kind {
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 11] = [
         Self::Event,
         Self::EventMoved,
         Self::EventRedriven,
@@ -42,6 +44,7 @@ impl Kind {
         Self::LeaseReturn,
         Self::Hold,
         Self::Consumed,
+        Self::Learned,
     ];
 
     /// The kind with this number.
@@ -64,6 +67,7 @@ impl Kind {
             Self::LeaseReturn => "lease_return",
             Self::Hold => "hold",
             Self::Consumed => "consumed",
+            Self::Learned => "learned",
         }
     }
 }

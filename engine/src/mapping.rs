@@ -129,6 +129,12 @@ impl Mapping {
         self.external_id.as_deref()
     }
 
+    /// The outermost of the provider's fields that are read, sorted; one may come twice.
+    pub fn remote_fields(&self) -> impl Iterator<Item = &str> {
+        let inputs = self.inbound.inputs();
+        inputs.filter_map(|input| input.names().next())
+    }
+
     /// The records that `data` refers to, as `(object, record_id)`: parents that go first.
     pub fn references<'m, 'd>(&'m self, data: RawObject<'d>) -> Vec<(&'m str, Cow<'d, str>)> {
         if self.fields.iter().all(|field| field.reference().is_none()) {

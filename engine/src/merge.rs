@@ -1,12 +1,12 @@
 //! Two sides of one record: what changed where since they last agreed, and what each has to learn.
 //!
 //! Everything here is a pure function of three states: what both sides agreed on ([`Base`]), what
-//! one side shows now ([`Observation`]), and what the other side changed meanwhile ([`Pending`]).
+//! one side shows now ([`Sighting`]), and what the other side changed meanwhile ([`Pending`]).
 
 mod base;
 mod fields;
 mod policy;
 
-pub use base::{Absorbed, Base, Conflict, Held, Observation, Pending, Told};
+pub use base::{Absorbed, Base, Conflict, Held, Pending, Sighting, Told};
 pub use fields::Fields;
 pub use policy::{ConflictPolicy, Rivals, Rule, Winner};

@@ -129,6 +129,17 @@ impl ReadyQueue {
         ahead
     }
 
+    /// Operations queued at this priority or a better one; at most `count_max` are counted.
+    pub fn count_to(&self, slab: &OperationSlab, priority: u8, count_max: usize) -> usize {
+        let lists = usize::from(priority) * OpClass::ALL.len();
+        if self.taken & ((1 << lists) - 1) == 0 {
+            return 0;
+        }
+        let heads = self.lists[..lists].iter().map(|ends| ends.head);
+        let all = heads.flat_map(|head| std::iter::successors(head, |&op| slab[op].list_next()));
+        all.take(count_max).count()
+    }
+
     /// Operations queued.
     pub fn len(&self) -> usize {
         self.len

@@ -49,10 +49,12 @@ pub enum Fault {
     HookLost,
     /// `hook_repeat`: a change is notified of twice.
     HookRepeat,
+    /// `hook_late`: a change is notified of seconds later, behind others.
+    HookLate,
 }
 
 impl Fault {
-    const ALL: [Self; 20] = [
+    const ALL: [Self; 21] = [
         Self::ResetBefore,
         Self::ResetAfter,
         Self::Unauthorized,
@@ -73,6 +75,7 @@ impl Fault {
         Self::Shuffle,
         Self::HookLost,
         Self::HookRepeat,
+        Self::HookLate,
     ];
 
     /// The name it is set by.
@@ -99,6 +102,7 @@ impl Fault {
             Self::Shuffle => "shuffle",
             Self::HookLost => "hook_lost",
             Self::HookRepeat => "hook_repeat",
+            Self::HookLate => "hook_late",
         }
     }
 }
@@ -140,8 +144,8 @@ pub enum FaultError {
     #[error(
         "unknown fault `{0}`: chances are reset_before, reset_after, 401, 429, 5xx, 5xx_after, \
          garbage, late, slow, maintenance, daily, empty, lock, item_4xx, item_5xx, item_missing, \
-         item_lost, shuffle, hook_lost, hook_repeat; durations latency, jitter, slow_for, stale, \
-         retry_after; and poison=PREFIX"
+         item_lost, shuffle, hook_lost, hook_repeat, hook_late; durations latency, jitter, slow_for, \
+         stale, retry_after; and poison=PREFIX"
     )]
     Unknown(String),
     /// The value is no duration.

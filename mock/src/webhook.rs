@@ -103,6 +103,10 @@ struct Event {
 /// Events that wait; beyond it the oldest are given up. At some 400 bytes each this is 40 MB.
 const WAITING_MAX: usize = 100_000;
 
+/// How late `hook_late` tells: behind what a caller does meanwhile, within the time that signatures
+/// are good for.
+const LATE: Duration = Duration::from_secs(5);
+
 /// Requests under way at a time (HubSpot webhooks: 10 per account).
 const UNDER_WAY_MAX: usize = 10;
 
@@ -127,8 +131,8 @@ impl Deliveries {
         self.secret = secret.unwrap_or_default();
     }
 
-    /// An event is to be told, unless a fault loses it; another fault tells it twice. `place`
-    /// tells events of one call apart.
+    /// An event is to be told, unless a fault loses it; others tell it twice, or late. `place` tells
+    /// events of one call apart.
     pub(crate) fn push(&mut self, scene: &Scene<'_>, place: usize, payload: Value) {
         if self.url.is_none() {
             return;
@@ -146,7 +150,9 @@ impl Deliveries {
         if scene.faults.strikes(Fault::HookRepeat, roll) {
             self.enqueue(scene.now, event.clone());
         }
-        self.enqueue(scene.now, event);
+        let late = scene.faults.strikes(Fault::HookLate, roll);
+        let due_at = scene.now + if late { LATE } else { Duration::ZERO };
+        self.enqueue(due_at, event);
     }
 
     /// When there is something to send; `None` while there is nothing or too much is under way.

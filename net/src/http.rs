@@ -20,6 +20,7 @@ mod rules;
 mod server;
 mod split;
 mod sync;
+mod webhooks;
 
 use std::sync::Arc;
 
@@ -30,7 +31,8 @@ use axum::routing::{any, delete, get, post};
 
 pub use backend::Backend;
 pub use body::{BODY_BYTES_MAX, EVENT_BYTES_MAX};
-pub use server::{HttpLimits, serve};
+pub use server::{HttpLimits, serve, serve_webhooks};
+pub use webhooks::{WEBHOOK_BYTES_MAX, WebhookDelivery, Webhooks};
 
 use origin::AllowedHosts;
 use problem::Problem;
@@ -52,6 +54,7 @@ impl<B> Clone for Api<B> {
 }
 
 fn router<B: Backend>(backend: Arc<B>, limits: HttpLimits, hosts: Arc<AllowedHosts>) -> Router {
+    let webhooks = webhooks::routes(Arc::clone(&backend), limits);
     let api = Api { backend, limits };
     Router::new()
         .route("/v1/sync", post(sync::submit::<B>))
@@ -117,6 +120,7 @@ fn router<B: Backend>(backend: Arc<B>, limits: HttpLimits, hosts: Arc<AllowedHos
             get(founding::providers::<B>).post(unavailable),
         )
         .route("/providers/{name}/status", get(accounts::status::<B>))
+        .merge(webhooks)
         .merge(not_available())
         .fallback(async || Problem::not_found("no such path"))
         .method_not_allowed_fallback(async || Problem::method_not_allowed())
@@ -136,11 +140,8 @@ fn router<B: Backend>(backend: Arc<B>, limits: HttpLimits, hosts: Arc<AllowedHos
 /// Paths of the contract that this version does not answer: told apart from
 /// paths that are nobody's, so that a client sees which of the two it is.
 fn not_available<S: Clone + Send + Sync + 'static>() -> Router<S> {
-    const PATHS: [&str; 8] = [
-        "/v1/conflicts",
-        "/v1/conflicts/{id}/resolve",
+    const PATHS: [&str; 5] = [
         "/v1/records/{record_id}",
-        "/v1/webhooks/{provider}",
         "/providers/{name}",
         "/openapi.json",
         "/docs",

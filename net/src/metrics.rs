@@ -8,6 +8,7 @@
 
 mod cells;
 mod histogram;
+mod inbound;
 mod text;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,6 +18,8 @@ use engine::event::Operation;
 use engine::refusal::Code;
 use engine::state::{CallClass, State};
 use engine::view::{AccountStatus, BreakerState};
+
+pub use inbound::{PollResult, WebhookResult};
 
 use cells::{Cells, Layout};
 use histogram::{HistogramKind, Totals};
@@ -97,6 +100,7 @@ impl Metrics {
         }
         let mut text = TextWriter::default();
         self.render_counters(&totals, &mut text);
+        self.render_inbound(&totals, &mut text);
         self.render_histograms(&totals, &mut text);
         render_levels(levels, &mut text);
         text.finish()
@@ -132,6 +136,27 @@ impl Metrics {
             for class in CallClass::ALL {
                 let labels = [("provider", provider.as_str()), ("class", class.as_str())];
                 let count = totals[layout.call(AccountLabel(at), class)];
+                metric.sample_above_zero(&labels, count);
+            }
+        }
+    }
+
+    fn render_inbound(&self, totals: &[u64], text: &mut TextWriter) {
+        let layout = &self.shared.layout;
+        let accounts = || self.shared.accounts.iter().enumerate();
+        let mut metric = text.counter("syncline_webhooks_total", "Deliveries of providers");
+        for (at, provider) in accounts() {
+            for result in WebhookResult::ALL {
+                let labels = [("provider", provider.as_str()), ("result", result.as_str())];
+                let count = totals[layout.webhook(AccountLabel(at), result)];
+                metric.sample_above_zero(&labels, count);
+            }
+        }
+        let mut metric = text.counter("syncline_polls_total", "Requests for changes");
+        for (at, provider) in accounts() {
+            for result in PollResult::ALL {
+                let labels = [("provider", provider.as_str()), ("result", result.as_str())];
+                let count = totals[layout.poll(AccountLabel(at), result)];
                 metric.sample_above_zero(&labels, count);
             }
         }
@@ -189,6 +214,16 @@ impl MetricsWriter {
         self.cells.add(self.layout.call(account, class), 1);
         self.observe(HistogramKind::Call, nanos(took));
         self.observe(HistogramKind::RecordsPerCall, records as u64);
+    }
+
+    /// A delivery of an account ended so.
+    pub fn webhook(&mut self, account: AccountLabel, result: WebhookResult) {
+        self.cells.add(self.layout.webhook(account, result), 1);
+    }
+
+    /// An account was asked for changes, and it ended so.
+    pub fn poll(&mut self, account: AccountLabel, result: PollResult) {
+        self.cells.add(self.layout.poll(account, result), 1);
     }
 
     /// From acceptance to the provider's answer that settled it.

@@ -146,7 +146,8 @@ pub enum DriftKind {
     /// a change of the key looks like a new row.
     #[error("key column {0} is not part of the replica identity")]
     KeyNotInIdentity(String),
-    /// There is no replica identity: the server refuses updates and deletes.
+    /// There is no replica identity, such as a primary key. At the start such a table is left
+    /// out: the server refuses updates and deletes of a published table without.
     #[error("the table has no replica identity")]
     NoIdentity,
     /// A column that is wanted is not there; the others are told.

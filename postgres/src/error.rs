@@ -90,8 +90,8 @@ pub enum Error {
         /// The one now.
         found: String,
     },
-    /// None of the tables asked for exists.
-    #[error("none of the tables to follow exists")]
+    /// None of the tables asked for exists and has a replica identity.
+    #[error("none of the tables to follow exists and has a replica identity")]
     NoTables,
     /// A table to write to, or its key, does not exist.
     #[error("table {table} has no column `{column}`, or does not exist")]
@@ -178,12 +178,6 @@ impl Error {
     }
 }
 
-impl From<Box<ServerError>> for Error {
-    fn from(error: Box<ServerError>) -> Error {
-        Error::Server(error)
-    }
-}
-
 impl ServerError {
     /// Longest text kept of what a server says; its own messages are shorter than this.
     const TEXT_BYTES_MAX: usize = 1024;
@@ -217,7 +211,9 @@ impl ServerError {
     /// something, a lock or a slot is held by someone else, or a conflict has to be tried again.
     pub fn is_transient(&self) -> bool {
         const CLASSES: [&str; 5] = ["08", "40", "53", "57", "58"];
-        const CODES: [&str; 3] = ["55006", "55P03", "55000"];
+        // In use, not available, not in the state for it, and there already: made by somebody at
+        // the same moment, or left by a connection whose end the server has yet to notice.
+        const CODES: [&str; 4] = ["55006", "55P03", "55000", "42710"];
         CLASSES.iter().any(|class| self.code.starts_with(class))
             || CODES.contains(&self.code.as_str())
     }
@@ -226,7 +222,9 @@ impl ServerError {
     pub(crate) fn is_about_the_row(&self) -> bool {
         const CLASSES: [&str; 5] = ["22", "23", "42", "44", "P0"];
         // Missing rights are about the role.
-        self.code != "42501" && CLASSES.iter().any(|class| self.code.starts_with(class))
+        self.code != "42501"
+            && !self.is_transient()
+            && CLASSES.iter().any(|class| self.code.starts_with(class))
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::change::{Drift, DriftKind, Unreadable};
 use crate::json::{Kind, built_in, write_text};
-use crate::pgoutput::{Relation, ReplicaIdentity, Value};
+use crate::pgoutput::{Relation, Value};
 use crate::table::Table;
 
 /// The table as it looks at this point of the stream.
@@ -193,7 +193,7 @@ pub(crate) fn drift(table: &Table, before: Option<&Relation>, now: &Relation) ->
     };
     let mut kinds = Vec::new();
     match find(now, &table.key) {
-        _ if now.identity == ReplicaIdentity::Nothing => kinds.push(DriftKind::NoIdentity),
+        _ if !now.has_identity() => kinds.push(DriftKind::NoIdentity),
         None => kinds.push(DriftKind::KeyMissing(table.key.clone())),
         Some(key) if !key.in_identity => {
             kinds.push(DriftKind::KeyNotInIdentity(table.key.clone()));
@@ -229,7 +229,7 @@ pub(crate) fn drift(table: &Table, before: Option<&Relation>, now: &Relation) ->
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pgoutput::RelationColumn;
+    use crate::pgoutput::{RelationColumn, ReplicaIdentity};
 
     fn relation(columns: &[(&str, u32, bool)]) -> Relation {
         let column = |(name, type_oid, in_identity): &(&str, u32, bool)| RelationColumn {
@@ -297,8 +297,8 @@ mod tests {
     #[test]
     fn drift_is_told_against_the_mapping_and_the_past() {
         let before = relation(&[("id", 20, true), ("a", 25, false), ("b", 25, false)]);
-        let now = relation(&[("id", 23, false), ("b", 25, false), ("c", 25, false)]);
-        let kinds = |table: &Table, before, now| -> Vec<String> {
+        let now = relation(&[("id", 23, false), ("b", 25, true), ("c", 25, false)]);
+        let kinds = |table: &Table, before: Option<&Relation>, now: &Relation| -> Vec<String> {
             let drifts = drift(table, before, now);
             drifts.iter().map(|drift| drift.kind.to_string()).collect()
         };
@@ -316,9 +316,14 @@ mod tests {
             ["column z is missing"]
         );
         assert!(kinds(&table(None), Some(&before), &before).is_empty());
+        let (moved, keyless) = (relation(&[("x", 25, true)]), relation(&[("id", 20, false)]));
         assert_eq!(
-            kinds(&table(None), None, &relation(&[("x", 25, false)])),
+            kinds(&table(None), None, &moved),
             ["key column id is missing"]
+        );
+        assert_eq!(
+            kinds(&table(None), None, &keyless),
+            ["the table has no replica identity"]
         );
     }
 }

@@ -8,7 +8,7 @@ use serde::de::IgnoredAny;
 
 /// How the values of a type are written. The rules are in `docs/design/postgres.md`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Kind {
+pub(crate) enum Kind {
     /// `true` and `false`.
     Boolean,
     /// A number, digit by digit.
@@ -60,7 +60,7 @@ pub(crate) fn built_in(type_oid: u32) -> Kind {
 impl Kind {
     /// Appends a value. What is not of the form that this kind has is appended as text, so that
     /// nothing is lost and what comes out is JSON in any case.
-    pub fn write(&self, text: &str, out: &mut String) {
+    pub(crate) fn write(&self, text: &str, out: &mut String) {
         let whole = out.len();
         let written = match self {
             Kind::Boolean => write_boolean(text, out),

@@ -11,7 +11,7 @@ mod connection;
 mod copy_row;
 mod error;
 mod followed;
-pub mod json;
+mod json;
 mod lsn;
 pub mod pgoutput;
 mod reader;

@@ -263,6 +263,12 @@ impl<'a> Message<'a> {
 }
 
 impl Relation {
+    /// Whether updates and deletes of its rows can be told.
+    pub fn has_identity(&self) -> bool {
+        let mut columns = self.columns.iter();
+        self.identity == ReplicaIdentity::Full || columns.any(|column| column.in_identity)
+    }
+
     fn read(reader: &mut Reader<'_>) -> Result<Relation, DecodeError> {
         let oid = reader.u32()?;
         let schema = match reader.text()? {

@@ -6,6 +6,165 @@ use syncline_postgres::pgoutput::{
 };
 use syncline_postgres::{DecodeError, Lsn};
 
+/// What PostgreSQL 15.18 sent, with `proto_version '1'` and `messages 'true'`, for
+///
+/// ```sql
+/// -- under the replication origin syncline
+/// INSERT INTO contacts VALUES (1, 'Ada', 'ok', repeat('x', 3000));   -- its row left out below
+/// -- under none
+/// BEGIN; UPDATE contacts SET name = NULL; UPDATE contacts SET id = 2; DELETE FROM contacts;
+/// INSERT INTO whole VALUES (7, 1.5); UPDATE whole SET n = 2; DELETE FROM whole;
+/// TRUNCATE contacts, whole RESTART IDENTITY CASCADE;
+/// SELECT pg_logical_emit_message(true, 'app', 'hi'); COMMIT;
+/// ```
+const RECORDED: [(&str, &str); 16] = [
+    (
+        "42000000000152faa0000303c52094f26c000002db",
+        "begin 0/152FAA0 at 848570120204908 of 731",
+    ),
+    ("4f000000000000000073796e636c696e6500", "origin syncline"),
+    (
+        "59000040017075626c6963006d6f6f6400",
+        "type 16385 public.mood",
+    ),
+    (
+        "52000040057075626c696300636f6e7461637473006400040169640000000014ffffffff006e616d650000\
+         000019ffffffff006d0000004001ffffffff006269670000000019ffffffff",
+        "relation 16389 public.contacts Default: *id 20, name 25, m 16385, big 25",
+    ),
+    (
+        "4300000000000152faa0000000000152fae8000303c52094f26c",
+        "commit 0/152FAA0 until 0/152FAE8",
+    ),
+    (
+        "55000040054e00047400000001316e74000000026f6b75",
+        "update 16389: 1 null ok unchanged",
+    ),
+    (
+        "55000040054b00047400000001316e6e6e4e00047400000001326e74000000026f6b75",
+        "update 16389 key (1 null null null): 2 null ok unchanged",
+    ),
+    (
+        "44000040054b00047400000001326e6e6e",
+        "delete 16389 key (2 null null null)",
+    ),
+    (
+        "520000400c7075626c69630077686f6c65006600020169640000000017ffffffff016e00000006a4000600\
+         06",
+        "relation 16396 public.whole Full: *id 23, *n 1700",
+    ),
+    (
+        "490000400c4e00027400000001377400000004312e3530",
+        "insert 16396: 7 1.50",
+    ),
+    (
+        "550000400c4f00027400000001377400000004312e35304e00027400000001377400000004322e3030",
+        "update 16396 all (7 1.50): 7 2.00",
+    ),
+    (
+        "440000400c4f00027400000001377400000004322e3030",
+        "delete 16396 all (7 2.00)",
+    ),
+    (
+        "540000000203000040050000400c",
+        "truncate [16389, 16396] true true",
+    ),
+    (
+        "4d010000000001530c6861707000000000026869",
+        "message true 0/1530C68 app hi",
+    ),
+    (
+        "420000000001530c68000303c5209926df000002dc",
+        "begin 0/1530C68 at 848570120480479 of 732",
+    ),
+    (
+        "43000000000001530c680000000001530e10000303c5209926df",
+        "commit 0/1530C68 until 0/1530E10",
+    ),
+];
+
+#[test]
+fn what_a_server_sent_is_read_as_it_was_meant() {
+    for (hex, expected) in RECORDED {
+        let bytes: Vec<u8> = (0..hex.len())
+            .step_by(2)
+            .map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap())
+            .collect();
+        let message = Message::decode(&bytes).unwrap();
+        assert_eq!(told(&message), expected, "{hex}");
+        for cut in 0..bytes.len() {
+            assert!(
+                Message::decode(&bytes[..cut]).is_err(),
+                "{hex} cut at {cut}"
+            );
+        }
+    }
+}
+
+fn told(message: &Message<'_>) -> String {
+    let row = |tuple: &Tuple<'_>| {
+        let value = |value| match value {
+            Value::Null => "null".to_owned(),
+            Value::Unchanged => "unchanged".to_owned(),
+            Value::Text(text) => String::from_utf8_lossy(text).into_owned(),
+        };
+        tuple.values().map(value).collect::<Vec<_>>().join(" ")
+    };
+    let before = |old: &Old<'_>| match old {
+        Old::Key(tuple) => format!("key ({})", row(tuple)),
+        Old::Full(tuple) => format!("all ({})", row(tuple)),
+    };
+    match message {
+        Message::Begin {
+            commit_lsn,
+            committed_at_us,
+            xid,
+        } => format!("begin {commit_lsn} at {committed_at_us} of {xid}"),
+        Message::Commit {
+            commit_lsn,
+            end_lsn,
+            ..
+        } => format!("commit {commit_lsn} until {end_lsn}"),
+        Message::Origin { name, .. } => format!("origin {name}"),
+        Message::Relation(relation) => {
+            let column = |column: &RelationColumn| {
+                let mark = if column.in_identity { "*" } else { "" };
+                format!("{mark}{} {}", column.name, column.type_oid)
+            };
+            let columns: Vec<String> = relation.columns.iter().map(column).collect();
+            format!(
+                "relation {} {}.{} {:?}: {}",
+                relation.oid,
+                relation.schema,
+                relation.name,
+                relation.identity,
+                columns.join(", ")
+            )
+        }
+        Message::Type { oid, schema, name } => format!("type {oid} {schema}.{name}"),
+        Message::Insert { relation, new } => format!("insert {relation}: {}", row(new)),
+        Message::Update { relation, old, new } => {
+            let old = old.as_ref().map(|old| format!(" {}", before(old)));
+            format!("update {relation}{}: {}", old.unwrap_or_default(), row(new))
+        }
+        Message::Delete { relation, old } => format!("delete {relation} {}", before(old)),
+        Message::Truncate {
+            relations,
+            cascade,
+            restart_identity,
+        } => format!("truncate {relations:?} {cascade} {restart_identity}"),
+        Message::Logical {
+            transactional,
+            lsn,
+            prefix,
+            content,
+        } => {
+            let content = String::from_utf8_lossy(content);
+            format!("message {transactional} {lsn} {prefix} {content}")
+        }
+    }
+}
+
 fn bytes(parts: &[&[u8]]) -> Vec<u8> {
     parts.concat()
 }

@@ -27,7 +27,7 @@ While it runs:   POST /__mock/fault {\"fault\":\"5xx=1\",\"for_ms\":5000}
                  POST /__mock/expire (every token handed out)
 Faults: chances (0 to 1) reset_before, reset_after, 401, 429, 5xx, 5xx_after, garbage, late, slow,
 maintenance, daily, empty, lock, item_4xx, item_5xx, item_missing, item_lost, shuffle, hook_lost,
-hook_repeat; durations latency, jitter, slow_for, stale, retry_after; poison=PREFIX")]
+hook_repeat, hook_late; durations latency, jitter, slow_for, stale, retry_after; poison=PREFIX")]
 pub(crate) struct MockArgs {
     /// The provider to play; a name that is not known lists those that are
     provider: ProviderKind,

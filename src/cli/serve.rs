@@ -47,9 +47,11 @@ pub(crate) fn run(arguments: &Arguments) -> Exit {
         }
     };
     let mut stdout = std::io::stdout();
+    let webhooks = engine.webhooks();
+    let webhooks = webhooks.map_or_else(String::new, |at| format!(" webhooks={at}"));
     let told = writeln!(
         stdout,
-        "listening tcp={} http={}",
+        "listening tcp={} http={}{webhooks}",
         engine.tcp(),
         engine.http()
     )

@@ -23,9 +23,8 @@ use engine::view::{
     OverridesView, Page, PageRequest, RecordLookup, RecordTarget, RecordView, ReplayCount,
     ReplayRequest, RulesPush, RulesPushed, RulesView, Scope,
 };
-use net::http::Backend;
+use net::http::{Backend, WebhookDelivery, Webhooks};
 use net::metrics::{Metrics, MetricsWriter};
-use tokio::sync::oneshot;
 
 use super::account_outlook::{self, Trends};
 use super::clock;
@@ -34,15 +33,14 @@ use super::dead_letters;
 use super::explain::{self, Surroundings};
 use super::feed::Feed;
 use super::in_force::InForce;
+use super::inbound::{PullSink, WebhookIntake};
 use super::jobs::Jobs;
 use super::keys::Keys;
-use super::mailbox::Parcel;
 use super::query::Query;
 use super::replay;
 use super::rule_store::{self, RuleOrigin, RuleStore};
 use super::shard_thread::Gauges;
 use super::shards::Shards;
-use super::ticket::{Ticket, Waiter};
 use crate::settings::{AuthSettings, Settings};
 
 /// The scope of event ids over HTTP while there are no API keys; no producer's name hashes to it
@@ -66,6 +64,7 @@ pub(crate) struct Node {
     /// Locked while a set is replaced, which happens one after the other.
     pub(crate) rule_store: Mutex<RuleStore>,
     pub(crate) trends: Trends,
+    pub(crate) webhooks: WebhookIntake<PullSink>,
 }
 
 /// The accounts as the API shows them, and whether each needs credentials.
@@ -335,6 +334,20 @@ impl Node {
     }
 }
 
+impl Webhooks for Node {
+    fn takes(&self, account: &str) -> bool {
+        self.webhooks.takes(account)
+    }
+
+    fn too_large(&self, account: &str) {
+        self.webhooks.too_large(account);
+    }
+
+    async fn deliver(&self, account: &str, delivery: WebhookDelivery) -> Result<u16, Refusal> {
+        self.webhooks.deliver(account, delivery).await
+    }
+}
+
 impl Backend for Node {
     fn admit(&self, key: Option<&str>, needed: Scope) -> Admission {
         self.keys.admit(clock::now().mono, key, needed)
@@ -358,26 +371,7 @@ impl Backend for Node {
                 }
             }
         }
-        let (reply, answer) = oneshot::channel();
-        let used: Vec<usize> = (0..shards).filter(|&at| !numbers[at].is_empty()).collect();
-        let parts = used
-            .iter()
-            .map(|&at| std::mem::take(&mut numbers[at]))
-            .collect();
-        let parts = Ticket::split(Waiter::Request(reply), parts);
-        for (&at, part) in used.iter().zip(parts) {
-            let parcel = Parcel {
-                batch: std::mem::take(&mut batches[at]),
-                part,
-            };
-            let mailbox = &self.shards.shared.mailboxes[at];
-            if !mailbox.has_room_for(parcel.batch.len()) {
-                parcel.part.refused(Code::Overloaded);
-            } else if let Err(parcel) = mailbox.push(parcel) {
-                parcel.part.refused(Code::Overloaded);
-            }
-        }
-        let refused = answer.await.unwrap_or_default();
+        let refused = self.shards.hand_in(batches, numbers).await;
         for (numbers, code) in refused {
             for number in numbers {
                 let at = number as usize;

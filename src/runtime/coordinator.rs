@@ -18,6 +18,9 @@ pub(crate) type SharedCoordinator = Arc<Mutex<Coordinator>>;
 /// How often the coordinator is looked at when nobody speaks.
 const LOOK_PERIOD: std::time::Duration = std::time::Duration::from_millis(250);
 
+/// Whose log keeps what is learned of limits.
+const LEARNED_KEEPER: ShardId = ShardId(0);
+
 /// Carries words between shards and the coordinator until all shards are gone.
 pub(crate) async fn run(
     coordinator: SharedCoordinator,
@@ -58,6 +61,7 @@ pub(crate) async fn run(
             }
             for learned in coordinator.take_learned() {
                 report(&learned);
+                unsaid.push_back((LEARNED_KEEPER, ToShard::Learned(learned)));
             }
         }
         say(&mut unsaid, &to_shards);

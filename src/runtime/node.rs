@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use engine::dedup::{DedupBounds, DedupIndex, EventKeys};
 use engine::producers::Producers;
-use engine::quota::{Coordinator, LeaseId, RecoveredLease, ShardId, Start};
+use engine::quota::{Coordinator, Learned, LeaseId, RecoveredLease, ShardId, Start};
 use engine::shard::Recovered;
 use net::egress::{AccountSettings, Egress, EgressSettings};
 use net::gate::wake_gate;
@@ -27,6 +27,7 @@ use super::causes::Causes;
 use super::checkpointer::{CheckpointFeed, Checkpointer, EventIdRules, Keep};
 use super::feed::{Arrivals, Desk, Feed};
 use super::in_force::InForce;
+use super::inbound::{InboundObjects, PullSink, WebhookIntake, webhook_accounts};
 use super::intake::{Shared, ThreadIntake};
 use super::keys::Keys;
 use super::mailbox::Mailbox;
@@ -52,6 +53,7 @@ const DRAIN_DEADLINE: Duration = Duration::from_secs(10);
 pub struct Engine {
     tcp: SocketAddr,
     http: SocketAddr,
+    webhooks: Option<SocketAddr>,
     node: Arc<Node>,
     ingest_stop: StopSignal,
     http_stop: watch::Sender<bool>,
@@ -82,6 +84,9 @@ impl Engine {
         let tcp = listener("tcp", settings.listen.tcp)?;
         let http = listener("http", settings.listen.http)?;
         let (tcp_at, http_at) = (address(&tcp)?, address(&http)?);
+        let webhooks = settings.listen.webhooks;
+        let webhooks = webhooks.map(|at| listener("webhooks", at)).transpose()?;
+        let webhooks_at = webhooks.as_ref().map(address).transpose()?;
 
         let mut dir = open::data_dir(&settings.server.data_dir)?;
         let superblock = *dir.superblock();
@@ -199,8 +204,17 @@ impl Engine {
             coordinator.clone(),
             settings.clone(),
         );
+        let objects = InboundObjects::of(plan.accounts.iter().map(Arc::as_ref));
+        let webhook_intake = WebhookIntake::new(
+            webhook_accounts(settings, &metrics)?,
+            settings.server.public_url.as_deref(),
+            Arc::new(PullSink::new(shards.clone(), objects)),
+            metrics.writer(),
+            || clock::now().wall.0,
+        );
         let node = Arc::new(Node {
             shards,
+            webhooks: webhook_intake,
             in_force: Arc::new(in_force),
             jobs: Arc::default(),
             keys: Arc::new(Keys::new(&file.server.data_dir, http_at)),
@@ -222,7 +236,7 @@ impl Engine {
         let control = spawn_control(
             node.clone(),
             arrivals,
-            http,
+            Listeners { http, webhooks },
             coordinator,
             from_shards,
             links,
@@ -234,6 +248,7 @@ impl Engine {
         Ok(Self {
             tcp: tcp_at,
             http: http_at,
+            webhooks: webhooks_at,
             node,
             ingest_stop,
             http_stop,
@@ -256,6 +271,12 @@ impl Engine {
     #[must_use]
     pub fn http(&self) -> SocketAddr {
         self.http
+    }
+
+    /// Where webhooks alone are taken, when they have a listener of their own.
+    #[must_use]
+    pub fn webhooks(&self) -> Option<SocketAddr> {
+        self.webhooks
     }
 
     /// Whether some shard has given up, so that the process should end and recover.
@@ -440,7 +461,7 @@ fn coordinator(
         .flat_map(|shard| &shard.recovered.leases)
         .map(|lease| RecoveredLease {
             account: lease.account.clone(),
-            label: String::new(),
+            label: lease.label.clone(),
             permits: lease.permits,
             usable_until: lease.usable_until,
             wall_until: lease.usable_until_wall,
@@ -448,6 +469,9 @@ fn coordinator(
         })
         .collect();
     coordinator.restore(now, &leases);
+    let learned = opened.iter().flat_map(|shard| &shard.recovered.learned);
+    let learned: Vec<Learned> = learned.cloned().collect();
+    coordinator.recall(now, &learned);
     Ok(Arc::new(Mutex::new(coordinator)))
 }
 
@@ -488,7 +512,7 @@ fn remembered(settings: &Settings, seed: u64, opened: &[OpenedShard]) -> Remembe
 fn spawn_control(
     node: Arc<Node>,
     arrivals: Arrivals,
-    http: TcpListener,
+    listeners: Listeners,
     coordinator: coordinator::SharedCoordinator,
     from_shards: mpsc::Receiver<(ShardId, engine::quota::FromShard)>,
     links: Vec<(mpsc::Sender<Word>, Mailbox)>,
@@ -500,8 +524,12 @@ fn spawn_control(
         .enable_all()
         .build()
         .map_err(|source| StartError::system("start the control thread", source))?;
-    http.set_nonblocking(true)
-        .map_err(|source| StartError::system("use the HTTP listener", source))?;
+    let Listeners { http, webhooks } = listeners;
+    for listener in [Some(&http), webhooks.as_ref()].into_iter().flatten() {
+        listener
+            .set_nonblocking(true)
+            .map_err(|source| StartError::system("use the HTTP listener", source))?;
+    }
     let run = move || {
         runtime.block_on(async move {
             // Before the coordinator's first word, so that no call leaves under other settings.
@@ -519,11 +547,23 @@ fn spawn_control(
                     return;
                 }
             };
+            let hooks = webhooks.map(|webhooks| {
+                let (node, mut stopped) = (node.clone(), stopped.clone());
+                let stop = async move { drop(stopped.wait_for(|stop| *stop).await) };
+                tokio::spawn(take_webhooks(webhooks, node, stop))
+            });
             let stop = async move { drop(stopped.wait_for(|stop| *stop).await) };
             if let Err(error) =
                 net::http::serve(listener, node, HttpLimits::default(), public_host, stop).await
             {
                 tracing::error!(%error, "the HTTP API ended");
+            }
+            // Its open requests end before the shards that answer them.
+            if let Some(Err(error)) = match hooks {
+                Some(hooks) => Some(hooks.await),
+                None => None,
+            } {
+                tracing::error!(%error, "the webhook listener ended early");
             }
             // Shards trade until they are gone.
             if let Err(error) = trade.await {
@@ -535,6 +575,21 @@ fn spawn_control(
         .name("control".into())
         .spawn(run)
         .map_err(|source| StartError::system("start the control thread", source))
+}
+
+/// The control thread's sockets.
+struct Listeners {
+    http: TcpListener,
+    webhooks: Option<TcpListener>,
+}
+
+async fn take_webhooks(listener: TcpListener, node: Arc<Node>, stop: impl Future<Output = ()>) {
+    match tokio::net::TcpListener::from_std(listener) {
+        Ok(listener) => {
+            net::http::serve_webhooks(listener, node, HttpLimits::for_webhooks(), stop).await;
+        }
+        Err(error) => tracing::error!(%error, "the webhook listener cannot be used"),
+    }
 }
 
 fn spawn_ingest(

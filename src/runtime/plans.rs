@@ -85,6 +85,7 @@ pub(crate) fn plan(
         timeout: account.timeout,
         fold: account.fold,
         parent_timeout: account.parent_timeout,
+        max_wait: account.batch.max_wait,
         role: if name == SYSTEM_A {
             Role::SystemA
         } else {

@@ -3,12 +3,14 @@
 use std::sync::Arc;
 
 use engine::refusal::{Code, Refusal};
-use engine::shard::{Command, CommandReply};
+use engine::shard::{Command, CommandReply, EventBatch};
 use tokio::sync::{mpsc, oneshot};
 
 use super::intake::Shared;
+use super::mailbox::Parcel;
 use super::query::Query;
 use super::shard_thread::Word;
+use super::ticket::{Refused, Ticket, Waiter};
 
 /// Reaches every shard; a clone reaches the same.
 #[derive(Debug, Clone)]
@@ -32,6 +34,37 @@ impl Shards {
     pub(crate) fn owner_of(&self, record_id: &str) -> usize {
         let router = &self.shared.router;
         router.hash_key.vshard(record_id).owner(router.shards)
+    }
+
+    /// Puts events into the shards' rings, `numbers` naming those of each shard to the caller;
+    /// answers when all are durable, with the numbers of those that were not taken.
+    pub(crate) async fn hand_in(
+        &self,
+        mut batches: Vec<EventBatch>,
+        mut numbers: Vec<Vec<u64>>,
+    ) -> Refused {
+        debug_assert_eq!((batches.len(), numbers.len()), (self.count(), self.count()));
+        let (reply, answer) = oneshot::channel();
+        let used = (0..self.count()).filter(|&at| !numbers[at].is_empty());
+        let used: Vec<usize> = used.collect();
+        let parts = used
+            .iter()
+            .map(|&at| std::mem::take(&mut numbers[at]))
+            .collect();
+        let parts = Ticket::split(Waiter::Request(reply), parts);
+        for (&at, part) in used.iter().zip(parts) {
+            let parcel = Parcel {
+                batch: std::mem::take(&mut batches[at]),
+                part,
+            };
+            let mailbox = &self.shared.mailboxes[at];
+            if !mailbox.has_room_for(parcel.batch.len()) {
+                parcel.part.refused(Code::Overloaded);
+            } else if let Err(parcel) = mailbox.push(parcel) {
+                parcel.part.refused(Code::Overloaded);
+            }
+        }
+        answer.await.unwrap_or_default()
     }
 
     pub(crate) async fn say(&self, shard: usize, word: Word) -> Result<(), Refusal> {

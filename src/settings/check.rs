@@ -23,13 +23,11 @@ use super::{
 
 /// What a file may say but this version does not do: refused, so that nobody
 /// believes it done. An entry goes with the commit that builds the thing.
-const NOT_AVAILABLE: [&str; 6] = [
-    "retention",
+const NOT_AVAILABLE: [&str; 4] = [
     "egress.allow",
     "log.file",
-    "listen.webhooks",
     "objects.*.source",
-    "providers.*.webhook",
+    "providers.*.poll",
 ];
 
 /// As many virtual shards as a record's hash is spread over.
@@ -175,6 +173,7 @@ impl Checker<'_, '_> {
         }
         self.limits(&path, provider);
         self.auth(&path, &provider.auth);
+        self.webhook(&path, provider);
         if provider.account.record_id_is == RecordIdIs::Remote {
             let message = "`record_id_is = \"remote\"` is not available in this version";
             self.refuse(&format!("{path}.record_id_is"), message);
@@ -200,6 +199,34 @@ impl Checker<'_, '_> {
         {
             self.refuse(&format!("{path}.auth.token_url"), found)
                 .unquoted();
+        }
+    }
+
+    fn webhook(&mut self, path: &str, provider: &ProviderSettings) {
+        let Some(settings) = &provider.webhook else {
+            return;
+        };
+        let path = format!("{path}.webhook");
+        let definition = shipped(&provider.definition);
+        let definition = definition.and_then(|text| Definition::parse(text).ok());
+        // An unknown type was told already.
+        let Some(definition) = definition else { return };
+        let Some(webhook) = definition.webhook() else {
+            let message = format!("a \"{}\" sends no webhooks", provider.definition);
+            self.refuse(&path, message).unquoted();
+            return;
+        };
+        if let Some(chosen) = &settings.signature
+            && !webhook.signatures().any(|known| known == chosen)
+        {
+            let known = webhook.signatures().collect::<Vec<_>>().join(", ");
+            let message = format!("there is no signature `{chosen}`");
+            let problem = self.refuse(&format!("{path}.signature"), message);
+            problem.unquoted().help(format!("known: {known}"));
+        }
+        if settings.account.is_some() && !webhook.names_account() {
+            let message = "deliveries of this type do not say whose they are";
+            self.refuse(&format!("{path}.account"), message).unquoted();
         }
     }
 

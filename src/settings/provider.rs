@@ -30,7 +30,7 @@ pub struct ProviderSettings {
 impl ProviderSettings {
     /// Every secret the account needs.
     pub fn secrets(&self) -> impl Iterator<Item = &SecretSource> {
-        let webhook = self.webhook.as_ref().map(|webhook| &webhook.secret);
+        let webhook = self.webhook.iter().flat_map(WebhookSettings::secrets);
         self.auth.secrets().chain(webhook)
     }
 }
@@ -69,6 +69,8 @@ pub struct AccountSettings {
     pub batch: BatchSettings,
     /// `[providers.NAME.rest]`: requests that replace the definition's.
     pub rest: RestSettings,
+    /// `[providers.NAME.poll]`
+    pub poll: PollSettings,
 }
 
 impl Default for AccountSettings {
@@ -87,6 +89,7 @@ impl Default for AccountSettings {
             breaker: BreakerSettings::default(),
             batch: BatchSettings::default(),
             rest: RestSettings::default(),
+            poll: PollSettings::default(),
         }
     }
 }
@@ -175,4 +178,67 @@ impl Default for BatchSettings {
 pub struct WebhookSettings {
     /// The key of the signature.
     pub secret: SecretSource,
+    /// Keys that are still good while the provider changes over to `secret`.
+    #[serde(default)]
+    pub former_secrets: Vec<SecretSource>,
+    /// One of the definition's signatures by name; absent: its first.
+    #[serde(default)]
+    pub signature: Option<String>,
+    /// The account's id at the provider; deliveries for another one are refused.
+    #[serde(default)]
+    pub account: Option<String>,
+    /// Deliveries in a second, at most.
+    #[serde(default = "webhook_rate")]
+    pub rate_limit: NonZeroU32,
+}
+
+/// Ten open requests (what HubSpot and Outreach allow an account) of 25 ms each, and half of it.
+fn webhook_rate() -> NonZeroU32 {
+    NonZeroU32::new(200).expect("not zero")
+}
+
+impl WebhookSettings {
+    /// One key, and defaults.
+    pub(super) fn signed_with(secret: SecretSource) -> WebhookSettings {
+        WebhookSettings {
+            secret,
+            former_secrets: Vec::new(),
+            signature: None,
+            account: None,
+            rate_limit: webhook_rate(),
+        }
+    }
+
+    /// Every key that is good, the newest first.
+    pub fn secrets(&self) -> impl Iterator<Item = &SecretSource> {
+        std::iter::once(&self.secret).chain(&self.former_secrets)
+    }
+}
+
+/// How an account is asked for changes.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct PollSettings {
+    /// Whether it is.
+    pub enabled: bool,
+    /// Between two rounds, for lists of changes; absent: the definition's.
+    #[serde(deserialize_with = "quantity::optional_duration")]
+    pub interval: Option<Duration>,
+    /// How much of a list is read again each round; absent: the definition's.
+    #[serde(deserialize_with = "quantity::optional_duration")]
+    pub overlap: Option<Duration>,
+    /// Where the first round of a list begins; absent: at the time of the first start.
+    #[serde(deserialize_with = "quantity::optional_instant")]
+    pub from: Option<i64>,
+}
+
+impl Default for PollSettings {
+    fn default() -> PollSettings {
+        PollSettings {
+            enabled: true,
+            interval: None,
+            overlap: None,
+            from: None,
+        }
+    }
 }

@@ -106,6 +106,25 @@ impl<'de> serde::Deserialize<'de> for ByteSize {
     }
 }
 
+/// For `#[serde(deserialize_with)]`: a duration above zero, where none has a meaning too.
+pub(super) fn optional_duration<'de, D: Deserializer<'de>>(
+    from: D,
+) -> Result<Option<Duration>, D::Error> {
+    duration(from).map(Some)
+}
+
+/// For `#[serde(deserialize_with)]`: an instant as RFC 3339 has it, ms since the epoch.
+pub(super) fn optional_instant<'de, D: Deserializer<'de>>(
+    from: D,
+) -> Result<Option<i64>, D::Error> {
+    let text = <String as serde::Deserialize>::deserialize(from)?;
+    let expected = "an instant such as \"2026-11-20T10:00:00Z\"";
+    let wrong = || D::Error::invalid_value(Unexpected::Str(&text), &expected);
+    engine::timestamp::parse_rfc3339(&text)
+        .map(Some)
+        .ok_or_else(wrong)
+}
+
 /// For `#[serde(deserialize_with)]`: a duration above zero.
 pub(super) fn duration<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
     struct DurationVisitor;

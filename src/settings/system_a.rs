@@ -82,7 +82,7 @@ impl SystemASettings {
             },
             limits: Vec::new(),
             auth: AuthSettings::None,
-            webhook: self.secret.clone().map(|secret| WebhookSettings { secret }),
+            webhook: self.secret.clone().map(WebhookSettings::signed_with),
         }
     }
 }

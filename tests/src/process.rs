@@ -18,5 +18,5 @@ pub use model::Model;
 pub use node::{Config, Node};
 pub use patience::{PATIENCE, until, wait};
 pub use program::program;
-pub use provider::{Call, Provider, Violations};
+pub use provider::{Application, Call, Provider, Violations};
 pub use running::Running;

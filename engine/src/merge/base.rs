@@ -30,6 +30,10 @@ pub struct Base {
     told: BTreeMap<String, Told>,
     /// The name under which the account's own id was told to lead here; empty before that.
     announced: String,
+    /// When our last write was answered, ms since the epoch.
+    written_ms: i64,
+    /// When the newest of what was compared was asked for, ms since the epoch.
+    seen_ms: i64,
 }
 
 /// What System A was told of a field, and may not have known when it changed the field itself.
@@ -63,11 +67,13 @@ struct Return {
 
 /// What an account shows of a record.
 #[derive(Debug, Clone, Copy)]
-pub struct Observation<'a> {
+pub struct Sighting<'a> {
     /// Its fields in System A's names.
     pub fields: &'a Fields,
     /// When it was changed there, ms since the epoch.
     pub changed_at_ms: i64,
+    /// When it was asked for, ms since the epoch.
+    pub read_at_ms: i64,
     /// The wall clock, ms since the epoch.
     pub now_ms: i64,
 }
@@ -81,7 +87,7 @@ pub struct Pending {
     pub changed_at_ms: i64,
 }
 
-/// What an observation comes to.
+/// What a sighting comes to.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Absorbed {
     /// What the account changed and everybody else has to learn.
@@ -125,8 +131,16 @@ impl Base {
         &self.held
     }
 
+    /// Whether what was asked for at `read_at_ms` shows all that was written, and is not older than
+    /// what was compared before. A write that was answered in that very millisecond may be missing.
+    #[must_use]
+    pub fn is_fresh(&self, read_at_ms: i64) -> bool {
+        read_at_ms > self.written_ms && read_at_ms >= self.seen_ms
+    }
+
     /// Takes up that the account has these values of System A's.
-    pub fn sent(&mut self, fields: &Fields) {
+    pub fn sent(&mut self, fields: &Fields, now_ms: i64) {
+        self.written_ms = self.written_ms.max(now_ms);
         for (pointer, value) in fields.iter() {
             self.agree(pointer, value);
             self.unconfirmed.insert(pointer.to_owned());
@@ -208,12 +222,13 @@ impl Base {
     /// since, oldest first.
     pub fn observe(
         &mut self,
-        observation: &Observation<'_>,
+        sighting: &Sighting<'_>,
         pending: &[Pending],
         policy: &ConflictPolicy,
     ) -> Absorbed {
         let mut absorbed = Absorbed::default();
-        for (pointer, value) in observation.fields.iter() {
+        self.seen_ms = self.seen_ms.max(sighting.read_at_ms);
+        for (pointer, value) in sighting.fields.iter() {
             if self.is_known(pointer, value) {
                 continue;
             }
@@ -225,7 +240,7 @@ impl Base {
                 .iter()
                 .rev()
                 .find_map(|pending| Some((pending, pending.fields.get(pointer)?)));
-            let parked = self.comes_back(pointer, value, observation.now_ms);
+            let parked = self.comes_back(pointer, value, sighting.now_ms);
             let winner = match rival {
                 _ if parked => Winner::Undecided,
                 None => Winner::Provider,
@@ -239,7 +254,7 @@ impl Base {
                     ours,
                     ours_at_ms: pending.changed_at_ms,
                     theirs: value,
-                    theirs_at_ms: observation.changed_at_ms,
+                    theirs_at_ms: sighting.changed_at_ms,
                 }),
             };
             let ours = rival.map(|(_, ours)| ours).or(self.agreed.get(pointer));
@@ -260,7 +275,7 @@ impl Base {
                     let held = Held {
                         ours: conflict.ours.clone(),
                         theirs: conflict.theirs.clone(),
-                        since_ms: observation.now_ms,
+                        since_ms: sighting.now_ms,
                     };
                     self.held.insert(pointer.to_owned(), held);
                 }
@@ -340,7 +355,9 @@ impl Base {
                 .i64(told.changed_at_ms)
                 .text(&told.origin);
         }
-        e.text(&self.announced);
+        e.text(&self.announced)
+            .i64(self.written_ms)
+            .i64(self.seen_ms);
     }
 
     pub(crate) fn decode(d: &mut Decoder<'_>) -> Result<Self, Damaged> {
@@ -381,6 +398,8 @@ impl Base {
             base.told.insert(pointer, told);
         }
         d.text("announced")?.clone_into(&mut base.announced);
+        base.written_ms = d.i64("written at")?;
+        base.seen_ms = d.i64("seen at")?;
         Ok(base)
     }
 }
@@ -428,17 +447,18 @@ mod tests {
             skew: std::time::Duration::ZERO,
             ..ConflictPolicy::default()
         };
-        let observation = Observation {
+        let sighting = Sighting {
             fields: &fields(json),
             changed_at_ms: at_ms,
+            read_at_ms: at_ms,
             now_ms: at_ms,
         };
-        base.observe(&observation, pending, &policy)
+        base.observe(&sighting, pending, &policy)
     }
 
     fn agreed(json: &str) -> Base {
         let mut base = Base::default();
-        base.sent(&fields(json));
+        base.sent(&fields(json), 0);
         base
     }
 
@@ -505,6 +525,15 @@ mod tests {
     }
 
     #[test]
+    fn what_was_asked_for_before_our_last_write_is_stale() {
+        let mut base = Base::default();
+        base.sent(&fields(r#"{"a":1}"#), 10);
+        assert!(!base.is_fresh(9) && !base.is_fresh(10) && base.is_fresh(11));
+        show(&mut base, r#"{"a":2}"#, 20, &[], Rule::Provider);
+        assert!(!base.is_fresh(19) && base.is_fresh(20));
+    }
+
+    #[test]
     fn a_held_field_is_not_sent_and_keeps_both_sides_newest_value() {
         let mut base = agreed(r#"{"a":1,"b":1}"#);
         let waiting = [pending(r#"{"a":2}"#, 5)];
@@ -526,7 +555,7 @@ mod tests {
             changes += absorbed.change.len();
             let mut ours = fields(r#"{"a":1}"#);
             base.withhold(&mut ours);
-            base.sent(&ours);
+            base.sent(&ours, 0);
         }
         assert_eq!(changes, usize::from(RETURNS_MAX));
         assert!(base.held().contains_key("/a"));

@@ -19,7 +19,7 @@ use crate::id::RecordHash;
 /// | 28 | priority (low half), best priority of the lane (high half, in a head only) | |
 /// | 29 | class (2 bits), state (3 bits) | |
 /// | 30 | attempts | |
-/// | 31 | flags | |
+/// | 31 | flags (5 bits), its account's list of calls of one cost class (3 bits, 0 none) | |
 #[derive(Debug)]
 #[repr(C)]
 pub struct Operation {
@@ -197,6 +197,18 @@ impl Operation {
         self.flags & flags.0 == flags.0
     }
 
+    /// Which of its account's lists by cost class it lies in; `None`: not sorted yet.
+    pub(crate) fn sorted(&self) -> Option<usize> {
+        usize::from(self.flags >> SORTED_SHIFT).checked_sub(1)
+    }
+
+    /// Says in which list by cost class it is about to be put, below [`SORTED_LISTS`].
+    pub(crate) fn set_sorted(&mut self, list: Option<usize>) {
+        let number = list.map_or(0, |list| list as u8 + 1);
+        debug_assert!(usize::from(number) <= SORTED_LISTS);
+        self.flags = self.flags & FLAGS_MASK | number << SORTED_SHIFT;
+    }
+
     pub(crate) fn next(&self) -> Option<OpIndex> {
         OpIndex::from_raw(self.next)
     }
@@ -250,6 +262,12 @@ impl Operation {
         self.priorities = self.priorities & 0x0f | best.map_or(0, |best| best.0 << 4);
     }
 }
+
+/// Lists by cost class that an operation can tell apart.
+pub const SORTED_LISTS: usize = 7;
+const SORTED_SHIFT: u32 = 5;
+const FLAGS_MASK: u8 = (1 << SORTED_SHIFT) - 1;
+const _: () = assert!(SORTED_LISTS < 1 << (u8::BITS - SORTED_SHIFT));
 
 const STATE_SHIFT: u32 = 2;
 const CLASS_MASK: u8 = (1 << STATE_SHIFT) - 1;

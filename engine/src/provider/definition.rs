@@ -8,6 +8,7 @@ use super::batch::{Batch, check_batches};
 use super::error_rule::ErrorRule;
 use super::field_style::FieldStyle;
 use super::file::{DefinitionFile, NullStyle, ValueStyle};
+use super::inbound::Inbound;
 use super::limit::header_name;
 use super::object::{Object, Objects};
 use super::operation::Sending;
@@ -40,6 +41,7 @@ pub struct Definition {
     error_shape: ErrorShape,
     rules: Vec<ErrorRule>,
     kept_headers: Vec<String>,
+    inbound: Inbound,
 }
 
 /// Why a definition, or an account's change of it, was refused. Nothing was changed.
@@ -111,6 +113,7 @@ impl Definition {
         let auth = file.auth.as_ref();
         let definition = Definition {
             batches,
+            inbound: Inbound::compile(&file, problems),
             objects: Objects::new(objects),
             auth: auth.map(|block| AuthDefinition::compile(block, problems)),
             root: ApiRoot::compile(&file.provider, problems),
@@ -264,6 +267,11 @@ impl Definition {
         self.objects.default_mapping(object)
     }
 
+    /// What the provider calls an object that may go by System A's usual name.
+    pub fn remote_name<'a>(&'a self, object: &'a str) -> &'a str {
+        self.objects.remote(object)
+    }
+
     /// All of these, by System A's object.
     pub fn default_mappings(&self) -> impl Iterator<Item = (&str, &MappingSettings)> {
         self.objects.default_mappings()
@@ -366,6 +374,10 @@ impl Definition {
 
     pub(crate) fn objects(&self) -> &Objects {
         &self.objects
+    }
+
+    pub(crate) fn inbound(&self) -> &Inbound {
+        &self.inbound
     }
 
     pub(crate) fn batches(&self) -> &[Batch] {

@@ -7,6 +7,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::error_rule::{ErrorClass, PauseScope};
+use super::inbound_blocks::{PollBlock, WebhookBlock};
 use super::{AuthKind, CallKind, LimitKind, LimitScope};
 
 #[derive(Deserialize)]
@@ -27,6 +28,9 @@ pub(crate) struct DefinitionFile {
     pub(crate) error: ShapeBlock,
     #[serde(default)]
     pub(crate) errors: Vec<ErrorBlock>,
+    pub(crate) webhook: Option<WebhookBlock>,
+    #[serde(default)]
+    pub(crate) poll: BTreeMap<String, PollBlock>,
 }
 
 #[derive(Deserialize)]
@@ -188,6 +192,8 @@ pub(crate) struct OperationBlock {
     pub(crate) absent: Vec<u16>,
     pub(crate) idempotent: bool,
     pub(crate) on_unknown: Option<OnUnknown>,
+    #[serde(default)]
+    pub(crate) tags: Vec<String>,
     /// Where a read's reply has the record.
     pub(crate) record: Option<String>,
     /// The record's member that holds System A's key, for objects that name no field for it.

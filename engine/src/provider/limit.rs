@@ -100,9 +100,18 @@ const PLACES: &[&str] = &["used", "remaining", "max", "window_s", "window_ms", "
 const LIMIT_MAX: u64 = 1_000_000_000_000;
 
 impl Definition {
-    /// What the reply tells of the limits, as far as the definition knows where to look.
-    pub fn observe(&self, reply: &Reply, wall_now: Timestamp) -> Vec<LimitReading<'_>> {
-        let limits = self.limits().iter();
+    /// What the reply to a call of this kind tells of the limits that count it, as far as the
+    /// definition knows where to look.
+    pub fn observe(
+        &self,
+        kind: CallKind,
+        reply: &Reply,
+        wall_now: Timestamp,
+    ) -> Vec<LimitReading<'_>> {
+        let counts = |limit: &&LimitDefinition| {
+            limit.operations.is_empty() || limit.operations.contains(&kind)
+        };
+        let limits = self.limits().iter().filter(counts);
         let readings = limits.map(|limit| limit.read(reply, wall_now));
         readings.flatten().collect()
     }

@@ -21,6 +21,7 @@ pub struct Operation {
     created: Option<Pointer>,
     gone: Vec<u16>,
     idempotent: bool,
+    tags: Vec<String>,
     record: Option<Pointer>,
     key: Option<String>,
     whole: bool,
@@ -48,6 +49,11 @@ impl Operation {
     /// Whether the same call sent twice leaves the provider as sent once: by key or by remote id.
     pub fn idempotent(&self) -> bool {
         self.idempotent
+    }
+
+    /// What limits may call it beside the word of its kind.
+    pub fn tags(&self) -> &[String] {
+        &self.tags
     }
 
     pub(crate) fn sending(&self) -> &Sending {
@@ -128,6 +134,9 @@ impl Operation {
             }
             (Some(OnUnknown::Retry), true) | (Some(OnUnknown::Lookup), false) | (None, _) => {}
         }
+        for tag in block.tags.iter().filter(|tag| !is_tag(tag)) {
+            problems.add(key("tags"), TemplateError::NotATag(tag.clone()));
+        }
         let operation = Operation {
             sending: sending?,
             ok,
@@ -137,6 +146,7 @@ impl Operation {
             created,
             gone,
             idempotent: block.idempotent,
+            tags: block.tags.clone(),
             record,
             key: block.key.clone(),
             whole: block.whole,
@@ -173,6 +183,7 @@ impl Operation {
             created: None,
             gone: Vec::new(),
             idempotent: kind != CallKind::Create,
+            tags: Vec::new(),
             record: None,
             key: None,
             whole: false,
@@ -246,6 +257,12 @@ impl Operation {
         }
         Ok(())
     }
+}
+
+/// A word as settings spell it; those of the kinds mean the kinds.
+fn is_tag(tag: &str) -> bool {
+    let spelt = tag.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
+    spelt && !tag.is_empty() && CallKind::ALL.iter().all(|kind| kind.as_str() != tag)
 }
 
 fn compile_sending(

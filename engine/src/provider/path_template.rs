@@ -137,7 +137,7 @@ fn check_path_part(placeholder: Placeholder, value: &str) -> Result<(), RenderEr
 
 /// Everything but the unreserved characters of RFC 3986, section 2.3: right in a path part and in
 /// a query value alike.
-const ENCODED: &AsciiSet = &NON_ALPHANUMERIC
+pub(crate) const ENCODED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'.')
     .remove(b'_')

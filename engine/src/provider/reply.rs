@@ -1,8 +1,10 @@
 //! What came back from a provider, or why nothing did.
 
 use bytes::Bytes;
+use jiff::Timestamp;
 use thiserror::Error;
 
+use super::retry_after::http_date;
 use super::{Verdict, excerpt::excerpt_text};
 
 /// A reply whose head was read.
@@ -12,7 +14,7 @@ pub struct Reply {
     pub status: u16,
     /// `Retry-After` as sent.
     pub retry_after: Option<String>,
-    /// `Date` as sent; needed beside a `retry_after` only.
+    /// `Date` as sent: what a date in `retry_after` counts from, and calendars go by.
     pub date: Option<String>,
     /// The other headers that its definition trusts.
     pub headers: ReplyHeaders,
@@ -23,6 +25,11 @@ pub struct Reply {
 }
 
 impl Reply {
+    /// The provider's clock when it wrote the reply, in whole seconds, if the reply says so.
+    pub fn server_time(&self) -> Option<Timestamp> {
+        http_date(self.date.as_deref()?.trim())
+    }
+
     /// A header that the definition may have named, by its name in lower case.
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         match name {

@@ -88,7 +88,7 @@ fn seconds(text: &str) -> Option<Duration> {
 }
 
 /// The three forms of RFC 9110, section 5.6.7, and RFC 3339, which some providers send.
-fn http_date(text: &str) -> Option<Timestamp> {
+pub(crate) fn http_date(text: &str) -> Option<Timestamp> {
     if text.len() > DATE_BYTES_MAX {
         return None;
     }

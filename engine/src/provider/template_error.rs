@@ -19,6 +19,9 @@ pub enum TemplateError {
     /// A character that a path cannot carry as it is.
     #[error("{0:?} cannot stand in a path; write it percent-encoded")]
     PathCharacter(char),
+    /// Tags are words, and not those of the kinds of calls.
+    #[error("`{0}` is no tag: lower-case letters and `_`, and no kind of call")]
+    NotATag(String),
     /// A `{` without its `}`, or the other way round.
     #[error("unbalanced brace")]
     UnbalancedBrace,
@@ -184,6 +187,33 @@ pub enum TemplateError {
     /// The mapping's own words.
     #[error("{0}")]
     Mapping(String),
+    /// A signed message lacks what it must cover.
+    #[error("the message needs `{{{0}}}`: what is not signed is anybody's")]
+    MessageWithout(&'static str),
+    /// An HMAC's key is no part of what it is taken over.
+    #[error("the secret is the key of an hmac, and no part of its message")]
+    SecretInMessage,
+    /// A name that messages to sign do not know.
+    #[error("unknown part `{{{0}}}`; one of secret, method, uri, body, timestamp, header:NAME")]
+    UnknownMessagePart(String),
+    /// Providers take a 2xx for taken.
+    #[error("{0} does not tell that a delivery was taken (200 to 299)")]
+    NotASuccess(u16),
+    /// What a table says that its place does not know.
+    #[error(
+        "`{0}` is neither the remote name of an object nor `{{value}}`, and for a kind none of \
+         created, changed, deleted, merged, restored"
+    )]
+    UnknownMeaning(String),
+    /// A name that requests for changes do not know.
+    #[error(
+        "unknown placeholder `{{{0}}}`; one of object, fields, modified, from, to (|ms, |s), \
+         after_id, page?, size"
+    )]
+    UnknownPollPlace(String),
+    /// A request for changes that would always ask for the same ones.
+    #[error("the request needs `{{{0}}}`")]
+    PollWithout(&'static str),
     /// Names stand for one thing.
     #[error("`{0}` is there twice")]
     Twice(String),

@@ -2,6 +2,7 @@
 
 mod change;
 mod lending;
+mod pacing;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -161,6 +162,14 @@ impl Account {
         from: ShardId,
         mut report: TroubleReport,
     ) {
+        if matches!(
+            report.trouble,
+            Trouble::Throttled { .. } | Trouble::QuotaSpent { .. }
+        ) {
+            for pool in &mut self.pools {
+                pool.call_refused(now.mono);
+            }
+        }
         match &mut report.trouble {
             // What is still in flight when an account pauses is refused for the same reason.
             Trouble::Throttled { .. } if !self.health.is_paused() => self.refused(now.mono),
@@ -218,6 +227,7 @@ impl Account {
             None if !self.gone && self.health.is_open() => self.share_permits(now.mono, turn),
             _ => {}
         }
+        self.tell_pace(now.mono, turn);
         debug_assert!(self.leases_match_pools());
     }
 

@@ -124,6 +124,21 @@ impl CostClasses {
         self.numbered(usize::from(self.class_of[signature]))
     }
 
+    /// How many classes there are, that of any call among them.
+    pub fn count(&self) -> usize {
+        self.classes.len()
+    }
+
+    /// The class at a place below [`CostClasses::count`].
+    pub fn at(&self, place: usize) -> CostClass {
+        self.numbered(place)
+    }
+
+    /// The place of one of these classes.
+    pub fn place(&self, class: CostClass) -> Option<usize> {
+        self.index(class)
+    }
+
     /// Whether this is one of these classes.
     pub fn contains(&self, class: CostClass) -> bool {
         self.index(class).is_some()

@@ -1,11 +1,13 @@
 //! What one shard holds of one account's budget.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
-use super::classes::CostClass;
+use super::classes::{CostClass, CostClasses};
 use super::holdings::{CallEnd, LeaseTaken, Permit, Refusal, Terms, Verdict, Waiting};
 use super::message::{AccountId, Ended, FromShard, Gate, LeaseId};
+use super::truth::Observation;
 use crate::time::Mono;
 
 /// Permits that nothing waits for go back after this: longer than the gap between two batches
@@ -18,6 +20,9 @@ const SLOTS_IDLE: Duration = Duration::from_secs(1);
 const PACE_SPAN: Duration = Duration::from_millis(50);
 /// Leases taken without telling so: below the number at which the coordinator stops lending.
 const UNSEEN_MAX: u32 = 16;
+
+/// Limits that one turn's replies may speak of; an account has a handful.
+const OBSERVED_MAX: usize = 64;
 
 /// One account as one shard holds it.
 #[derive(Debug)]
@@ -35,8 +40,12 @@ pub(super) struct Holding {
     in_flight: u32,
     /// By class; a class stays here until the coordinator knows that nothing waits in it.
     wishes: BTreeMap<CostClass, Wish>,
+    /// By class, if calls should wait for company.
+    lingers: BTreeMap<CostClass, Duration>,
     ended: Vec<EndedCalls>,
     health: VecDeque<FromShard>,
+    /// What replies of this turn said, one word a limit.
+    observed: Vec<Observation>,
     succeeded: bool,
     success_wanted: bool,
     probe_spent: bool,
@@ -103,8 +112,10 @@ impl Holding {
             keep: None,
             in_flight: 0,
             wishes: BTreeMap::new(),
+            lingers: BTreeMap::new(),
             ended: Vec::new(),
             health: VecDeque::new(),
+            observed: Vec::new(),
             succeeded: false,
             success_wanted: false,
             probe_spent: false,
@@ -120,7 +131,9 @@ impl Holding {
         let was_over = std::mem::take(&mut self.over);
         let classes = &self.terms.classes;
         self.wishes.retain(|class, _| classes.contains(*class));
+        self.lingers.retain(|class, _| classes.contains(*class));
         if was_over {
+            self.lingers.clear();
             self.slots_told = 0;
             for wish in self.wishes.values_mut() {
                 wish.told = Told::default();
@@ -178,6 +191,15 @@ impl Holding {
         }
     }
 
+    /// The log does not take the lease: none of its permits is ever spent.
+    pub(super) fn on_unlogged(&mut self, lease: LeaseId) {
+        if let Some(at) = self.leases.iter().position(|held| held.lease == lease)
+            && let Some(held) = self.leases.remove(at)
+        {
+            self.health.push_back(self.unspent(lease, held.unspent));
+        }
+    }
+
     pub(super) fn grant_slots(&mut self, slots: u32) {
         self.slots += slots;
         self.keep = None;
@@ -193,12 +215,32 @@ impl Holding {
         self.gate = Some(gate);
     }
 
+    pub(super) fn set_linger(&mut self, class: CostClass, linger: Duration) {
+        if linger.is_zero() {
+            self.lingers.remove(&class);
+        } else {
+            self.lingers.insert(class, linger);
+        }
+    }
+
+    pub(super) fn linger(&self, class: CostClass) -> Duration {
+        self.lingers.get(&class).copied().unwrap_or_default()
+    }
+
     pub(super) fn gate(&self) -> Option<Gate> {
         self.gate
     }
 
-    pub(super) fn class_of(&self, tags: &[&str]) -> CostClass {
-        self.terms.classes.class_of(tags)
+    pub(super) fn classes(&self) -> &Arc<CostClasses> {
+        &self.terms.classes
+    }
+
+    pub(super) fn is_unlimited(&self) -> bool {
+        self.terms.unlimited
+    }
+
+    pub(super) fn slots(&self) -> u32 {
+        self.slots
     }
 
     pub(super) fn demand(&mut self, class: CostClass, waiting: Waiting) {
@@ -207,36 +249,48 @@ impl Holding {
         }
     }
 
-    pub(super) fn try_spend(&mut self, now: Mono, class: CostClass) -> Result<Permit, Refusal> {
+    /// Whether the gate and the slots let a call start, whatever it costs.
+    pub(super) fn may_call(&self) -> Result<(), Refusal> {
         let gate = match self.gate {
             Some(gate) if !self.over => gate,
             _ => return Err(Refusal::Unknown),
         };
-        let probe = match gate {
-            Gate::Open | Gate::Suspect => false,
-            Gate::Probe if !self.probe_spent => true,
+        match gate {
+            Gate::Open | Gate::Suspect => {}
+            Gate::Probe if !self.probe_spent => {}
             Gate::Probe | Gate::Held { .. } => return Err(Refusal::Held(gate)),
-        };
+        }
         if self.in_flight >= self.slots.min(self.keep.unwrap_or(u32::MAX)) {
             return Err(Refusal::Slots);
         }
-        let lease = if self.terms.classes.is_free(class) {
-            LeaseId::default()
+        Ok(())
+    }
+
+    /// Whether a permit for a call of this class is in hand, or none is needed.
+    pub(super) fn can_pay(&self, now: Mono, class: CostClass) -> bool {
+        let mut leases = self.leases.iter();
+        self.terms.classes.is_free(class) || leases.any(|held| held.pays(now, class))
+    }
+
+    pub(super) fn try_spend(&mut self, now: Mono, class: CostClass) -> Result<Permit, Refusal> {
+        self.may_call()?;
+        let (lease, usable_until) = if self.terms.classes.is_free(class) {
+            (LeaseId::default(), Mono(u64::MAX))
         } else {
-            let spendable = |held: &&mut HeldLease| {
-                held.class == class && held.durable && held.unspent > 0 && now <= held.usable_until
-            };
-            let held = self.leases.iter_mut().find(spendable);
+            let mut leases = self.leases.iter_mut();
+            let held = leases.find(|held| held.pays(now, class));
             let held = held.ok_or(Refusal::Permits)?;
             held.unspent -= 1;
-            held.lease
+            (held.lease, held.usable_until)
         };
+        let probe = self.gate == Some(Gate::Probe);
         self.in_flight += 1;
         self.probe_spent |= probe;
         self.pace.count(now);
         Ok(Permit {
             account: self.account,
             lease,
+            usable_until,
             probe,
         })
     }
@@ -277,6 +331,16 @@ impl Holding {
         }
     }
 
+    pub(super) fn observed(&mut self, word: Observation) {
+        let mut observed = self.observed.iter();
+        match observed.position(|known| known.limit == word.limit) {
+            Some(at) if self.observed[at].tells_of_more_than(&word) => {}
+            Some(at) => self.observed[at] = word,
+            None if self.observed.len() < OBSERVED_MAX => self.observed.push(word),
+            None => {}
+        }
+    }
+
     pub(super) fn end_turn(&mut self, now: Mono, reports: &mut VecDeque<FromShard>) {
         reports.extend(self.health.drain(..));
         let account = self.account;
@@ -286,6 +350,11 @@ impl Holding {
             count: ended.count,
             completed_at: ended.last_at,
             ended: ended.ended,
+        }));
+        let observed = self.observed.drain(..);
+        reports.extend(observed.map(|observation| FromShard::Observed {
+            account,
+            observation,
         }));
         self.pace.turn(now);
         self.return_permits(now, reports);
@@ -498,6 +567,12 @@ impl Holding {
             lease,
             count,
         }
+    }
+}
+
+impl HeldLease {
+    fn pays(&self, now: Mono, class: CostClass) -> bool {
+        self.class == class && self.durable && self.unspent > 0 && now <= self.usable_until
     }
 }
 

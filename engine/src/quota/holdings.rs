@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::classes::{CostClass, CostClasses};
 use super::holding::Holding;
 use super::message::{AccountId, Ended, FromShard, Gate, LeaseId, ToShard, Trouble};
+use super::truth::Observation;
 use crate::time::Mono;
 
 /// What one shard holds of the accounts' budgets.
@@ -46,7 +47,25 @@ pub struct Permit {
     pub(super) account: AccountId,
     /// `LeaseId(0)` where no windowed limit asks for one.
     pub(super) lease: LeaseId,
+    pub(super) usable_until: Mono,
     pub(super) probe: bool,
+}
+
+impl Permit {
+    /// The last instant at which the call's first byte may leave.
+    pub fn usable_until(&self) -> Mono {
+        self.usable_until
+    }
+
+    /// A lease in the log pays for it.
+    pub fn is_leased(&self) -> bool {
+        self.lease != LeaseId::default()
+    }
+
+    /// It is the one call that may find out whether the account is well.
+    pub fn is_probe(&self) -> bool {
+        self.probe
+    }
 }
 
 /// What waits to be sent to an account in calls of one class, calls under way excluded.
@@ -161,6 +180,17 @@ impl Holdings {
                 }
                 None
             }
+            ToShard::Pace {
+                account,
+                class,
+                linger,
+            } => {
+                if let Some(holding) = self.accounts.get_mut(&account) {
+                    holding.set_linger(class, linger);
+                }
+                None
+            }
+            ToShard::Learned(_) => None,
         }
     }
 
@@ -171,10 +201,39 @@ impl Holdings {
         }
     }
 
+    /// The log does not take the lease: its permits go back unspent.
+    pub fn on_unlogged(&mut self, account: AccountId, lease: LeaseId) {
+        if let Some(holding) = self.accounts.get_mut(&account) {
+            holding.on_unlogged(lease);
+        }
+    }
+
+    /// Which calls of the account cost the same.
+    pub fn classes(&self, account: AccountId) -> Option<&Arc<CostClasses>> {
+        Some(self.accounts.get(&account)?.classes())
+    }
+
     /// The class of a call with these tags, the word of its kind among them.
     pub fn class_of(&self, account: AccountId, tags: &[&str]) -> CostClass {
+        let classes = self.classes(account);
+        classes.map_or(CostClass::ANY, |classes| classes.class_of(tags))
+    }
+
+    /// Whether the account has no windowed limit.
+    pub fn is_unlimited(&self, account: AccountId) -> bool {
         let holding = self.accounts.get(&account);
-        holding.map_or(CostClass::ANY, |holding| holding.class_of(tags))
+        holding.is_some_and(Holding::is_unlimited)
+    }
+
+    /// How long a call of this class should wait for company, from the one before.
+    pub fn linger(&self, account: AccountId, class: CostClass) -> Duration {
+        let holding = self.accounts.get(&account);
+        holding.map_or(Duration::ZERO, |holding| holding.linger(class))
+    }
+
+    /// Slots held, in use or not.
+    pub fn slots(&self, account: AccountId) -> u32 {
+        self.accounts.get(&account).map_or(0, Holding::slots)
     }
 
     /// What waits to be sent to an account in calls of this class.
@@ -182,6 +241,21 @@ impl Holdings {
         if let Some(holding) = self.accounts.get_mut(&account) {
             holding.demand(class, waiting);
         }
+    }
+
+    /// Whether the gate and the slots let a call start, whatever it costs.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn may_call(&self, account: AccountId) -> Result<(), Refusal> {
+        let holding = self.accounts.get(&account).ok_or(Refusal::Unknown)?;
+        holding.may_call()
+    }
+
+    /// Whether a permit for a call of this class is in hand, or none is needed.
+    pub fn can_pay(&self, now: Mono, account: AccountId, class: CostClass) -> bool {
+        let holding = self.accounts.get(&account);
+        holding.is_some_and(|holding| holding.can_pay(now, class))
     }
 
     /// A permit for one call of this class that is sent at once.
@@ -202,6 +276,13 @@ impl Holdings {
     pub fn complete(&mut self, permit: Permit, end: CallEnd) {
         if let Some(holding) = self.accounts.get_mut(&permit.account) {
             holding.complete(permit, end);
+        }
+    }
+
+    /// A reply of the account said this of a limit.
+    pub fn observed(&mut self, account: AccountId, word: Observation) {
+        if let Some(holding) = self.accounts.get_mut(&account) {
+            holding.observed(word);
         }
     }
 

@@ -1,6 +1,7 @@
 //! What an account knows of one shard: its demand, and the grants on their way to it.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
 
 use super::classes::CostClass;
 use super::message::{Gate, LeaseId};
@@ -22,6 +23,8 @@ pub(super) struct Lane {
     unseen: VecDeque<Unseen>,
     /// The gate as it was told last.
     pub(super) told: Option<Gate>,
+    /// How long calls should wait for company, as it was told last; none where that is nothing.
+    lingers: BTreeMap<CostClass, Duration>,
 }
 
 /// Calls of one class that a shard could send.
@@ -82,12 +85,24 @@ impl Lane {
     /// Asks for nothing any more, and has not been told the gate.
     pub(super) fn clear(&mut self) {
         self.demands.clear();
+        self.lingers.clear();
         self.told = None;
     }
 
-    /// Forgets demand for classes that are gone.
+    /// Forgets classes that are gone.
     pub(super) fn keep_classes(&mut self, mut exists: impl FnMut(CostClass) -> bool) {
         self.demands.retain(|class, _| exists(*class));
+        self.lingers.retain(|class, _| exists(*class));
+    }
+
+    /// Whether this is news to the shard, which is then told.
+    pub(super) fn tells_linger(&mut self, class: CostClass, linger: Duration) -> bool {
+        let before = if linger.is_zero() {
+            self.lingers.remove(&class)
+        } else {
+            self.lingers.insert(class, linger)
+        };
+        before.unwrap_or_default() != linger
     }
 
     /// What it may be lent now.

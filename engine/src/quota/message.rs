@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::classes::{CostClass, CostClasses};
+use super::learned::Learned;
 use super::truth::Observation;
 use crate::time::Mono;
 
@@ -170,6 +171,18 @@ pub enum ToShard {
         /// What holds from now on.
         gate: Gate,
     },
+    /// How far apart the shard's calls of a class should be, unless they are full, so that what is
+    /// left of the limits lasts until more comes back. Sent when it changed much.
+    Pace {
+        /// The account.
+        account: AccountId,
+        /// Which calls.
+        class: CostClass,
+        /// Zero while there is plenty.
+        linger: Duration,
+    },
+    /// Something for the log of one shard, so that the next run knows it.
+    Learned(Learned),
 }
 
 /// Whether an account may be called, as one shard sees it.

@@ -35,6 +35,8 @@ pub(super) struct Pool {
     available: i64,
     leased: i64,
     restoring: Restoring,
+    /// Of those restoring, tokens of calls that the provider refused, and so may not count.
+    refused: Restoring,
     rule: Rule,
     truth: Truth,
     adaptive: Adaptive,
@@ -125,6 +127,7 @@ impl Pool {
             available: i64::from(capacity),
             leased: 0,
             restoring: Restoring::new(window.max(IN_FLIGHT_WINDOW)),
+            refused: Restoring::new(window.max(IN_FLIGHT_WINDOW)),
             truth: Truth::new(window),
             adaptive: Adaptive::new(capacity, dearest, window),
             rule,
@@ -187,6 +190,7 @@ impl Pool {
             _ => i64::MIN,
         };
         let back = self.restoring.pop_due(now.mono, wall_low_ms);
+        self.refused.pop_due(now.mono, wall_low_ms);
         self.available += signed(back);
         if back > 0 {
             self.truth.on_returned(now.mono, back);
@@ -215,7 +219,10 @@ impl Pool {
         let leaving_by = now.mono.saturating_add(travelled + rounding);
         let own = OwnCount {
             leased: unsigned(self.leased),
-            restoring: self.restoring.tokens(),
+            restoring: self
+                .restoring
+                .tokens()
+                .saturating_sub(self.refused.tokens()),
             leaving: self.restoring.tokens_before(leaving_by),
         };
         let starts_over = self.starts_over(now, word);
@@ -228,6 +235,18 @@ impl Pool {
         if let (Rule::Fixed(calendar), Some(wall)) = (&mut self.rule, word.server_time) {
             calendar.hear_clock(now, wall, word.sent_at, word.answered_at);
         }
+    }
+
+    /// The provider refused a call for one of its limits: a provider that does not count those it
+    /// refuses would else seem to count others less. One that does count them seems to count
+    /// others more until they are back, which is only too careful.
+    pub(super) fn call_refused(&mut self, now: Mono) {
+        let boundary_ms = match &mut self.rule {
+            Rule::Fixed(calendar) => calendar.boundary_after(calendar.wall.latest(now)),
+            _ => NO_BOUNDARY,
+        };
+        let at = now.saturating_add(self.memory());
+        self.refused.push(at, boundary_ms, 1);
     }
 
     /// The provider refused a call without saying which limit it was over; says whether this
@@ -428,6 +447,21 @@ impl Pool {
         }
     }
 
+    /// How far apart calls of this price have to be for what is left to last until more comes back;
+    /// nothing while half of the limit is left.
+    pub(super) fn spacing(&self, now: Mono, cost: u32) -> Duration {
+        let left = self.lendable();
+        if cost == 0 || self.is_in_flight() || left >= self.lendable_at_most() / 2 {
+            return Duration::ZERO;
+        }
+        let comes_back_in = match self.next_edge(now) {
+            Some(edge) => edge.saturating_since(now),
+            None => self.memory(),
+        };
+        let calls = u32::try_from(left / u64::from(cost)).unwrap_or(u32::MAX);
+        comes_back_in / calls.max(1)
+    }
+
     /// Its tokens stand for calls at the provider, not for what it counted of them.
     pub(super) fn is_in_flight(&self) -> bool {
         matches!(self.rule, Rule::InFlight)
@@ -450,7 +484,10 @@ impl Pool {
     /// Tokens left to others, and those by which the limit is smaller than configured.
     fn withheld(&self) -> i64 {
         let reserve = self.limit.reserve.others(self.limit.policy.capacity());
-        let others = signed(self.truth.others()).max(i64::from(reserve));
+        // What the provider gives beyond the configured limit, others have before they touch ours.
+        let beyond = i64::from(self.truth.max().unwrap_or(0)) - self.capacity;
+        let others = signed(self.truth.others()) - beyond.max(0);
+        let others = others.max(i64::from(reserve));
         others + self.capacity - i64::from(self.allowed())
     }
 

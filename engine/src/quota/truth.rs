@@ -46,6 +46,15 @@ impl Observation {
             answered_at,
         }
     }
+
+    /// Whether more is used by this word than by another on the same limit.
+    pub(super) fn tells_of_more_than(&self, other: &Self) -> bool {
+        let used = |word: &Self| {
+            let left = word.remaining.map(|left| -i64::from(left));
+            word.used.map(i64::from).or(left)
+        };
+        used(self) > used(other)
+    }
 }
 
 /// Others are allowed for this long after they were last surely seen, or for a longer window.

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use super::Shard;
 use super::fold::Unreadable;
+use super::handoff::provisional_id;
 use super::item::{Item, clipped};
 use super::two_way::{TwoWay, extra};
 use crate::event::codec::{self, AcceptedEvent};
@@ -20,7 +21,7 @@ use crate::journal::{Class, Journal, Kind};
 use crate::json::{ObjectWriter, RawObject, RawValue, write_string};
 use crate::lane;
 use crate::mapping::Mapping;
-use crate::merge::{Absorbed, Base, Fields, Observation, Pending, Winner};
+use crate::merge::{Absorbed, Base, Fields, Pending, Sighting, Winner};
 use crate::record::Link;
 use crate::state::{Reason, State};
 use crate::time::Now;
@@ -34,6 +35,8 @@ pub(super) struct Shown<'a> {
     pub(super) whole: bool,
     /// When it was changed there, ms since the epoch.
     pub(super) changed_at_ms: i64,
+    /// When it was asked for, ms since the epoch.
+    pub(super) read_at_ms: i64,
 }
 
 /// A change for others, to be logged.
@@ -81,9 +84,11 @@ impl<T> Shard<T> {
         let mapping = plan
             .as_ref()
             .and_then(|plan| plan.mappings.get(item.object()));
-        let born = item.states[0]
-            .target(account)
-            .is_none_or(|target| target.base.is_none());
+        let target = item.states[0].target(account);
+        let born = target.is_none_or(|target| target.base.is_none());
+        let own = target.and_then(|target| target.link.remote_id());
+        // Nobody else knows a record that was made there, even if it has no field yet.
+        let news = born && own.is_some_and(|own| provisional_id(account, own) == item.record_id());
         let base = base_of(item, account);
         let fields = match local(mapping, shown, base) {
             Ok(fields) => fields,
@@ -99,15 +104,16 @@ impl<T> Shard<T> {
             // System A deletes it: what the account changed goes with it.
             return ended(item, State::Synced, Some(Reason::Unchanged));
         }
-        let observation = Observation {
+        let sighting = Sighting {
             fields: &fields,
             changed_at_ms: shown.changed_at_ms,
+            read_at_ms: shown.read_at_ms,
             now_ms: now.wall.0,
         };
         let base = base_of(item, account);
-        let absorbed = base.observe(&observation, &behind.changes, &two_way.conflicts);
+        let absorbed = base.observe(&sighting, &behind.changes, &two_way.conflicts);
         item.progress.result = result(&absorbed);
-        if !absorbed.change.is_empty() {
+        if news || !absorbed.change.is_empty() {
             let mut targets = two_way.learners.clone();
             if absorbed.restore {
                 targets.push(account.clone());
@@ -136,7 +142,7 @@ impl<T> Shard<T> {
         if undecided {
             ended(item, State::Failed, Some(Reason::Conflict));
         } else {
-            let unchanged = absorbed.change.is_empty() && absorbed.conflicts.is_empty();
+            let unchanged = !news && absorbed.change.is_empty() && absorbed.conflicts.is_empty();
             ended(item, State::Synced, unchanged.then_some(Reason::Unchanged));
         }
     }

@@ -1,16 +1,16 @@
-//! One account as a shard sees it: its plan, and what the coordinator lets the shard do.
+//! One account as a shard sees it: its plan, and how its queue is worked off.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::leases::Permits;
+use super::class_mix::ClassMix;
 use super::two_way::{Role, TwoWay};
 use crate::json::RawObject;
 use crate::mapping::Mapping;
-use crate::operation_slab::OpIndex;
-use crate::provider::Definition;
-use crate::quota::{AccountId, Gate, LeaseId, RetryBudget};
+use crate::operation_slab::{OpIndex, SORTED_LISTS};
+use crate::provider::{BatchGroup, CallKind, Definition};
+use crate::quota::{AccountId, CostClass, CostClasses, RetryBudget};
 use crate::retry::RetryPolicy;
 use crate::time::Mono;
 
@@ -33,6 +33,8 @@ pub struct AccountPlan {
     pub fold: bool,
     /// How long a record waits for one it refers to.
     pub parent_timeout: Duration,
+    /// How long a record waits for company at most, while quota is scarce.
+    pub max_wait: Duration,
     /// What the account is.
     pub role: Role,
     /// Objects whose changes at the account matter, by local name.
@@ -58,7 +60,7 @@ impl AccountPlan {
     }
 }
 
-/// The dispatch side of an account.
+/// The dispatch side of an account. What it may send is in the shard's holdings, by its number.
 #[derive(Debug)]
 pub(super) struct Account {
     pub(super) name: Arc<str>,
@@ -66,32 +68,32 @@ pub(super) struct Account {
     pub(super) plan: Option<Arc<AccountPlan>>,
     /// Its number with the coordinator, once it has told us.
     pub(super) id: Option<AccountId>,
-    /// No windowed limits: calls need no permit.
-    pub(super) unlimited: bool,
-    pub(super) permits: Permits,
-    pub(super) newest_lease: LeaseId,
-    /// Slots held, and of these in use.
-    pub(super) slots: u32,
-    pub(super) in_use: u32,
-    /// Slots to come down to; `None` when none were recalled.
-    pub(super) keep: Option<u32>,
-    pub(super) gate: Gate,
-    pub(super) probe_sent: bool,
-    /// A success after trouble is still to be reported.
-    pub(super) owes_health: bool,
-    /// A call succeeded since this shard last reported trouble.
-    pub(super) succeeded: bool,
     /// Held whole by an operator.
     pub(super) paused: bool,
+    /// Which calls cost the same; `None`: all do, or there are more classes than lists to sort
+    /// operations into, and every call is charged as the dearest.
+    pub(super) classes: Option<Arc<CostClasses>>,
+    /// Which of them its operations turn out to be of.
+    pub(super) mix: ClassMix,
     /// Records a call carries at most, as far as calls have told.
     pub(super) records_per_call: usize,
-    /// Halves of calls that were refused for some record in them; their operations are in no list.
-    pub(super) suspects: VecDeque<Vec<OpIndex>>,
+    /// Parts of calls that were refused for some record in them; their operations are in no list.
+    pub(super) suspects: VecDeque<Suspects>,
     /// Operations taken from the queue, for ageing.
     pub(super) taken: u32,
     pub(super) retry_budget: RetryBudget,
-    /// The demand told last, and the newest lease it knew of.
-    pub(super) told: (u32, u32, LeaseId),
+    /// Since when there is something to send that was not sent for want of company.
+    pub(super) lingers_since: Option<Mono>,
+    /// Until when it waits.
+    pub(super) lingers_until: Option<Mono>,
+}
+
+/// Half of a refused call, which goes again on its own.
+#[derive(Debug)]
+pub(super) struct Suspects {
+    pub(super) ops: Vec<OpIndex>,
+    /// What the refused call cost, and this one is likely to.
+    pub(super) class: CostClass,
 }
 
 impl Account {
@@ -102,59 +104,75 @@ impl Account {
                 .map_or_else(|| name.into(), |plan| plan.name.clone()),
             plan,
             id: None,
-            unlimited: false,
-            permits: Permits::default(),
-            newest_lease: LeaseId::default(),
-            slots: 0,
-            in_use: 0,
-            keep: None,
-            gate: Gate::Held {
-                until: Mono(0),
-                reason: crate::quota::HoldReason::Unreachable,
-            },
-            probe_sent: false,
-            owes_health: false,
-            succeeded: false,
             paused: false,
+            classes: None,
+            mix: ClassMix::default(),
             records_per_call: 1,
             suspects: VecDeque::new(),
             taken: 0,
             retry_budget: RetryBudget::default(),
-            told: (0, 0, LeaseId::default()),
+            lingers_since: None,
+            lingers_until: None,
         }
     }
 
-    /// Whether the gate lets a call start.
-    pub(super) fn gate_open(&self) -> bool {
-        match self.gate {
-            Gate::Open | Gate::Suspect => true,
-            Gate::Held { .. } => false,
-            Gate::Probe => !self.probe_sent,
+    /// Calls cost this from now on; says whether that is news.
+    pub(super) fn set_classes(&mut self, classes: &Arc<CostClasses>) -> bool {
+        let told_apart = (2..=SORTED_LISTS).contains(&classes.count());
+        let new = told_apart.then(|| Arc::clone(classes));
+        if new == self.classes {
+            return false;
         }
+        self.classes = new;
+        self.mix = ClassMix::default();
+        // Until something was looked at: most operations change a record.
+        let usual = self.class_of(CallKind::Upsert, None);
+        self.mix.saw(self.place(usual));
+        true
     }
 
-    /// Whether a call could start, given that something is ready.
-    pub(super) fn may_start(&self) -> bool {
-        self.plan.is_some()
-            && !self.paused
-            && self.gate_open()
-            && self.in_use < self.slots
-            && self.keep.is_none_or(|keep| self.in_use < keep)
-            && (self.unlimited || self.permits.left() > 0)
+    /// The class of a call.
+    pub(super) fn class_of(&self, kind: CallKind, group: Option<BatchGroup>) -> CostClass {
+        let Some(classes) = &self.classes else {
+            return CostClass::ANY;
+        };
+        let operation = self.plan.as_ref().and_then(|plan| {
+            let alone = group.is_none();
+            plan.definition.operation(kind).filter(|_| alone)
+        });
+        let tags = operation.map_or(&[][..], |operation| operation.tags());
+        let kind = std::iter::once(kind.as_str());
+        let tags: Vec<&str> = kind.chain(tags.iter().map(String::as_str)).collect();
+        classes.class_of(&tags)
+    }
+
+    /// The class of what lies in a list of sorted operations.
+    pub(super) fn class_at(&self, list: usize) -> CostClass {
+        let classes = self.classes.as_ref().filter(|c| list < c.count());
+        classes.map_or(CostClass::ANY, |classes| classes.at(list))
+    }
+
+    /// The list for operations of a class.
+    pub(super) fn place(&self, class: CostClass) -> usize {
+        let classes = self.classes.as_ref();
+        classes
+            .and_then(|classes| classes.place(class))
+            .unwrap_or(0)
+    }
+
+    /// The class that most operations turned out to be of.
+    pub(super) fn usual_class(&self) -> CostClass {
+        self.class_at(self.mix.usual())
     }
 
     /// Records that wait for another call after theirs was refused.
     pub(super) fn suspects_len(&self) -> usize {
-        self.suspects.iter().map(Vec::len).sum()
+        self.suspects.iter().map(|part| part.ops.len()).sum()
     }
 
-    /// Slots that can be given back after a recall.
-    pub(super) fn surplus_slots(&self) -> u32 {
-        self.keep
-            .map_or(0, |keep| self.slots.saturating_sub(keep.max(self.in_use)))
-    }
-
-    pub(super) fn next_deadline(&self) -> Option<Mono> {
-        self.permits.next_end()
+    /// Of these, those whose call costs this.
+    pub(super) fn suspects_of(&self, class: CostClass) -> usize {
+        let parts = self.suspects.iter().filter(|part| part.class == class);
+        parts.map(|part| part.ops.len()).sum()
     }
 }

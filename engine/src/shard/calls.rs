@@ -6,20 +6,21 @@ use super::CallId;
 use super::item::Item;
 use crate::operation_slab::{OpIndex, Target};
 use crate::provider::BatchGroup;
-use crate::quota::LeaseId;
+use crate::quota::{CostClass, Permit};
 use crate::time::Mono;
 
 /// A call between the decision to make it and its outcome.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(super) struct OpenCall {
     /// The records it carries, at least one.
     pub(super) items: Vec<Item>,
     /// What they share; `None`: a single record's own call.
     pub(super) group: Option<BatchGroup>,
     pub(super) target: Target,
-    /// The lease that pays for it, and the last instant at which it may be sent.
-    pub(super) lease: Option<(LeaseId, Mono)>,
-    pub(super) probe: bool,
+    /// What pays for it, until it ends.
+    pub(super) permit: Permit,
+    pub(super) class: CostClass,
+    /// Before its first byte left.
     pub(super) started: Mono,
 }
 

@@ -7,6 +7,7 @@
 use wal::Lsn;
 
 use super::Shard;
+use super::learned_book::LearnedBook;
 use super::leases::LoggedLease;
 use super::recover::Recovery;
 use crate::codec::{Damaged, Decoder, Encoder};
@@ -16,10 +17,13 @@ use crate::journal::Journal;
 use crate::lane;
 use crate::operation_slab::{NewOperation, OpClass, OpFlags, OpIndex, Position, Priority, Target};
 use crate::producers::{Producers, Seen};
+use crate::quota::Learned;
 use crate::record_table::RecordTag;
 use crate::time::{Mono, WallMs};
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
+/// Its leases have no label, and nothing is said of learned sizes.
+const VERSION_WITHOUT_LABELS: u8 = 1;
 /// Part number of what belongs to no virtual shard.
 const GENERAL: u16 = u16::MAX;
 
@@ -40,6 +44,7 @@ impl<T> Shard<T> {
             index.holds(),
             &index.producers,
             index.leases.logged(),
+            index.learned.iter(),
             index.objects(),
         )
     }
@@ -101,6 +106,7 @@ fn encode_general<'a>(
     holds: &[HoldScope],
     producers: &Producers,
     leases: impl Iterator<Item = &'a LoggedLease>,
+    learned: impl Iterator<Item = Learned>,
     objects: impl Iterator<Item = &'a str>,
 ) -> CheckpointPart {
     let mut bytes = Vec::new();
@@ -126,7 +132,16 @@ fn encode_general<'a>(
         e.text(&lease.account).u64(lease.id).u32(lease.permits);
         e.u64(lease.usable_until.0)
             .i64(lease.usable_until_wall.0)
-            .u64(lease.boot);
+            .u64(lease.boot)
+            .text(&lease.label);
+    }
+    let learned: Vec<Learned> = learned.collect();
+    e.u32(learned.len() as u32);
+    let mut entry = Vec::new();
+    for learned in learned {
+        entry.clear();
+        learned.encode(&mut entry);
+        e.bytes(&entry);
     }
     let objects: Vec<&str> = objects.collect();
     e.u32(objects.len() as u32);
@@ -139,15 +154,13 @@ fn encode_general<'a>(
 /// Takes a part into a recovery.
 pub(super) fn load<T>(recovery: &mut Recovery<T>, part: &CheckpointPart) -> Result<(), Damaged> {
     let mut d = Decoder::new(&part.bytes);
-    if d.u8("version")? != VERSION {
-        return Err(d.damaged("version"));
-    }
+    let version = version(&mut d)?;
     let number = d.u16("part")?;
     let seen_to = Lsn::checked(d.u64("seen to")?).ok_or(d.damaged("seen to"))?;
     if number == GENERAL {
         let (shard, _, seen) = recovery.parts();
         *seen = seen_to;
-        load_general(shard, &mut d)?;
+        load_general(shard, version, &mut d)?;
     } else {
         let vshard = VShard::new(usize::from(number)).ok_or(d.damaged("part"))?;
         let (shard, seen, _) = recovery.parts();
@@ -164,7 +177,14 @@ pub(super) fn load<T>(recovery: &mut Recovery<T>, part: &CheckpointPart) -> Resu
     }
 }
 
-fn load_general<T>(shard: &mut Shard<T>, d: &mut Decoder<'_>) -> Result<(), Damaged> {
+fn version(d: &mut Decoder<'_>) -> Result<u8, Damaged> {
+    match d.u8("version")? {
+        version @ (VERSION_WITHOUT_LABELS | VERSION) => Ok(version),
+        _ => Err(d.damaged("version")),
+    }
+}
+
+fn load_general<T>(shard: &mut Shard<T>, version: u8, d: &mut Decoder<'_>) -> Result<(), Damaged> {
     let owned = |text: Option<&str>| text.map(str::to_owned);
     for _ in 0..d.u32("holds")? {
         let scope = HoldScope {
@@ -195,7 +215,17 @@ fn load_general<T>(shard: &mut Shard<T>, d: &mut Decoder<'_>) -> Result<(), Dama
             usable_until: Mono(d.u64("usable until")?),
             usable_until_wall: WallMs(d.i64("usable until, wall")?),
             boot: d.u64("boot")?,
+            label: match version {
+                VERSION_WITHOUT_LABELS => String::new(),
+                _ => d.text("label")?.to_owned(),
+            },
         });
+    }
+    if version != VERSION_WITHOUT_LABELS {
+        for _ in 0..d.u32("learned")? {
+            let learned = Learned::decode(d.bytes("learned")?)?;
+            shard.index.learned.apply(&learned);
+        }
     }
     for _ in 0..d.u32("objects")? {
         shard.index.note_object(d.text("object")?);
@@ -309,9 +339,7 @@ impl CheckpointPart {
     /// [`Damaged`] when it is no part of this version.
     pub fn kind(&self) -> Result<PartKind, Damaged> {
         let mut d = Decoder::new(&self.bytes);
-        if d.u8("version")? != VERSION {
-            return Err(d.damaged("version"));
-        }
+        version(&mut d)?;
         match d.u16("part")? {
             GENERAL => Ok(PartKind::General),
             number => VShard::new(usize::from(number))
@@ -394,6 +422,7 @@ pub struct GeneralUnion {
     holds: Vec<HoldScope>,
     producers: Producers,
     leases: Vec<LoggedLease>,
+    learned: LearnedBook,
     objects: std::collections::BTreeSet<String>,
 }
 
@@ -409,11 +438,15 @@ impl GeneralUnion {
             self.producers.restore(producer, seen);
         }
         self.leases.extend(shard.index.leases.logged().cloned());
+        for learned in shard.index.learned.iter() {
+            self.learned.apply(&learned);
+        }
         self.objects
             .extend(shard.index.objects().map(str::to_owned));
     }
 
-    /// The part for one of the new shards. Producers and leases go to one of them only.
+    /// The part for one of the new shards. What is of no virtual shard, but for holds, goes to one
+    /// of them only.
     #[must_use]
     pub fn part(&self, seen_to: Lsn, first: bool) -> CheckpointPart {
         let nobody = Producers::default();
@@ -422,7 +455,9 @@ impl GeneralUnion {
         } else {
             (&nobody, &[][..])
         };
+        let learned = self.learned.iter().filter(|_| first);
         let objects = self.objects.iter().map(String::as_str);
-        encode_general(seen_to, &self.holds, producers, leases.iter(), objects)
+        let leases = leases.iter();
+        encode_general(seen_to, &self.holds, producers, leases, learned, objects)
     }
 }

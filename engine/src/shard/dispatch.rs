@@ -13,7 +13,7 @@ use crate::journal::{Class, Journal, Kind};
 use crate::json::{RawObject, compose_patches};
 use crate::operation_slab::{OpState, Target};
 use crate::provider::{BatchGroup, CallKind, Field, Request, Subject};
-use crate::quota::{FromShard, Gate, LeaseId};
+use crate::quota::{CostClass, Gate};
 use crate::record::KeyUse;
 use crate::state::{Reason, State};
 use crate::time::{Mono, Now};
@@ -33,26 +33,27 @@ impl<T> Shard<T> {
         let share = (RECORDS_PER_TURN / accounts).max(1);
         for at in 0..accounts {
             let mut left = share;
-            while left > 0
-                && !self.fenced
-                && self.accounts[at].may_start()
-                && journal.room(Class::Outcome) >= CALL_ROOM
-            {
+            while left > 0 && !self.fenced && journal.room(Class::Outcome) >= CALL_ROOM {
+                if self.lingers(now.mono, at) {
+                    break;
+                }
                 let Some(mut call) = self.gather(now, journal, at, &mut left) else {
                     break;
                 };
+                self.accounts[at].lingers_since = None;
+                let class = call.class;
                 match (call.group, self.accounts[at].plan.clone()) {
                     (Some(group), Some(plan)) => {
                         let records = call.records;
                         if let Some((items, request)) =
                             self.render_batch(now, journal, &plan, group, records)
                         {
-                            self.send(now, journal, at, Some(group), items, request);
+                            self.send(now, journal, at, (Some(group), class), items, request);
                         }
                     }
                     _ => {
                         let (item, payload) = call.records.remove(0);
-                        self.send_one(now, journal, at, item, &payload);
+                        self.send_one(now, journal, at, class, item, &payload);
                     }
                 }
             }
@@ -60,10 +61,9 @@ impl<T> Shard<T> {
     }
 
     pub(super) fn accounts_can_start(&self) -> bool {
-        let mut accounts = self.accounts.iter().zip(&self.index.accounts);
-        accounts.any(|(account, queue)| {
-            account.may_start() && (queue.ready_len() > 0 || !account.suspects.is_empty())
-        })
+        // Permits whose time was over have just been given back.
+        let lingers = |at: usize| self.accounts[at].lingers_until.is_some();
+        (0..self.accounts.len()).any(|at| !lingers(at) && self.can_start(Mono(0), at))
     }
 
     /// A call for one record.
@@ -72,6 +72,7 @@ impl<T> Shard<T> {
         now: Now,
         journal: &mut impl Journal,
         at: usize,
+        class: CostClass,
         mut item: Item,
         payload: &Payload,
     ) {
@@ -99,7 +100,7 @@ impl<T> Shard<T> {
             item.progress.key = item.progress.key.advance(request.digest().0);
             request.idempotency_key = Some(idempotency_key(item.id(), item.progress.key));
         }
-        self.send(now, journal, at, None, vec![item], request);
+        self.send(now, journal, at, (None, class), vec![item], request);
     }
 
     /// A record that no request can carry.
@@ -122,39 +123,37 @@ impl<T> Shard<T> {
         now: Now,
         journal: &mut impl Journal,
         at: usize,
-        group: Option<BatchGroup>,
+        (group, class): (Option<BatchGroup>, CostClass),
         items: Vec<Item>,
         request: Request,
     ) {
-        let account = &mut self.accounts[at];
-        let plan = account.plan.clone().filter(|_| !items.is_empty());
-        let spent = match &plan {
-            Some(_) if account.unlimited => Some(None),
-            Some(_) => account.permits.spend(now.mono).map(Some),
-            None => None,
-        };
-        let (Some(plan), Some(lease)) = (plan, spent) else {
+        let account = &self.accounts[at];
+        let callable = account.plan.clone().zip(account.id);
+        let paid = callable
+            .filter(|_| !items.is_empty())
+            .and_then(|(plan, id)| {
+                let permit = self.holdings.try_spend(now.mono, id, class);
+                Some((plan, permit.ok()?))
+            });
+        let Some((plan, permit)) = paid else {
             for item in items.iter().rev() {
                 self.index.put_back(item.op);
             }
             return;
         };
-        let lease = lease.map(|(id, until)| (LeaseId(id), until));
-        let probe = account.gate == Gate::Probe;
-        account.probe_sent |= probe;
-        account.in_use += 1;
         // A frame of this turn is durable only once everything to the log's end is. Nothing of
         // this turn: the call depends on its events, its records' last states and its lease.
-        let mut fresh = lease.is_some();
+        let mut fresh = permit.is_leased();
         for item in &items {
             if item.kind == Some(CallKind::Create) {
                 fresh = true;
                 self.log_intent(now, journal, &plan.name, item);
                 if self.fenced {
-                    return;
+                    return self.holdings.cancel(permit);
                 }
             }
             fresh |= item.state_at.max(item.lead.event) >= journal.durable();
+            self.index.slab[item.op].set_sorted(None);
             self.index.slab[item.op].set_state(OpState::InFlight);
         }
         let needs = if fresh {
@@ -166,8 +165,8 @@ impl<T> Shard<T> {
             items,
             group,
             target: Target(at as u16),
-            lease,
-            probe,
+            permit,
+            class,
             started: now.mono,
         });
         self.effects.push(
@@ -186,9 +185,11 @@ impl<T> Shard<T> {
         let Some(call) = self.calls.get(call) else {
             return true;
         };
-        let gate = self.accounts[usize::from(call.target.0)].gate;
-        call.lease.is_none_or(|(_, until)| now <= until)
-            && (call.probe || matches!(gate, Gate::Open | Gate::Suspect))
+        let open = matches!(
+            self.gate(usize::from(call.target.0)),
+            Some(Gate::Open | Gate::Suspect)
+        );
+        now <= call.permit.usable_until() && (call.permit.is_probe() || open)
     }
 
     /// A call that was never sent: its operation is ready again. A create keeps the mark of its
@@ -197,19 +198,7 @@ impl<T> Shard<T> {
         let Some(call) = self.calls.remove(call) else {
             return;
         };
-        let account = &mut self.accounts[usize::from(call.target.0)];
-        account.in_use -= 1;
-        if call.probe && account.gate == Gate::Probe {
-            account.probe_sent = false;
-        }
-        if let (Some(account), Some((lease, _))) = (account.id, call.lease) {
-            self.effects
-                .push_unconditional(Output::Coordinator(FromShard::Unspent {
-                    account,
-                    lease,
-                    count: 1,
-                }));
-        }
+        self.holdings.cancel(call.permit);
         for item in call.items.iter().rev() {
             self.index.slab[item.op].set_state(OpState::Waiting);
             self.index.put_back(item.op);

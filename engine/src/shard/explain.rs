@@ -126,14 +126,12 @@ impl<T> Shard<T> {
 
     fn explain_ready(&self, now: Now, at: usize, op: OpIndex, told: &mut Explanation) {
         let account = &self.accounts[at];
-        let ready = &self.index.accounts[at].ready;
-        told.ahead = ready.ahead_of(&self.index.slab, op, COUNTED_MAX);
-        let held = match account.gate {
-            // Before the coordinator's first word the gate stands closed, for no reason of its own.
-            _ if account.id.is_none() => None,
-            Gate::Held { until, reason } => Some((reason, Some(until))),
-            Gate::Probe => Some((HoldReason::Failing, None)),
-            Gate::Open | Gate::Suspect => None,
+        let queue = self.index.accounts[at].queue_holding(&self.index.slab[op]);
+        told.ahead = queue.ahead_of(&self.index.slab, op, COUNTED_MAX);
+        let held = match self.gate(at) {
+            Some(Gate::Held { until, reason }) => Some((reason, Some(until))),
+            Some(Gate::Probe) => Some((HoldReason::Failing, None)),
+            Some(Gate::Open | Gate::Suspect) | None => None,
         };
         told.wait = Some(if account.plan.is_none() {
             Wait::NoAccount
@@ -147,10 +145,10 @@ impl<T> Shard<T> {
                 HoldReason::Unauthorized => Wait::Credentials,
                 HoldReason::Unreachable | HoldReason::Failing => Wait::Breaker(reason),
             }
-        } else if account.may_start() {
-            Wait::Turn
-        } else {
+        } else if self.waits_for_quota(op) {
             Wait::Quota
+        } else {
+            Wait::Turn
         });
     }
 

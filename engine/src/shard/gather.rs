@@ -2,7 +2,9 @@
 //! company that is not there.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use super::account::Suspects;
 use super::dispatch::{fields, members, subject};
 use super::item::Item;
 use super::prepare::{Payload, Prepared};
@@ -10,15 +12,30 @@ use super::{AccountPlan, Shard};
 use crate::journal::Journal;
 use crate::operation_slab::{OpIndex, OpState};
 use crate::provider::{BatchGroup, BatchItem, Field, RenderError, Request};
-use crate::quota::Gate;
-use crate::time::Now;
+use crate::quota::{CostClass, Gate, URGENT_PRIORITY_MAX};
+use crate::ready::ReadyQueue;
+use crate::time::{Mono, Now};
 
-/// Records looked at and put back for one call, because they go into another one, at most.
+/// Records looked at for one call and put back, because they go into another one, at most; and as
+/// many that cost something else.
 const ASIDE_MAX: usize = 256;
 
 /// One in so many records is the oldest that is ready, whatever its priority: the worst priority
 /// waits at most so many times as long as it would in a plain queue.
 const AGEING: u32 = 8;
+
+/// Operations of an account that are looked at before their call can be paid for, at most: so
+/// calls whose own window has room are found among others that wait.
+const SORTED_AHEAD_MAX: usize = 256;
+
+/// Where a call's first record comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Source {
+    /// From the list of a cost class.
+    Sorted(usize),
+    /// From those not looked at yet.
+    Unsorted,
+}
 
 /// A record with what is sent of it.
 pub(super) type Sendable = (Item, Payload);
@@ -28,6 +45,8 @@ pub(super) type Sendable = (Item, Payload);
 pub(super) struct Gathered {
     /// What they share; `None`: a single record's own call.
     pub(super) group: Option<BatchGroup>,
+    /// What it costs.
+    pub(super) class: CostClass,
     /// At least one.
     pub(super) records: Vec<Sendable>,
     /// More of them fit and none was ready.
@@ -45,14 +64,24 @@ impl<T> Shard<T> {
         left: &mut usize,
     ) -> Option<Gathered> {
         let plan = self.accounts[at].plan.clone()?;
-        let mut suspects = self.accounts[at].suspects.pop_front().map(Vec::into_iter);
+        let id = self.accounts[at].id?;
+        if !self.can_start(now.mono, at) {
+            return None;
+        }
+        let halves = self.suspects_can_go(now.mono, at);
+        let mut suspects = halves
+            .then(|| self.accounts[at].suspects.pop_front())
+            .flatten()
+            .map(|part| part.ops.into_iter());
         let mut call: Option<Gathered> = None;
         let (mut items_max, mut bytes_left) = (1, 0);
         let mut aside: Vec<OpIndex> = Vec::new();
+        let mut passed = 0;
         while aside.len() < ASIDE_MAX && !self.fenced {
-            let next = match &mut suspects {
-                Some(suspects) => suspects.next(),
-                None => self.next_ready(at),
+            let next = match (&mut suspects, &call) {
+                (Some(suspects), _) => suspects.next(),
+                (None, None) => self.next_of_all(now.mono, at),
+                (None, Some(call)) => self.next_of(at, call.class),
             };
             let Some(op) = next else {
                 if let Some(call) = &mut call {
@@ -71,6 +100,15 @@ impl<T> Shard<T> {
             };
             let kind = item.kind.expect("a prepared item has its call");
             let group = plan.definition.batch_group(kind, &payload.object);
+            let class = self.accounts[at].class_of(kind, group);
+            let known = call.as_ref().map(|call| call.class);
+            if self.must_wait(now.mono, at, op, class, known) {
+                passed += 1;
+                if passed == ASIDE_MAX || (*left == 0 && call.is_none()) {
+                    break;
+                }
+                continue;
+            }
             let bytes = payload.fields.len() + item.record_id().len() + ITEM_OVERHEAD;
             match &mut call {
                 None => {
@@ -79,13 +117,14 @@ impl<T> Shard<T> {
                         bytes_left = plan.definition.batch_bytes_max(group);
                         let account = &mut self.accounts[at];
                         account.records_per_call = account.records_per_call.max(items_max);
-                        if account.gate == Gate::Probe {
+                        if self.holdings.gate(id) == Some(Gate::Probe) {
                             items_max = 1;
                         }
                     }
                     bytes_left = bytes_left.saturating_sub(bytes);
                     call = Some(Gathered {
                         group,
+                        class,
                         records: vec![(*item, payload)],
                         starved: false,
                     });
@@ -115,6 +154,129 @@ impl<T> Shard<T> {
             self.index.put_back(op);
         }
         call
+    }
+
+    /// Whether a call to the account may start, and there is something that it could carry or that
+    /// has to be looked at.
+    pub(super) fn can_start(&self, now: Mono, at: usize) -> bool {
+        self.suspects_can_go(now, at) || self.source(now, at).is_some()
+    }
+
+    /// Whether the account's next call waits for company: quota is scarce, no full batch waits,
+    /// nothing is urgent, and no record has waited for as long as it may.
+    pub(super) fn lingers(&mut self, now: Mono, at: usize) -> bool {
+        let (account, queue) = (&self.accounts[at], &self.index.accounts[at]);
+        let linger = account.id.map_or(Duration::ZERO, |id| {
+            self.holdings.linger(id, account.usual_class())
+        });
+        let longest = account.plan.as_ref().map(|plan| plan.max_wait);
+        let linger = linger.min(longest.unwrap_or_default());
+        let records = queue.ready_len();
+        let is_urgent = || {
+            let mut queues = queue.sorted.iter().chain([&queue.ready, &queue.retries]);
+            queues.any(|queue| queue.count_to(&self.index.slab, URGENT_PRIORITY_MAX, 1) > 0)
+        };
+        let may_wait = !linger.is_zero()
+            && (1..account.records_per_call).contains(&records)
+            && account.suspects.is_empty()
+            && !is_urgent();
+        let account = &mut self.accounts[at];
+        account.lingers_until = None;
+        if records == 0 {
+            account.lingers_since = None;
+        } else if !linger.is_zero() {
+            // What waits for a permit has the time count too.
+            let since = *account.lingers_since.get_or_insert(now);
+            let until = since.saturating_add(linger);
+            account.lingers_until = Some(until).filter(|until| may_wait && now < *until);
+        }
+        account.lingers_until.is_some()
+    }
+
+    fn suspects_can_go(&self, now: Mono, at: usize) -> bool {
+        let part = self.accounts[at].suspects.front();
+        part.is_some_and(|part| self.may_start(now, at, part.class))
+    }
+
+    /// Where the first record of the account's next call comes from: the best one of those whose
+    /// call can be paid for, and of those whose call is not known yet.
+    fn source(&self, now: Mono, at: usize) -> Option<Source> {
+        let (account, queue) = (&self.accounts[at], &self.index.accounts[at]);
+        let best = |queue: &ReadyQueue| Some(self.index.slab[queue.peek()?].lane_best());
+        let sorted = queue.sorted.iter().enumerate().filter_map(|(list, queue)| {
+            let best = best(queue)?;
+            let payable = self.may_start(now, at, account.class_at(list));
+            payable.then_some((best, Source::Sorted(list)))
+        });
+        let unsorted = [&queue.ready, &queue.retries].into_iter().filter_map(best);
+        let unsorted = unsorted.min().filter(|_| {
+            let looks_ahead = account.classes.is_some() && queue.sorted_len() < SORTED_AHEAD_MAX;
+            self.may_start(now, at, account.usual_class()) || (looks_ahead && self.may_call(at))
+        });
+        let unsorted = unsorted.map(|best| (best, Source::Unsorted));
+        let all = sorted.chain(unsorted);
+        all.min_by_key(|(best, _)| *best).map(|(_, source)| source)
+    }
+
+    fn next_of_all(&mut self, now: Mono, at: usize) -> Option<OpIndex> {
+        match self.source(now, at)? {
+            Source::Sorted(list) => self.next_sorted(at, list),
+            Source::Unsorted => self.next_ready(at),
+        }
+    }
+
+    /// The next record for a call of this class.
+    fn next_of(&mut self, at: usize, class: CostClass) -> Option<OpIndex> {
+        let list = self.accounts[at].place(class);
+        let queue = &self.index.accounts[at];
+        if queue
+            .sorted
+            .get(list)
+            .is_some_and(|queue| !queue.is_empty())
+        {
+            self.next_sorted(at, list)
+        } else {
+            self.next_ready(at)
+        }
+    }
+
+    fn next_sorted(&mut self, at: usize, list: usize) -> Option<OpIndex> {
+        let account = &mut self.accounts[at];
+        account.taken = account.taken.wrapping_add(1);
+        let oldest = account.taken.is_multiple_of(AGEING);
+        let (queue, slab) = (&mut self.index.accounts[at], &mut self.index.slab);
+        if oldest {
+            queue.sorted[list].pop_oldest(slab)
+        } else {
+            queue.sorted[list].pop(slab)
+        }
+    }
+
+    /// Sorts an operation away whose call costs something else than the call being filled, or what
+    /// cannot be paid now.
+    fn must_wait(
+        &mut self,
+        now: Mono,
+        at: usize,
+        op: OpIndex,
+        class: CostClass,
+        filled: Option<CostClass>,
+    ) -> bool {
+        if self.accounts[at].classes.is_none() {
+            return false;
+        }
+        let list = self.accounts[at].place(class);
+        if self.index.slab[op].sorted().is_none() {
+            self.accounts[at].mix.saw(list);
+        }
+        let waits = match filled {
+            Some(filled) => filled != class,
+            None => !self.may_start(now, at, class),
+        };
+        if waits {
+            self.index.sort_into(op, list);
+        }
+        waits
     }
 
     /// The account's next operation: by priority, class and age, retries within their budget, and
@@ -187,22 +349,21 @@ impl<T> Shard<T> {
 
     /// A call was refused for what some record in it holds: each half goes again on its own, so
     /// that the one record is found and its neighbours arrive.
-    pub(super) fn halve(&mut self, at: usize, items: &[Item]) {
+    pub(super) fn halve(&mut self, at: usize, class: CostClass, items: &[Item]) {
         let (first, second) = items.split_at(items.len() / 2);
         let suspects = &mut self.accounts[at].suspects;
         for half in [second, first] {
             if !half.is_empty() {
-                suspects.push_front(half.iter().map(|item| item.op).collect());
+                let ops = half.iter().map(|item| item.op).collect();
+                suspects.push_front(Suspects { ops, class });
             }
         }
     }
 
     /// Halves of refused calls that no call takes any more are ready like others.
     pub(super) fn release_suspects(&mut self, at: usize) {
-        for op in std::mem::take(&mut self.accounts[at].suspects)
-            .into_iter()
-            .flatten()
-        {
+        let parts = std::mem::take(&mut self.accounts[at].suspects);
+        for op in parts.into_iter().flat_map(|part| part.ops) {
             self.index.slab[op].set_state(OpState::Waiting);
             self.index.put_back(op);
         }

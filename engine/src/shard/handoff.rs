@@ -80,8 +80,10 @@ pub struct Pull<'a> {
     pub provisional: bool,
     /// The account's own id.
     pub remote_id: &'a str,
-    /// The record's fields in the account's names; `None`: they have to be asked for.
+    /// The record's fields in the account's names, all of them; `None`: they have to be asked for.
     pub fields: Option<RawObject<'a>>,
+    /// When they were asked for, ms since the epoch: what was written since they do not show.
+    pub read_at_ms: i64,
     /// A field that is not among them is empty there.
     pub whole: bool,
     /// The record is gone there.
@@ -106,6 +108,13 @@ impl Pull<'_> {
         let mut extras = Vec::new();
         if self.deleted {
             extras.push(flag(extra::KIND, r#""deleted""#));
+        }
+        let read_at = self.read_at_ms.to_string();
+        if self.fields.is_some() {
+            extras.push(Extra {
+                name: Cow::Borrowed(extra::READ_AT),
+                value: RawValue::new(&read_at),
+            });
         }
         if self.whole {
             extras.push(flag(extra::WHOLE, "true"));

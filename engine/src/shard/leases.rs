@@ -1,4 +1,4 @@
-//! The permits this shard holds, and which of them its log still has to answer for.
+//! The leases that the log of this shard still has to answer for.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -21,6 +21,8 @@ pub struct LoggedLease {
     pub usable_until_wall: WallMs,
     /// The boot `usable_until` counts from.
     pub boot: u64,
+    /// Which calls it pays for: `quota::CostClasses::label` of its class.
+    pub label: String,
 }
 
 /// Longest window that a limit may have (a month, as `quota::AccountLimits` checks), and a day
@@ -43,6 +45,7 @@ impl LeaseBook {
             usable_until: Mono(lease.usable_until_ns),
             usable_until_wall: WallMs(lease.usable_until_ms),
             boot: lease.boot,
+            label: lease.label.to_owned(),
         });
         self.merge_newest();
     }
@@ -92,78 +95,14 @@ impl LeaseBook {
         let (older, newer) = (at - 1, at);
         let close = |a: &LoggedLease, b: &LoggedLease| {
             let apart_ms = b.usable_until_wall.0.saturating_sub(a.usable_until_wall.0);
-            a.account == b.account && a.boot == b.boot && (0..30_000).contains(&apart_ms)
+            let alike = a.account == b.account && a.boot == b.boot && a.label == b.label;
+            alike && (0..30_000).contains(&apart_ms)
         };
         if close(&self.logged[older], &self.logged[newer]) {
             let permits = self.logged[older].permits;
             self.logged[newer].permits += permits;
             self.logged.remove(older);
         }
-    }
-}
-
-/// Permits of one account that may be spent now.
-#[derive(Debug, Default)]
-pub(super) struct Permits {
-    usable: VecDeque<UsableLease>,
-    left: u64,
-}
-
-#[derive(Debug)]
-struct UsableLease {
-    id: u64,
-    left: u32,
-    until: Mono,
-}
-
-impl Permits {
-    pub(super) fn grant(&mut self, id: u64, permits: u32, until: Mono) {
-        self.left += u64::from(permits);
-        self.usable.push_back(UsableLease {
-            id,
-            left: permits,
-            until,
-        });
-    }
-
-    /// Permits in hand, usable or not.
-    pub(super) fn left(&self) -> u64 {
-        self.left
-    }
-
-    /// Takes one permit that is usable at `now`: its lease, and the last instant for the send.
-    pub(super) fn spend(&mut self, now: Mono) -> Option<(u64, Mono)> {
-        let lease = self
-            .usable
-            .iter_mut()
-            .find(|lease| lease.left > 0 && now <= lease.until)?;
-        lease.left -= 1;
-        self.left -= 1;
-        let spent = (lease.id, lease.until);
-        self.usable.retain(|lease| lease.left > 0);
-        Some(spent)
-    }
-
-    /// Takes out what cannot be spent any more, or everything when there is no use for it.
-    pub(super) fn give_back(&mut self, now: Mono, all: bool) -> Vec<LeaseReturn> {
-        let mut back = Vec::new();
-        self.usable.retain(|lease| {
-            let keep = !all && now <= lease.until;
-            if !keep {
-                back.push(LeaseReturn {
-                    id: lease.id,
-                    permits: lease.left,
-                });
-            }
-            keep
-        });
-        self.left -= back.iter().map(|back| u64::from(back.permits)).sum::<u64>();
-        back
-    }
-
-    /// When the next lease runs out.
-    pub(super) fn next_end(&self) -> Option<Mono> {
-        self.usable.iter().map(|lease| lease.until).min()
     }
 }
 
@@ -179,6 +118,7 @@ mod tests {
             usable_until_ns: until_ms.unsigned_abs() * 1_000_000,
             usable_until_ms: until_ms,
             boot: 1,
+            label: "",
         }
     }
 
@@ -218,21 +158,5 @@ mod tests {
             seen += i64::from(lease.permits);
             assert!(lease.usable_until_wall.0 >= (seen - 1) * 100);
         }
-    }
-
-    #[test]
-    fn permits_are_spent_in_time_or_given_back() {
-        let mut permits = Permits::default();
-        permits.grant(1, 2, Mono(100));
-        permits.grant(2, 1, Mono(200));
-        assert_eq!(permits.spend(Mono(100)), Some((1, Mono(100))));
-        let second = permits.spend(Mono(101));
-        assert_eq!(second, Some((2, Mono(200))), "the first lease is over");
-        assert_eq!(
-            permits.give_back(Mono(101), false),
-            [LeaseReturn { id: 1, permits: 1 }]
-        );
-        assert_eq!(permits.left(), 0);
-        assert_eq!(permits.spend(Mono(0)), None);
     }
 }

@@ -11,6 +11,7 @@ mod accept;
 mod account;
 mod calls;
 mod checkpoint;
+mod class_mix;
 mod control;
 mod dead_letter;
 mod dispatch;
@@ -21,6 +22,7 @@ mod fold;
 mod gather;
 mod handoff;
 mod item;
+mod learned_book;
 mod leases;
 mod links;
 mod prepare;
@@ -45,6 +47,7 @@ pub use control::{Command, CommandReply};
 pub use dead_letter::{DeadCause, DeadFilter, DeadId, DeadLetter, DeadSlice};
 pub use explain::{Explanation, Wait};
 pub use handoff::{Handed, Handoff, KnownAs, Pull, provisional_id};
+pub use learned_book::LearnedBook;
 pub use leases::{LeaseBook, LoggedLease};
 pub use links::{Child, LinkAnswer, LinkQuestion, LinkWord};
 pub use query::{OpenCounts, Standing};
@@ -58,7 +61,7 @@ use crate::id::HashKey;
 use crate::index::Index;
 use crate::journal::Journal;
 use crate::provider::{Reply, Request, SendFailure};
-use crate::quota::{FromShard, ShardId, ToShard};
+use crate::quota::{FromShard, Holdings, ShardId, ToShard};
 use crate::refusal::Code;
 use crate::retry::Dice;
 use crate::state::{CallClass, State};
@@ -215,6 +218,8 @@ pub struct Shard<T> {
     /// Accounts held whole for a time, by a word that is not in the log.
     suspended: Vec<Arc<str>>,
     calls: CallTable,
+    /// What the coordinator lets it do.
+    holdings: Holdings,
     effects: Effects<Output<T>>,
     observations: Vec<Observation>,
     links: LinkBook,
@@ -283,15 +288,15 @@ impl<T> Shard<T> {
     /// When [`Shard::upkeep`] has something to do even if nothing comes in.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Mono> {
-        let leases = self
-            .accounts
-            .iter()
-            .filter_map(Account::next_deadline)
-            .min();
-        [self.index.next_timer(), leases]
-            .into_iter()
-            .flatten()
-            .min()
+        let lingering = self.accounts.iter().filter_map(|a| a.lingers_until).min();
+        [
+            self.index.next_timer(),
+            self.holdings.next_deadline(),
+            lingering,
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
     /// Takes out what was observed since the last time.

@@ -317,7 +317,7 @@ impl<T> Shard<T> {
     fn open_standing(&mut self, journal: &mut impl Journal, op: OpIndex) -> Option<Standing> {
         let mut bytes = Vec::new();
         let node = &self.index.slab[op];
-        let (node_state, target) = (node.state(), usize::from(node.target().0));
+        let target = usize::from(node.target().0);
         journal.read(lsn(node.position()), &mut bytes).ok()?;
         let event = codec::decode(&bytes).ok()?;
         let account = self.accounts[target].name.clone();
@@ -326,7 +326,7 @@ impl<T> Shard<T> {
         let states = self.states_of(journal, record, &event.event.object, record_id(&event));
         let known = states.as_ref().and_then(|states| states.target(&account));
         let progress = known.and_then(|known| known.progress_of(seq));
-        let (state, reason) = self.live_state(target, node_state, progress);
+        let (state, reason) = self.live_state(op, progress);
         let (state, reason) = self.in_call(op, &event).unwrap_or((state, reason));
         Some(Standing {
             id: OperationId { record, seq },
@@ -380,14 +380,10 @@ impl<T> Shard<T> {
         joins.then_some((State::Waiting, Some(Reason::Folded)))
     }
 
-    fn live_state(
-        &self,
-        account: usize,
-        node: OpState,
-        progress: Option<&Progress>,
-    ) -> (State, Option<Reason>) {
-        let account = &self.accounts[account];
-        match node {
+    fn live_state(&self, op: OpIndex, progress: Option<&Progress>) -> (State, Option<Reason>) {
+        let at = usize::from(self.index.slab[op].target().0);
+        let account = &self.accounts[at];
+        match self.index.slab[op].state() {
             OpState::Waiting => (State::Waiting, Some(Reason::Order)),
             OpState::InFlight => (State::InFlight, None),
             OpState::Backoff
@@ -404,20 +400,20 @@ impl<T> Shard<T> {
             OpState::Dead => (State::Failed, progress.and_then(|progress| progress.reason)),
             OpState::Ready if account.paused => (State::Waiting, Some(Reason::Paused)),
             OpState::Ready if account.plan.is_none() => (State::Waiting, Some(Reason::NoAccount)),
-            OpState::Ready => match account.gate {
-                Gate::Held {
+            OpState::Ready => match self.gate(at) {
+                Some(Gate::Held {
                     reason: HoldReason::Unauthorized,
                     ..
-                } => (State::Waiting, Some(Reason::Auth)),
-                Gate::Held {
+                }) => (State::Waiting, Some(Reason::Auth)),
+                Some(Gate::Held {
                     reason: HoldReason::Throttled | HoldReason::QuotaSpent,
                     ..
-                } => (State::Waiting, Some(Reason::Quota)),
-                Gate::Held { .. } | Gate::Probe if account.id.is_some() => {
-                    (State::Waiting, Some(Reason::Breaker))
+                }) => (State::Waiting, Some(Reason::Quota)),
+                Some(Gate::Held { .. } | Gate::Probe) => (State::Waiting, Some(Reason::Breaker)),
+                Some(Gate::Open | Gate::Suspect) if self.waits_for_quota(op) => {
+                    (State::Waiting, Some(Reason::Quota))
                 }
-                _ if account.may_start() || account.slots == 0 => (State::Queued, None),
-                _ => (State::Waiting, Some(Reason::Quota)),
+                Some(Gate::Open | Gate::Suspect) | None => (State::Queued, None),
             },
         }
     }

@@ -9,7 +9,7 @@ use super::calls::CallTable;
 use super::checkpoint::{self, CheckpointPart};
 use super::effects::Effects;
 use super::links::LinkBook;
-use super::{AccountPlan, LoggedLease, Scratch, Shard, ShardSettings};
+use super::{AccountPlan, LoggedLease, Output, Scratch, Shard, ShardSettings};
 use crate::codec::Damaged;
 use crate::entry::{Consumed, HoldChange, Intent, Lease, LeaseReturn};
 use crate::event::codec;
@@ -17,6 +17,7 @@ use crate::id::{OperationSeq, RecordHash, VSHARD_COUNT, VShard};
 use crate::index::Index;
 use crate::journal::Kind;
 use crate::producers::Seen;
+use crate::quota::{Holdings, Learned};
 use crate::record::StateFrame;
 use crate::retry::Dice;
 use crate::time::{Mono, Now};
@@ -37,6 +38,8 @@ pub struct Recovery<T> {
 pub struct Recovered {
     /// Leases that count as spent.
     pub leases: Vec<LoggedLease>,
+    /// Sizes of limits, as they were learned.
+    pub learned: Vec<Learned>,
     /// What this shard settled per producer.
     pub producers: Vec<(u64, Seen)>,
     /// Entries replayed after the checkpoint.
@@ -67,6 +70,7 @@ impl<T> Recovery<T> {
             accounts,
             suspended: Vec::new(),
             calls: CallTable::default(),
+            holdings: Holdings::new(),
             effects: Effects::new(Lsn::ZERO),
             observations: Vec::new(),
             links: LinkBook::default(),
@@ -161,6 +165,7 @@ impl<T> Recovery<T> {
                 .index
                 .leases
                 .apply_return(LeaseReturn::decode(payload)?),
+            Kind::Learned if general => shard.index.learned.apply(&Learned::decode(payload)?),
             Kind::Hold if general => shard.index.apply_hold(&HoldChange::decode(payload)?),
             Kind::Consumed if general => {
                 let consumed = Consumed::decode(payload)?;
@@ -171,7 +176,7 @@ impl<T> Recovery<T> {
                         .settle(consumed.producer, seq, consumed.acked_base);
                 }
             }
-            Kind::Lease | Kind::LeaseReturn | Kind::Hold | Kind::Consumed => {}
+            Kind::Lease | Kind::LeaseReturn | Kind::Learned | Kind::Hold | Kind::Consumed => {}
         }
         Ok(())
     }
@@ -186,9 +191,13 @@ impl<T> Recovery<T> {
         shard.effects = Effects::new(durable);
         shard.born = durable;
         shard.refresh_pauses();
-        shard.connect();
+        // What a shard says first: that it is there and holds nothing.
+        while let Some(word) = shard.holdings.poll() {
+            shard.effects.push_unconditional(Output::Coordinator(word));
+        }
         let recovered = Recovered {
             leases: shard.index.leases.logged().cloned().collect(),
+            learned: shard.index.learned.iter().collect(),
             producers: shard
                 .index
                 .producers

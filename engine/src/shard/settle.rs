@@ -8,12 +8,12 @@ use crate::event::Operation;
 use crate::journal::Journal;
 use crate::operation_slab::OpState;
 use crate::provider::{
-    BatchItemRef, BatchVerdict, CallKind, Reply, RetryAfter, SendFailure, Verdict,
+    BatchGroup, BatchItemRef, BatchVerdict, CallKind, Reply, RetryAfter, SendFailure, Verdict,
 };
-use crate::quota::{Ended, FromShard, Gate, Trouble};
+use crate::quota::{self, CallEnd, Ended, Trouble};
 use crate::record::{Attempt, Resume};
 use crate::state::{CallClass, State};
-use crate::time::{Mono, Now};
+use crate::time::{Mono, Now, WallMs};
 
 impl<T> Shard<T> {
     pub(super) fn settle(
@@ -24,30 +24,50 @@ impl<T> Shard<T> {
         result: &Result<Reply, SendFailure>,
         ended_at: Mono,
     ) {
-        let Some(mut call) = self.calls.remove(call) else {
+        let Some(call) = self.calls.remove(call) else {
             return;
         };
-        self.give_back(&call, result, ended_at);
-        let items = std::mem::take(&mut call.items);
-        let Some(plan) = self.accounts[usize::from(call.target.0)].plan.clone() else {
+        let OpenCall {
+            items,
+            group,
+            target,
+            permit,
+            class,
+            started,
+        } = call;
+        let at = usize::from(target.0);
+        let probe = permit.is_probe();
+        let plan = self.accounts[at].plan.clone();
+        let judged = plan.map(|plan| {
+            let verdict = verdict_of(&plan, group, &items, result, now);
+            (plan, verdict)
+        });
+        let of_account = judged
+            .as_ref()
+            .and_then(|(_, verdict)| verdict.of_account());
+        let end = end_of(result, ended_at, of_account, now);
+        self.holdings.complete(permit, end);
+        if let (Some((plan, _)), Ok(reply)) = (&judged, result) {
+            let kind = items[0].kind.expect("an item in a call has a kind");
+            self.hear_limits(now, at, plan, kind, reply, (started, ended_at));
+        }
+        let Some((plan, verdict)) = judged else {
             // Its account was removed meanwhile; with the account it comes back.
             for item in items {
                 self.index.make_paused(item.op);
             }
             return;
         };
-        let verdict = verdict_of(&plan, &call, &items, result, now);
         self.observe(Observation::Call {
             account: plan.name.clone(),
             class: verdict.class(),
             records: items.len(),
-            took: ended_at.saturating_since(call.started),
+            took: ended_at.saturating_since(started),
         });
-        self.report(&call, verdict.of_account(), now);
         match verdict {
             BatchVerdict::Whole(verdict) => {
                 for item in items {
-                    self.settle_item(now, journal, &call, &plan, item, &verdict, result);
+                    self.settle_item(now, journal, probe, &plan, item, &verdict, result);
                 }
             }
             BatchVerdict::Items(verdicts) => {
@@ -56,14 +76,44 @@ impl<T> Shard<T> {
                 };
                 for (at, item) in items.into_iter().enumerate() {
                     let verdict = verdicts.get(at).unwrap_or(&untold);
-                    self.settle_item(now, journal, &call, &plan, item, verdict, result);
+                    self.settle_item(now, journal, probe, &plan, item, verdict, result);
                 }
             }
             BatchVerdict::Split { detail } => {
-                self.halve(usize::from(call.target.0), &items);
+                self.halve(at, class, &items);
                 let status = result.as_ref().map_or(0, |reply| reply.status);
                 self.answer_intents(now, journal, &plan.name, items, (status, &detail));
             }
+        }
+    }
+
+    /// Takes in what a reply says of its account's limits.
+    fn hear_limits(
+        &mut self,
+        now: Now,
+        at: usize,
+        plan: &AccountPlan,
+        kind: CallKind,
+        reply: &Reply,
+        (sent_at, answered_at): (Mono, Mono),
+    ) {
+        let id = self.accounts[at].id;
+        let Some(id) = id.filter(|id| !self.holdings.is_unlimited(*id)) else {
+            return;
+        };
+        let readings = plan.definition.observe(kind, reply, timestamp(now));
+        if readings.is_empty() {
+            return;
+        }
+        let server_time = reply
+            .server_time()
+            .map(|time| WallMs(time.as_millisecond()));
+        for reading in readings {
+            let word = quota::Observation {
+                server_time,
+                ..quota::Observation::of(&reading, sent_at, answered_at)
+            };
+            self.holdings.observed(id, word);
         }
     }
 
@@ -76,7 +126,7 @@ impl<T> Shard<T> {
         &mut self,
         now: Now,
         journal: &mut impl Journal,
-        call: &OpenCall,
+        probe: bool,
         plan: &AccountPlan,
         mut item: Item,
         verdict: &Verdict,
@@ -102,7 +152,7 @@ impl<T> Shard<T> {
             now_ms: now.wall.0,
             retry: &plan.retry,
             settle: plan.settle,
-            probe: call.probe,
+            probe,
             from_before: item.oldest < self.born,
         };
         conclude(
@@ -164,80 +214,38 @@ impl<T> Shard<T> {
             self.index.slab[op].set_state(OpState::InFlight);
         }
     }
+}
 
-    /// Gives the slot and the permit of an ended call back, whatever becomes of its operation.
-    fn give_back(&mut self, call: &OpenCall, result: &Result<Reply, SendFailure>, ended_at: Mono) {
-        let account = &mut self.accounts[usize::from(call.target.0)];
-        account.in_use -= 1;
-        if let (Some(id), Some((lease, _))) = (account.id, call.lease) {
-            let answered = result.is_ok() || matches!(result, Err(SendFailure::BeforeSent { .. }));
-            let ended = if answered {
-                Ended::Answered
-            } else {
-                Ended::Unanswered
-            };
-            let word = FromShard::Completed {
-                account: id,
-                lease,
-                count: 1,
-                completed_at: ended_at,
-                ended,
-            };
-            self.effects
-                .push_unconditional(super::Output::Coordinator(word));
-        }
-    }
-
-    /// Says what the call told of its account.
-    fn report(&mut self, call: &OpenCall, verdict: Option<&Verdict>, now: Now) {
-        let account = &mut self.accounts[usize::from(call.target.0)];
-        let Some(id) = account.id else { return };
-        let mut words = Vec::new();
-        match verdict.and_then(|verdict| trouble(verdict, now)) {
-            Some(trouble) => {
-                let after_success =
-                    trouble.counts_as_failure() && std::mem::take(&mut account.succeeded);
-                words.push(FromShard::Trouble {
-                    account: id,
-                    trouble,
-                    probe: call.probe,
-                    after_success,
-                });
-            }
-            None if call.probe || account.owes_health => {
-                account.succeeded = true;
-                account.owes_health = false;
-                words.push(FromShard::Healthy {
-                    account: id,
-                    probe: call.probe,
-                });
-            }
-            None => account.succeeded = true,
-        }
-        // A probe that ends after the gate has moved on, as a second one may, closes nothing.
-        if call.probe && account.gate == Gate::Probe {
-            account.gate = Gate::Held {
-                until: now.mono,
-                reason: crate::quota::HoldReason::Failing,
-            };
-        }
-        for word in words {
-            self.effects
-                .push_unconditional(super::Output::Coordinator(word));
-        }
+/// How a call ended, for its account.
+fn end_of(
+    result: &Result<Reply, SendFailure>,
+    ended_at: Mono,
+    verdict: Option<&Verdict>,
+    now: Now,
+) -> CallEnd {
+    let answered = result.is_ok() || matches!(result, Err(SendFailure::BeforeSent { .. }));
+    let trouble = verdict.and_then(|verdict| trouble(verdict, now));
+    CallEnd {
+        at: ended_at,
+        ended: if answered {
+            Ended::Answered
+        } else {
+            Ended::Unanswered
+        },
+        verdict: trouble.map_or(quota::Verdict::Healthy, quota::Verdict::Trouble),
     }
 }
 
 /// What a call came to, for each of its records.
 fn verdict_of(
     plan: &AccountPlan,
-    call: &OpenCall,
+    group: Option<BatchGroup>,
     items: &[Item],
     result: &Result<Reply, SendFailure>,
     now: Now,
 ) -> BatchVerdict {
     let kind = |item: &Item| item.kind.expect("an item in a call has a kind");
-    match (result, call.group) {
+    match (result, group) {
         (Err(failure), _) => BatchVerdict::Whole(failure.verdict()),
         (Ok(reply), Some(group)) => {
             let refs: Vec<BatchItemRef<'_>> = items

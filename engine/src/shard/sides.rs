@@ -88,7 +88,16 @@ impl<T> Shard<T> {
         let account = &plan.name;
         let remote_id = event.event.remote_id.as_deref().unwrap_or_default();
         let changed_at_ms = event.event.changed_at_ms.unwrap_or(event.accepted_at_ms);
-        let fields = event.event.data.filter(|_| !hint.deleted);
+        let target = item.states[0].target(account);
+        let base = target.and_then(|target| target.base.as_deref());
+        let fresh = hint
+            .read_at_ms
+            .filter(|&at| base.is_none_or(|base| base.is_fresh(at)));
+        let read_at_ms = fresh.unwrap_or_default();
+        let fields = event
+            .event
+            .data
+            .filter(|_| !hint.deleted && fresh.is_some());
         let alias = item.states[0].alias_of.clone().filter(|_| hint.provisional);
         if let Some(record_id) = alias {
             let told = Pull {
@@ -98,6 +107,7 @@ impl<T> Shard<T> {
                 provisional: false,
                 remote_id,
                 fields,
+                read_at_ms,
                 whole: hint.whole,
                 deleted: hint.deleted,
                 changed_at_ms,
@@ -136,15 +146,13 @@ impl<T> Shard<T> {
             remote: fields.text(),
             whole: hint.whole,
             changed_at_ms,
+            read_at_ms,
         };
         if matches!(item.states[0].target(account)?.link, Link::Deleted { .. }) {
             return None;
         }
         if hint.provisional && !born {
-            // A part of a record does not say whose it is.
-            return hint
-                .whole
-                .then(|| self.examine(now, journal, plan, item, shown));
+            return Some(self.examine(now, journal, plan, item, shown));
         }
         self.absorb(now, journal, account, item, shown);
         Some(Aside::Told)
@@ -189,6 +197,7 @@ impl<T> Shard<T> {
                     provisional: false,
                     remote_id: &remote_id,
                     fields: remote,
+                    read_at_ms: shown.read_at_ms,
                     whole: shown.whole,
                     deleted: false,
                     changed_at_ms: shown.changed_at_ms,
@@ -251,7 +260,7 @@ impl<T> Shard<T> {
                 if let Some(mut said) = item.said.take() {
                     let base = base_of(item, account);
                     base.withhold(&mut said);
-                    base.sent(&said);
+                    base.sent(&said, now.wall.0);
                 }
                 if two_way.inbound {
                     self.announce(now, journal, account, item);
@@ -280,6 +289,8 @@ impl<T> Shard<T> {
                     remote,
                     whole,
                     changed_at_ms,
+                    // Nothing was written since it was asked for: the lane was its own.
+                    read_at_ms: now.wall.0,
                 };
                 let target = item.states[0].target(account);
                 let born = target.is_some_and(|target| target.base.is_some());

@@ -4,139 +4,140 @@ use super::dispatch::CALL_ROOM;
 use super::{Output, Shard};
 use crate::entry::{Lease, LeaseReturn};
 use crate::journal::{Class, Journal, Kind};
-use crate::quota::{AccountId, CostClass, FromShard, Gate, LeaseId, ToShard};
+use crate::operation_slab::OpIndex;
+use crate::quota::{
+    AccountId, CostClass, FromShard, Gate, Learned, LeaseTaken, ToShard, URGENT_PRIORITY_MAX,
+    Waiting,
+};
+use crate::ready::ReadyQueue;
 use crate::time::{Mono, Now, WallMs};
 
-/// Slots a shard asks for at most; a provider takes far fewer calls at a time.
-const SLOTS_WANTED_MAX: u32 = 4096;
+/// Urgent operations of a queue counted at most: demand is told anew each turn.
+const URGENT_COUNTED_MAX: usize = 256;
 
 impl<T> Shard<T> {
-    /// What a shard says first.
-    pub fn connect(&mut self) {
-        self.effects
-            .push_unconditional(Output::Coordinator(FromShard::Connected));
-    }
-
     pub(super) fn on_coordinator(&mut self, now: Now, journal: &mut impl Journal, word: ToShard) {
-        match word {
+        match &word {
             ToShard::Account {
                 account,
                 name,
-                unlimited,
+                classes,
                 ..
             } => {
-                let target = self.account(&name);
-                let known = &mut self.accounts[usize::from(target.0)];
-                known.id = Some(account);
-                known.unlimited = unlimited;
+                let at = usize::from(self.account(name).0);
+                self.accounts[at].id = Some(*account);
+                if self.accounts[at].set_classes(classes) {
+                    self.release_suspects(at);
+                    self.index.unsort(at);
+                }
             }
             ToShard::AccountGone { account } => {
-                if let Some(at) = self.by_id(account) {
-                    self.return_permits(now, journal, at, true);
+                if let Some(at) = self.by_id(*account) {
                     self.release_suspects(at);
-                    let known = &mut self.accounts[at];
-                    known.plan = None;
-                    known.keep = Some(0);
+                    self.accounts[at].plan = None;
                 }
             }
-            ToShard::Grant {
-                account,
-                lease,
-                permits,
-                usable_until,
-                ..
-            } => {
-                self.take_lease(now, journal, account, lease, permits, usable_until);
-            }
-            ToShard::GrantSlots { account, slots } => {
-                if let Some(at) = self.by_id(account) {
-                    self.accounts[at].slots += slots;
-                    self.accounts[at].keep = None;
-                }
-            }
-            ToShard::Recall { account, keep } => {
-                if let Some(at) = self.by_id(account) {
-                    self.accounts[at].keep = Some(keep);
-                }
-            }
-            ToShard::Gate { account, gate } => {
-                if let Some(at) = self.by_id(account) {
-                    let known = &mut self.accounts[at];
-                    known.gate = gate;
-                    known.probe_sent = false;
-                    known.owes_health = gate == Gate::Suspect;
-                }
-            }
+            ToShard::Learned(learned) => self.log_learned(journal, learned),
+            ToShard::Grant { .. }
+            | ToShard::GrantSlots { .. }
+            | ToShard::Recall { .. }
+            | ToShard::Gate { .. }
+            | ToShard::Pace { .. } => {}
+        }
+        if let Some(lease) = self.holdings.handle(word) {
+            self.log_lease(now, journal, &lease);
         }
     }
 
     /// Ends a turn's trade: what is not needed goes back, what is needed is asked for.
     pub(super) fn trade(&mut self, now: Now, journal: &mut impl Journal) {
+        // What the log has no room for is not sent, and wants no permits.
+        let room = journal.room(Class::Outcome) >= CALL_ROOM;
         for at in 0..self.accounts.len() {
-            let idle = self.nothing_ready(at) || !self.accounts[at].gate_open();
-            self.return_permits(now, journal, at, idle);
-            self.return_slots(at);
-            // What the log has no room for is not sent, and wants no permits.
-            self.tell_demand(at, journal.room(Class::Outcome) >= CALL_ROOM);
-            self.pass_on_probe(at);
+            self.tell_demand(at, room);
+        }
+        self.holdings.end_turn(now.mono);
+        while let Some(word) = self.holdings.poll() {
+            if let FromShard::Unspent { lease, count, .. } = word {
+                let back = LeaseReturn {
+                    id: lease.0,
+                    permits: count,
+                };
+                self.log_return(journal, back);
+            }
+            self.effects.push_unconditional(Output::Coordinator(word));
         }
         self.index.leases.prune(now.wall);
     }
 
-    fn take_lease(
-        &mut self,
-        now: Now,
-        journal: &mut impl Journal,
-        account: AccountId,
-        id: LeaseId,
-        permits: u32,
-        usable_until: Mono,
-    ) {
-        let Some(at) = self.by_id(account) else {
-            return;
+    /// What the account's gate shows; `None` before the coordinator's first word.
+    pub(super) fn gate(&self, at: usize) -> Option<Gate> {
+        self.holdings.gate(self.accounts[at].id?)
+    }
+
+    /// Whether gate and slots let a call start, and no operator holds the account.
+    pub(super) fn may_call(&self, at: usize) -> bool {
+        let account = &self.accounts[at];
+        let callable = account.plan.is_some() && !account.paused;
+        callable
+            && account
+                .id
+                .is_some_and(|id| self.holdings.may_call(id).is_ok())
+    }
+
+    /// Whether a call of this class could start, given that something is ready.
+    pub(super) fn may_start(&self, now: Mono, at: usize, class: CostClass) -> bool {
+        let id = self.accounts[at].id;
+        self.may_call(at) && id.is_some_and(|id| self.holdings.can_pay(now, id, class))
+    }
+
+    /// Whether a ready operation waits for a slot or a permit. Before a shard has any slot it has
+    /// not asked yet: that is no want of quota.
+    pub(super) fn waits_for_quota(&self, op: OpIndex) -> bool {
+        let node = &self.index.slab[op];
+        let at = usize::from(node.target().0);
+        let account = &self.accounts[at];
+        let class = match node.sorted() {
+            Some(list) => account.class_at(list),
+            None => account.usual_class(),
         };
-        let name = self.accounts[at].name.clone();
-        let ahead_ms = usable_until.saturating_since(now.mono).as_millis() as i64;
+        let slots = account.id.map_or(0, |id| self.holdings.slots(id));
+        slots > 0 && !self.may_start(Mono(0), at, class)
+    }
+
+    fn log_lease(&mut self, now: Now, journal: &mut impl Journal, taken: &LeaseTaken) {
+        let ahead_ms = taken.usable_until.saturating_since(now.mono).as_millis() as i64;
         let lease = Lease {
-            account: &name,
-            id: id.0,
-            permits,
-            usable_until_ns: usable_until.0,
+            account: &taken.name,
+            id: taken.lease.0,
+            permits: taken.permits,
+            usable_until_ns: taken.usable_until.0,
             usable_until_ms: WallMs(now.wall.0.saturating_add(ahead_ms)).0,
             boot: self.settings.boot,
+            label: &taken.label,
         };
         self.scratch.entry.clear();
         lease.encode(&mut self.scratch.entry);
-        self.accounts[at].newest_lease = id;
         match journal.append(Class::Outcome, Kind::Lease, &[&self.scratch.entry]) {
             Ok(_) => {
                 self.index.leases.apply_lease(&lease);
-                self.accounts[at].permits.grant(id.0, permits, usable_until);
+                // Not durable yet: the calls that it pays for wait behind it.
+                self.holdings.on_durable(taken.account, taken.lease);
             }
             // What cannot be logged is not spent.
-            Err(_) => {
-                let word = FromShard::Unspent {
-                    account,
-                    lease: id,
-                    count: permits,
-                };
-                self.effects.push_unconditional(Output::Coordinator(word));
-            }
+            Err(_) => self.holdings.on_unlogged(taken.account, taken.lease),
         }
     }
 
-    fn return_permits(&mut self, now: Now, journal: &mut impl Journal, at: usize, all: bool) {
-        let Some(account) = self.accounts[at].id else {
-            return;
-        };
-        for back in self.accounts[at].permits.give_back(now.mono, all) {
-            self.log_return(journal, back);
-            let word = FromShard::Unspent {
-                account,
-                lease: LeaseId(back.id),
-                count: back.permits,
-            };
-            self.effects.push_unconditional(Output::Coordinator(word));
+    /// What is not logged is learned again by the next run.
+    fn log_learned(&mut self, journal: &mut impl Journal, learned: &Learned) {
+        self.scratch.entry.clear();
+        learned.encode(&mut self.scratch.entry);
+        if journal
+            .append(Class::Outcome, Kind::Learned, &[&self.scratch.entry])
+            .is_ok()
+        {
+            self.index.learned.apply(learned);
         }
     }
 
@@ -152,84 +153,47 @@ impl<T> Shard<T> {
         }
     }
 
-    fn return_slots(&mut self, at: usize) {
-        let known = &mut self.accounts[at];
-        let surplus = known.surplus_slots();
-        if let Some(account) = known.id.filter(|_| surplus > 0) {
-            known.slots -= surplus;
-            self.effects
-                .push_unconditional(Output::Coordinator(FromShard::ReturnSlots {
-                    account,
-                    slots: surplus,
-                }));
-        }
-    }
-
+    /// Says what waits, by class: what was looked at by what it is, the rest by what the others
+    /// turned out to be.
     fn tell_demand(&mut self, at: usize, room: bool) {
-        let known = &self.accounts[at];
-        let ready = self.index.accounts[at].ready_len() + known.suspects_len();
-        let calls = ready.div_ceil(known.records_per_call);
-        let ready = u32::try_from(ready).unwrap_or(u32::MAX);
-        let known = &mut self.accounts[at];
-        let Some(account) = known.id else { return };
-        let sendable = if known.paused || known.plan.is_none() || !room {
-            0
-        } else {
-            u32::try_from(calls).unwrap_or(u32::MAX)
+        let account = &self.accounts[at];
+        let Some(id) = account.id else { return };
+        let sends = room && account.plan.is_some() && !account.paused && !self.draining;
+        let queue = &self.index.accounts[at];
+        let urgent_in = |queue: &ReadyQueue| {
+            let urgent = URGENT_PRIORITY_MAX;
+            queue.count_to(&self.index.slab, urgent, URGENT_COUNTED_MAX)
         };
-        let wanted_slots = sendable.saturating_add(known.in_use).min(SLOTS_WANTED_MAX);
-        // Rounded up so that a queue that breathes does not talk every turn.
-        let slots = if wanted_slots == 0 {
-            0
-        } else {
-            wanted_slots.next_power_of_two()
-        };
-        let permits = if known.unlimited {
-            0
-        } else {
-            let carried = sendable.min(known.slots.max(1).saturating_mul(2));
-            carried.saturating_sub(u32::try_from(known.permits.left()).unwrap_or(u32::MAX))
-        };
-        // The coordinator takes grants off what it was told before them: the same wish after a
-        // lease is a new one, also when the lease was spent or given back within the turn.
-        let seen = if permits > 0 {
-            known.newest_lease
-        } else {
-            known.told.2
-        };
-        if known.told != (slots, permits, seen) {
-            known.told = (slots, permits, seen);
-            let word = FromShard::Want {
-                account,
-                class: CostClass::ANY,
-                permits,
-                urgent: 0,
-                records: ready,
-                slots,
-                seen: known.newest_lease,
+        let waiting = |records: usize, urgent: usize| {
+            let calls = |records: usize| {
+                let calls = records.div_ceil(account.records_per_call);
+                u32::try_from(calls).unwrap_or(u32::MAX)
             };
-            self.effects.push_unconditional(Output::Coordinator(word));
+            Waiting {
+                calls: calls(records),
+                urgent: calls(urgent),
+                records: u32::try_from(records).unwrap_or(u32::MAX),
+            }
+        };
+        let urgent_unsorted = urgent_in(&queue.ready) + urgent_in(&queue.retries);
+        let Some(classes) = &account.classes else {
+            let records = queue.ready_len() + account.suspects_len();
+            let demand = waiting(records, urgent_unsorted);
+            let demand = if sends { demand } else { Waiting::default() };
+            return self.holdings.demand(id, CostClass::ANY, demand);
+        };
+        let unsorted = queue.unsorted_len();
+        for place in 0..classes.count() {
+            let class = classes.at(place);
+            let sorted = queue.sorted.get(place);
+            let records = sorted.map_or(0, ReadyQueue::len)
+                + account.suspects_of(class)
+                + account.mix.share_of(place, unsorted);
+            let urgent = sorted.map_or(0, urgent_in) + account.mix.share_of(place, urgent_unsorted);
+            let demand = waiting(records, urgent);
+            let demand = if sends { demand } else { Waiting::default() };
+            self.holdings.demand(id, class, demand);
         }
-    }
-
-    /// A probe that this shard has nothing for goes to another.
-    fn pass_on_probe(&mut self, at: usize) {
-        let nothing_ready = self.nothing_ready(at);
-        let known = &mut self.accounts[at];
-        let unused =
-            known.gate == Gate::Probe && !known.probe_sent && (known.paused || nothing_ready);
-        if let Some(account) = known.id.filter(|_| unused) {
-            known.gate = Gate::Held {
-                until: Mono(0),
-                reason: crate::quota::HoldReason::Failing,
-            };
-            self.effects
-                .push_unconditional(Output::Coordinator(FromShard::ProbeUnused { account }));
-        }
-    }
-
-    fn nothing_ready(&self, at: usize) -> bool {
-        self.index.accounts[at].ready_len() == 0 && self.accounts[at].suspects.is_empty()
     }
 
     fn by_id(&self, account: AccountId) -> Option<usize> {

@@ -49,6 +49,8 @@ pub mod extra {
     pub const KIND: &str = "kind";
     /// The record is gone at the account.
     pub const DELETED: &str = "deleted";
+    /// When the data was asked for, a number of ms since the epoch.
+    pub const READ_AT: &str = "read_at";
     /// Present when the data is the whole record.
     pub const WHOLE: &str = "whole";
     /// Present when the record is named by the account's own id, since System A's is not known.
@@ -61,6 +63,9 @@ pub(super) struct Hint {
     pub(super) deleted: bool,
     pub(super) whole: bool,
     pub(super) provisional: bool,
+    /// When the data was asked for; without that it may be of any time, and says only that
+    /// something changed.
+    pub(super) read_at_ms: Option<i64>,
 }
 
 impl Hint {
@@ -68,10 +73,13 @@ impl Hint {
         let has = |name: &str| event.event.extras.iter().any(|extra| extra.name == name);
         let kind = event.event.extras.iter().find(|e| e.name == extra::KIND);
         let kind = kind.and_then(|kind| kind.value.as_text());
+        let mut extras = event.event.extras.iter();
+        let read_at = extras.find(|extra| extra.name == extra::READ_AT);
         Self {
             deleted: kind.as_deref() == Some(extra::DELETED),
             whole: has(extra::WHOLE),
             provisional: has(extra::PROVISIONAL),
+            read_at_ms: read_at.and_then(|at| at.value.text().parse().ok()),
         }
     }
 }

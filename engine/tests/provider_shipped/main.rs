@@ -9,7 +9,7 @@ mod pipedrive;
 mod salesforce;
 mod support;
 
-use syncline_engine::provider::{lint, shipped, shipped_ids};
+use syncline_engine::provider::{CallKind, lint, shipped, shipped_ids};
 
 use support::{definition, now, reply};
 
@@ -48,13 +48,13 @@ fn every_definition_but_plain_rest_names_its_host_or_leaves_it_to_the_account() 
 
 #[test]
 fn replies_tell_of_the_limits() {
-    let read = |id: &str, headers: &[(&str, &str)]| {
+    let read_of = |id: &str, kind: CallKind, headers: &[(&str, &str)]| {
         let mut reply = reply(200, "{}");
         for (name, value) in headers {
             reply.headers.keep(name, value);
         }
         let definition = definition(id);
-        let readings = definition.observe(&reply, now());
+        let readings = definition.observe(kind, &reply, now());
         readings
             .iter()
             .map(|reading| {
@@ -71,6 +71,7 @@ fn replies_tell_of_the_limits() {
             })
             .collect::<Vec<_>>()
     };
+    let read = |id: &str, headers: &[(&str, &str)]| read_of(id, CallKind::Update, headers);
     let row = |limit: &str, used, remaining, max, seconds| {
         (limit.to_owned(), used, remaining, max, seconds)
     };
@@ -106,6 +107,14 @@ fn replies_tell_of_the_limits() {
         ),
         [row("hourly", None, Some(9), None, Some(90))]
     );
+    // The same header is about another limit in the reply to a search.
+    let headers = [("x-ratelimit-limit", "10"), ("x-ratelimit-remaining", "9")];
+    for (kind, limit) in [(CallKind::Lookup, "search"), (CallKind::Update, "burst")] {
+        assert_eq!(
+            read_of("pipedrive", kind, &headers),
+            [row(limit, None, Some(9), Some(10), None)]
+        );
+    }
     assert_eq!(read("salesforce", &[("sforce-limit-info", "soon")]), []);
     assert_eq!(read("rest", &[("x-ratelimit-remaining", "9")]), []);
 }

@@ -8,14 +8,19 @@ use syncline_engine::event::codec::AcceptedEvent;
 use syncline_engine::event::{Defaults, Surface, Target, TargetAction, parse};
 use syncline_engine::id::{HashKey, OperationSeq, RecordHash, VSHARD_COUNT, VShard};
 use syncline_engine::journal::{AppendError, Class, Journal, Kind, ReadError};
-use syncline_engine::merge::{ConflictPolicy, Fields, Winner};
-use syncline_engine::provider::{Definition, Request, shipped};
+use syncline_engine::json::RawObject;
+use syncline_engine::merge::{ConflictPolicy, Winner};
+use syncline_engine::provider::{
+    CallKind, Definition, NoReply, Reply, Request, SendFailure, shipped,
+};
 use syncline_engine::quota::{AccountId, CostClasses, FromShard, Gate, ShardId, ToShard};
 use syncline_engine::retry::RetryPolicy;
 use syncline_engine::shard::{
-    AccountPlan, CallId, Command, DeadFilter, DeadLetter, DeletePolicy, EventBatch, Input, Output,
-    Pull, Recovery, Resolution, Role, SYSTEM_A, Shard, ShardSettings, TwoWay, provisional_id,
+    AccountPlan, CallId, Command, DeadFilter, DeadLetter, DeletePolicy, EventBatch, Input,
+    LinkWord, Output, Pull, Recovery, Resolution, Role, SYSTEM_A, Shard, ShardSettings, TwoWay,
+    provisional_id,
 };
+use syncline_engine::state::Reason;
 use syncline_engine::time::{Mono, Now, WallMs};
 use wal::Lsn;
 
@@ -40,6 +45,40 @@ pub(crate) struct Notice {
     pub(crate) remote_id: String,
     pub(crate) deleted: bool,
     pub(crate) at_ms: i64,
+    /// The record as a list showed it then.
+    pub(crate) listed: Option<String>,
+}
+
+/// How a call ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Answer {
+    Done,
+    /// The account is ill, and did nothing.
+    Refused,
+    /// It did it, and nobody hears of that.
+    Lost,
+    /// It never came there, and nobody knows.
+    NeverArrived,
+}
+
+/// A planted bug.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mutant {
+    /// One account is not told what the other changed.
+    ForgetsLearner,
+    /// A read shows the record as it was when it was read first.
+    StaleReads,
+    /// A crash takes what was durable.
+    LosesTheTail,
+    /// What is told under an account's own id is not told to the record it stands for.
+    DropsHandoffs,
+}
+
+fn no_reply() -> SendFailure {
+    SendFailure::AfterSent {
+        cause: NoReply::Closed,
+        detail: "closed".to_owned(),
+    }
 }
 
 pub(crate) struct Stage {
@@ -53,14 +92,28 @@ pub(crate) struct Stage {
     pub(crate) notices: VecDeque<Notice>,
     /// Calls that were made for nothing but reading.
     pub(crate) reads: u32,
+    /// Notices carry what a list shows.
+    pub(crate) lists: bool,
+    mutant: Option<Mutant>,
+    /// The first answer to each read.
+    first_reads: BTreeMap<(String, String), Reply>,
 }
 
 impl Stage {
     pub(crate) fn new(accounts: &[&str], shards: u16, conflicts: &ConflictPolicy) -> Self {
+        Self::mutated(accounts, shards, conflicts, None)
+    }
+
+    pub(crate) fn mutated(
+        accounts: &[&str],
+        shards: u16,
+        conflicts: &ConflictPolicy,
+        mutant: Option<Mutant>,
+    ) -> Self {
         let names = accounts.iter().chain([&SYSTEM_A]);
         let plans: Vec<Arc<AccountPlan>> = names
             .clone()
-            .map(|name| Arc::new(plan(name, accounts, conflicts)))
+            .map(|name| Arc::new(plan(name, accounts, conflicts, mutant)))
             .collect();
         let settings: Vec<ShardSettings> = (0..shards)
             .map(|id| ShardSettings {
@@ -83,6 +136,9 @@ impl Stage {
             calls: Vec::new(),
             notices: VecDeque::new(),
             reads: 0,
+            lists: false,
+            mutant,
+            first_reads: BTreeMap::new(),
         };
         stage.start();
         stage
@@ -109,6 +165,11 @@ impl Stage {
     /// The process dies: what is under way is done, or not, and nobody hears of it.
     pub(crate) fn crash(&mut self) {
         self.calls.clear();
+        if self.mutant == Some(Mutant::LosesTheTail) {
+            for log in &mut self.logs {
+                log.0.truncate(log.0.len().saturating_sub(3));
+            }
+        }
         self.start();
     }
 
@@ -173,11 +234,7 @@ impl Stage {
         let operation = if store.edit(record_id, patch) {
             "UPDATE"
         } else {
-            let kept = super::store::Kept {
-                external_id: None,
-                fields: Fields::parse(patch),
-            };
-            store.records.insert(record_id.to_owned(), kept);
+            store.put(record_id, patch);
             "CREATE"
         };
         self.say(&format!(
@@ -208,6 +265,7 @@ impl Stage {
         self.now_ms += 10;
         let store = self.stores.get_mut(account).unwrap();
         if store.records.remove(remote_id).is_some() {
+            store.tombstones.push(remote_id.to_owned());
             self.notice(account, remote_id, true);
         }
     }
@@ -220,11 +278,14 @@ impl Stage {
     }
 
     pub(crate) fn notice(&mut self, account: &str, remote_id: &str, deleted: bool) {
+        let kept = self.stores[account].records.get(remote_id);
+        let listed = kept.filter(|_| self.lists && !deleted);
         self.notices.push_back(Notice {
             account: account.to_owned(),
             remote_id: remote_id.to_owned(),
             deleted,
             at_ms: self.now_ms,
+            listed: listed.map(|kept| super::store::shown(remote_id, kept)),
         });
     }
 
@@ -237,8 +298,9 @@ impl Stage {
             record_id: &provisional,
             provisional: true,
             remote_id: &notice.remote_id,
-            fields: None,
-            whole: false,
+            fields: notice.listed.as_deref().and_then(RawObject::new),
+            read_at_ms: notice.at_ms,
+            whole: notice.listed.is_some(),
             deleted: notice.deleted,
             changed_at_ms: notice.at_ms,
         };
@@ -249,6 +311,25 @@ impl Stage {
         self.push(record, payload);
     }
 
+    /// Ends a call in one of the ways that calls end.
+    pub(crate) fn end(&mut self, at: usize, answer: Answer) {
+        match answer {
+            Answer::Done => self.answer(at),
+            Answer::Refused => {
+                let call = self.calls.remove(at);
+                self.tell(&call, Ok(super::store::reply(503, "{}")));
+            }
+            Answer::Lost => {
+                let (call, _) = self.arrive(at);
+                self.tell(&call, Err(no_reply()));
+            }
+            Answer::NeverArrived => {
+                let call = self.calls.remove(at);
+                self.tell(&call, Err(no_reply()));
+            }
+        }
+    }
+
     /// Does a call at its store and answers it.
     pub(crate) fn answer(&mut self, at: usize) {
         let call = self.arrive(at);
@@ -256,7 +337,7 @@ impl Stage {
     }
 
     /// Does a call at its store; the answer is on its way.
-    pub(crate) fn arrive(&mut self, at: usize) -> (Call, syncline_engine::provider::Reply) {
+    pub(crate) fn arrive(&mut self, at: usize) -> (Call, Reply) {
         let call = self.calls.remove(at);
         let store = self.stores.get_mut(&call.account).unwrap();
         if call.account == SYSTEM_A {
@@ -264,7 +345,11 @@ impl Stage {
             return (call, reply);
         }
         self.reads += u32::from(!call.request.kind.is_write());
-        let (reply, changed) = store.serve(&call.request);
+        let (mut reply, changed) = store.serve(&call.request);
+        if self.mutant == Some(Mutant::StaleReads) && call.request.kind == CallKind::Read {
+            let key = (call.account.clone(), call.request.path_and_query.clone());
+            reply = self.first_reads.entry(key).or_insert(reply).clone();
+        }
         if let Some(remote_id) = changed {
             let deleted = !store.records.contains_key(&remote_id);
             let account = call.account.clone();
@@ -273,14 +358,18 @@ impl Stage {
         (call, reply)
     }
 
-    pub(crate) fn reply(&mut self, (call, reply): (Call, syncline_engine::provider::Reply)) {
+    fn reply(&mut self, (call, reply): (Call, Reply)) {
+        self.tell(&call, Ok(reply));
+    }
+
+    fn tell(&mut self, call: &Call, result: Result<Reply, SendFailure>) {
         let now = self.now();
         self.shards[call.shard].handle(
             now,
             &mut self.logs[call.shard],
             Input::Reply {
                 call: call.id,
-                result: Ok(reply),
+                result,
                 ended_at: now.mono,
             },
         );
@@ -311,10 +400,14 @@ impl Stage {
 
     /// Conflicts that wait for an operator.
     pub(crate) fn conflicts(&mut self) -> Vec<DeadLetter> {
-        let filter = DeadFilter {
-            code: Some("conflict".to_owned()),
-            ..DeadFilter::default()
-        };
+        let mut dead = self.dead();
+        dead.retain(|letter| letter.code == Some(Reason::Conflict));
+        dead
+    }
+
+    /// All that failed.
+    pub(crate) fn dead(&mut self) -> Vec<DeadLetter> {
+        let filter = DeadFilter::default();
         let mut found = Vec::new();
         for at in 0..self.shards.len() {
             let mut from = None;
@@ -350,13 +443,18 @@ impl Stage {
         self.run();
     }
 
-    /// Each account tells of all it has, as a poll finds it.
+    /// Each account tells of all it has and of all that was deleted, as a poll finds it.
     pub(crate) fn tell_all(&mut self) {
         let accounts: Vec<String> = self.stores.keys().cloned().collect();
         for account in accounts.iter().filter(|name| *name != SYSTEM_A) {
             let ids: Vec<String> = self.stores[account].records.keys().cloned().collect();
-            for id in ids {
-                self.notice(account, &id, false);
+            let gone = self.stores[account].tombstones.clone();
+            for (id, deleted) in ids
+                .iter()
+                .map(|id| (id, false))
+                .chain(gone.iter().map(|id| (id, true)))
+            {
+                self.notice(account, id, deleted);
             }
         }
     }
@@ -421,6 +519,7 @@ impl Stage {
                 account: plan.name.to_string(),
                 request,
             }),
+            Output::Link(LinkWord::Handoff(_)) if self.mutant == Some(Mutant::DropsHandoffs) => {}
             Output::Link(word) => {
                 let owner = word.owner().unwrap().vshard().owner(self.shards.len());
                 self.shards[owner].handle(now, &mut self.logs[owner], Input::Link(word));
@@ -465,8 +564,14 @@ impl Stage {
     }
 }
 
-fn plan(name: &str, accounts: &[&str], conflicts: &ConflictPolicy) -> AccountPlan {
-    let others = accounts.iter().filter(|other| **other != name);
+fn plan(
+    name: &str,
+    accounts: &[&str],
+    conflicts: &ConflictPolicy,
+    mutant: Option<Mutant>,
+) -> AccountPlan {
+    let forgets = mutant == Some(Mutant::ForgetsLearner);
+    let others = accounts.iter().filter(|other| **other != name && !forgets);
     let learners = [SYSTEM_A].into_iter().chain(others.copied());
     let two_way = TwoWay {
         conflicts: conflicts.clone(),
@@ -488,6 +593,7 @@ fn plan(name: &str, accounts: &[&str], conflicts: &ConflictPolicy) -> AccountPla
         timeout: Duration::from_secs(30),
         fold: true,
         parent_timeout: Duration::from_secs(3600),
+        max_wait: Duration::from_millis(50),
         role,
         two_way: match role {
             Role::Provider => [(OBJECT.to_owned(), two_way)].into_iter().collect(),

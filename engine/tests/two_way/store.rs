@@ -17,6 +17,8 @@ pub(crate) struct Kept {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Store {
     pub(crate) records: BTreeMap<String, Kept>,
+    /// Ids of records that a person deleted.
+    pub(crate) tombstones: Vec<String>,
     made: u32,
     /// Writes that calls of the engine did.
     pub(crate) writes: u32,
@@ -30,12 +32,18 @@ impl Store {
     pub(crate) fn make(&mut self, fields: &str) -> String {
         self.made += 1;
         let id = format!("r{}", self.made);
-        let kept = Kept {
-            external_id: None,
-            fields: Fields::parse(fields),
-        };
-        self.records.insert(id.clone(), kept);
+        self.put(&id, fields);
         id
+    }
+
+    /// A record under an id of the maker's own.
+    pub(crate) fn put(&mut self, id: &str, fields: &str) {
+        let mut kept = Kept {
+            external_id: None,
+            fields: Fields::default(),
+        };
+        lay(&mut kept.fields, fields);
+        self.records.insert(id.to_owned(), kept);
     }
 
     /// Lays a change over a record; false when it is not there.
@@ -51,7 +59,7 @@ impl Store {
 
     /// Does what a request asks; the id of the record that it changed.
     pub(crate) fn serve(&mut self, request: &Request) -> (Reply, Option<String>) {
-        let path = request.path_and_query.clone();
+        let path = request.path_and_query.replace("%3A", ":");
         let parts: Vec<&str> = path.trim_start_matches('/').split('/').collect();
         let body = String::from_utf8(request.body.to_vec()).unwrap();
         match (request.method, parts.as_slice()) {
@@ -146,7 +154,7 @@ fn lay(fields: &mut Fields, patch: &str) {
     }
 }
 
-fn shown(id: &str, kept: &Kept) -> String {
+pub(crate) fn shown(id: &str, kept: &Kept) -> String {
     let mut fields = kept.fields.clone();
     fields.set("/id", &format!(r#""{id}""#));
     if let Some(key) = &kept.external_id {
@@ -160,7 +168,7 @@ fn text(fields: &Fields, pointer: &str) -> String {
     value.trim_matches('"').to_owned()
 }
 
-fn reply(status: u16, body: &str) -> Reply {
+pub(crate) fn reply(status: u16, body: &str) -> Reply {
     Reply {
         status,
         retry_after: None,

@@ -112,6 +112,7 @@ fn a_delete_goes_both_ways_and_is_not_undone() {
         remote_id: "r1".to_owned(),
         deleted: false,
         at_ms: 0,
+        listed: None,
     };
     stage.delete_there("alpha", "r1");
     stage.delete_here("c-2");

@@ -152,7 +152,7 @@ impl Salesforce {
                     object: &object,
                     serial,
                     row,
-                    deleted: false,
+                    grave: None,
                 }
                 .shown(scene, ask, &fields)?,
             });

@@ -95,14 +95,14 @@ impl Salesforce {
             object,
             serial,
             row,
-            deleted: false,
+            grave: None,
         });
         let graves = self.crm.graves(&object.name).filter(|_| deleted_too);
         let buried = graves.map(|(serial, grave)| Found {
             object,
             serial,
             row: &grave.row,
-            deleted: true,
+            grave: Some(grave),
         });
         // A column that does not exist is an error even where no row is.
         let named = query.fields.iter();

@@ -261,7 +261,15 @@ impl Object {
 
     /// Whether there is such a field; custom fields exist as soon as they are named.
     pub(super) fn has(&self, field: &str) -> bool {
-        self.is_writable(field) || SYSTEM.contains(&field) || field == "Name"
+        self.is_writable(field)
+            || SYSTEM.contains(&field)
+            || field == "Name"
+            || (field == "MasterRecordId" && self.can_merge())
+    }
+
+    /// Whether records of it can be merged, and those that were say into which.
+    pub(super) fn can_merge(&self) -> bool {
+        ["Account", "Contact", "Lead"].contains(&self.name.as_str())
     }
 
     /// Whether there is such a field and callers may write it.

@@ -8,7 +8,7 @@ use super::rows::NotUpserted;
 use super::schema::{Object, SYSTEM};
 use super::wrong::Wrong;
 use super::{Ask, Salesforce};
-use crate::crm::{Row, text_of};
+use crate::crm::{Grave, Row, text_of};
 use crate::exchange::Reply;
 use crate::open_writes::RecordKey;
 use crate::provider::{Scene, Subject};
@@ -19,7 +19,8 @@ pub(super) struct Found<'a> {
     pub(super) object: &'a Object,
     pub(super) serial: u64,
     pub(super) row: &'a Row,
-    pub(super) deleted: bool,
+    /// Of one that was deleted.
+    pub(super) grave: Option<&'a Grave>,
 }
 
 /// The first version that answers an upsert of a known record with 200 and a body.
@@ -153,7 +154,7 @@ impl Salesforce {
             object,
             serial,
             row,
-            deleted: false,
+            grave: None,
         };
         let shown = found.shown(scene, ask, &fields)?;
         Ok(Reply::json(200, &shown))
@@ -301,9 +302,16 @@ impl Found<'_> {
         let fields = &self.row.record.fields;
         let value = match field {
             "Id" => self.object.id(self.serial).to_string().into(),
-            "IsDeleted" => self.deleted.into(),
+            "IsDeleted" => self.grave.is_some().into(),
+            "MasterRecordId" if self.object.can_merge() => {
+                let into = self.grave.and_then(|grave| grave.merged_into);
+                into.map_or(Value::Null, |into| self.object.id(into).to_string().into())
+            }
             "CreatedDate" => at(self.row.record.created_at),
-            "LastModifiedDate" | "SystemModstamp" => at(self.row.modified_at),
+            // A delete moves them too.
+            "LastModifiedDate" | "SystemModstamp" => at(self
+                .grave
+                .map_or(self.row.modified_at, |grave| grave.deleted_at)),
             "Name" if !fields.contains_key("Name") => {
                 let part = |name| fields.get(name).and_then(text_of);
                 let parts = ["FirstName", "LastName"].into_iter().filter_map(part);

@@ -12,11 +12,13 @@ use engine::view::{
     RecordLookup, ReplayCount, ReplayRequest, RulesPush, RulesPushed, RulesView, Scope,
 };
 
+use super::webhooks::Webhooks;
+
 /// The node as the API sees it.
 ///
 /// Every answer is a copy of one instant. A refusal that time can cure
 /// (`overloaded`, `shard_down`) is told to the client as such.
-pub trait Backend: Send + Sync + 'static {
+pub trait Backend: Webhooks {
     /// Whether a request with this key may do what needs this scope.
     fn admit(&self, key: Option<&str>, needed: Scope) -> Admission;
 

@@ -19,12 +19,21 @@ const _: () = assert!(EVENT_BYTES_MAX <= BODY_BYTES_MAX);
 
 /// The whole body.
 pub(super) async fn read(body: Body, limits: HttpLimits) -> Result<Bytes, Problem> {
-    let too_large = || Problem::too_large(format!("a body has at most {BODY_BYTES_MAX} bytes"));
+    read_up_to(BODY_BYTES_MAX, body, limits).await
+}
+
+/// The whole body, where less is taken than elsewhere.
+pub(super) async fn read_up_to(
+    bytes_max: usize,
+    body: Body,
+    limits: HttpLimits,
+) -> Result<Bytes, Problem> {
+    let too_large = || Problem::too_large(format!("a body has at most {bytes_max} bytes"));
     // Told before a byte of it is read, when the length is announced.
-    if body.size_hint().lower() > BODY_BYTES_MAX as u64 {
+    if body.size_hint().lower() > bytes_max as u64 {
         return Err(too_large());
     }
-    let collected = Limited::new(body, BODY_BYTES_MAX).collect();
+    let collected = Limited::new(body, bytes_max).collect();
     match tokio::time::timeout(limits.body_timeout, collected).await {
         Ok(Ok(body)) => Ok(body.to_bytes()),
         Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),

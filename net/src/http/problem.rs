@@ -87,6 +87,10 @@ impl Problem {
         )
     }
 
+    pub(super) fn is_too_large(&self) -> bool {
+        self.status == StatusCode::PAYLOAD_TOO_LARGE
+    }
+
     /// A member beside the standard ones.
     pub(super) fn with(mut self, name: &'static str, value: serde_json::Value) -> Problem {
         self.extra = Some(Box::new((name, value)));

@@ -17,6 +17,7 @@ use tokio::task::JoinSet;
 
 use super::backend::Backend;
 use super::origin::AllowedHosts;
+use super::webhooks::Webhooks;
 
 /// Bounds of what one client may take of the API.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,6 +30,18 @@ pub struct HttpLimits {
     pub connections_max: usize,
     /// How long open requests may go on after a shutdown began.
     pub drain_timeout: Duration,
+}
+
+impl HttpLimits {
+    /// Bounds for a listener that anybody may reach: providers give an answer some 5 s, and open
+    /// ten requests an account (HubSpot and Outreach webhooks guides, read 2026-11).
+    pub fn for_webhooks() -> HttpLimits {
+        HttpLimits {
+            body_timeout: Duration::from_secs(10),
+            connections_max: 256,
+            ..HttpLimits::default()
+        }
+    }
 }
 
 impl Default for HttpLimits {
@@ -67,6 +80,28 @@ pub async fn serve<B: Backend>(
     let names = public_host.into_iter().collect();
     let hosts = Arc::new(AllowedHosts::for_listener(address, names));
     let router = super::router(backend, limits, hosts);
+    accept(listener, router, limits, shutdown).await;
+    Ok(())
+}
+
+/// As [`serve`], for providers' deliveries alone: nothing else of the API is there, so that this
+/// listener may stand where the rest should not.
+pub async fn serve_webhooks<W: Webhooks>(
+    listener: TcpListener,
+    webhooks: Arc<W>,
+    limits: HttpLimits,
+    shutdown: impl Future<Output = ()>,
+) {
+    let router = super::webhooks::alone(webhooks, limits);
+    accept(listener, router, limits, shutdown).await;
+}
+
+async fn accept(
+    listener: TcpListener,
+    router: Router,
+    limits: HttpLimits,
+    shutdown: impl Future<Output = ()>,
+) {
     let places = Arc::new(Semaphore::new(limits.connections_max));
     let (stop, stopped) = watch::channel(false);
     let mut connections = JoinSet::new();
@@ -102,7 +137,6 @@ pub async fn serve<B: Backend>(
     {
         tracing::warn!("HTTP requests were still open at the drain deadline and are cut");
     }
-    Ok(())
 }
 
 async fn converse(

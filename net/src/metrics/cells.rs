@@ -9,6 +9,7 @@ use engine::state::{CallClass, State};
 
 use super::AccountLabel;
 use super::histogram::HistogramKind;
+use super::inbound::{PollResult, WebhookResult};
 
 /// The final states, which `outcome` takes.
 pub(super) const OUTCOMES: [State; 5] = [
@@ -30,7 +31,9 @@ const REJECTED: usize = 1;
 const HISTOGRAMS: usize = REJECTED + Code::ALL.len();
 const ACCOUNTS: usize = HISTOGRAMS + HistogramKind::CELLS_OF_ALL;
 const CALLS: usize = Operation::ALL.len() * OUTCOMES.len();
-const CELLS_OF_ACCOUNT: usize = CALLS + CallClass::ALL.len();
+const WEBHOOKS: usize = CALLS + CallClass::ALL.len();
+const POLLS: usize = WEBHOOKS + WebhookResult::ALL.len();
+const CELLS_OF_ACCOUNT: usize = POLLS + PollResult::ALL.len();
 
 impl Layout {
     pub(super) fn new(accounts: usize) -> Layout {
@@ -66,6 +69,14 @@ impl Layout {
 
     pub(super) fn call(&self, account: AccountLabel, class: CallClass) -> usize {
         self.account(account) + CALLS + class as usize
+    }
+
+    pub(super) fn webhook(&self, account: AccountLabel, result: WebhookResult) -> usize {
+        self.account(account) + WEBHOOKS + result as usize
+    }
+
+    pub(super) fn poll(&self, account: AccountLabel, result: PollResult) -> usize {
+        self.account(account) + POLLS + result as usize
     }
 
     fn account(&self, account: AccountLabel) -> usize {

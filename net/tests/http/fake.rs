@@ -18,7 +18,7 @@ use engine::rules::{RuleSet, RuleSettings, Trial};
 use engine::state::{CallClass, Reason, State};
 use engine::view::*;
 use serde_json::Value;
-use syncline_net::http::{Backend, HttpLimits};
+use syncline_net::http::{Backend, HttpLimits, WebhookDelivery, Webhooks};
 use tokio::sync::oneshot;
 
 /// What the API was asked to do, and what it shall answer.
@@ -44,6 +44,10 @@ pub(crate) struct Node {
     pub(crate) resolved: Vec<Winner>,
     /// What a trial of other rules shows.
     pub(crate) trial: Trial,
+    pub(crate) delivered: Vec<WebhookDelivery>,
+    pub(crate) too_large: usize,
+    /// Why deliveries are refused, if they are.
+    pub(crate) undeliverable: Option<Code>,
 }
 
 pub(crate) struct FakeBackend {
@@ -256,6 +260,27 @@ fn account() -> AccountView {
         fold: true,
         max_in_flight: 32,
         timeout_ms: 30_000,
+    }
+}
+
+impl Webhooks for FakeBackend {
+    fn takes(&self, account: &str) -> bool {
+        account == "crm"
+    }
+
+    fn too_large(&self, _: &str) {
+        self.node.lock().unwrap().too_large += 1;
+    }
+
+    async fn deliver(&self, _: &str, delivery: WebhookDelivery) -> Result<u16, Refusal> {
+        let mut node = self.node.lock().unwrap();
+        match node.undeliverable {
+            Some(code) => Err(Refusal::new(code, "not this one")),
+            None => {
+                node.delivered.push(delivery);
+                Ok(202)
+            }
+        }
     }
 }
 

@@ -32,6 +32,9 @@ pub async fn follow(
 ) -> Result<(), Error> {
     let mut source: Option<Source> = None;
     let mut delay = RETRY_DELAY_MIN;
+    // An event for which the channel has no room. It outlives the connection it came over: the
+    // source takes it for told.
+    let mut held = None;
     loop {
         let opened = match &mut source {
             Some(source) => source.reopen().await,
@@ -40,7 +43,9 @@ pub async fn follow(
                 .map(|opened| source = Some(opened)),
         };
         let ended = match (opened, &mut source) {
-            (Ok(()), Some(source)) => drive(source, &events, &mut confirmed, &mut delay).await,
+            (Ok(()), Some(source)) => {
+                drive(source, &events, &mut confirmed, &mut held, &mut delay).await
+            }
             (Ok(()), None) => Ok(()),
             (Err(error), _) => Err(error),
         };
@@ -73,18 +78,17 @@ async fn drive(
     source: &mut Source,
     events: &mpsc::Sender<Event>,
     confirmed: &mut watch::Receiver<Lsn>,
+    held: &mut Option<Event>,
     delay: &mut Duration,
 ) -> Result<(), Error> {
     let mut ticks = interval(source.report_interval());
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut silent_reports = 0;
-    // An event for which the channel has no room.
-    let mut held = None;
     loop {
         tokio::select! {
             event = source.next(), if held.is_none() => match events.try_send(event?) {
                 Ok(()) => *delay = RETRY_DELAY_MIN,
-                Err(TrySendError::Full(event)) => held = Some(event),
+                Err(TrySendError::Full(event)) => *held = Some(event),
                 Err(TrySendError::Closed(_)) => return Ok(()),
             },
             permit = events.reserve(), if held.is_some() => match (permit, held.take()) {

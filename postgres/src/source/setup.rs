@@ -36,11 +36,15 @@ pub(super) async fn open(settings: SourceSettings) -> Result<Source, Error> {
     }
     let mut transactions = Transactions::new(settings.tables.clone(), settings.own_origins.clone());
     let mut pending = VecDeque::new();
-    for (at, table) in tables.iter().enumerate() {
+    for (at, table) in tables.iter_mut().enumerate() {
         match table {
-            Some(table) => {
-                let drifts = transactions.observe(at, table.relation.clone());
+            Some(seen) => {
+                let drifts = transactions.observe(at, seen.relation.clone());
                 pending.extend(drifts.into_iter().map(Event::Drift));
+                // Publishing it would make the server refuse updates by everybody.
+                if !seen.relation.has_identity() {
+                    *table = None;
+                }
             }
             None => pending.push_back(transactions.drift_of(at, DriftKind::TableMissing)),
         }
@@ -261,7 +265,9 @@ async fn take_snapshot(
 
     let mut reader = Connection::open(&settings.address).await?;
     let begin = format!(
-        "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT {}",
+        // A policy that hides rows is an error, not a snapshot without them.
+        "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT {};
+        SET LOCAL row_security = off",
         literal(exported)
     );
     let doing = Error::setup("reading at the slot's snapshot");

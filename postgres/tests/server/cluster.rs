@@ -7,7 +7,7 @@ use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, Command, Stdio};
-use std::sync::{Arc, Mutex, Weak, mpsc};
+use std::sync::{Arc, Mutex, OnceLock, Weak, mpsc};
 use std::thread;
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -28,9 +28,10 @@ pub(crate) struct Cluster {
 }
 
 /// Why there is none; printed as a skip.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Unavailable(String);
 
+#[derive(Debug, Clone)]
 struct Programs {
     initdb: PathBuf,
     postgres: PathBuf,
@@ -38,6 +39,8 @@ struct Programs {
 }
 
 static SHARED: Mutex<Weak<Cluster>> = Mutex::new(Weak::new());
+
+static PROGRAMS: OnceLock<Result<Programs, Unavailable>> = OnceLock::new();
 
 impl Cluster {
     /// The server that the tests of this binary share, for those that do not stop it.
@@ -55,7 +58,7 @@ impl Cluster {
 
     /// A server alone.
     pub(crate) fn start() -> Result<Cluster, Unavailable> {
-        let programs = Programs::find()?;
+        let programs = Programs::get()?;
         let folder = tempfile::tempdir().expect("a temporary folder");
         if rustix::process::geteuid().is_root() {
             chown(folder.path(), Some(NOBODY), Some(NOBODY)).expect("root may give folders away");
@@ -222,7 +225,16 @@ impl Unavailable {
     }
 }
 
+/// Finds the server's programs, or fetches them, which may take its time.
+pub(crate) fn find_programs() -> Result<(), Unavailable> {
+    Programs::get().map(drop)
+}
+
 impl Programs {
+    fn get() -> Result<Programs, Unavailable> {
+        PROGRAMS.get_or_init(Programs::find).clone()
+    }
+
     /// Installed, or unpacked from Debian's packages beside the build.
     fn find() -> Result<Programs, Unavailable> {
         let tool = project().join("tools/debian.sh");

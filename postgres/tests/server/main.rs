@@ -6,6 +6,8 @@
 )]
 
 mod cluster;
+mod connection;
+mod follow;
 mod sink;
 mod source;
 
@@ -19,6 +21,9 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Runs a test, or says why it cannot run here.
 fn run(name: &str, test: impl Future<Output = Result<(), Unavailable>>) {
+    if let Err(unavailable) = cluster::find_programs() {
+        return unavailable.skip(name);
+    }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

@@ -7,6 +7,7 @@ use engine::entry::{Consumed, HoldChange, Intent, Lease, LeaseReturn};
 use engine::event::codec::{self, AcceptedEvent};
 use engine::id::{OperationId, OperationSeq, RecordHash};
 use engine::journal::Kind;
+use engine::quota::{Learned, LearnedFrom};
 use engine::record::{KeyUse, Link, Progress, StateFrame};
 use serde_json::{Map, Value, json};
 
@@ -91,6 +92,20 @@ fn fields(kind: Kind, payload: &[u8]) -> Result<Map<String, Value>, String> {
                 ("lease", json!(lease.id)),
                 ("permits", json!(lease.permits)),
                 ("usable_until", instant(lease.usable_until_ms)),
+                ("calls", json!(lease.label)),
+            ])
+        }
+        Kind::Learned => {
+            let learned = Learned::decode(payload).map_err(damaged)?;
+            let from = match learned.from {
+                LearnedFrom::Provider => "provider",
+                LearnedFrom::Refusals => "refusals",
+            };
+            object([
+                ("provider", json!(learned.account)),
+                ("limit", json!(learned.limit)),
+                ("from", json!(from)),
+                ("tokens", json!(learned.tokens)),
             ])
         }
         Kind::LeaseReturn => {
@@ -265,11 +280,12 @@ mod tests {
             usable_until_ns: 1,
             usable_until_ms: 1_000,
             boot: 2,
+            label: "lookup",
         };
         lease.encode(&mut payload);
         assert_eq!(
             line(Kind::Lease, &payload).to_string(),
-            "1/0       4160 lease          provider=crm lease=7 permits=20 usable_until=1970-01-01T00:00:01.000Z"
+            "1/0       4160 lease          provider=crm lease=7 permits=20 usable_until=1970-01-01T00:00:01.000Z calls=lookup"
         );
         let shown = line(Kind::Lease, &payload).json();
         assert_eq!(shown["lsn"], 4160);
@@ -278,7 +294,7 @@ mod tests {
 
     #[test]
     fn a_frame_that_does_not_decode_is_shown_as_that() {
-        for kind in 1..=11 {
+        for kind in 1..=12 {
             let shown = frame_line(LOG, Lsn::new(8), FrameKind(kind), b"\xff\xff").json();
             assert!(shown["error"].is_string(), "{shown}");
         }

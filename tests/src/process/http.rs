@@ -38,10 +38,21 @@ impl Answer {
 /// Sends one request; `None` when nobody answers, as while a node is down.
 #[must_use]
 pub fn request(at: SocketAddr, method: &str, path: &str, body: &[u8]) -> Option<Answer> {
+    request_with(at, method, path, "", body)
+}
+
+/// The same with more headers, each ending in CR LF.
+pub(super) fn request_with(
+    at: SocketAddr,
+    method: &str,
+    path: &str,
+    headers: &str,
+    body: &[u8],
+) -> Option<Answer> {
     let mut stream = TcpStream::connect(at).ok()?;
     stream.set_read_timeout(Some(PATIENCE)).ok()?;
     let head = format!(
-        "{method} {path} HTTP/1.1\r\nHost: {at}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+        "{method} {path} HTTP/1.1\r\nHost: {at}\r\nContent-Length: {}\r\nConnection: close\r\n{headers}\r\n",
         body.len()
     );
     stream.write_all(head.as_bytes()).ok()?;

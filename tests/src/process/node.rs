@@ -20,6 +20,7 @@ pub struct Config {
     text: String,
     data_dir: Option<PathBuf>,
     shards: Option<u16>,
+    public_url: Option<String>,
 }
 
 impl Config {
@@ -51,6 +52,13 @@ impl Config {
     #[must_use]
     pub fn data_dir(mut self, path: &Path) -> Config {
         self.data_dir = Some(path.to_owned());
+        self
+    }
+
+    /// Is reached from outside at this URL.
+    #[must_use]
+    pub fn public_url(mut self, url: &str) -> Config {
+        self.public_url = Some(url.to_owned());
         self
     }
 
@@ -240,10 +248,11 @@ impl Node {
     }
 
     fn config_text(&self) -> String {
-        let mut text = format!(
-            "[server]\ndata_dir = {:?}\n[listen]\ntcp = \"127.0.0.1:0\"\nhttp = \"127.0.0.1:0\"\n",
-            self.data_dir()
-        );
+        let mut text = format!("[server]\ndata_dir = {:?}\n", self.data_dir());
+        if let Some(url) = &self.config.public_url {
+            writeln!(text, "public_url = {url:?}").expect("a String takes all");
+        }
+        text.push_str("[listen]\ntcp = \"127.0.0.1:0\"\nhttp = \"127.0.0.1:0\"\n");
         if let Some(count) = self.config.shards {
             writeln!(text, "[shards]\ncount = {count}").expect("a String takes all");
         }

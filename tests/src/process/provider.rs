@@ -6,7 +6,7 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
-use super::http::{Answer, request};
+use super::http::{Answer, request, request_with};
 use super::program::program;
 use super::running::Running;
 
@@ -15,6 +15,25 @@ use super::running::Running;
 pub struct Provider {
     _running: Running,
     addr: SocketAddr,
+}
+
+/// A caller beside the node.
+#[derive(Debug, Clone)]
+pub struct Application {
+    addr: SocketAddr,
+    authorization: String,
+}
+
+impl Application {
+    /// Gets a path of the account.
+    ///
+    /// # Panics
+    /// When nobody answers.
+    #[must_use]
+    pub fn call(&self, path: &str) -> Answer {
+        let answer = request_with(self.addr, "GET", path, &self.authorization, b"");
+        answer.unwrap_or_else(|| panic!("{path}: the provider does not answer"))
+    }
 }
 
 /// What the provider holds against its callers.
@@ -62,9 +81,18 @@ impl Provider {
     /// When it does not start.
     #[must_use]
     pub fn start(options: &[&str]) -> Provider {
+        Provider::start_as("rest", options)
+    }
+
+    /// Starts one that behaves as this provider does, with the options of `syncline mock`.
+    ///
+    /// # Panics
+    /// When it does not start.
+    #[must_use]
+    pub fn start_as(provider: &str, options: &[&str]) -> Provider {
         let mut command = Command::new(program());
         command
-            .args(["mock", "rest", "--listen", "127.0.0.1:0"])
+            .args(["mock", provider, "--listen", "127.0.0.1:0"])
             .args(options);
         let mut running = Running::start(&mut command);
         let line = running.next_line();
@@ -142,6 +170,15 @@ impl Provider {
                 Some(next) => after = next,
                 None => return calls,
             }
+        }
+    }
+
+    /// Another application, which calls the same account with this token.
+    #[must_use]
+    pub fn another_application(&self, token: &str) -> Application {
+        Application {
+            addr: self.addr,
+            authorization: format!("Authorization: Bearer {token}\r\n"),
         }
     }
 

@@ -147,7 +147,9 @@ impl Fold {
                 }
                 Ok(())
             }
-            Kind::StateMoved | Kind::Lease | Kind::LeaseReturn | Kind::Hold => Ok(()),
+            Kind::StateMoved | Kind::Lease | Kind::LeaseReturn | Kind::Learned | Kind::Hold => {
+                Ok(())
+            }
         }
     }
 

@@ -24,6 +24,8 @@ pub(super) struct IndexDump {
     producers: BTreeMap<u64, (u64, Vec<u64>)>,
     /// Permits by account that count as spent after a crash.
     leased: BTreeMap<String, u64>,
+    /// Learned sizes of limits, as they are encoded.
+    learned: Vec<Vec<u8>>,
 }
 
 impl IndexDump {
@@ -69,6 +71,10 @@ impl IndexDump {
             d.u64("until")?;
             d.i64("until, wall")?;
             d.u64("boot")?;
+            d.text("label")?;
+        }
+        for _ in 0..d.u32("learned")? {
+            self.learned.push(d.bytes("learned")?.to_vec());
         }
         Ok(())
     }
@@ -127,6 +133,12 @@ impl IndexDump {
             return Some(format!(
                 "producers: {:?} against {:?}",
                 self.producers, other.producers
+            ));
+        }
+        if self.learned != other.learned {
+            return Some(format!(
+                "learned: {:?} against {:?}",
+                self.learned, other.learned
             ));
         }
         (self.leased != other.leased)

@@ -164,6 +164,7 @@ impl Node {
         let mut shards = Vec::new();
         let mut opened = Vec::new();
         let mut leases = Vec::new();
+        let mut learned = Vec::new();
         let mut joined = Producers::default();
         for shard in 0..layout.shards {
             let (node, found, recovered) =
@@ -172,6 +173,7 @@ impl Node {
                 joined.restore(*producer, seen);
             }
             leases.extend(recovered.leases);
+            learned.extend(recovered.learned);
             shards.push(node);
             opened.push(found);
         }
@@ -215,7 +217,7 @@ impl Node {
             .iter()
             .map(|lease| RecoveredLease {
                 account: lease.account.clone(),
-                label: String::new(),
+                label: lease.label.clone(),
                 permits: lease.permits,
                 usable_until: lease.usable_until,
                 wall_until: lease.usable_until_wall,
@@ -225,6 +227,7 @@ impl Node {
         if plan.options.mutant != Some(Mutant::FullBudgetAtRestart) {
             coordinator.restore(now, &leases);
         }
+        coordinator.recall(now, &learned);
         let ingest = Ingest::new(
             usize::from(layout.shards),
             HashKey(dir.superblock().hash_key),
@@ -491,6 +494,7 @@ pub(super) fn plans(options: &Options) -> Vec<Arc<AccountPlan>> {
             settle: Duration::from_secs(5),
             timeout: account.timeout,
             parent_timeout: Duration::from_secs(60),
+            max_wait: Duration::from_millis(50),
             fold: account.fold,
             role: engine::shard::Role::Provider,
             two_way: std::collections::HashMap::new(),

@@ -434,7 +434,9 @@ impl World {
             None => self.coordinator_at = None,
         }
         node.coordinator.tick(now);
-        let words: Vec<_> = std::iter::from_fn(|| node.coordinator.poll()).collect();
+        let mut words: Vec<_> = std::iter::from_fn(|| node.coordinator.poll()).collect();
+        let learned = node.coordinator.take_learned().into_iter();
+        words.extend(learned.map(|learned| (ShardId(0), ToShard::Learned(learned))));
         let deadline = node.coordinator.next_deadline();
         for (shard, word) in words {
             let shard = usize::from(shard.0);

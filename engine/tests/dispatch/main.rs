@@ -1,0 +1,9 @@
+//! What a shard sends, when, and by which permit: shards, their coordinator and an account in
+//! virtual time.
+
+mod cost_classes;
+mod linger;
+mod neighbours;
+mod truth;
+mod urgent;
+mod world;

@@ -1,0 +1,501 @@
+//! Shards with logs in memory, the coordinator between them, and an account that answers in time.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use syncline_engine::event::codec::AcceptedEvent;
+use syncline_engine::event::{Defaults, Surface, Target, TargetAction, parse};
+use syncline_engine::id::{HashKey, VSHARD_COUNT, VShard};
+use syncline_engine::journal::{AppendError, Class, Journal, Kind, ReadError};
+use syncline_engine::json::Scratch;
+use syncline_engine::provider::{
+    BodyEnd, CallKind, Definition, Reply, ReplyHeaders, Request, SendFailure, shipped,
+};
+use syncline_engine::quota::{
+    AccountLimits, Coordinator, HoldSettings, LeaseId, Limit, RecoveredLease, ShardId, Start,
+    ToShard,
+};
+use syncline_engine::retry::RetryPolicy;
+use syncline_engine::shard::{
+    AccountPlan, CallId, CheckpointPart, EventBatch, Input, Output, Recovered, Recovery, Role,
+    Shard, ShardSettings,
+};
+use syncline_engine::time::{Mono, Now, WallMs};
+use wal::Lsn;
+
+pub(super) const US: u64 = 1_000;
+pub(super) const MS: u64 = 1_000_000;
+pub(super) const SECOND: u64 = 1_000_000_000;
+
+/// How long a record waits for company at most.
+pub(super) const MAX_WAIT: Duration = Duration::from_secs(1);
+
+const HASH_KEY: HashKey = HashKey([3; 16]);
+/// Frames lie so far apart in a log that is only a list.
+const FRAME_STEP: u64 = 64;
+
+/// A call as the account saw it.
+#[derive(Debug, Clone)]
+pub(super) struct Seen {
+    pub(super) at: u64,
+    pub(super) account: usize,
+    pub(super) kind: CallKind,
+    /// The end of the path: of an upsert by key the record id.
+    pub(super) of: String,
+    /// HTTP status of the answer.
+    pub(super) status: u16,
+    /// Records in it.
+    pub(super) records: usize,
+}
+
+type Answer = Box<dyn FnMut(u64, &Request) -> Result<Reply, SendFailure>>;
+
+pub(super) struct World {
+    pub(super) now: u64,
+    /// Between two turns.
+    pub(super) step: u64,
+    /// From a call's first byte to the end of its reply.
+    pub(super) round_trip: u64,
+    pub(super) seen: Vec<Seen>,
+    pub(super) coordinator: Coordinator,
+    shards: Vec<(Shard<()>, MemoryLog)>,
+    plans: Vec<Arc<AccountPlan>>,
+    answer: Answer,
+    /// While an account answers 503 to everything.
+    outage: Option<(usize, Range<u64>)>,
+    under_way: BTreeMap<(u64, usize, u64), Result<Reply, SendFailure>>,
+    next_operation: u64,
+}
+
+/// A log in memory, durable at once.
+#[derive(Debug, Default)]
+struct MemoryLog {
+    frames: Vec<(Kind, Vec<u8>)>,
+    checkpoint: Vec<CheckpointPart>,
+}
+
+impl World {
+    /// Shards that call the account `crm`, a `rest` one unless it is changed.
+    pub(super) fn new(shards: u16, limits: Vec<Limit>, items_max: usize) -> Self {
+        let definition = shipped("rest").expect("shipped");
+        let definition = Definition::parse(definition).expect("without fault");
+        Self::with(shards, limits, definition.with_batch_items_max(items_max))
+    }
+
+    /// The same with more accounts: `crm`, `crm-1`, `crm-2` and so on.
+    pub(super) fn of_many(shards: u16, accounts: usize, limits: Vec<Limit>) -> Self {
+        let definition = shipped("rest").expect("shipped");
+        let definition = Definition::parse(definition).expect("without fault");
+        let plans = (0..accounts).map(|at| plan(&name_of(at), definition.clone()));
+        Self::calling(shards, limits, plans.collect())
+    }
+
+    pub(super) fn with(shards: u16, limits: Vec<Limit>, definition: Definition) -> Self {
+        Self::calling(shards, limits, vec![plan("crm", definition)])
+    }
+
+    fn calling(shards: u16, limits: Vec<Limit>, plans: Vec<Arc<AccountPlan>>) -> Self {
+        let logs = (0..shards).map(|_| MemoryLog::default()).collect();
+        let (shards, coordinator, _) = open(clocks(SECOND), &plans, limits, logs, false);
+        Self {
+            now: SECOND,
+            step: 500 * US,
+            round_trip: 20 * MS,
+            seen: Vec::new(),
+            shards,
+            coordinator,
+            plans,
+            outage: None,
+            answer: Box::new(|_, request| Ok(done(request))),
+            under_way: BTreeMap::new(),
+            next_operation: 1,
+        }
+    }
+
+    /// Changes the account's limits.
+    pub(super) fn set_limits(&mut self, limits: Vec<Limit>) {
+        let accounts = self.plans.iter().map(|plan| account(&plan.name, &limits));
+        let accounts = accounts.collect();
+        let changed = self.coordinator.reconfigure(clocks(self.now), accounts);
+        changed.expect("limits in range");
+    }
+
+    /// The process ends, with all calls that are under way, and comes back from its logs: from a
+    /// checkpoint taken now, or from their beginning.
+    pub(super) fn restart(&mut self, limits: Vec<Limit>, from_checkpoint: bool) -> Recovered {
+        let now = self.now();
+        self.under_way.clear();
+        let logs = std::mem::take(&mut self.shards).into_iter();
+        let logs = logs.map(|(shard, mut log)| {
+            let vshards = shard.owned();
+            let vshards = vshards.filter_map(|vshard| shard.vshard_part(&log, vshard));
+            let parts = std::iter::once(shard.general_part(&log)).chain(vshards);
+            let parts = parts.collect();
+            log.checkpoint = parts;
+            log
+        });
+        let logs = logs.collect();
+        let (shards, coordinator, recovered) =
+            open(now, &self.plans, limits, logs, from_checkpoint);
+        (self.shards, self.coordinator) = (shards, coordinator);
+        recovered
+    }
+
+    /// Lets the account answer this at that time.
+    pub(super) fn answering(
+        mut self,
+        answer: impl FnMut(u64, &Request) -> Result<Reply, SendFailure> + 'static,
+    ) -> Self {
+        self.answer = Box::new(answer);
+        self
+    }
+
+    /// Lets an account answer 503 to everything for a time.
+    pub(super) fn fail(&mut self, account: usize, span: Range<u64>) {
+        self.outage = Some((account, span));
+    }
+
+    /// Gives a shard an event, which it owns whatever its record.
+    pub(super) fn submit(&mut self, shard: usize, event: &str) {
+        self.submit_to(0, shard, event);
+    }
+
+    /// The same for another account.
+    pub(super) fn submit_to(&mut self, account: usize, shard: usize, event: &str) {
+        let mut scratch = Scratch::default();
+        let event = parse(
+            event.as_bytes(),
+            &mut scratch,
+            &Defaults::default(),
+            Surface::Stream,
+        )
+        .expect("a sound event");
+        let record_id = event.record_id.as_deref().expect("a record id");
+        let record = HASH_KEY.record(&event.object, record_id);
+        let target = Target {
+            name: &self.plans[account].name,
+            action: TargetAction::Sync,
+            rule: 0,
+        };
+        let accepted = AcceptedEvent {
+            operation_seq: self.next_operation,
+            record_hash: record.0,
+            accepted_at_ms: clocks(self.now).wall.0,
+            producer: None,
+            dedup: None,
+            targets: std::iter::once(target).collect(),
+            rules_version: 0,
+            mapping_version: 0,
+            event,
+        };
+        self.next_operation += 1;
+        let mut batch = EventBatch::default();
+        batch.push_with(|out| accepted.encode_into(out));
+        let (own, log) = &mut self.shards[shard];
+        let input = Input::Events { batch, ticket: () };
+        own.handle(clocks(self.now), log, input);
+    }
+
+    /// An UPDATE of that record, sent as an upsert while it is not linked.
+    pub(super) fn update(&mut self, shard: usize, record: usize, value: u64) {
+        let event = format!(
+            r#"{{"operation":"UPDATE","object":"contact","record_id":"c-{record}","data":{{"n":{value}}}}}"#
+        );
+        self.submit(shard, &event);
+    }
+
+    /// The same at a priority.
+    pub(super) fn update_at(&mut self, shard: usize, record: usize, priority: u8) {
+        let value = self.next_operation;
+        let event = format!(
+            r#"{{"operation":"UPDATE","object":"contact","record_id":"c-{record}","priority":{priority},"data":{{"n":{value}}}}}"#
+        );
+        self.submit(shard, &event);
+    }
+
+    /// A DELETE of a record that nobody knows, which is looked up.
+    pub(super) fn look_up(&mut self, shard: usize, record: usize) {
+        let event =
+            format!(r#"{{"operation":"DELETE","object":"contact","record_id":"d-{record}"}}"#);
+        self.submit(shard, &event);
+    }
+
+    /// Turns of everyone for so long.
+    pub(super) fn run(&mut self, span: u64) {
+        let end = self.now + span;
+        while self.now < end {
+            self.turn();
+            self.now += self.step;
+        }
+    }
+
+    /// One turn of every shard and of the coordinator.
+    pub(super) fn turn(&mut self) {
+        let now = clocks(self.now);
+        while let Some(entry) = self.under_way.first_entry()
+            && entry.key().0 <= self.now
+        {
+            let ((_, shard, call), result) = entry.remove_entry();
+            let (shard, log) = &mut self.shards[shard];
+            let input = Input::Reply {
+                call: CallId(call),
+                result,
+                ended_at: now.mono,
+            };
+            shard.handle(now, log, input);
+        }
+        for at in 0..self.shards.len() {
+            self.shard_turn(at, now);
+        }
+        self.coordinator.tick(now);
+        let mut words: Vec<_> = std::iter::from_fn(|| self.coordinator.poll()).collect();
+        let learned = self.coordinator.take_learned().into_iter();
+        words.extend(learned.map(|learned| (ShardId(0), ToShard::Learned(learned))));
+        for (shard, word) in words {
+            let (shard, log) = &mut self.shards[usize::from(shard.0)];
+            shard.handle(now, log, Input::Coordinator(word));
+        }
+    }
+
+    fn shard_turn(&mut self, at: usize, now: Now) {
+        let (shard, log) = &mut self.shards[at];
+        shard.upkeep(now, log);
+        while let Some(output) = shard.poll(now.mono) {
+            match output {
+                Output::Call {
+                    call,
+                    plan,
+                    request,
+                } => {
+                    let known = self.plans.iter().position(|known| known.name == plan.name);
+                    let account = known.expect("an account of the world");
+                    let fails = |(of, span): &(usize, Range<u64>)| {
+                        *of == account && span.contains(&self.now)
+                    };
+                    let result = if self.outage.as_ref().is_some_and(fails) {
+                        Ok(reply(503, "{}"))
+                    } else {
+                        (self.answer)(self.now, &request)
+                    };
+                    let path = &request.path_and_query;
+                    self.seen.push(Seen {
+                        at: self.now,
+                        account,
+                        kind: request.kind,
+                        of: path.rsplit('/').next().unwrap_or_default().to_owned(),
+                        status: result.as_ref().map_or(0, |reply| reply.status),
+                        records: records_in(&request),
+                    });
+                    let ends = self.now + self.round_trip;
+                    self.under_way.insert((ends, at, call.0), result);
+                }
+                Output::Coordinator(word) => {
+                    self.coordinator.handle(now, ShardId(at as u16), word);
+                }
+                Output::Accepted(()) => {}
+                other => panic!("not expected here: {other:?}"),
+            }
+        }
+    }
+
+    pub(super) fn now(&self) -> Now {
+        clocks(self.now)
+    }
+
+    pub(super) fn calls(&self, kind: CallKind) -> Vec<&Seen> {
+        self.seen.iter().filter(|call| call.kind == kind).collect()
+    }
+}
+
+impl Journal for MemoryLog {
+    fn append(&mut self, _: Class, kind: Kind, parts: &[&[u8]]) -> Result<Lsn, AppendError> {
+        let at = self.end();
+        self.frames.push((kind, parts.concat()));
+        Ok(at)
+    }
+
+    fn read(&mut self, lsn: Lsn, payload: &mut Vec<u8>) -> Result<Kind, ReadError> {
+        let at = (lsn.get() / FRAME_STEP - 1) as usize;
+        let (kind, bytes) = &self.frames[at];
+        payload.clear();
+        payload.extend_from_slice(bytes);
+        Ok(*kind)
+    }
+
+    fn durable(&self) -> Lsn {
+        self.end()
+    }
+
+    fn end(&self) -> Lsn {
+        Lsn::new((self.frames.len() as u64 + 1) * FRAME_STEP)
+    }
+
+    fn room(&self, _: Class) -> usize {
+        usize::MAX
+    }
+}
+
+/// Shards as their logs make them, and a coordinator that knows what these tell.
+fn open(
+    now: Now,
+    plans: &[Arc<AccountPlan>],
+    limits: Vec<Limit>,
+    logs: Vec<MemoryLog>,
+    from_checkpoint: bool,
+) -> (Vec<(Shard<()>, MemoryLog)>, Coordinator, Recovered) {
+    let start = Start {
+        now,
+        shards: logs.len() as u16,
+        // No run of these lends so many.
+        last_lease: LeaseId(now.mono.0 << 8),
+        seed: 1,
+    };
+    let accounts = plans.iter().map(|plan| account(&plan.name, &limits));
+    let limits = accounts.collect();
+    let mut coordinator = Coordinator::new(start, limits).expect("limits in range");
+    let mut found = Recovered::default();
+    let mut shards = Vec::new();
+    for (shard, log) in logs.into_iter().enumerate() {
+        let settings = ShardSettings {
+            id: ShardId(shard as u16),
+            hash_key: HASH_KEY,
+            boot: 1,
+            seed: shard as u64,
+            accounts: plans.to_vec(),
+        };
+        let owned = (0..VSHARD_COUNT).filter_map(VShard::new);
+        let mut recovery = Recovery::new(settings, owned, now.mono);
+        if from_checkpoint {
+            for part in &log.checkpoint {
+                recovery.load(part).expect("as it was written");
+            }
+        } else {
+            for (at, (kind, payload)) in log.frames.iter().enumerate() {
+                let at = Lsn::new((at as u64 + 1) * FRAME_STEP);
+                recovery
+                    .replay(now, at, *kind, payload)
+                    .expect("as it was written");
+            }
+        }
+        let (shard, recovered) = recovery.finish(now, log.end());
+        shards.push((shard, log));
+        found.leases.extend(recovered.leases);
+        found.learned.extend(recovered.learned);
+    }
+    let leases = found.leases.iter().map(|lease| RecoveredLease {
+        account: lease.account.clone(),
+        permits: lease.permits,
+        label: lease.label.clone(),
+        usable_until: lease.usable_until,
+        wall_until: lease.usable_until_wall,
+        same_boot: true,
+    });
+    coordinator.restore(now, &leases.collect::<Vec<_>>());
+    coordinator.recall(now, &found.learned);
+    (shards, coordinator, found)
+}
+
+fn name_of(account: usize) -> String {
+    match account {
+        0 => "crm".to_owned(),
+        more => format!("crm-{more}"),
+    }
+}
+
+fn plan(name: &str, definition: Definition) -> Arc<AccountPlan> {
+    Arc::new(AccountPlan {
+        name: name.into(),
+        definition,
+        mappings: std::collections::HashMap::new(),
+        retry: RetryPolicy {
+            max_attempts: 12,
+            max_age: Duration::from_secs(86_400),
+            base_delay: Duration::from_secs(1),
+            max_delay: Duration::from_secs(60),
+        },
+        settle: Duration::from_secs(5),
+        timeout: Duration::from_secs(30),
+        fold: true,
+        parent_timeout: Duration::from_secs(60),
+        max_wait: MAX_WAIT,
+        role: Role::Provider,
+        two_way: std::collections::HashMap::new(),
+    })
+}
+
+fn account(name: &str, limits: &[Limit]) -> AccountLimits {
+    AccountLimits {
+        name: name.to_owned(),
+        limits: limits.to_vec(),
+        max_in_flight: 32,
+        call_timeout: Duration::from_secs(30),
+        hold: HoldSettings::default(),
+    }
+}
+
+/// Both clocks at that many nanoseconds.
+pub(super) fn clocks(ns: u64) -> Now {
+    Now {
+        mono: Mono(ns),
+        wall: WallMs(1_795_000_000_000 + (ns / MS) as i64),
+    }
+}
+
+/// The most calls that arrived within any interval of this length.
+pub(super) fn most_within(calls: &[&Seen], window: u64) -> usize {
+    let mut first = 0;
+    let mut most = 0;
+    for (at, call) in calls.iter().enumerate() {
+        while calls[first].at + window <= call.at {
+            first += 1;
+        }
+        most = most.max(at + 1 - first);
+    }
+    most
+}
+
+/// All that was asked for is done; a look-up finds nothing.
+pub(super) fn done(request: &Request) -> Reply {
+    let body = if request.path_and_query.ends_with("/batch") {
+        let records = batch_records(request);
+        let results: Vec<String> = records
+            .iter()
+            .map(|id| format!(r#"{{"external_id":"{id}","status":200,"id":"r-{id}"}}"#))
+            .collect();
+        format!(r#"{{"results":[{}]}}"#, results.join(","))
+    } else if request.kind == CallKind::Lookup {
+        r#"{"results":[]}"#.to_owned()
+    } else {
+        r#"{"id":"r-1"}"#.to_owned()
+    };
+    reply(200, &body)
+}
+
+pub(super) fn reply(status: u16, body: &str) -> Reply {
+    Reply {
+        status,
+        retry_after: None,
+        date: None,
+        headers: ReplyHeaders::default(),
+        body: Bytes::copy_from_slice(body.as_bytes()),
+        body_end: BodyEnd::Complete,
+    }
+}
+
+fn records_in(request: &Request) -> usize {
+    if request.path_and_query.ends_with("/batch") {
+        batch_records(request).len()
+    } else {
+        1
+    }
+}
+
+fn batch_records(request: &Request) -> Vec<String> {
+    let body: serde_json::Value = serde_json::from_slice(&request.body).expect("JSON");
+    let records = body["records"].as_array().expect("records");
+    let id = |record: &serde_json::Value| record["external_id"].as_str().map(str::to_owned);
+    records.iter().filter_map(id).collect()
+}

@@ -1,0 +1,228 @@
+//! Faults of `[webhook]` and `[poll]` blocks are found when they are read, and answers that are
+//! no pages move nothing.
+
+use syncline_engine::provider::{BodyEnd, Cursor, PollFault, PollState, Step, lint};
+
+use super::{definition, reply};
+
+const HEAD: &str = "[provider]\nid = \"x\"\nformat = 1\n[operations]\n\
+                    [objects.contact]\nremote = \"contacts\"\n";
+
+fn check(blocks: &str, expected: &[&str]) {
+    let found = lint(&format!("{HEAD}{blocks}"));
+    let found: Vec<_> = found
+        .iter()
+        .map(|found| format!("{}: {}", found.key, found.reason))
+        .collect();
+    assert_eq!(found.len(), expected.len(), "{blocks}\n{found:#?}");
+    for (found, expected) in found.iter().zip(expected) {
+        assert!(found.starts_with(expected), "{found}\nis not\n{expected}");
+    }
+}
+
+#[test]
+fn a_signature_that_would_prove_nothing_is_refused() {
+    let check = |signature: &str, expected: &[&str]| {
+        let event = "[webhook.event]\nobject = { at = \"/o\", table = {} }\n\
+                     kind = { at = \"/k\", table = {} }\nid = \"/id\"\n";
+        let block = format!("[[webhook.signatures]]\nname = \"a\"\nheader = \"x\"\n{signature}\n");
+        check(&format!("[webhook]\n{block}{event}"), expected);
+    };
+    let hmac = "kind = \"hmac_sha256\"\nencoding = \"hex\"\n";
+    check(
+        &format!("{hmac}message = \"{{uri}}\""),
+        &["webhook.signatures[0].message: the message needs `{body}`"],
+    );
+    check(
+        &format!("{hmac}message = \"{{secret}}{{body}}\""),
+        &["webhook.signatures[0].message: the secret is the key"],
+    );
+    check(
+        &format!("{hmac}message = \"{{body}}\"\ntimestamp = {{ header = \"t\" }}"),
+        &["webhook.signatures[0].message: the message needs `{timestamp}`"],
+    );
+    check(
+        "kind = \"sha256\"\nencoding = \"hex\"\nmessage = \"{body}\"",
+        &["webhook.signatures[0].message: the message needs `{secret}`"],
+    );
+    check(
+        "kind = \"hmac_sha256\"\nmessage = \"{body}{host}\"",
+        &[
+            "webhook.signatures[0].encoding: `encoding` is missing",
+            "webhook.signatures[0].message: unknown part `{host}`",
+        ],
+    );
+    check(
+        "kind = \"token\"\nmessage = \"{body}\"",
+        &["webhook.signatures[0].message: `message` has no meaning here"],
+    );
+}
+
+#[test]
+fn a_webhook_that_cannot_work_is_refused() {
+    check(
+        "[webhook]\nack = 404\n[webhook.event]\n\
+         object = { at = [], table = { a = \"leads\" } }\n\
+         kind = { at = \"k\", table = { a = \"made\", b = \"merged\" } }\nid = \"id\"\n\
+         property = { name = \"/n\", value = \"/v\" }\nfields = \"/f\"\n",
+        &[
+            "webhook.signatures: `signatures` is missing",
+            "webhook.ack: 404 does not tell",
+            "webhook.event.object.at: `at` is missing",
+            "webhook.event.object.table.a: `leads` is neither the remote name",
+            "webhook.event.kind.at: `k` is not a JSON pointer",
+            "webhook.event.kind.table.a: `made` is neither",
+            "webhook.event.id: `id` is not a JSON pointer",
+            "webhook.event.fields: `fields` has no meaning here",
+        ],
+    );
+    check(
+        "[webhook]\n[[webhook.signatures]]\nname = \"a\"\nkind = \"token\"\nheader = \"x\"\n\
+         [[webhook.signatures]]\nname = \"a\"\nkind = \"basic\"\nheader = \"x\"\n\
+         [webhook.event]\nobject = { at = \"/o\", table = {} }\n\
+         kind = { at = \"/k\", table = { b = \"merged\" } }\nid = \"/id\"\ncomplete = true\n",
+        &[
+            "webhook.signatures[1].name: `a` is there twice",
+            "webhook.event.merged: `merged` is missing",
+            "webhook.event.complete: `complete` has no meaning here",
+        ],
+    );
+}
+
+const POLL: &str = "interval = \"60s\"\nmethod = \"GET\"\npath = \"/{object}\"\n\
+                    records = \"/r\"\nid = \"/id\"\nmodified_at = \"/at\"\n";
+
+#[test]
+fn a_poll_that_would_miss_changes_is_refused() {
+    let check = |rest: &str, expected: &[&str]| check(&format!("[poll.a]\n{POLL}{rest}"), expected);
+    let ties = "[poll.a.ties]\nquery = { at = \"{from}\", id = \"{after_id}\" }\n";
+    check(
+        &format!("size = 5\nquery = {{ since = \"{{from}}\" }}\n{ties}"),
+        &[],
+    );
+    check(
+        "size = 5\nquery = { since = \"{from}\" }\n",
+        &["poll.a.ties: `ties` is missing"],
+    );
+    check(
+        &format!("size = 5\n{ties}"),
+        &["poll.a.query: the request needs `{from}`"],
+    );
+    check(
+        "size = 5\nquery = { since = \"{from}\", p = \"{page?}\" }\n[poll.a.ties]\nquery = { a = \"{page?}\" }\n",
+        &[
+            "poll.a.page: the request needs `{page?}`",
+            "poll.a.ties: the request needs `{from}`",
+            "poll.a.ties: the request needs `{after_id}`",
+        ],
+    );
+    check(
+        &format!("size = 5\ncap = 3\nquery = {{ since = \"{{from|days}}\" }}\n{ties}"),
+        &[
+            "poll.a.size: 5 is out of range (1 to 3)",
+            "poll.a.query.since: unknown placeholder `{from|days}`",
+        ],
+    );
+    check(
+        &format!(
+            "size = 2000\nnext_from = \"/n\"\nbody = {{}}\nquery = {{ since = \"{{from}}\" }}\n{ties}"
+        ),
+        &[
+            "poll.a.size: 2000 is out of range",
+            "poll.a.next_from: `next_from` has no meaning here",
+            "poll.a.body: a GET request has no body",
+        ],
+    );
+}
+
+fn state() -> PollState {
+    let definition = definition(&format!(
+        "[poll.a]\n{POLL}size = 4\nquery = {{ since = \"{{from|ms}}\", page = \"{{page?}}\", n = \"{{size}}\" }}\n\
+         page = {{ token = \"/next\" }}\nunit = \"ms\"\n"
+    ));
+    let poll = definition.poll("a", "contacts", []).unwrap();
+    let cursor = Cursor {
+        from_ms: 100_000,
+        after_id: None,
+    };
+    let interval = poll.interval();
+    PollState::new(poll, interval, cursor)
+}
+
+fn path(state: &mut PollState, now_ms: i64) -> String {
+    match state.next(now_ms) {
+        Step::Call(request) => request.path_and_query,
+        other => panic!("{other:?} is no call"),
+    }
+}
+
+#[test]
+fn an_answer_that_is_no_page_moves_nothing_and_the_next_try_waits_longer() {
+    let mut state = state();
+    let mut now_ms = 1_000_000;
+    let first = path(&mut state, now_ms);
+    for (wrong, fault) in [
+        (reply(500, "{}"), PollFault::Status(500)),
+        (reply(200, "{}"), PollFault::Unreadable("holds no records")),
+        (reply(200, "[1"), PollFault::Unreadable("holds no records")),
+        (
+            reply(200, "{\"r\":{}}"),
+            PollFault::Unreadable("holds no list of records"),
+        ),
+        (
+            reply(200, "{\"r\":[{\"id\":1}]}"),
+            PollFault::Unreadable("holds no record that can be read"),
+        ),
+    ] {
+        assert_eq!(state.take(now_ms, "http://a", &wrong), Err(fault));
+        let cursor = state.cursor().clone();
+        state.failed(now_ms, Some(fault));
+        let Step::Wait(due_ms) = state.next(now_ms) else {
+            panic!("it rests");
+        };
+        assert!(due_ms - now_ms >= 60_000 && due_ms - now_ms <= 900_000);
+        now_ms = due_ms;
+        assert_eq!(*state.cursor(), cursor);
+        assert_eq!(path(&mut state, now_ms), first);
+    }
+}
+
+#[test]
+fn less_is_asked_for_after_a_page_that_was_too_large() {
+    let mut state = state();
+    assert!(path(&mut state, 0).contains("n=4"));
+    for size in ["n=2", "n=1", "n=1"] {
+        let mut cut = reply(200, "{\"r\":[");
+        cut.body_end = BodyEnd::TooLarge;
+        let fault = state.take(0, "http://a", &cut).unwrap_err();
+        assert_eq!(fault, PollFault::TooLarge);
+        state.failed(0, Some(fault));
+        assert!(path(&mut state, 0).contains(size));
+    }
+    let whole = reply(200, "{\"r\":[{\"id\":1,\"at\":100001}]}");
+    let mut state = state.take(0, "http://a", &whole).unwrap().next;
+    assert!(path(&mut state, 60_000).contains("n=4"));
+}
+
+#[test]
+fn an_entry_that_is_not_understood_is_passed_over_and_counted() {
+    let mut state = state();
+    path(&mut state, 0);
+    let page = reply(
+        200,
+        r#"{"r":[{"id":1,"at":100001,"a":1.10},{"id":"","at":100002},{"at":3},7,{"id":2,"at":"100002"}],"next":"p2"}"#,
+    );
+    let progress = state.take(0, "http://a", &page).unwrap();
+    assert_eq!(progress.unreadable, 3);
+    let changes = &progress.changes;
+    assert_eq!(changes.len(), 2);
+    assert_eq!(
+        changes[0].fields.as_deref(),
+        Some(r#"{"id":1,"at":100001,"a":1.10}"#)
+    );
+    assert_eq!(changes[0].version.as_deref(), Some("100001"));
+    assert!(changes[0].complete, "the provider gives all fields");
+    assert_ne!(changes[0].delivery_id, changes[1].delivery_id);
+    let mut state = progress.next;
+    assert!(path(&mut state, 0).ends_with("page=p2&since=40000"));
+}
