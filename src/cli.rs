@@ -16,6 +16,7 @@ mod replay;
 mod send;
 mod serve;
 mod status;
+mod subscribe;
 mod table;
 mod wal;
 
@@ -38,6 +39,7 @@ enum Command {
     Demo(demo::Arguments),
     Serve(serve::Arguments),
     Send(send::Arguments),
+    Subscribe(subscribe::Arguments),
     Check(check::Arguments),
     Test(fixtures::Arguments),
     Status(status::Arguments),
@@ -63,6 +65,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Serve(arguments) => serve::run(&arguments),
         Command::Send(arguments) => send::run(&arguments),
+        Command::Subscribe(arguments) => subscribe::run(&arguments),
         Command::Check(arguments) => check::run(&arguments),
         Command::Test(arguments) => fixtures::run(&arguments),
         Command::Status(arguments) => status::run(&arguments),

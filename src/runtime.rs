@@ -11,6 +11,7 @@ mod coordinator;
 mod dead_letters;
 mod durable_file;
 mod explain;
+mod feed;
 mod in_force;
 mod inbound;
 mod intake;

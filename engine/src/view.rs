@@ -186,6 +186,21 @@ pub struct AccountView {
     pub timeout_ms: u64,
 }
 
+/// A consumer of System A's that subscribed to changes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConsumerView {
+    /// Its name.
+    pub name: String,
+    /// Whose changes it takes; `None`: of every object.
+    pub objects: Option<Vec<String>>,
+    /// Whether it is connected.
+    pub connected: bool,
+    /// Changes that it has not acknowledged, given to it or not.
+    pub unacked: usize,
+    /// The highest number that it acknowledged.
+    pub acked: u64,
+}
+
 /// How an account is doing.
 #[derive(Debug, Clone, PartialEq)]
 pub struct AccountStatus {

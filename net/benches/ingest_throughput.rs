@@ -162,6 +162,7 @@ fn over_loopback() {
                         gate: Some(gate),
                         ..Sink::default()
                     },
+                    subscriptions: None,
                     wake,
                     stop: signal,
                     limits: Limits::default(),

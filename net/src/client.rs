@@ -19,6 +19,7 @@
 
 mod backlog;
 mod link;
+mod subscriber;
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -29,6 +30,8 @@ use backlog::Backlog;
 use link::{Heard, Link, LinkError};
 
 use crate::ingest::EVENT_BYTES_MAX;
+
+pub use subscriber::{Change, Subscriber, SubscriberError, SubscriberOptions};
 
 /// Sends events of one producer over one connection at a time.
 pub struct Client {

@@ -6,6 +6,7 @@ mod accounts;
 mod backend;
 mod body;
 mod conflicts;
+mod consumers;
 mod dead_letters;
 mod explain;
 mod founding;
@@ -109,6 +110,8 @@ fn router<B: Backend>(backend: Arc<B>, limits: HttpLimits, hosts: Arc<AllowedHos
             get(accounts::show::<B>).delete(accounts::remove::<B>),
         )
         .route("/v1/providers/{name}/status", get(accounts::status::<B>))
+        .route("/v1/consumers", get(consumers::list::<B>))
+        .route("/v1/consumers/{name}", delete(consumers::remove::<B>))
         .route("/livez", get(probes::live))
         .route("/readyz", get(probes::ready::<B>))
         .route("/health", get(probes::health::<B>))

@@ -1,4 +1,4 @@
-//! Bytes and HTTP: the TCP protocol, the HTTP API, calls to providers, metrics.
+//! Bytes and HTTP: the TCP protocol, the HTTP API, calls to providers, subscriptions, metrics.
 
 pub mod auth;
 pub mod client;
@@ -7,3 +7,4 @@ pub mod gate;
 pub mod http;
 pub mod ingest;
 pub mod metrics;
+pub mod subscription;

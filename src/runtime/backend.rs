@@ -19,11 +19,11 @@ use engine::shard::{
 use engine::state::State;
 use engine::view::{
     Accepted, AccountOutlook, AccountStatus, AccountView, Admission, AttemptView, AuthState,
-    BreakerState, Check, DeadLetterDetail, DeadLetterFilter, DeadLetterGroups, DeadLetterView,
-    ExplainLookup, ExplainTarget, ExplainView, HealthView, Hold, JobKind, JobView, OpenOperations,
-    OperationFilter, OperationTarget, OperationView, OverrideRequest, OverridesView, Page,
-    PageRequest, RecordLookup, RecordTarget, RecordView, ReplayCount, ReplayRequest, RulesPush,
-    RulesPushed, RulesView, Scope,
+    BreakerState, Check, ConsumerView, DeadLetterDetail, DeadLetterFilter, DeadLetterGroups,
+    DeadLetterView, ExplainLookup, ExplainTarget, ExplainView, HealthView, Hold, JobKind, JobView,
+    OpenOperations, OperationFilter, OperationTarget, OperationView, OverrideRequest,
+    OverridesView, Page, PageRequest, RecordLookup, RecordTarget, RecordView, ReplayCount,
+    ReplayRequest, RulesPush, RulesPushed, RulesView, Scope,
 };
 use net::auth::TokenStanding;
 use net::http::{AccountRequest, Backend, WebhookDelivery, Webhooks};
@@ -34,6 +34,7 @@ use super::clock;
 use super::coordinator::SharedCoordinator;
 use super::dead_letters;
 use super::explain::{self, Surroundings};
+use super::feed::Feed;
 use super::in_force::InForce;
 use super::inbound::{PullSink, WebhookIntake};
 use super::jobs::Jobs;
@@ -55,7 +56,9 @@ const HTTP_SCOPE: u64 = 0x6874_7470;
 pub(crate) struct Node {
     pub(crate) shards: Shards,
     pub(crate) jobs: Arc<Jobs>,
-    pub(crate) keys: Keys,
+    pub(crate) keys: Arc<Keys>,
+    /// `None`: System A has an address, or nothing comes back to it.
+    pub(crate) feed: Option<Arc<Feed>>,
     pub(crate) in_force: Arc<InForce>,
     pub(crate) coordinator: SharedCoordinator,
     pub(crate) metrics: Metrics,
@@ -705,6 +708,17 @@ impl Backend for Node {
         let removed = self.in_force.tuning.remove_account(now, by, name)?;
         self.in_force.tell().await?;
         Ok(removed)
+    }
+
+    fn consumers(&self) -> Vec<ConsumerView> {
+        let feed = self.feed.as_ref();
+        feed.map(|feed| feed.consumers()).unwrap_or_default()
+    }
+
+    async fn remove_consumer(&self, name: &str) -> Result<bool, Refusal> {
+        self.feed
+            .as_ref()
+            .map_or(Ok(false), |feed| feed.remove(name))
     }
 
     async fn account_status(&self, name: &str) -> Result<Option<AccountStatus>, Refusal> {

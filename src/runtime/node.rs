@@ -18,6 +18,7 @@ use net::gate::wake_gate;
 use net::http::HttpLimits;
 use net::ingest::{Driver, Limits, Server, SessionId, StopSignal};
 use net::metrics::Metrics;
+use net::subscription::Subscriptions;
 use tokio::sync::{Notify, mpsc, watch};
 use wal::{DataDir, Disk, writer_thread};
 
@@ -25,6 +26,7 @@ use super::account_store::AccountStore;
 use super::backend::Node;
 use super::causes::Causes;
 use super::checkpointer::{CheckpointFeed, Checkpointer, EventIdRules, Keep};
+use super::feed::{Arrivals, Desk, Feed};
 use super::in_force::InForce;
 use super::inbound::{
     CursorFile, InboundObjects, Poller, PullSink, ShardFetcher, WebhookIntake, account_polls,
@@ -43,7 +45,7 @@ use super::shards::Shards;
 use super::tokens::{SealKeeper, Tokens};
 use super::tuning::Tuning;
 use super::{StartError, clock, coordinator, plans};
-use crate::settings::{Retention, Settings};
+use crate::settings::{Retention, Settings, SystemASettings};
 
 /// Words that wait for a shard at most; more wait with their sender.
 const WORDS_MAX: usize = 4096;
@@ -118,6 +120,7 @@ impl Engine {
             tokens.put(name, provider, tuning.token_addresses(name))?;
         }
         let egress = plans::egress_accounts(settings, &tuning, tokens.cells())?;
+        let feed = feed(settings)?;
         let mut plan = OpenPlan::new(settings, count, plans);
         let key_seed =
             u64::from_le_bytes(*superblock.hash_key.first_chunk().expect("16 bytes have 8"));
@@ -198,6 +201,7 @@ impl Engine {
                 wake,
                 tables: database.as_ref().and_then(Database::tables),
                 egress: egress.clone(),
+                feed: feed.clone(),
                 gauges: gauge,
                 metrics: metrics.clone(),
                 memory_max: memory_each,
@@ -254,7 +258,8 @@ impl Engine {
             webhooks: webhook_intake,
             in_force: Arc::new(in_force),
             jobs: Arc::default(),
-            keys: Keys::new(&file.server.data_dir, http_at),
+            keys: Arc::new(Keys::new(&file.server.data_dir, http_at)),
+            feed: feed.clone(),
             coordinator: coordinator.clone(),
             metrics: metrics.clone(),
             rejected: Mutex::new(metrics.writer()),
@@ -269,8 +274,10 @@ impl Engine {
             .zip(shared.mailboxes.iter().cloned())
             .collect();
         let public_host = public_host(settings);
+        let (desk, arrivals) = Desk::new();
         let control = spawn_control(
             node.clone(),
+            arrivals,
             Listeners { http, webhooks },
             coordinator,
             from_shards,
@@ -281,7 +288,7 @@ impl Engine {
             pollers,
             http_stopped,
         )?;
-        let (ingest, ingest_stop) = spawn_ingest(tcp, shared, &metrics)?;
+        let (ingest, ingest_stop) = spawn_ingest(tcp, shared, feed.map(|_| desk), &metrics)?;
         Ok(Self {
             tcp: tcp_at,
             http: http_at,
@@ -330,6 +337,9 @@ impl Engine {
     pub fn shutdown(mut self) -> Result<(), StartError> {
         self.ingest_stop.stop();
         join(self.ingest.take(), "ingest");
+        if let Some(feed) = &self.node.feed {
+            feed.stop();
+        }
         self.http_stop.send_replace(true);
         self.stopping.store(true, Ordering::Release);
         self.node.shards.wake_all();
@@ -341,6 +351,11 @@ impl Engine {
         join(self.control.take(), "control");
         if !self.tokens.stop() {
             tracing::error!("the token thread panicked");
+        }
+        if let Some(feed) = &self.node.feed
+            && let Err(error) = feed.close()
+        {
+            tracing::error!(%error, "the consumers cannot be written");
         }
         clean &= !self.node.is_broken();
         match self.dir.take() {
@@ -364,6 +379,7 @@ struct ShardParts {
     wake: Arc<Notify>,
     tables: Option<Arc<Tables>>,
     egress: Vec<(Arc<str>, AccountSettings)>,
+    feed: Option<Arc<Feed>>,
     gauges: Arc<Gauges>,
     metrics: Metrics,
     memory_max: u64,
@@ -396,6 +412,7 @@ impl ShardParts {
             self.wake,
             self.tables,
             self.egress,
+            self.feed,
             self.gauges,
             self.metrics,
             self.memory_max,
@@ -410,6 +427,7 @@ impl ShardParts {
                 wake,
                 tables,
                 accounts,
+                feed,
                 gauges,
                 metrics,
                 memory_max,
@@ -454,6 +472,7 @@ impl ShardParts {
                 tables,
                 egress,
                 accounts: known,
+                feed,
                 gauges,
                 metrics: metrics.writer(),
                 labels,
@@ -544,6 +563,7 @@ fn remembered(settings: &Settings, seed: u64, opened: &[OpenedShard]) -> Remembe
 )]
 fn spawn_control(
     node: Arc<Node>,
+    arrivals: Arrivals,
     listeners: Listeners,
     coordinator: coordinator::SharedCoordinator,
     from_shards: mpsc::Receiver<(ShardId, engine::quota::FromShard)>,
@@ -569,6 +589,10 @@ fn spawn_control(
             // Before the coordinator's first word, so that no call leaves under other settings.
             tokio::spawn(node.in_force.clone().run());
             let trade = tokio::spawn(coordinator::run(coordinator, from_shards, links));
+            if let Some(feed) = &node.feed {
+                tokio::spawn(feed.clone().keep());
+                tokio::spawn(arrivals.serve(feed.clone(), node.keys.clone()));
+            }
             tokio::spawn(causes.redrive(node.shards.clone(), node.jobs.clone()));
             for poller in pollers {
                 tokio::spawn(poller.run());
@@ -631,6 +655,7 @@ async fn take_webhooks(listener: TcpListener, node: Arc<Node>, stop: impl Future
 fn spawn_ingest(
     listener: TcpListener,
     shared: Arc<Shared>,
+    desk: Option<Desk>,
     metrics: &Metrics,
 ) -> Result<(JoinHandle<()>, StopSignal), StartError> {
     let (gate, wake) =
@@ -640,6 +665,7 @@ fn spawn_ingest(
     let server = Server {
         listener,
         intake,
+        subscriptions: desk.map(|desk| Arc::new(desk) as Arc<dyn Subscriptions>),
         wake,
         stop: stop.clone(),
         limits: Limits::default(),
@@ -655,6 +681,18 @@ fn spawn_ingest(
         .spawn(run)
         .map_err(|source| StartError::system("start the ingest thread", source))?;
     Ok((join, stop))
+}
+
+/// Where changes for System A go when it has no address that they are posted to.
+fn feed(settings: &Settings) -> Result<Option<Arc<Feed>>, StartError> {
+    let system_a = settings.system_a.as_ref();
+    let elsewhere = |it: &SystemASettings| it.url.is_some() || it.postgres.is_some();
+    if system_a.is_none_or(elsewhere) {
+        return Ok(None);
+    }
+    let data_dir = &settings.server.data_dir;
+    let feed = Feed::open(data_dir).map_err(|error| StartError::data_dir(data_dir, &error))?;
+    Ok(Some(Arc::new(feed)))
 }
 
 fn listener(name: &str, at: SocketAddr) -> Result<TcpListener, StartError> {

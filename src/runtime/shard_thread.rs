@@ -23,6 +23,7 @@ use wal::{Disk, Lsn};
 
 use super::checkpointer::{CheckpointFeed, Checkpointing};
 use super::clock;
+use super::feed::Feed;
 use super::journal::ShardLog;
 use super::mailbox::{Mailbox, Parcel};
 use super::postgres::Tables;
@@ -103,6 +104,8 @@ pub(crate) struct ShardThread {
     pub(crate) tables: Option<Arc<Tables>>,
     pub(crate) egress: Egress,
     pub(crate) accounts: HashMap<Arc<str>, Rc<Account>>,
+    /// Where changes for System A go when it subscribes to them.
+    pub(crate) feed: Option<Arc<Feed>>,
     pub(crate) gauges: Arc<Gauges>,
     pub(crate) metrics: MetricsWriter,
     pub(crate) labels: HashMap<Arc<str>, AccountLabel>,
@@ -115,6 +118,13 @@ pub(crate) struct ShardThread {
 
 /// Calls that ended since the last turn.
 type Ended = Rc<RefCell<VecDeque<(CallId, Result<Reply, SendFailure>, Mono)>>>;
+
+/// How a call leaves.
+enum Way {
+    Egress(Rc<Account>),
+    Feed(Arc<Feed>),
+    Tables(Arc<Tables>),
+}
 
 /// The state of the loop beside the thread's possessions.
 struct Turn {
@@ -423,17 +433,23 @@ impl ShardThread {
     }
 
     fn call(&mut self, turn: &Turn, call: CallId, plan: &AccountPlan, request: Request) {
-        let tables = self.tables.clone();
-        let tables = tables.filter(|_| plan.role == Role::SystemA);
-        let Some(account) = self.accounts.get(&plan.name).cloned() else {
-            debug_assert!(false, "every planned account has an egress side");
-            return;
-        };
         let (ended, wake, egress) = (turn.ended.clone(), self.wake.clone(), turn.egress.clone());
+        let told = plan.role == Role::SystemA;
+        let tables = self.tables.clone().filter(|_| told).map(Way::Tables);
+        let feed = self.feed.clone().filter(|_| told).map(Way::Feed);
+        let way = match (tables.or(feed), self.accounts.get(&plan.name)) {
+            (Some(way), _) => way,
+            (_, Some(account)) => Way::Egress(account.clone()),
+            (_, None) => {
+                debug_assert!(false, "every planned account has an egress side");
+                return;
+            }
+        };
         tokio::task::spawn_local(async move {
-            let result = match tables {
-                Some(tables) => tables.write(request.body).await,
-                None => egress.call(&account, &request).await,
+            let result = match way {
+                Way::Egress(account) => egress.call(&account, &request).await,
+                Way::Feed(feed) => feed.offer(request.body).await,
+                Way::Tables(tables) => tables.write(request.body).await,
             };
             ended
                 .borrow_mut()

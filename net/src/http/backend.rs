@@ -6,9 +6,9 @@ use bytes::Bytes;
 use engine::merge::Winner;
 use engine::refusal::Refusal;
 use engine::view::{
-    Accepted, AccountStatus, AccountView, Admission, DeadLetterDetail, DeadLetterFilter,
-    DeadLetterGroups, DeadLetterView, ExplainLookup, HealthView, Hold, JobKind, JobView,
-    OperationFilter, OperationView, OverrideRequest, OverridesView, Page, PageRequest,
+    Accepted, AccountStatus, AccountView, Admission, ConsumerView, DeadLetterDetail,
+    DeadLetterFilter, DeadLetterGroups, DeadLetterView, ExplainLookup, HealthView, Hold, JobKind,
+    JobView, OperationFilter, OperationView, OverrideRequest, OverridesView, Page, PageRequest,
     RecordLookup, ReplayCount, ReplayRequest, RulesPush, RulesPushed, RulesView, Scope,
 };
 
@@ -187,6 +187,12 @@ pub trait Backend: Webhooks {
 
     /// The accounts as configured.
     fn accounts(&self) -> Vec<AccountView>;
+
+    /// Consumers that subscribed to changes.
+    fn consumers(&self) -> Vec<ConsumerView>;
+
+    /// Forgets a consumer: nothing waits for it any more; false when there is none of this name.
+    fn remove_consumer(&self, name: &str) -> impl Future<Output = Result<bool, Refusal>> + Send;
 
     /// How one account is doing.
     fn account_status(

@@ -12,6 +12,7 @@ use super::intake::{Intake, SessionId};
 use super::session::Session;
 use super::signal::Signal;
 use super::socket::{ReadHalf, Runtime, WriteHalf};
+use crate::subscription::Handover;
 
 /// What the loops of a connection and its thread's hub share.
 pub(crate) struct Connection {
@@ -52,20 +53,22 @@ impl Connection {
     }
 
     /// Starts the two loops; the connection leaves the hub when both have ended.
-    pub(crate) fn start<R: Runtime, I: Intake + 'static>(
+    pub(crate) fn start<R: Runtime, I: Intake + 'static, W: WriteHalf + 'static>(
         self: Rc<Self>,
         hub: Rc<Hub<I>>,
-        reader: impl ReadHalf + 'static,
-        writer: impl WriteHalf + 'static,
+        reader: W::Reader,
+        writer: W,
     ) {
-        let (connection, shared) = (Rc::clone(&self), Rc::clone(&hub));
+        // Where the loops of a subscriber leave their halves.
+        let left = Rc::new((Cell::new(None), Cell::new(None)));
+        let (connection, shared, halves) = (Rc::clone(&self), Rc::clone(&hub), Rc::clone(&left));
         R::spawn(async move {
-            connection.read_loop(&shared, reader).await;
-            connection.end_loop(&shared);
+            halves.0.set(connection.read_loop(&shared, reader).await);
+            connection.end_loop(&shared, &halves);
         });
         R::spawn(async move {
-            self.write_loop(&hub, writer).await;
-            self.end_loop(&hub);
+            left.1.set(self.write_loop(&hub, writer).await);
+            self.end_loop(&hub, &left);
         });
     }
 
@@ -80,12 +83,20 @@ impl Connection {
         self.stir();
     }
 
-    async fn read_loop<I: Intake>(&self, hub: &Hub<I>, mut reader: impl ReadHalf) {
+    /// Gives the half back that is to be handed over.
+    async fn read_loop<I: Intake, R: ReadHalf>(&self, hub: &Hub<I>, mut reader: R) -> Option<R> {
         loop {
-            let (wants_read, open) = {
+            let (wants_read, open, leaving) = {
                 let session = self.session.borrow();
-                (session.wants_read(), session.is_open())
+                (
+                    session.wants_read(),
+                    session.is_open(),
+                    session.is_leaving(),
+                )
             };
+            if leaving {
+                return Some(reader);
+            }
             if open && !wants_read {
                 self.read.wait().await;
                 continue;
@@ -97,27 +108,36 @@ impl Connection {
                 Ok(0) => {
                     self.session.borrow_mut().handle_half_close();
                     self.write.raise();
-                    return;
+                    return None;
                 }
                 Ok(_) => self.write.raise(),
-                Err(_) => return hub.handle_broken(self),
+                Err(_) => {
+                    hub.handle_broken(self);
+                    return None;
+                }
             }
         }
     }
 
-    async fn write_loop<I: Intake>(&self, hub: &Hub<I>, mut writer: impl WriteHalf) {
+    /// Gives the half back that is to be handed over, once everything is written.
+    async fn write_loop<I: Intake, W: WriteHalf>(&self, hub: &Hub<I>, mut writer: W) -> Option<W> {
         let mut buffer = Vec::new();
         loop {
             if !self.session.borrow_mut().take_output(&mut buffer) {
+                if self.session.borrow().is_leaving() {
+                    return Some(writer);
+                }
                 if self.session.borrow().is_over() {
-                    return writer.close().await;
+                    writer.close().await;
+                    return None;
                 }
                 self.write.wait().await;
                 continue;
             }
             self.deadlines.borrow_mut().on_write(Instant::now());
             if writer.write_all(&mut buffer).await.is_err() {
-                return hub.handle_broken(self);
+                hub.handle_broken(self);
+                return None;
             }
             self.deadlines.borrow_mut().on_written();
             hub.handle_written(self);
@@ -125,13 +145,32 @@ impl Connection {
         }
     }
 
-    fn end_loop<I: Intake>(&self, hub: &Hub<I>) {
+    fn end_loop<I: Intake, W: WriteHalf>(&self, hub: &Hub<I>, left: &Halves<W>) {
         self.loops.set(self.loops.get() - 1);
-        if self.loops.get() == 0 {
-            hub.remove(self);
+        if self.loops.get() > 0 {
+            return;
+        }
+        hub.remove(self);
+        let subscriber = self.session.borrow_mut().take_subscriber();
+        if let (Some(reader), Some(writer)) = (left.0.take(), left.1.take())
+            && let Some((subscription, unread)) = subscriber
+        {
+            match writer.detach(reader) {
+                Ok(stream) => hub.hand_over(Handover {
+                    stream,
+                    subscription,
+                    unread,
+                }),
+                Err(error) => {
+                    tracing::warn!(%error, "a subscriber's socket cannot be handed over");
+                }
+            }
         }
     }
 }
+
+/// What the loops of a connection that is handed over give back.
+type Halves<W> = (Cell<Option<<W as WriteHalf>::Reader>>, Cell<Option<W>>);
 
 impl fmt::Debug for Connection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

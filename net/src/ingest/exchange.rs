@@ -8,9 +8,10 @@ use super::answer::{AckBody, Answer, ErrorBody, RejectBody, WelcomeBody, write_j
 use super::frame::{self, Kind};
 use super::in_flight::InFlight;
 use super::intake::{BatchId, Greeting, Intake, Producer, SessionId, Settled, Welcome};
-use super::line::Hello;
+use super::line::{Hello, Subscribe};
 use super::numbering::{Numbering, Place};
 use super::session::SessionLimits;
+use crate::subscription::Subscription;
 
 /// The state of one session behind its encoding.
 #[derive(Debug)]
@@ -20,6 +21,9 @@ pub(crate) struct Exchange {
     encoding: Encoding,
     /// `None` until the intake has welcomed the session.
     producer: Option<Producer>,
+    /// The key of the hello, for a subscription behind it.
+    key: Option<String>,
+    subscribable: bool,
     numbering: Numbering,
     batch: OpenBatch,
     /// The open batch could not be handed over; nothing is staged until it is.
@@ -70,6 +74,8 @@ struct Acks {
 #[derive(Debug)]
 enum Phase {
     Open,
+    /// The client subscribed: nothing more is read, and the rest is not this session's.
+    Leaving(Subscription),
     /// Nothing more is read; what is in flight is acknowledged, then the farewell follows.
     Ending(Vec<u8>),
     /// The farewell, if any, is the last thing to be written.
@@ -92,6 +98,8 @@ impl Exchange {
             limits,
             encoding: Encoding::Lines,
             producer: None,
+            key: None,
+            subscribable: false,
             numbering: Numbering::default(),
             batch: OpenBatch::default(),
             busy: false,
@@ -108,6 +116,48 @@ impl Exchange {
         self.encoding = encoding;
     }
 
+    pub(crate) fn allow_subscriptions(&mut self) {
+        self.subscribable = true;
+    }
+
+    /// The client wants changes from here on.
+    pub(crate) fn subscribe(&mut self, wish: &Subscribe<'_>) {
+        if self.window.received > 0 || self.batch.last_seq.is_some() {
+            return self.end_with(
+                Code::Malformed,
+                "subscribe comes first, or right behind the hello",
+            );
+        }
+        if let Some((pointer, fault)) = wish.fault() {
+            let refusal = Refusal::at(Code::InvalidField, pointer, fault);
+            return self.end(&Answer::Error(ErrorBody::refused(&refusal)));
+        }
+        if !self.subscribable {
+            return self.end_as("not_available", "this node has no changes to subscribe to");
+        }
+        if matches!(self.phase, Phase::Open) {
+            self.phase = Phase::Leaving(Subscription {
+                consumer: wish.consumer.to_string(),
+                objects: wish.objects.clone(),
+                key: self.key.take(),
+            });
+        }
+    }
+
+    pub(crate) fn is_leaving(&self) -> bool {
+        matches!(self.phase, Phase::Leaving(_))
+    }
+
+    pub(crate) fn take_subscription(&mut self) -> Option<Subscription> {
+        match std::mem::replace(&mut self.phase, Phase::Over) {
+            Phase::Leaving(subscription) => Some(subscription),
+            other => {
+                self.phase = other;
+                None
+            }
+        }
+    }
+
     pub(crate) fn greet<I: Intake>(&mut self, intake: &mut I, hello: &Hello<'_>) -> Greeted {
         if self.producer.is_some() {
             self.end_with(Code::Malformed, "hello comes first, and once");
@@ -122,6 +172,7 @@ impl Exchange {
         match intake.hello(self.id, name, hello.key.as_deref()) {
             Greeting::Welcome(welcome) => {
                 self.welcome(name, welcome);
+                self.key = hello.key.as_deref().map(str::to_owned);
                 Greeted::Yes
             }
             Greeting::Later => Greeted::Later,

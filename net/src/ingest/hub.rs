@@ -4,6 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::connection::Connection;
@@ -13,11 +14,14 @@ use super::session::Session;
 use super::signal::Signal;
 use super::socket::Runtime;
 use crate::gate::WakeGate;
+use crate::subscription::{Handover, Subscriptions};
 
 /// The state of one ingest thread. No borrow of a cell in here lives across an await.
 #[derive(Debug)]
 pub(crate) struct Hub<I> {
     intake: RefCell<I>,
+    /// Where clients that subscribe go; `None`: they are refused.
+    subscriptions: Option<Arc<dyn Subscriptions>>,
     limits: Limits,
     connections: RefCell<HashMap<SessionId, Rc<Connection>>>,
     per_ip: RefCell<HashMap<IpAddr, usize>>,
@@ -42,9 +46,16 @@ pub(crate) enum Full {
 }
 
 impl<I: Intake> Hub<I> {
-    pub(crate) fn new(intake: I, limits: Limits, first_session: SessionId, gate: WakeGate) -> Self {
+    pub(crate) fn new(
+        intake: I,
+        subscriptions: Option<Arc<dyn Subscriptions>>,
+        limits: Limits,
+        first_session: SessionId,
+        gate: WakeGate,
+    ) -> Self {
         Hub {
             intake: RefCell::new(intake),
+            subscriptions,
             limits,
             connections: RefCell::default(),
             per_ip: RefCell::default(),
@@ -72,7 +83,10 @@ impl<I: Intake> Hub<I> {
         *of_peer += 1;
         let id = SessionId(self.next_id.get());
         self.next_id.set(id.0 + 1);
-        let session = Session::new(id, self.limits.session);
+        let mut session = Session::new(id, self.limits.session);
+        if self.subscriptions.is_some() {
+            session = session.with_subscriptions();
+        }
         let connection = Rc::new(Connection::new(id, peer, session, Instant::now(), cut));
         connections.insert(id, Rc::clone(&connection));
         Ok(connection)
@@ -91,6 +105,13 @@ impl<I: Intake> Hub<I> {
         }
         if self.stopping.get().is_some() {
             self.gate.wake();
+        }
+    }
+
+    /// Gives a subscriber's socket away.
+    pub(crate) fn hand_over(&self, handover: Handover) {
+        if let Some(subscriptions) = &self.subscriptions {
+            subscriptions.take_over(handover);
         }
     }
 

@@ -5,6 +5,8 @@ use std::borrow::Cow;
 use memchr::memchr;
 use serde::Deserialize;
 
+use crate::subscription::{NAME_BYTES_MAX, OBJECTS_MAX};
+
 /// Cuts a stream into lines. A line that lies whole in the bytes just read is not copied; one
 /// that does not is put together in a buffer that never exceeds the longest line allowed.
 #[derive(Debug)]
@@ -99,7 +101,7 @@ pub(crate) enum ControlLine<'a> {
     /// `{"hello":{...}}`
     Hello(Hello<'a>),
     /// `{"subscribe":{...}}`
-    Subscribe,
+    Subscribe(Subscribe<'a>),
     /// Begins like a hello and is none; why.
     Malformed(String),
 }
@@ -129,6 +131,40 @@ impl Hello<'_> {
     }
 }
 
+/// Which changes a client wants.
+#[derive(Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Subscribe<'a> {
+    /// The name under which its acks are remembered.
+    #[serde(borrow)]
+    pub(crate) consumer: Cow<'a, str>,
+    /// Whose changes; absent: of every object.
+    #[serde(default)]
+    pub(crate) objects: Option<Vec<String>>,
+}
+
+impl Subscribe<'_> {
+    /// Where and why it cannot be taken.
+    pub(crate) fn fault(&self) -> Option<(&'static str, &'static str)> {
+        let bad = |name: &str| {
+            let length = name.len();
+            length == 0 || length > NAME_BYTES_MAX || name.chars().any(char::is_control)
+        };
+        if bad(&self.consumer) {
+            let fault = "a consumer has 1 to 128 bytes and no control characters";
+            return Some(("/subscribe/consumer", fault));
+        }
+        let objects = self.objects.as_ref()?;
+        if objects.is_empty() || objects.len() > OBJECTS_MAX {
+            let fault = "name 1 to 256 objects, or leave them out for all";
+            return Some(("/subscribe/objects", fault));
+        }
+        let fault = "an object has 1 to 128 bytes and no control characters";
+        let any = objects.iter().any(|name| bad(name));
+        any.then_some(("/subscribe/objects", fault))
+    }
+}
+
 /// Longest producer name; it stands in every event's frame in the log.
 pub(crate) const PRODUCER_BYTES_MAX: usize = 128;
 
@@ -137,7 +173,16 @@ impl<'a> ControlLine<'a> {
     pub(crate) fn parse(line: &'a [u8]) -> Option<ControlLine<'a>> {
         let key = line.strip_prefix(b"{")?.trim_ascii_start();
         if key.starts_with(b"\"subscribe\"") {
-            return Some(ControlLine::Subscribe);
+            #[derive(Deserialize)]
+            #[serde(deny_unknown_fields)]
+            struct SubscribeLine<'a> {
+                #[serde(borrow)]
+                subscribe: Subscribe<'a>,
+            }
+            return Some(match serde_json::from_slice::<SubscribeLine<'_>>(line) {
+                Ok(line) => ControlLine::Subscribe(line.subscribe),
+                Err(error) => ControlLine::Malformed(error.to_string()),
+            });
         }
         if !key.starts_with(b"\"hello\"") {
             return None;
@@ -221,9 +266,19 @@ mod tests {
             ControlLine::parse(br#"{ "hello" : {} }"#),
             hello(None, None)
         );
+        let subscribe = |objects: Option<&[&str]>| {
+            Some(ControlLine::Subscribe(Subscribe {
+                consumer: "c".into(),
+                objects: objects.map(|names| names.iter().map(|&name| name.into()).collect()),
+            }))
+        };
         assert_eq!(
             ControlLine::parse(br#"{"subscribe":{"consumer":"c"}}"#),
-            Some(ControlLine::Subscribe)
+            subscribe(None)
+        );
+        assert_eq!(
+            ControlLine::parse(br#"{"subscribe":{"consumer":"c","objects":["a","b"]}}"#),
+            subscribe(Some(&["a", "b"]))
         );
         assert_eq!(ControlLine::parse(br#"{"x_a":1,"hello":{}}"#), None);
         assert_eq!(ControlLine::parse(b"nonsense"), None);
@@ -232,6 +287,10 @@ mod tests {
             r#"{"hello":5}"#,
             r#"{"hello":{}"#,
             r#"{"hello":{},"x":1}"#,
+            r#"{"subscribe":{}}"#,
+            r#"{"subscribe":{"consumer":"c","object":"a"}}"#,
+            r#"{"subscribe":{"consumer":"c","objects":"a"}}"#,
+            r#"{"subscribe":{"consumer":"c"},"hello":{}}"#,
         ] {
             let parsed = ControlLine::parse(bad.as_bytes());
             assert!(matches!(parsed, Some(ControlLine::Malformed(_))), "{bad}");
@@ -252,6 +311,25 @@ mod tests {
         assert!(fault("a\u{0}b"));
         assert!(!fault(&"x".repeat(128)));
         assert!(fault(&"x".repeat(129)));
+    }
+
+    #[test]
+    fn a_subscription_names_a_consumer_and_some_objects() {
+        let fault = |consumer: &str, objects: Option<Vec<&str>>| {
+            let subscribe = Subscribe {
+                consumer: consumer.to_owned().into(),
+                objects: objects.map(|names| names.into_iter().map(str::to_owned).collect()),
+            };
+            subscribe.fault().map(|(pointer, _)| pointer)
+        };
+        assert_eq!(fault("billing/eu-1 ü", None), None);
+        assert_eq!(fault("c", Some(vec!["contact"; 256])), None);
+        assert_eq!(fault("", None), Some("/subscribe/consumer"));
+        assert_eq!(fault("a\n", None), Some("/subscribe/consumer"));
+        assert_eq!(fault(&"x".repeat(129), None), Some("/subscribe/consumer"));
+        for objects in [vec![], vec!["contact"; 257], vec!["contact", ""]] {
+            assert_eq!(fault("c", Some(objects)), Some("/subscribe/objects"));
+        }
     }
 
     proptest! {

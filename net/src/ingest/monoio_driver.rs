@@ -8,6 +8,7 @@ use std::cell::RefCell;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -42,6 +43,7 @@ async fn serve<I: Intake + 'static>(server: Server<I>) -> io::Result<()> {
     let listener = TcpListener::from_std(server.listener)?;
     let hub = Rc::new(Hub::new(
         server.intake,
+        server.subscriptions,
         server.limits,
         server.first_session,
         gate,
@@ -121,7 +123,7 @@ fn open<I: Intake + 'static>(hub: &Rc<Hub<I>>, mut stream: TcpStream, peer: Sock
                 half: writer,
                 cancel,
             };
-            connection.start::<Monoio, I>(Rc::clone(hub), reader, writer);
+            connection.start::<Monoio, I, Writer>(Rc::clone(hub), reader, writer);
         }
         Err(full) => Monoio::spawn(async move {
             let (written, _) = stream.write(turn_away(full)).await;
@@ -172,6 +174,8 @@ struct Writer {
 }
 
 impl WriteHalf for Writer {
+    type Reader = Reader;
+
     async fn write_all(&mut self, bytes: &mut Vec<u8>) -> io::Result<()> {
         let mut at = 0;
         while at < bytes.len() {
@@ -189,5 +193,15 @@ impl WriteHalf for Writer {
 
     async fn close(&mut self) {
         self.half.shutdown().await.ok();
+    }
+
+    fn detach(self, reader: Reader) -> io::Result<std::net::TcpStream> {
+        // A write half that is dropped alone shuts the socket down, whoever else has it.
+        let other_socket = |_| io::Error::other("the halves are of two sockets");
+        let stream = reader.half.reunite(self.half).map_err(other_socket)?;
+        // SAFETY: `stream` owns the descriptor and lives until the end of this function, the
+        // borrow until the end of this statement.
+        let descriptor = unsafe { BorrowedFd::borrow_raw(stream.as_raw_fd()) };
+        Ok(rustix::io::fcntl_dupfd_cloexec(descriptor, 0)?.into())
     }
 }

@@ -11,6 +11,7 @@ use super::intake::{Intake, SessionId};
 use super::session::SessionLimits;
 use super::{monoio_driver, tokio_driver};
 use crate::gate::{WakeGate, WakeReceiver};
+use crate::subscription::Subscriptions;
 
 /// What a driver runs on one thread.
 #[derive(Debug)]
@@ -19,6 +20,8 @@ pub struct Server<I> {
     pub listener: TcpListener,
     /// Where events go.
     pub intake: I,
+    /// Where clients that subscribe go; `None`: they are refused.
+    pub subscriptions: Option<Arc<dyn Subscriptions>>,
     /// Woken when the intake has something to tell, or room again.
     pub wake: WakeReceiver,
     /// Ends the thread.

@@ -8,6 +8,7 @@ use super::frame::{BadFrame, FRAME_BYTES_MAX, Frame, FrameReader, Kind, MAGIC};
 use super::intake::{Intake, SessionId, Settled};
 use super::line::{self, ControlLine, Hello, Line, LineReader};
 use super::seq_member::SeqMember;
+use crate::subscription::Subscription;
 
 /// The protocol of one connection: bytes in, bytes out.
 ///
@@ -16,6 +17,8 @@ use super::seq_member::SeqMember;
 ///   client did not read.
 /// - [`Session::take_output`] gives what is to be written, [`Session::handle_written`] confirms it.
 /// - [`Session::wants_read`] and [`Session::is_over`] tell the driver what to do next.
+/// - A client that subscribes leaves: once everything is written, [`Session::take_subscriber`]
+///   says what to hand over together with the socket.
 #[derive(Debug)]
 pub struct Session {
     wire: Wire,
@@ -76,6 +79,13 @@ impl Session {
             half_closed: false,
             messages: 0,
         }
+    }
+
+    /// Lets a client subscribe.
+    #[must_use]
+    pub fn with_subscriptions(mut self) -> Session {
+        self.exchange.allow_subscriptions();
+        self
     }
 
     /// Takes the bytes of one read, and dispatches what they held as one batch. After the end of
@@ -189,6 +199,19 @@ impl Session {
         self.exchange.is_over()
     }
 
+    /// Whether the client subscribed, so that its socket is to be handed over once everything is
+    /// written.
+    pub fn is_leaving(&self) -> bool {
+        self.exchange.is_leaving()
+    }
+
+    /// What goes with the socket of a client that subscribed: its wish, and what it sent behind
+    /// it. The session is over.
+    pub fn take_subscriber(&mut self) -> Option<(Subscription, Vec<u8>)> {
+        let subscription = self.exchange.take_subscription()?;
+        Some((subscription, std::mem::take(&mut self.held)))
+    }
+
     /// Whether the session takes events, or may come to.
     pub fn is_open(&self) -> bool {
         self.exchange.is_open()
@@ -274,6 +297,9 @@ impl Session {
             self.held.extend_from_slice(input);
             break;
         }
+        if self.exchange.is_leaving() {
+            self.held = input.to_vec();
+        }
         self.exchange.dispatch(intake);
         self.exchange.conclude();
     }
@@ -310,8 +336,8 @@ fn take_line<I: Intake>(exchange: &mut Exchange, intake: &mut I, text: &[u8]) ->
             }
             return greeted == Greeted::Later;
         }
-        Some(ControlLine::Subscribe) => {
-            exchange.end_as("not_available", "subscriptions are not available yet");
+        Some(ControlLine::Subscribe(wish)) => {
+            exchange.subscribe(&wish);
             return false;
         }
         Some(ControlLine::Malformed(fault)) => {

@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::io;
+use std::net::TcpStream;
 use std::time::Duration;
 
 /// The side that is read. One task owns it, and no read is dropped before its end.
@@ -12,11 +13,17 @@ pub(crate) trait ReadHalf {
 
 /// The side that is written. One task owns it, and no write is dropped before its end.
 pub(crate) trait WriteHalf {
+    /// The other side of the same socket.
+    type Reader: ReadHalf;
+
     /// Writes all of `bytes`; they may be moved away and back meanwhile.
     async fn write_all(&mut self, bytes: &mut Vec<u8>) -> io::Result<()>;
 
     /// Tells the client that nothing more comes.
     async fn close(&mut self);
+
+    /// The socket without its runtime, for another thread.
+    fn detach(self, reader: Self::Reader) -> io::Result<TcpStream>;
 }
 
 /// What the loops need of a runtime.

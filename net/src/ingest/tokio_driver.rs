@@ -36,6 +36,7 @@ pub async fn serve<I: Intake + 'static>(server: Server<I>) -> io::Result<()> {
     let listener = TcpListener::from_std(server.listener)?;
     let hub = Rc::new(Hub::new(
         server.intake,
+        server.subscriptions,
         server.limits,
         server.first_session,
         gate,
@@ -140,7 +141,7 @@ fn open<I: Intake + 'static>(
                 stream: Rc::clone(&stream),
                 scratch: Rc::clone(scratch),
             };
-            connection.start::<Tokio, I>(Rc::clone(hub), reader, Writer { stream });
+            connection.start::<Tokio, I, Writer>(Rc::clone(hub), reader, Writer { stream });
         }
         Err(full) => {
             // A fresh socket's buffer takes these few bytes at once.
@@ -188,6 +189,8 @@ struct Writer {
 }
 
 impl WriteHalf for Writer {
+    type Reader = Reader;
+
     async fn write_all(&mut self, bytes: &mut Vec<u8>) -> io::Result<()> {
         let mut rest = &bytes[..];
         while !rest.is_empty() {
@@ -203,5 +206,10 @@ impl WriteHalf for Writer {
 
     async fn close(&mut self) {
         rustix::net::shutdown(&*self.stream, Shutdown::Write).ok();
+    }
+
+    fn detach(self, _reader: Reader) -> io::Result<std::net::TcpStream> {
+        // The runtime closes its own descriptor with the last of the halves.
+        Ok(rustix::io::fcntl_dupfd_cloexec(&*self.stream, 0)?.into())
     }
 }

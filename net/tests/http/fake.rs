@@ -34,6 +34,7 @@ pub(crate) struct Node {
     pub(crate) overrides: OverridesView,
     /// Who asked for which account.
     pub(crate) added: Vec<(String, AccountRequest)>,
+    pub(crate) consumers: Vec<ConsumerView>,
     pub(crate) held: Vec<Hold>,
     pub(crate) released: Vec<Hold>,
     pub(crate) wal: Option<Check>,
@@ -686,6 +687,17 @@ impl Backend for FakeBackend {
 
     fn accounts(&self) -> Vec<AccountView> {
         vec![account()]
+    }
+
+    fn consumers(&self) -> Vec<ConsumerView> {
+        self.node.lock().unwrap().consumers.clone()
+    }
+
+    async fn remove_consumer(&self, name: &str) -> Result<bool, Refusal> {
+        let consumers = &mut self.node.lock().unwrap().consumers;
+        let known = consumers.len();
+        consumers.retain(|consumer| consumer.name != name);
+        Ok(consumers.len() < known)
     }
 
     async fn account_status(&self, name: &str) -> Result<Option<AccountStatus>, Refusal> {

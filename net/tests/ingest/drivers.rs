@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -11,6 +12,7 @@ use syncline_net::ingest::frame::{EventsBuilder, Kind, write_frame};
 use syncline_net::ingest::{
     Code, Driver, Limits, Refusal, Server, SessionId, SessionLimits, StopSignal, TimeLimits,
 };
+use syncline_net::subscription::Subscriptions;
 
 use super::engine::Engine;
 use super::talk::frames;
@@ -35,6 +37,16 @@ impl Fixture {
         listener: TcpListener,
         engine: Engine,
     ) -> Fixture {
+        Fixture::start_with(driver, limits, listener, engine, None)
+    }
+
+    pub(crate) fn start_with(
+        driver: Driver,
+        limits: Limits,
+        listener: TcpListener,
+        engine: Engine,
+        subscriptions: Option<Arc<dyn Subscriptions>>,
+    ) -> Fixture {
         let addr = listener.local_addr().unwrap();
         let first_session = SESSIONS.fetch_add(1 << 20, Ordering::Relaxed);
         let (gate, wake) = wake_gate().unwrap();
@@ -45,6 +57,7 @@ impl Fixture {
             driver.run(Server {
                 listener,
                 intake,
+                subscriptions,
                 wake,
                 stop: signal,
                 limits,
@@ -66,7 +79,7 @@ impl Fixture {
         }
     }
 
-    fn connect(&self) -> Peer {
+    pub(crate) fn connect(&self) -> Peer {
         let stream = TcpStream::connect(self.addr).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         Peer {
@@ -75,7 +88,7 @@ impl Fixture {
     }
 
     /// Waits until `done` holds of the engine, which another thread moves.
-    fn until(&self, done: impl Fn(&Engine) -> bool) {
+    pub(crate) fn until(&self, done: impl Fn(&Engine) -> bool) {
         let deadline = std::time::Instant::now() + PATIENCE;
         while !done(&self.engine) {
             assert!(std::time::Instant::now() < deadline, "it never came to be");
@@ -95,32 +108,32 @@ impl Drop for Fixture {
 /// A restarted server does not number its sessions like the one before.
 static SESSIONS: AtomicU64 = AtomicU64::new(1);
 
-const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
-struct Peer {
+pub(crate) struct Peer {
     lines: BufReader<TcpStream>,
 }
 
 impl Peer {
-    fn send(&mut self, bytes: impl AsRef<[u8]>) -> &mut Peer {
+    pub(crate) fn send(&mut self, bytes: impl AsRef<[u8]>) -> &mut Peer {
         self.lines.get_mut().write_all(bytes.as_ref()).unwrap();
         self
     }
 
     /// The next line; empty at the end.
-    fn line(&mut self) -> String {
+    pub(crate) fn line(&mut self) -> String {
         let mut line = String::new();
         self.lines.read_line(&mut line).unwrap();
         line.trim_end().to_owned()
     }
 
-    fn rest(&mut self) -> Vec<u8> {
+    pub(crate) fn rest(&mut self) -> Vec<u8> {
         let mut rest = Vec::new();
         self.lines.read_to_end(&mut rest).unwrap();
         rest
     }
 
-    fn half_close(&mut self) -> &mut Peer {
+    pub(crate) fn half_close(&mut self) -> &mut Peer {
         self.lines.get_mut().shutdown(Shutdown::Write).unwrap();
         self
     }

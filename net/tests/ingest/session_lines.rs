@@ -2,6 +2,7 @@
 
 use proptest::prelude::*;
 use syncline_net::ingest::{Code, EVENT_BYTES_MAX, Refusal, SessionLimits};
+use syncline_net::subscription::Subscription;
 
 use super::engine::Engine;
 use super::talk::Talk;
@@ -301,6 +302,63 @@ fn what_is_not_this_protocol_is_told_at_once() {
             last.starts_with(&format!("{{\"error\":{{\"code\":\"{code}\"")),
             "{text}"
         );
+        assert!(talk.session.is_over());
+    }
+}
+
+#[test]
+fn a_subscriber_leaves_with_its_key_and_with_what_it_sent_behind() {
+    let hello = "{\"hello\":{\"key\":\"secret\"}}\n";
+    let subscribe = "{\"subscribe\":{\"consumer\":\"billing\",\"objects\":[\"contact\"]}}\n";
+    let behind = "{\"ack\":{\"seq\":7}}\n{\"ack\":";
+    let stream = format!("{hello}{subscribe}{behind}");
+    for cut in 0..stream.len() {
+        let mut talk = Talk::subscribable();
+        let (first, second) = stream.split_at(cut);
+        talk.send(first);
+        // A driver that has a subscriber reads no more.
+        let unread = if talk.session.is_leaving() {
+            second
+        } else {
+            talk.send(second);
+            ""
+        };
+        assert!(talk.session.is_leaving() && !talk.session.wants_read());
+        assert_eq!(talk.read_text(), "{\"welcome\":{\"last_seq\":0}}\n");
+        let (subscription, held) = talk.session.take_subscriber().unwrap();
+        let expected = Subscription {
+            consumer: "billing".into(),
+            objects: Some(vec!["contact".into()]),
+            key: Some("secret".into()),
+        };
+        assert_eq!(subscription, expected);
+        let held = String::from_utf8(held).unwrap() + unread;
+        assert_eq!(held, behind, "cut at {cut}");
+        assert!(talk.session.is_over());
+        assert_eq!(talk.session.take_subscriber(), None);
+    }
+}
+
+#[test]
+fn a_subscription_comes_before_any_event() {
+    for (bytes, code) in [
+        (
+            "{\"a\":1}\n{\"subscribe\":{\"consumer\":\"c\"}}\n",
+            "malformed",
+        ),
+        ("{\"subscribe\":{\"consumer\":\"\"}}\n", "invalid_field"),
+        (
+            "{\"subscribe\":{\"consumer\":\"c\",\"objects\":[]}}\n",
+            "invalid_field",
+        ),
+        ("{\"subscribe\":{\"consumer\":5}}\n", "malformed"),
+    ] {
+        let mut talk = Talk::subscribable();
+        talk.send(bytes);
+        let text = talk.read_text();
+        let error = format!("{{\"error\":{{\"code\":\"{code}\"");
+        assert!(text.lines().last().unwrap().starts_with(&error), "{text}");
+        assert_eq!(talk.session.take_subscriber(), None);
         assert!(talk.session.is_over());
     }
 }

@@ -22,6 +22,14 @@ impl Talk {
         }
     }
 
+    /// A session whose client may subscribe.
+    pub(crate) fn subscribable() -> Talk {
+        let mut talk = Talk::new();
+        let limits = SessionLimits::default();
+        talk.session = Session::new(SessionId(1), limits).with_subscriptions();
+        talk
+    }
+
     /// The client sends; what the engine settles meanwhile reaches the session.
     pub(crate) fn send(&mut self, bytes: impl AsRef<[u8]>) -> &mut Talk {
         self.session.handle_bytes(&mut self.engine, bytes.as_ref());

@@ -168,6 +168,7 @@ impl Bench {
             let server = Server {
                 listener,
                 intake: Ringing { node: intake, gate },
+                subscriptions: None,
                 wake,
                 stop: signal,
                 limits: Limits::default(),
