@@ -2,7 +2,11 @@
 
 extern crate postgres as syncline_postgres;
 
-#[expect(dead_code, reason = "the connector's own tests use the rest of it")]
+#[expect(
+    dead_code,
+    clippy::unwrap_used,
+    reason = "the connector's own tests use the rest of it"
+)]
 #[path = "../../postgres/tests/server/cluster.rs"]
 mod cluster;
 
@@ -39,14 +43,16 @@ impl Stage {
             cluster,
             database,
             provider: Provider::start(&[]),
-            folder: tempfile::tempdir().unwrap(),
+            folder: tempfile::tempdir().expect("a folder"),
         })
     }
 
     fn sql(&self, statements: &str) {
         block_on(async {
-            let mut connection = Connection::open(&self.database).await.unwrap();
-            connection.query(statements).await.unwrap();
+            let mut connection = Connection::open(&self.database)
+                .await
+                .expect("the server runs");
+            connection.query(statements).await.expect("it is SQL");
             connection.close().await;
         });
     }
@@ -62,8 +68,8 @@ impl Stage {
             folder.display()
         );
         let file = self.folder.path().join("url");
-        fs::write(&file, url).unwrap();
-        fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+        fs::write(&file, url).expect("our folder");
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).expect("our file");
         Config::new()
             .shards(2)
             .account("crm", &self.provider.url(), "")
@@ -87,7 +93,7 @@ fn block_on<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .unwrap()
+        .expect("an event loop")
         .block_on(future)
 }
 

@@ -1,0 +1,98 @@
+//! Both ways through the real program: a simulated CRM is polled, System A subscribes and speaks.
+
+use serde_json::{Value, json};
+use syncline_tests::process::{Config, Lines, Node, Provider, request, until};
+
+fn config(provider: &Provider) -> Config {
+    Config::new().shards(2).with(&format!(
+        "[providers.crm]\ntype = \"hubspot\"\nbase_url = \"{}\"\nsettle = \"300ms\"\n\
+         poll = {{ interval = \"200ms\" }}\n\
+         auth = {{ kind = \"bearer\", token = \"exec:printf t-1\" }}\n\
+         [objects.contact]\ndirection = \"both\"\n\
+         [objects.contact.to.crm]\nremote = \"contacts\"\nexternal_id = \"external_id\"\n\
+         fields = [{{ local = \"last_name\", remote = \"lastname\" }}]\n",
+        provider.url()
+    ))
+}
+
+/// Somebody edits a contact in the CRM.
+fn edit(provider: &Provider, edit: &Value) {
+    let at = provider.url();
+    let at = at
+        .trim_start_matches("http://")
+        .parse()
+        .expect("an address");
+    let answer = request(at, "POST", "/__mock/edit", edit.to_string().as_bytes());
+    assert_eq!(answer.map(|answer| answer.status), Some(200), "{edit}");
+}
+
+fn subscribe(node: &Node) -> Lines {
+    let mut lines = Lines::connect(node.tcp());
+    lines.send(r#"{"subscribe":{"consumer":"billing","objects":["contact"]}}"#);
+    lines.send("\n");
+    lines
+}
+
+fn next_change(lines: &mut Lines) -> Value {
+    let message = lines.next_message().expect("the subscription goes on");
+    message["change"].clone()
+}
+
+#[test]
+fn changes_of_a_crm_reach_system_a_and_system_a_s_reach_it_without_an_echo() {
+    let options = ["--token", "t-1", "--key", "contacts.external_id"];
+    let provider = Provider::start_as("hubspot", &options);
+    let mut node = Node::start(config(&provider));
+    let mut billing = subscribe(&node);
+
+    edit(
+        &provider,
+        &json!({"object": "contacts", "operation": "create", "fields": {"lastname": "Lovelace"}}),
+    );
+    let made = next_change(&mut billing);
+    assert_eq!(made["operation"], "UPSERT", "{made}");
+    assert_eq!(made["data"], json!({"last_name": "Lovelace"}));
+    assert_eq!(
+        (&made["provider"], &made["origin"]),
+        (&json!("crm"), &json!("crm"))
+    );
+
+    // It was not acknowledged: it comes again, also after the process was killed.
+    drop(billing);
+    node.kill();
+    node.restart();
+    let mut billing = subscribe(&node);
+    let again = next_change(&mut billing);
+    assert_eq!(again["record_id"], made["record_id"]);
+    billing.send(format!("{{\"ack\":{{\"seq\":{}}}}}\n", again["seq"]));
+
+    // System A's own change goes there and does not come back.
+    let record_id = made["record_id"].as_str().expect("a text").to_owned();
+    let event = json!({"operation": "UPDATE", "object": "contact", "record_id": record_id,
+        "data": {"last_name": "Byron"}});
+    assert_eq!(node.post("/v1/sync", event.to_string()).status, 202);
+    let remote_id = made["remote_id"].as_str().expect("a text").to_owned();
+    let shows = |name: &str| {
+        provider
+            .records()
+            .values()
+            .any(|fields| fields["lastname"] == name)
+    };
+    until("the CRM has System A's change", || {
+        shows("Byron").then_some(())
+    });
+    edit(
+        &provider,
+        &json!({"object": "contacts", "operation": "update", "id": remote_id,
+            "fields": {"lastname": "King"}}),
+    );
+    let next = next_change(&mut billing);
+    assert_eq!(next["data"], json!({"last_name": "King"}), "{next}");
+    assert_eq!(next["record_id"], json!(record_id));
+    billing.send(format!("{{\"ack\":{{\"seq\":{}}}}}\n", next["seq"]));
+    until("System A has acknowledged it", || {
+        let told = node.get("/v1/consumers").json();
+        (told["consumers"][0]["unacked"] == 0).then_some(())
+    });
+    assert!(node.drain().is_empty());
+}
