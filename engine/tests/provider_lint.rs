@@ -339,6 +339,7 @@ id = "/items/0/id"
 many = "/items/1/id"
 absent = [404]
 idempotent = true
+tags = ["search"]
 
 [batch.b]
 takes = ["upsert"]

@@ -147,6 +147,10 @@ fn no_two_counts_share_a_cell() {
                 .into_iter()
                 .map(|class| layout.call(account, class)),
         );
+        let webhooks = WebhookResult::ALL.into_iter();
+        cells.extend(webhooks.map(|result| layout.webhook(account, result)));
+        let polls = PollResult::ALL.into_iter();
+        cells.extend(polls.map(|result| layout.poll(account, result)));
     }
     cells.sort_unstable();
     assert_eq!(cells, (0..layout.len()).collect::<Vec<_>>());
