@@ -94,7 +94,10 @@ impl<T> Shard<T> {
                 }
                 Command::Plan(plan) => {
                     let target = self.account(&plan.name);
-                    self.accounts[usize::from(target.0)].plan = Some(plan);
+                    let at = usize::from(target.0);
+                    if self.accounts[at].set_plan(plan) {
+                        self.forget_classes(at);
+                    }
                     CommandReply::Done { matched: 0 }
                 }
                 Command::Suspend { account, suspended } => {
