@@ -134,11 +134,6 @@ impl CostClasses {
         self.numbered(place)
     }
 
-    /// The place of one of these classes.
-    pub fn place(&self, class: CostClass) -> Option<usize> {
-        self.index(class)
-    }
-
     /// Whether this is one of these classes.
     pub fn contains(&self, class: CostClass) -> bool {
         self.index(class).is_some()

@@ -79,9 +79,11 @@ pub(super) struct Account {
     pub(super) id: Option<AccountId>,
     /// Held whole by an operator.
     pub(super) paused: bool,
-    /// Which calls cost the same; `None`: all do, or there are more classes than lists to sort
-    /// operations into, and every call is charged as the dearest.
-    pub(super) classes: Option<Arc<CostClasses>>,
+    /// What calls cost, as the coordinator has it.
+    costs: Option<Arc<CostClasses>>,
+    /// The classes of its own calls, a list of sorted operations each; none: all cost the same, or
+    /// there are more classes than lists, and every call is charged as the dearest.
+    pub(super) classes: Vec<CostClass>,
     /// Which of them its operations turn out to be of.
     pub(super) mix: ClassMix,
     /// Records a call carries at most, as far as calls have told.
@@ -114,7 +116,8 @@ impl Account {
             plan,
             id: None,
             paused: false,
-            classes: None,
+            costs: None,
+            classes: Vec::new(),
             mix: ClassMix::default(),
             records_per_call: 1,
             suspects: VecDeque::new(),
@@ -125,14 +128,58 @@ impl Account {
         }
     }
 
-    /// Calls cost this from now on; says whether that is news.
-    pub(super) fn set_classes(&mut self, classes: &Arc<CostClasses>) -> bool {
-        let told_apart = (2..=SORTED_LISTS).contains(&classes.count());
-        let new = told_apart.then(|| Arc::clone(classes));
-        if new == self.classes {
+    /// Calls cost this from now on; says whether the classes of its own calls are others now.
+    pub(super) fn set_costs(&mut self, costs: &Arc<CostClasses>) -> bool {
+        self.costs = Some(Arc::clone(costs));
+        self.sort_out_classes()
+    }
+
+    /// It is called like this from now on; says whether the classes of its calls are others now.
+    pub(super) fn set_plan(&mut self, plan: Arc<AccountPlan>) -> bool {
+        self.plan = Some(plan);
+        self.sort_out_classes()
+    }
+
+    /// The class of a call.
+    pub(super) fn class_of(&self, kind: CallKind, group: Option<BatchGroup>) -> CostClass {
+        if self.classes.is_empty() {
+            return CostClass::ANY;
+        }
+        self.cost_of(kind, group.is_none())
+    }
+
+    /// The class of what lies in a list of sorted operations.
+    pub(super) fn class_at(&self, list: usize) -> CostClass {
+        self.classes.get(list).copied().unwrap_or(CostClass::ANY)
+    }
+
+    /// The list for operations of a class.
+    pub(super) fn place(&self, class: CostClass) -> usize {
+        let mut classes = self.classes.iter();
+        classes.position(|known| *known == class).unwrap_or(0)
+    }
+
+    /// Finds the classes that its calls can be of: tags that none of its operations has make no
+    /// difference.
+    fn sort_out_classes(&mut self) -> bool {
+        let mut classes: Vec<CostClass> = Vec::new();
+        let plan = self.plan.as_deref();
+        let made = |kind: &CallKind| plan.is_none_or(|p| p.definition.operation(*kind).is_some());
+        for kind in CallKind::ALL.into_iter().filter(made) {
+            for alone in [true, false] {
+                let class = self.cost_of(kind, alone);
+                if !classes.contains(&class) {
+                    classes.push(class);
+                }
+            }
+        }
+        if classes.len() > SORTED_LISTS || classes == [CostClass::ANY] {
+            classes.clear();
+        }
+        if classes == self.classes {
             return false;
         }
-        self.classes = new;
+        self.classes = classes;
         self.mix = ClassMix::default();
         // Until something was looked at: most operations change a record.
         let usual = self.class_of(CallKind::Upsert, None);
@@ -140,33 +187,18 @@ impl Account {
         true
     }
 
-    /// The class of a call.
-    pub(super) fn class_of(&self, kind: CallKind, group: Option<BatchGroup>) -> CostClass {
-        let Some(classes) = &self.classes else {
+    fn cost_of(&self, kind: CallKind, alone: bool) -> CostClass {
+        let Some(costs) = &self.costs else {
             return CostClass::ANY;
         };
         let operation = self.plan.as_ref().and_then(|plan| {
-            let alone = group.is_none();
-            plan.definition.operation(kind).filter(|_| alone)
+            let operation = plan.definition.operation(kind);
+            operation.filter(|_| alone)
         });
         let tags = operation.map_or(&[][..], |operation| operation.tags());
         let kind = std::iter::once(kind.as_str());
         let tags: Vec<&str> = kind.chain(tags.iter().map(String::as_str)).collect();
-        classes.class_of(&tags)
-    }
-
-    /// The class of what lies in a list of sorted operations.
-    pub(super) fn class_at(&self, list: usize) -> CostClass {
-        let classes = self.classes.as_ref().filter(|c| list < c.count());
-        classes.map_or(CostClass::ANY, |classes| classes.at(list))
-    }
-
-    /// The list for operations of a class.
-    pub(super) fn place(&self, class: CostClass) -> usize {
-        let classes = self.classes.as_ref();
-        classes
-            .and_then(|classes| classes.place(class))
-            .unwrap_or(0)
+        costs.class_of(&tags)
     }
 
     /// The class that most operations turned out to be of.

@@ -96,7 +96,10 @@ impl<T> Shard<T> {
                 }
                 Command::Plan(plan) => {
                     let target = self.account(&plan.name);
-                    self.accounts[usize::from(target.0)].plan = Some(plan);
+                    let at = usize::from(target.0);
+                    if self.accounts[at].set_plan(plan) {
+                        self.forget_classes(at);
+                    }
                     self.retry_objects(target);
                     CommandReply::Done { matched: 0 }
                 }

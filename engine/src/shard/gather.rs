@@ -210,7 +210,7 @@ impl<T> Shard<T> {
         });
         let unsorted = [&queue.ready, &queue.retries].into_iter().filter_map(best);
         let unsorted = unsorted.min().filter(|_| {
-            let looks_ahead = account.classes.is_some() && queue.sorted_len() < SORTED_AHEAD_MAX;
+            let looks_ahead = account.classes.len() > 1 && queue.sorted_len() < SORTED_AHEAD_MAX;
             self.may_start(now, at, account.usual_class()) || (looks_ahead && self.may_call(at))
         });
         let unsorted = unsorted.map(|best| (best, Source::Unsorted));
@@ -262,7 +262,7 @@ impl<T> Shard<T> {
         class: CostClass,
         filled: Option<CostClass>,
     ) -> bool {
-        if self.accounts[at].classes.is_none() {
+        if self.accounts[at].classes.len() < 2 {
             return false;
         }
         let list = self.accounts[at].place(class);

@@ -26,9 +26,8 @@ impl<T> Shard<T> {
             } => {
                 let at = usize::from(self.account(name).0);
                 self.accounts[at].id = Some(*account);
-                if self.accounts[at].set_classes(classes) {
-                    self.release_suspects(at);
-                    self.index.unsort(at);
+                if self.accounts[at].set_costs(classes) {
+                    self.forget_classes(at);
                 }
             }
             ToShard::AccountGone { account } => {
@@ -105,6 +104,12 @@ impl<T> Shard<T> {
         slots > 0 && !self.may_start(Mono(0), at, class)
     }
 
+    /// The classes of an account's calls are others now: what was sorted by them is not any more.
+    pub(super) fn forget_classes(&mut self, at: usize) {
+        self.release_suspects(at);
+        self.index.unsort(at);
+    }
+
     fn log_lease(&mut self, now: Now, journal: &mut impl Journal, taken: &LeaseTaken) {
         let ahead_ms = taken.usable_until.saturating_since(now.mono).as_millis() as i64;
         let lease = Lease {
@@ -176,16 +181,15 @@ impl<T> Shard<T> {
             }
         };
         let urgent_unsorted = urgent_in(&queue.ready) + urgent_in(&queue.retries);
-        let Some(classes) = &account.classes else {
+        if account.classes.is_empty() {
             let records = queue.ready_len() + account.suspects_len();
             let mut demand = waiting(records, urgent_unsorted);
             demand.calls += self.fetches_of(at, CostClass::ANY) as u32;
             let demand = if sends { demand } else { Waiting::default() };
             return self.holdings.demand(id, CostClass::ANY, demand);
-        };
+        }
         let unsorted = queue.unsorted_len();
-        for place in 0..classes.count() {
-            let class = classes.at(place);
+        for (place, &class) in account.classes.iter().enumerate() {
             let sorted = queue.sorted.get(place);
             let records = sorted.map_or(0, ReadyQueue::len)
                 + account.suspects_of(class)

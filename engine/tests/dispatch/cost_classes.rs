@@ -50,6 +50,25 @@ fn look_ups_with_a_window_of_their_own_hold_no_update_back() {
 }
 
 #[test]
+fn tags_that_no_call_has_make_no_difference() {
+    let mut limits = apart();
+    for tag in ["bulk", "beta", "gamma", "export"] {
+        let mut limit = window(tag, 1, 1);
+        limit.weights.only = vec![tag.to_owned()];
+        limit.weights.costs = [(tag.to_owned(), 1)].into();
+        limits.push(limit);
+    }
+    let mut world = World::new(1, limits, 1);
+    for record in 0..100 {
+        world.look_up(0, record);
+        world.update(0, record, 1);
+    }
+    world.run(SECOND);
+    assert_eq!(world.calls(CallKind::Upsert).len(), 50);
+    assert_eq!(world.calls(CallKind::Lookup).len(), 5);
+}
+
+#[test]
 fn updates_behind_a_spent_window_do_not_hold_look_ups_back() {
     let mut limits = apart();
     limits[0] = Limit {
