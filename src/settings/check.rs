@@ -17,7 +17,7 @@ use super::problem::ProblemList;
 use super::provider::{ProviderSettings, RecordIdIs};
 use super::quantity::ByteSize;
 use super::{
-    Direction, ObjectSettings, PoolSettings, RuleSettings, Settings, SystemASettings,
+    ConflictSettings, Direction, ObjectSettings, PoolSettings, RuleSettings, Settings, SystemASettings,
     TargetSettings, read_schema,
 };
 
@@ -363,6 +363,10 @@ impl Checker<'_, '_> {
         } else if object.record.conflict.is_some() {
             let message = "changes of one side alone never conflict: `direction` is \"out\"";
             self.refuse(&format!("{path}.conflict"), message);
+        }
+        let conflict = object.record.conflict.as_ref();
+        if let Some(Err((key, detail))) = conflict.map(ConflictSettings::policy) {
+            self.refuse(&format!("{path}.conflict.{key}"), detail);
         }
         for (account, target) in &object.to {
             let path = format!("{path}.to.{account}");
