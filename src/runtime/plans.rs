@@ -105,7 +105,11 @@ fn two_way(settings: &Settings, name: &str) -> Result<HashMap<String, TwoWay>, S
         if !accounts.contains(&name) {
             return None;
         }
-        let conflict = wanted.record.conflict.as_ref().map(ConflictSettings::policy);
+        let conflict = wanted
+            .record
+            .conflict
+            .as_ref()
+            .map(ConflictSettings::policy);
         let conflicts = match conflict.transpose() {
             Ok(conflicts) => conflicts.unwrap_or_default(),
             Err((_, detail)) => return Some(Err(StartError::config(object, detail))),

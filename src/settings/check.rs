@@ -17,8 +17,8 @@ use super::problem::ProblemList;
 use super::provider::{ProviderSettings, RecordIdIs};
 use super::quantity::ByteSize;
 use super::{
-    ConflictSettings, Direction, ObjectSettings, PoolSettings, RuleSettings, Settings, SystemASettings,
-    TargetSettings, read_schema,
+    ConflictSettings, Direction, ObjectSettings, PoolSettings, RuleSettings, Settings,
+    SystemASettings, TargetSettings, read_schema,
 };
 
 /// What a file may say but this version does not do: refused, so that nobody

@@ -404,7 +404,11 @@ pub(super) fn base_of<'i>(item: &'i mut Item, account: &str) -> &'i mut Base {
 
 /// What an account shows, in System A's names. Fields that hold ids of other records are left out:
 /// the account's id of a record is not System A's.
-fn local(mapping: Option<&Mapping>, shown: Shown<'_>, base: &Base) -> Result<Fields, String> {
+pub(super) fn local(
+    mapping: Option<&Mapping>,
+    shown: Shown<'_>,
+    base: &Base,
+) -> Result<Fields, String> {
     let remote = RawObject::new(shown.remote).ok_or("the record is no object")?;
     let Some(mapping) = mapping.filter(|mapping| !mapping.is_plain()) else {
         let mut fields = Fields::of(remote);

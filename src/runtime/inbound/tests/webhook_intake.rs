@@ -47,6 +47,10 @@ impl InboundSink for Recorder {
         }
         Ok(taken)
     }
+
+    async fn missed(&self, _: &str, object: &str, _: String) -> Result<(), Refusal> {
+        unreachable!("a delivery misses nothing of {object}")
+    }
 }
 
 /// A listener for webhooks alone, and the secrets of its one account.
