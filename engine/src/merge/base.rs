@@ -30,6 +30,8 @@ pub struct Base {
     told: BTreeMap<String, Told>,
     /// The name under which the account's own id was told to lead here; empty before that.
     announced: String,
+    /// The account's record is one that another was merged into, and may not bear our key.
+    moved: bool,
     /// When our last write was answered, ms since the epoch.
     written_ms: i64,
     /// When the newest of what was compared was asked for, ms since the epoch.
@@ -187,6 +189,18 @@ impl Base {
         let news = self.announced != name;
         name.clone_into(&mut self.announced);
         news
+    }
+
+    /// Takes up that the record is part of one that is announced under this name.
+    pub fn move_to(&mut self, name: &str) {
+        name.clone_into(&mut self.announced);
+        self.moved = true;
+    }
+
+    /// Whether the account's record may not bear our key, and is only to be found by its id.
+    #[must_use]
+    pub fn is_moved(&self) -> bool {
+        self.moved
     }
 
     /// The name under which the account's own id was told to lead here; empty before that.
@@ -357,10 +371,12 @@ impl Base {
         }
         e.text(&self.announced)
             .i64(self.written_ms)
-            .i64(self.seen_ms);
+            .i64(self.seen_ms)
+            .u8(u8::from(self.moved));
     }
 
-    pub(crate) fn decode(d: &mut Decoder<'_>) -> Result<Self, Damaged> {
+    /// `moves`: whether the layout tells of records that moved.
+    pub(crate) fn decode(d: &mut Decoder<'_>, moves: bool) -> Result<Self, Damaged> {
         let mut base = Self {
             agreed: decode_fields(d)?,
             shown: decode_fields(d)?,
@@ -400,6 +416,7 @@ impl Base {
         d.text("announced")?.clone_into(&mut base.announced);
         base.written_ms = d.i64("written at")?;
         base.seen_ms = d.i64("seen at")?;
+        base.moved = moves && d.u8("moved")? != 0;
         Ok(base)
     }
 }
@@ -575,10 +592,10 @@ mod tests {
         base.tell(&fields(r#"{"a":3}"#), 5, "crm");
         let mut bytes = Vec::new();
         base.encode(&mut Encoder::new(&mut bytes));
-        let decoded = Base::decode(&mut Decoder::new(&bytes));
+        let decoded = Base::decode(&mut Decoder::new(&bytes), true);
         assert_eq!(decoded, Ok(base));
         for cut in 0..bytes.len() {
-            assert!(Base::decode(&mut Decoder::new(&bytes[..cut])).is_err());
+            assert!(Base::decode(&mut Decoder::new(&bytes[..cut]), true).is_err());
         }
     }
 }

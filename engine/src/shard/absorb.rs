@@ -51,7 +51,70 @@ pub(super) struct Derived<'a> {
     pub(super) changed_at_ms: i64,
     /// The account it comes from.
     pub(super) origin: &'a str,
+    /// System A's key of the record that this one is part of now.
+    pub(super) merged_into: Option<&'a str>,
     pub(super) targets: &'a [Arc<str>],
+}
+
+impl Derived<'_> {
+    /// The event that says this, as it lies in the log.
+    pub(super) fn encode(&self, now: Now) -> Vec<u8> {
+        let origin = quoted(self.origin);
+        let merged_into = self.merged_into.map(quoted);
+        let mut extras = vec![Extra {
+            name: Cow::Borrowed(extra::ORIGIN),
+            value: RawValue::new(&origin),
+        }];
+        if let Some(merged_into) = &merged_into {
+            extras.push(Extra {
+                name: Cow::Borrowed(extra::MERGED_INTO),
+                value: RawValue::new(merged_into),
+            });
+        }
+        let targets = self.targets.iter().map(|name| Target {
+            name,
+            action: TargetAction::Sync,
+            rule: 0,
+        });
+        let accepted = AcceptedEvent {
+            event: Event {
+                operation: self.operation,
+                provider: None,
+                object: Cow::Borrowed(self.object),
+                record_id: Some(Cow::Borrowed(self.record_id)),
+                remote_id: None,
+                data: self.data.and_then(RawObject::new),
+                before: None,
+                event_id: None,
+                changed_at_ms: Some(self.changed_at_ms),
+                priority: Priority::DEFAULT,
+                scheduled_at_ms: None,
+                schema_version: None,
+                tenant: None,
+                traceparent: None,
+                correlation_id: None,
+                seq: None,
+                extras,
+            },
+            operation_seq: self.seq.0,
+            record_hash: self.record.0,
+            accepted_at_ms: now.wall.0,
+            producer: None,
+            dedup: None,
+            targets: targets.collect(),
+            rules_version: 0,
+            mapping_version: 0,
+        };
+        let mut payload = Vec::new();
+        accepted.encode_into(&mut payload);
+        payload
+    }
+}
+
+fn quoted(text: &str) -> String {
+    let mut out = Vec::new();
+    write_string(&mut out, text);
+    String::from_utf8(out).expect("a text is written as text")
 }
 
 /// Changes of a record that wait behind the operation that is looked at.
@@ -131,6 +194,7 @@ impl<T> Shard<T> {
                 data: Some(&absorbed.change.to_json()),
                 changed_at_ms: shown.changed_at_ms,
                 origin: account,
+                merged_into: None,
                 targets: &targets,
             };
             self.log_derived(now, journal, &derived);
@@ -181,6 +245,7 @@ impl<T> Shard<T> {
                 data: None,
                 changed_at_ms: deleted_at_ms,
                 origin: account,
+                merged_into: None,
                 targets: &two_way.learners,
             };
             self.log_derived(now, journal, &derived);
@@ -247,6 +312,7 @@ impl<T> Shard<T> {
                 data: None,
                 changed_at_ms,
                 origin: super::SYSTEM_A,
+                merged_into: None,
                 targets: &[system_a],
             };
             self.log_derived(now, journal, &derived);
@@ -265,6 +331,7 @@ impl<T> Shard<T> {
                 data: Some(&here.to_json()),
                 changed_at_ms: theirs_at_ms.max(changed_at_ms),
                 origin: super::SYSTEM_A,
+                merged_into: None,
                 targets: std::slice::from_ref(&system_a),
             };
             self.log_derived(now, journal, &derived);
@@ -282,6 +349,7 @@ impl<T> Shard<T> {
                 data: Some(&theirs.to_json()),
                 changed_at_ms: theirs_at_ms,
                 origin: &origin,
+                merged_into: None,
                 targets: &targets,
             };
             self.log_derived(now, journal, &derived);
@@ -299,50 +367,12 @@ impl<T> Shard<T> {
         if derived.targets.is_empty() {
             return;
         }
-        let mut origin = Vec::new();
-        write_string(&mut origin, derived.origin);
-        let origin = String::from_utf8(origin).expect("a text is written as text");
-        let targets = derived.targets.iter().map(|name| Target {
-            name,
-            action: TargetAction::Sync,
-            rule: 0,
-        });
-        let accepted = AcceptedEvent {
-            event: Event {
-                operation: derived.operation,
-                provider: None,
-                object: Cow::Borrowed(derived.object),
-                record_id: Some(Cow::Borrowed(derived.record_id)),
-                remote_id: None,
-                data: derived.data.and_then(RawObject::new),
-                before: None,
-                event_id: None,
-                changed_at_ms: Some(derived.changed_at_ms),
-                priority: Priority::DEFAULT,
-                scheduled_at_ms: None,
-                schema_version: None,
-                tenant: None,
-                traceparent: None,
-                correlation_id: None,
-                seq: None,
-                extras: vec![Extra {
-                    name: Cow::Borrowed(extra::ORIGIN),
-                    value: RawValue::new(&origin),
-                }],
-            },
-            operation_seq: derived.seq.0,
-            record_hash: derived.record.0,
-            accepted_at_ms: now.wall.0,
-            producer: None,
-            dedup: None,
-            targets: targets.collect(),
-            rules_version: 0,
-            mapping_version: 0,
-        };
-        let mut payload = Vec::new();
-        accepted.encode_into(&mut payload);
+        let payload = derived.encode(now);
         match journal.append(Class::Outcome, Kind::Event, &[&payload]) {
-            Ok(at) => self.queue_targets(now, at, &accepted),
+            Ok(at) => match codec::decode(&payload) {
+                Ok(event) => self.queue_targets(now, at, &event),
+                Err(_) => unreachable!("what was just written is read"),
+            },
             // What it comes of cannot be logged without it.
             Err(_) => self.fence(),
         }

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use super::absorb::{Shown, base_of};
+use super::absorb::{Derived, Shown, base_of};
 use super::fold::Fold;
-use super::handoff::{HandedOver, Pull, provisional_id};
+use super::handoff::{HandedOver, News, Pull, provisional_id};
 use super::item::Item;
 use super::prepare::Prepared;
 use super::two_way::{Hint, Role, SYSTEM_A, TwoWay, origin_of};
@@ -15,8 +15,8 @@ use crate::journal::Journal;
 use crate::json::RawObject;
 use crate::lane;
 use crate::merge::Fields;
-use crate::provider::{Reply, SendFailure};
-use crate::record::{Link, Resume};
+use crate::provider::{Reply, SendFailure, Verdict};
+use crate::record::{Link, Resume, TargetState};
 use crate::state::{Reason, State};
 use crate::time::Now;
 
@@ -66,6 +66,15 @@ impl<T> Shard<T> {
             item.progress.state = State::SkippedByRule;
             return Some(Aside::Told);
         };
+        let merged = matches!(
+            item.states[0].target(account).map(|target| &target.link),
+            Some(Link::MergedInto(_))
+        );
+        if merged && !item.progress.is_frozen() {
+            let said = item.operation.writes_fields().then(|| said(event, fold));
+            let passed = self.pass_on(now, journal, &plan, two_way, item, said)?;
+            return Some(aside(passed));
+        }
         match item.operation {
             Operation::Pull => self.prepare_pull(now, journal, &plan, two_way, event, item),
             Operation::Create | Operation::Update | Operation::Upsert => {
@@ -97,7 +106,7 @@ impl<T> Shard<T> {
         let fields = event
             .event
             .data
-            .filter(|_| !hint.deleted && fresh.is_some());
+            .filter(|_| hint.news() == News::Changed && fresh.is_some());
         let alias = item.states[0].alias_of.clone().filter(|_| hint.provisional);
         if let Some(record_id) = alias {
             let told = Pull {
@@ -109,10 +118,10 @@ impl<T> Shard<T> {
                 fields,
                 read_at_ms,
                 whole: hint.whole,
-                deleted: hint.deleted,
+                news: hint.news(),
                 changed_at_ms,
             };
-            let handed = self.hand_over(now, journal, account, item, &record_id, &told);
+            let handed = self.hand_over(now, journal, account, item, &told);
             return Some(aside(handed));
         }
         let target = item.states[0].target_mut(account);
@@ -122,7 +131,8 @@ impl<T> Shard<T> {
             .is_some_and(|known| known != remote_id && !remote_id.is_empty())
         {
             // Either it was linked to another one since, or two records claim to be this one.
-            let (state, reason) = if hint.deleted {
+            let over = hint.deleted || hint.merged_into.is_some();
+            let (state, reason) = if over {
                 (State::Synced, Reason::Unchanged)
             } else {
                 (State::Failed, Reason::Duplicate)
@@ -141,6 +151,22 @@ impl<T> Shard<T> {
             }
             return Some(Aside::Told);
         }
+        if let Some(into) = &hint.merged_into {
+            if target.link.remote_id().is_none() || (hint.provisional && !born) {
+                // Nobody knew it. Whoever the one that stays belongs to is told of that one.
+                item.progress.state = State::Synced;
+                item.progress.reason = Some(Reason::Absent);
+                return Some(Aside::Told);
+            }
+            return Some(aside(self.absorb_merge(now, journal, account, item, into)));
+        }
+        if hint.restored && !hint.provisional {
+            let deleted = revive(target, remote_id, changed_at_ms);
+            if let Some(deleted_at_ms) = deleted {
+                self.delete_once_more(now, journal, account, item, deleted_at_ms);
+                return Some(Aside::Told);
+            }
+        }
         let fields = fields?;
         let shown = Shown {
             remote: fields.text(),
@@ -156,6 +182,32 @@ impl<T> Shard<T> {
         }
         self.absorb(now, journal, account, item, shown);
         Some(Aside::Told)
+    }
+
+    /// A record that came back at its account, and was deleted after that, goes again.
+    fn delete_once_more(
+        &mut self,
+        now: Now,
+        journal: &mut impl Journal,
+        account: &Arc<str>,
+        item: &mut Item,
+        deleted_at_ms: i64,
+    ) {
+        let derived = Derived {
+            record: item.record,
+            object: item.object(),
+            record_id: item.record_id(),
+            seq: item.lead.seq.derived(),
+            operation: Operation::Delete,
+            data: None,
+            changed_at_ms: deleted_at_ms,
+            origin: account,
+            merged_into: None,
+            targets: std::slice::from_ref(account),
+        };
+        self.log_derived(now, journal, &derived);
+        item.progress.state = State::Superseded;
+        item.progress.reason = Some(Reason::RecordDeleted);
     }
 
     /// Finds out whose a record is that is known by the account's id only.
@@ -199,10 +251,10 @@ impl<T> Shard<T> {
                     fields: remote,
                     read_at_ms: shown.read_at_ms,
                     whole: shown.whole,
-                    deleted: false,
+                    news: News::Changed,
                     changed_at_ms: shown.changed_at_ms,
                 };
-                let handed = self.hand_over(now, journal, account, item, &record_id, &told);
+                let handed = self.hand_over(now, journal, account, item, &told);
                 item.states[0].alias_of = Some(record_id);
                 aside(handed)
             }
@@ -222,12 +274,17 @@ impl<T> Shard<T> {
     }
 
     /// Takes up in an item what its call did. True when the item waits for another shard.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "one outcome, taken apart by its only caller"
+    )]
     pub(super) fn conclude_two_way(
         &mut self,
         now: Now,
         journal: &mut impl Journal,
         plan: &AccountPlan,
         item: &mut Item,
+        verdict: &Verdict,
         result: &Result<Reply, SendFailure>,
     ) -> bool {
         let account = &plan.name;
@@ -279,6 +336,11 @@ impl<T> Shard<T> {
                     self.absorb_delete(now, journal, account, item, two_way, changed_at_ms);
                     return false;
                 }
+                hold_link(account, item);
+                if let Some(into) = led_elsewhere(verdict, item, account) {
+                    let merged = self.absorb_merge(now, journal, account, item, &into);
+                    return stays(&aside(merged), item);
+                }
                 let reply = result.as_ref().ok();
                 let record = reply.and_then(|reply| plan.definition.record_in(&reply.body));
                 let Some((remote, whole)) = record.filter(|_| item.progress.reason.is_none())
@@ -297,14 +359,8 @@ impl<T> Shard<T> {
                 let own = target.and_then(|target| target.link.remote_id());
                 let provisional = own.map(|own| provisional_id(account, own));
                 if provisional.as_deref() == Some(item.record_id()) && !born {
-                    return match self.examine(now, journal, plan, item, shown) {
-                        Aside::Told => false,
-                        Aside::Waits => true,
-                        Aside::Later => {
-                            item.progress.state = State::Queued;
-                            false
-                        }
-                    };
+                    let examined = self.examine(now, journal, plan, item, shown);
+                    return stays(&examined, item);
                 }
                 self.absorb(now, journal, account, item, shown);
                 if two_way.inbound {
@@ -364,6 +420,10 @@ fn weigh(account: &str, said: Fields, fold: &mut Fold, item: &mut Item) -> Optio
     let linked = target.link.remote_id().is_some();
     let settled = linked && resume == Resume::Normal && target.undelivered.is_empty();
     let base = target.base.get_or_insert_default();
+    if base.is_moved() && linked && item.operation != Operation::Update {
+        // By our key it would be made a second time.
+        item.operation = Operation::Update;
+    }
     let mut sent = said.clone();
     let withheld = base.withhold(&mut sent);
     let known = settled && !item.progress.is_frozen() && base.has(&sent);
@@ -382,6 +442,48 @@ fn weigh(account: &str, said: Fields, fold: &mut Fold, item: &mut Item) -> Optio
         fold.data = Some(sent.to_json());
     }
     None
+}
+
+/// Whether an item whose call has ended waits for another shard.
+fn stays(aside: &Aside, item: &mut Item) -> bool {
+    if matches!(aside, Aside::Later) {
+        item.progress.state = State::Queued;
+    }
+    matches!(aside, Aside::Waits)
+}
+
+/// A record that was read is there, whatever its state said before it was revived for the read.
+fn hold_link(account: &str, item: &mut Item) {
+    let Some(remote_id) = item.remote_id.clone() else {
+        return;
+    };
+    let link = &mut item.states[0].target_mut(account).link;
+    if matches!(link, Link::Deleted { .. }) {
+        *link = Link::Linked(remote_id);
+    }
+}
+
+/// The id that a read came out at, if it is not the one that was asked for: an account leads on from
+/// what was merged.
+fn led_elsewhere(verdict: &Verdict, item: &Item, account: &str) -> Option<String> {
+    let Verdict::Done { remote_id, .. } = verdict else {
+        return None;
+    };
+    let asked = item.states[0].target(account)?.link.remote_id()?;
+    remote_id.clone().filter(|shown| shown != asked)
+}
+
+/// Links a record again that is back at its account. Answers when it was deleted, ms since the epoch,
+/// if that was later.
+fn revive(target: &mut TargetState, remote_id: &str, restored_at_ms: i64) -> Option<i64> {
+    let deleted_at_ms = match target.link {
+        Link::Deleted { changed_at_ms } => Some(changed_at_ms),
+        Link::Unlinked => None,
+        Link::Linked(_) | Link::Doubtful | Link::MergedInto(_) => return None,
+    };
+    target.link = Link::Linked(remote_id.to_owned());
+    target.base = None;
+    deleted_at_ms.filter(|deleted_at_ms| *deleted_at_ms > restored_at_ms)
 }
 
 fn aside(handed: HandedOver) -> Aside {
