@@ -30,8 +30,6 @@ pub struct Base {
     told: BTreeMap<String, Told>,
     /// The name under which the account's own id was told to lead here; empty before that.
     announced: String,
-    /// The account's record is one that another was merged into, and may not bear our key.
-    moved: bool,
     /// When our last write was answered, ms since the epoch.
     written_ms: i64,
     /// When the newest of what was compared was asked for, ms since the epoch.
@@ -114,6 +112,19 @@ pub struct Conflict {
     pub winner: Winner,
 }
 
+impl Absorbed {
+    /// Makes a change the whole record: what the account shows, and what is on its way there. Others
+    /// had both, and lost it when they deleted the record.
+    pub fn complete(&mut self, shown: &Fields, pending: &[Pending]) {
+        let mut whole = shown.clone();
+        for pending in pending {
+            whole.lay(&pending.fields);
+        }
+        whole.lay(&self.change);
+        self.change = whole;
+    }
+}
+
 impl Base {
     /// Whether nothing was ever agreed on.
     #[must_use]
@@ -138,6 +149,12 @@ impl Base {
     #[must_use]
     pub fn is_fresh(&self, read_at_ms: i64) -> bool {
         read_at_ms > self.written_ms && read_at_ms >= self.seen_ms
+    }
+
+    /// Whether the record was seen at the account after `at_ms`, ms since the epoch.
+    #[must_use]
+    pub fn seen_after(&self, at_ms: i64) -> bool {
+        self.seen_ms > at_ms
     }
 
     /// Takes up that the account has these values of System A's.
@@ -189,18 +206,6 @@ impl Base {
         let news = self.announced != name;
         name.clone_into(&mut self.announced);
         news
-    }
-
-    /// Takes up that the record is part of one that is announced under this name.
-    pub fn move_to(&mut self, name: &str) {
-        name.clone_into(&mut self.announced);
-        self.moved = true;
-    }
-
-    /// Whether the account's record may not bear our key, and is only to be found by its id.
-    #[must_use]
-    pub fn is_moved(&self) -> bool {
-        self.moved
     }
 
     /// The name under which the account's own id was told to lead here; empty before that.
@@ -371,12 +376,10 @@ impl Base {
         }
         e.text(&self.announced)
             .i64(self.written_ms)
-            .i64(self.seen_ms)
-            .u8(u8::from(self.moved));
+            .i64(self.seen_ms);
     }
 
-    /// `moves`: whether the layout tells of records that moved.
-    pub(crate) fn decode(d: &mut Decoder<'_>, moves: bool) -> Result<Self, Damaged> {
+    pub(crate) fn decode(d: &mut Decoder<'_>) -> Result<Self, Damaged> {
         let mut base = Self {
             agreed: decode_fields(d)?,
             shown: decode_fields(d)?,
@@ -416,7 +419,6 @@ impl Base {
         d.text("announced")?.clone_into(&mut base.announced);
         base.written_ms = d.i64("written at")?;
         base.seen_ms = d.i64("seen at")?;
-        base.moved = moves && d.u8("moved")? != 0;
         Ok(base)
     }
 }
@@ -592,10 +594,10 @@ mod tests {
         base.tell(&fields(r#"{"a":3}"#), 5, "crm");
         let mut bytes = Vec::new();
         base.encode(&mut Encoder::new(&mut bytes));
-        let decoded = Base::decode(&mut Decoder::new(&bytes), true);
+        let decoded = Base::decode(&mut Decoder::new(&bytes));
         assert_eq!(decoded, Ok(base));
         for cut in 0..bytes.len() {
-            assert!(Base::decode(&mut Decoder::new(&bytes[..cut]), true).is_err());
+            assert!(Base::decode(&mut Decoder::new(&bytes[..cut])).is_err());
         }
     }
 }

@@ -256,7 +256,7 @@ fn decode_target(d: &mut Decoder<'_>, version: u8) -> Result<TargetState, Damage
     };
     let base = match if version >= 3 { d.u8("base")? } else { 0 } {
         0 => None,
-        1 => Some(Box::new(Base::decode(d, version >= 4)?)),
+        1 => Some(Box::new(Base::decode(d)?)),
         _ => return Err(d.damaged("base")),
     };
     Ok(TargetState {

@@ -121,6 +121,7 @@ fn quoted(text: &str) -> String {
 #[derive(Debug, Default)]
 struct Behind {
     changes: Vec<Pending>,
+    /// The record goes, whether or not it is made again after that.
     deletes: bool,
 }
 
@@ -150,8 +151,9 @@ impl<T> Shard<T> {
         let target = item.states[0].target(account);
         let born = target.is_none_or(|target| target.base.is_none());
         let own = target.and_then(|target| target.link.remote_id());
-        // Nobody else knows a record that was made there, even if it has no field yet.
-        let news = born && own.is_some_and(|own| provisional_id(account, own) == item.record_id());
+        // Nobody else knows a record that was made there, or is back, even if it has no field yet.
+        let made_there = own.is_some_and(|own| provisional_id(account, own) == item.record_id());
+        let news = born && (made_there || item.deleted_at_ms.is_some());
         let base = base_of(item, account);
         let fields = match local(mapping, shown, base) {
             Ok(fields) => fields,
@@ -174,7 +176,10 @@ impl<T> Shard<T> {
             now_ms: now.wall.0,
         };
         let base = base_of(item, account);
-        let absorbed = base.observe(&sighting, &behind.changes, &two_way.conflicts);
+        let mut absorbed = base.observe(&sighting, &behind.changes, &two_way.conflicts);
+        if item.deleted_at_ms.is_some() {
+            absorbed.complete(&fields, &behind.changes);
+        }
         item.progress.result = result(&absorbed);
         if news || !absorbed.change.is_empty() {
             let mut targets = two_way.learners.clone();
@@ -411,7 +416,6 @@ impl<T> Shard<T> {
                 Operation::Delete => behind.deletes = true,
                 Operation::Create | Operation::Update | Operation::Upsert => {
                     let data = event.event.data.map(Fields::of).unwrap_or_default();
-                    behind.deletes = false;
                     behind.changes.push(Pending {
                         fields: data,
                         changed_at_ms: event.event.changed_at_ms.unwrap_or(event.accepted_at_ms),

@@ -16,7 +16,7 @@ use crate::id::{OperationId, OperationSeq, RecordHash};
 use crate::journal::{Class, Journal, Kind};
 use crate::json::{RawObject, RawValue, write_string};
 use crate::quota::ShardId;
-use crate::record::StateFrame;
+use crate::record::{Link, RecordState, StateFrame};
 use crate::state::{Reason, State};
 use crate::time::Now;
 
@@ -364,11 +364,66 @@ impl<T> Shard<T> {
         }
     }
 
+    /// A record that somebody is linked to by now was told to be gone before that.
+    fn tell_of_grave(
+        &mut self,
+        now: Now,
+        journal: &mut impl Journal,
+        word: &KnownAs,
+        known: &RecordState,
+    ) {
+        let grave = known.targets.iter().find_map(|target| match target.link {
+            Link::Deleted { changed_at_ms } => Some((target, changed_at_ms)),
+            _ => None,
+        });
+        let Some((target, changed_at_ms)) = grave else {
+            return;
+        };
+        let remote_id = word.provisional.strip_prefix(&target.account);
+        let (Some(remote_id), Some(last)) = (
+            remote_id.and_then(|rest| rest.strip_prefix(':')),
+            target.last.as_ref(),
+        ) else {
+            return;
+        };
+        let told = Pull {
+            account: &target.account,
+            object: &word.object,
+            record_id: &word.record_id,
+            provisional: false,
+            remote_id,
+            fields: None,
+            read_at_ms: 0,
+            whole: false,
+            news: News::Deleted,
+            changed_at_ms,
+        };
+        let record = self.settings.hash_key.record(&word.object, &word.record_id);
+        let event = told.encode(last.seq.derived().0, record, now.wall.0);
+        if self.index.owns(record) {
+            return self.take_handoff(now, journal, &event);
+        }
+        let handoff = Handoff {
+            asker: self.settings.id,
+            // Nobody waits for the answer.
+            child: Child {
+                record: word.record,
+                seq: last.seq,
+            },
+            account: target.account.as_str().into(),
+            record,
+            event,
+        };
+        self.effects
+            .push(journal.end(), Output::Link(LinkWord::Handoff(handoff)));
+    }
+
     pub(super) fn on_known(&mut self, now: Now, journal: &mut impl Journal, word: &KnownAs) {
         let read = self.read_state(journal, word.record, &word.object, &word.provisional);
         let Some((mut states, at)) = read else {
             return;
         };
+        self.tell_of_grave(now, journal, word, &states[0]);
         if states[0].alias_of.as_ref() == Some(&word.record_id) {
             return;
         }

@@ -183,7 +183,7 @@ impl<T> Shard<T> {
         if holder == record_id {
             target.link = Link::Linked(into.to_owned());
             let base = target.base.get_or_insert_default();
-            base.move_to(&provisional_id(account, into));
+            base.announce(&provisional_id(account, into));
             // What it shows now is for the next operation of the lane to find out.
             let look = Pull {
                 account,

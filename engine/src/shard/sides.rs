@@ -14,9 +14,9 @@ use crate::event::{Operation, TargetAction};
 use crate::journal::Journal;
 use crate::json::RawObject;
 use crate::lane;
-use crate::merge::Fields;
+use crate::merge::{Base, Fields};
 use crate::provider::{Reply, SendFailure, Verdict};
-use crate::record::{Link, Resume, TargetState};
+use crate::record::{Link, Resume};
 use crate::state::{Reason, State};
 use crate::time::Now;
 
@@ -78,6 +78,13 @@ impl<T> Shard<T> {
         match item.operation {
             Operation::Pull => self.prepare_pull(now, journal, &plan, two_way, event, item),
             Operation::Create | Operation::Update | Operation::Upsert => {
+                let target = item.states[0].target(account);
+                let linked = target.is_some_and(|target| target.link.remote_id().is_some());
+                if linked && two_way.inbound && item.progress.resume == Resume::Normal {
+                    // By our key a record would be made that was deleted there meanwhile, or a
+                    // second one of one that does not bear it.
+                    item.operation = Operation::Update;
+                }
                 weigh(account, said(event, fold), fold, item)
             }
             Operation::Read | Operation::Delete => None,
@@ -131,7 +138,9 @@ impl<T> Shard<T> {
             .is_some_and(|known| known != remote_id && !remote_id.is_empty())
         {
             // Either it was linked to another one since, or two records claim to be this one.
-            let over = hint.deleted || hint.merged_into.is_some();
+            let base = target.base.as_deref();
+            let former = base.is_some_and(|base| !base.is_fresh(changed_at_ms));
+            let over = hint.deleted || hint.merged_into.is_some() || former;
             let (state, reason) = if over {
                 (State::Synced, Reason::Unchanged)
             } else {
@@ -142,10 +151,14 @@ impl<T> Shard<T> {
             return Some(Aside::Told);
         }
         let born = target.base.is_some();
+        let seen_since = |base: &Base| base.seen_after(changed_at_ms);
+        if hint.deleted && target.base.as_deref().is_some_and(seen_since) {
+            // It may be back since. A read says.
+            return None;
+        }
         if hint.deleted {
             if hint.provisional && !born {
-                item.progress.state = State::Synced;
-                item.progress.reason = Some(Reason::Absent);
+                bury(account, item, changed_at_ms);
             } else {
                 self.absorb_delete(now, journal, account, item, two_way, changed_at_ms);
             }
@@ -160,12 +173,23 @@ impl<T> Shard<T> {
             }
             return Some(aside(self.absorb_merge(now, journal, account, item, into)));
         }
-        if hint.restored && !hint.provisional {
-            let deleted = revive(target, remote_id, changed_at_ms);
-            if let Some(deleted_at_ms) = deleted {
+        if let Link::Deleted {
+            changed_at_ms: deleted_at_ms,
+        } = target.link
+        {
+            // It may be back. What is told now may be of any time before it was deleted: it is read.
+            let told_later = changed_at_ms > deleted_at_ms;
+            if !told_later && !hint.restored {
+                return None;
+            }
+            target.link = Link::Linked(remote_id.to_owned());
+            target.base = None;
+            if !told_later {
                 self.delete_once_more(now, journal, account, item, deleted_at_ms);
                 return Some(Aside::Told);
             }
+            item.deleted_at_ms = Some(deleted_at_ms);
+            return None;
         }
         let fields = fields?;
         let shown = Shown {
@@ -174,9 +198,6 @@ impl<T> Shard<T> {
             changed_at_ms,
             read_at_ms,
         };
-        if matches!(item.states[0].target(account)?.link, Link::Deleted { .. }) {
-            return None;
-        }
         if hint.provisional && !born {
             return Some(self.examine(now, journal, plan, item, shown));
         }
@@ -288,6 +309,7 @@ impl<T> Shard<T> {
         result: &Result<Reply, SendFailure>,
     ) -> bool {
         let account = &plan.name;
+        hold_link(account, item);
         let gone = (Some(Reason::Gone), State::Failed);
         if (item.progress.reason, item.progress.state) == gone {
             // Somebody deleted it there, and nobody has told us yet.
@@ -332,11 +354,19 @@ impl<T> Shard<T> {
             Operation::Pull => {
                 let deleted = item.progress.reason == Some(Reason::Gone);
                 let changed_at_ms = item.lead.changed_at_ms;
+                if deleted && item.deleted_at_ms.is_some() {
+                    // As it was.
+                    item.progress.reason = Some(Reason::Unchanged);
+                    return false;
+                }
+                if deleted && is_unborn(account, item) {
+                    bury(account, item, changed_at_ms);
+                    return false;
+                }
                 if deleted {
                     self.absorb_delete(now, journal, account, item, two_way, changed_at_ms);
                     return false;
                 }
-                hold_link(account, item);
                 if let Some(into) = led_elsewhere(verdict, item, account) {
                     let merged = self.absorb_merge(now, journal, account, item, &into);
                     return stays(&aside(merged), item);
@@ -420,10 +450,6 @@ fn weigh(account: &str, said: Fields, fold: &mut Fold, item: &mut Item) -> Optio
     let linked = target.link.remote_id().is_some();
     let settled = linked && resume == Resume::Normal && target.undelivered.is_empty();
     let base = target.base.get_or_insert_default();
-    if base.is_moved() && linked && item.operation != Operation::Update {
-        // By our key it would be made a second time.
-        item.operation = Operation::Update;
-    }
     let mut sent = said.clone();
     let withheld = base.withhold(&mut sent);
     let known = settled && !item.progress.is_frozen() && base.has(&sent);
@@ -452,14 +478,35 @@ fn stays(aside: &Aside, item: &mut Item) -> bool {
     matches!(aside, Aside::Waits)
 }
 
-/// A record that was read is there, whatever its state said before it was revived for the read.
+/// Whether an item's record is one that only the account's own id is known of, and nothing else.
+fn is_unborn(account: &str, item: &Item) -> bool {
+    item.states[0].target(account).is_some_and(|target| {
+        let own = target.link.remote_id();
+        target.base.is_none()
+            && own.is_some_and(|own| provisional_id(account, own) == item.record_id())
+    })
+}
+
+/// Remembers of a record that nothing was known of that it is gone: whoever is linked to it yet, by an
+/// answer that is still under way, is told then.
+fn bury(account: &str, item: &mut Item, changed_at_ms: i64) {
+    item.states[0].target_mut(account).link = Link::Deleted { changed_at_ms };
+    item.progress.state = State::Synced;
+    item.progress.reason = Some(Reason::Absent);
+}
+
+/// Links a record again that was deleted and is found by a read; any other end leaves it as it was.
 fn hold_link(account: &str, item: &mut Item) {
-    let Some(remote_id) = item.remote_id.clone() else {
+    let (Some(changed_at_ms), Some(remote_id)) = (item.deleted_at_ms, &item.remote_id) else {
         return;
     };
-    let link = &mut item.states[0].target_mut(account).link;
-    if matches!(link, Link::Deleted { .. }) {
-        *link = Link::Linked(remote_id);
+    let found = item.progress.state == State::Synced && item.progress.reason.is_none();
+    let target = item.states[0].target_mut(account);
+    if found {
+        target.link = Link::Linked(remote_id.clone());
+        target.base = None;
+    } else {
+        target.link = Link::Deleted { changed_at_ms };
     }
 }
 
@@ -471,19 +518,6 @@ fn led_elsewhere(verdict: &Verdict, item: &Item, account: &str) -> Option<String
     };
     let asked = item.states[0].target(account)?.link.remote_id()?;
     remote_id.clone().filter(|shown| shown != asked)
-}
-
-/// Links a record again that is back at its account. Answers when it was deleted, ms since the epoch,
-/// if that was later.
-fn revive(target: &mut TargetState, remote_id: &str, restored_at_ms: i64) -> Option<i64> {
-    let deleted_at_ms = match target.link {
-        Link::Deleted { changed_at_ms } => Some(changed_at_ms),
-        Link::Unlinked => None,
-        Link::Linked(_) | Link::Doubtful | Link::MergedInto(_) => return None,
-    };
-    target.link = Link::Linked(remote_id.to_owned());
-    target.base = None;
-    deleted_at_ms.filter(|deleted_at_ms| *deleted_at_ms > restored_at_ms)
 }
 
 fn aside(handed: HandedOver) -> Aside {

@@ -489,6 +489,9 @@ impl Stage {
         for account in accounts.iter().filter(|name| *name != SYSTEM_A) {
             let ids: Vec<String> = self.stores[account].records.keys().cloned().collect();
             let gone = self.stores[account].tombstones.clone();
+            for (loser, winner) in self.stores[account].merged.clone() {
+                self.notice_of(account, &loser, What::MergedInto(winner));
+            }
             for (id, deleted) in ids
                 .iter()
                 .map(|id| (id, false))

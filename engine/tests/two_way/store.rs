@@ -19,6 +19,8 @@ pub(crate) struct Store {
     pub(crate) records: BTreeMap<String, Kept>,
     /// Ids of records that a person deleted.
     pub(crate) tombstones: Vec<String>,
+    /// Ids of records that are part of another one, and of that one.
+    pub(crate) merged: Vec<(String, String)>,
     /// What can be taken back.
     bin: BTreeMap<String, Kept>,
     made: u32,
@@ -85,6 +87,7 @@ impl Store {
         let Some(lost) = self.records.remove(loser) else {
             return false;
         };
+        self.merged.push((loser.to_owned(), winner.to_owned()));
         let kept = self.records.get_mut(winner).unwrap();
         for (pointer, value) in lost.fields.iter() {
             if kept.fields.get(pointer).is_none() {
