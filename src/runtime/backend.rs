@@ -15,7 +15,6 @@ use engine::quota::{Gate, HoldReason};
 use engine::refusal::{Code, Refusal};
 use engine::shard::{
     Command, DeadFilter, EventBatch, Explanation, LinkFilter, LinkRow, OpenCounts, RefusedObject,
-    Standing,
 };
 use engine::view::{
     Accepted, AccountOutlook, AccountStatus, AccountView, Admission, AuthState, BreakerState,

@@ -112,6 +112,19 @@ pub struct Conflict {
     pub winner: Winner,
 }
 
+impl Absorbed {
+    /// Makes a change the whole record: what the account shows, and what is on its way there. Others
+    /// had both, and lost it when they deleted the record.
+    pub fn complete(&mut self, shown: &Fields, pending: &[Pending]) {
+        let mut whole = shown.clone();
+        for pending in pending {
+            whole.lay(&pending.fields);
+        }
+        whole.lay(&self.change);
+        self.change = whole;
+    }
+}
+
 impl Base {
     /// Whether nothing was ever agreed on.
     #[must_use]
@@ -154,6 +167,12 @@ impl Base {
     #[must_use]
     pub fn is_fresh(&self, read_at_ms: i64) -> bool {
         read_at_ms > self.written_ms && read_at_ms >= self.seen_ms
+    }
+
+    /// Whether the record was seen at the account after `at_ms`, ms since the epoch.
+    #[must_use]
+    pub fn seen_after(&self, at_ms: i64) -> bool {
+        self.seen_ms > at_ms
     }
 
     /// Takes up that the account has these values of System A's.

@@ -51,13 +51,77 @@ pub(super) struct Derived<'a> {
     pub(super) changed_at_ms: i64,
     /// The account it comes from.
     pub(super) origin: &'a str,
+    /// System A's key of the record that this one is part of now.
+    pub(super) merged_into: Option<&'a str>,
     pub(super) targets: &'a [Arc<str>],
+}
+
+impl Derived<'_> {
+    /// The event that says this, as it lies in the log.
+    pub(super) fn encode(&self, now: Now) -> Vec<u8> {
+        let origin = quoted(self.origin);
+        let merged_into = self.merged_into.map(quoted);
+        let mut extras = vec![Extra {
+            name: Cow::Borrowed(extra::ORIGIN),
+            value: RawValue::new(&origin),
+        }];
+        if let Some(merged_into) = &merged_into {
+            extras.push(Extra {
+                name: Cow::Borrowed(extra::MERGED_INTO),
+                value: RawValue::new(merged_into),
+            });
+        }
+        let targets = self.targets.iter().map(|name| Target {
+            name,
+            action: TargetAction::Sync,
+            rule: 0,
+        });
+        let accepted = AcceptedEvent {
+            event: Event {
+                operation: self.operation,
+                provider: None,
+                object: Cow::Borrowed(self.object),
+                record_id: Some(Cow::Borrowed(self.record_id)),
+                remote_id: None,
+                data: self.data.and_then(RawObject::new),
+                before: None,
+                event_id: None,
+                changed_at_ms: Some(self.changed_at_ms),
+                priority: Priority::DEFAULT,
+                scheduled_at_ms: None,
+                schema_version: None,
+                tenant: None,
+                traceparent: None,
+                correlation_id: None,
+                seq: None,
+                extras,
+            },
+            operation_seq: self.seq.0,
+            record_hash: self.record.0,
+            accepted_at_ms: now.wall.0,
+            producer: None,
+            dedup: None,
+            targets: targets.collect(),
+            rules_version: 0,
+            mapping_version: 0,
+        };
+        let mut payload = Vec::new();
+        accepted.encode_into(&mut payload);
+        payload
+    }
+}
+
+fn quoted(text: &str) -> String {
+    let mut out = Vec::new();
+    write_string(&mut out, text);
+    String::from_utf8(out).expect("a text is written as text")
 }
 
 /// Changes of a record that wait behind the operation that is looked at.
 #[derive(Debug, Default)]
 struct Behind {
     changes: Vec<Pending>,
+    /// The record goes, whether or not it is made again after that.
     deletes: bool,
 }
 
@@ -87,8 +151,9 @@ impl<T> Shard<T> {
         let target = item.states[0].target(account);
         let born = target.is_none_or(|target| target.base.is_none());
         let own = target.and_then(|target| target.link.remote_id());
-        // Nobody else knows a record that was made there, even if it has no field yet.
-        let news = born && own.is_some_and(|own| provisional_id(account, own) == item.record_id());
+        // Nobody else knows a record that was made there, or is back, even if it has no field yet.
+        let made_there = own.is_some_and(|own| provisional_id(account, own) == item.record_id());
+        let news = born && (made_there || item.deleted_at_ms.is_some());
         let base = base_of(item, account);
         let fields = match local(mapping, shown, base) {
             Ok(fields) => fields,
@@ -111,7 +176,10 @@ impl<T> Shard<T> {
             now_ms: now.wall.0,
         };
         let base = base_of(item, account);
-        let absorbed = base.observe(&sighting, &behind.changes, &two_way.conflicts);
+        let mut absorbed = base.observe(&sighting, &behind.changes, &two_way.conflicts);
+        if item.deleted_at_ms.is_some() {
+            absorbed.complete(&fields, &behind.changes);
+        }
         item.progress.result = result(&absorbed);
         if news || !absorbed.change.is_empty() {
             let mut targets = two_way.learners.clone();
@@ -131,6 +199,7 @@ impl<T> Shard<T> {
                 data: Some(&absorbed.change.to_json()),
                 changed_at_ms: shown.changed_at_ms,
                 origin: account,
+                merged_into: None,
                 targets: &targets,
             };
             self.log_derived(now, journal, &derived);
@@ -181,6 +250,7 @@ impl<T> Shard<T> {
                 data: None,
                 changed_at_ms: deleted_at_ms,
                 origin: account,
+                merged_into: None,
                 targets: &two_way.learners,
             };
             self.log_derived(now, journal, &derived);
@@ -247,6 +317,7 @@ impl<T> Shard<T> {
                 data: None,
                 changed_at_ms,
                 origin: super::SYSTEM_A,
+                merged_into: None,
                 targets: &[system_a],
             };
             self.log_derived(now, journal, &derived);
@@ -265,6 +336,7 @@ impl<T> Shard<T> {
                 data: Some(&here.to_json()),
                 changed_at_ms: theirs_at_ms.max(changed_at_ms),
                 origin: super::SYSTEM_A,
+                merged_into: None,
                 targets: std::slice::from_ref(&system_a),
             };
             self.log_derived(now, journal, &derived);
@@ -282,6 +354,7 @@ impl<T> Shard<T> {
                 data: Some(&theirs.to_json()),
                 changed_at_ms: theirs_at_ms,
                 origin: &origin,
+                merged_into: None,
                 targets: &targets,
             };
             self.log_derived(now, journal, &derived);
@@ -299,50 +372,12 @@ impl<T> Shard<T> {
         if derived.targets.is_empty() {
             return;
         }
-        let mut origin = Vec::new();
-        write_string(&mut origin, derived.origin);
-        let origin = String::from_utf8(origin).expect("a text is written as text");
-        let targets = derived.targets.iter().map(|name| Target {
-            name,
-            action: TargetAction::Sync,
-            rule: 0,
-        });
-        let accepted = AcceptedEvent {
-            event: Event {
-                operation: derived.operation,
-                provider: None,
-                object: Cow::Borrowed(derived.object),
-                record_id: Some(Cow::Borrowed(derived.record_id)),
-                remote_id: None,
-                data: derived.data.and_then(RawObject::new),
-                before: None,
-                event_id: None,
-                changed_at_ms: Some(derived.changed_at_ms),
-                priority: Priority::DEFAULT,
-                scheduled_at_ms: None,
-                schema_version: None,
-                tenant: None,
-                traceparent: None,
-                correlation_id: None,
-                seq: None,
-                extras: vec![Extra {
-                    name: Cow::Borrowed(extra::ORIGIN),
-                    value: RawValue::new(&origin),
-                }],
-            },
-            operation_seq: derived.seq.0,
-            record_hash: derived.record.0,
-            accepted_at_ms: now.wall.0,
-            producer: None,
-            dedup: None,
-            targets: targets.collect(),
-            rules_version: 0,
-            mapping_version: 0,
-        };
-        let mut payload = Vec::new();
-        accepted.encode_into(&mut payload);
+        let payload = derived.encode(now);
         match journal.append(Class::Outcome, Kind::Event, &[&payload]) {
-            Ok(at) => self.queue_targets(now, at, &accepted),
+            Ok(at) => match codec::decode(&payload) {
+                Ok(event) => self.queue_targets(now, at, &event),
+                Err(_) => unreachable!("what was just written is read"),
+            },
             // What it comes of cannot be logged without it.
             Err(_) => self.fence(),
         }
@@ -381,7 +416,6 @@ impl<T> Shard<T> {
                 Operation::Delete => behind.deletes = true,
                 Operation::Create | Operation::Update | Operation::Upsert => {
                     let data = event.event.data.map(Fields::of).unwrap_or_default();
-                    behind.deletes = false;
                     behind.changes.push(Pending {
                         fields: data,
                         changed_at_ms: event.event.changed_at_ms.unwrap_or(event.accepted_at_ms),

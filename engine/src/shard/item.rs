@@ -49,6 +49,8 @@ pub(super) struct Item {
     pub(super) said: Option<Box<Fields>>,
     /// The account that a change for System A comes from.
     pub(super) origin: Option<String>,
+    /// When the record was deleted that a read looks for again, ms since the epoch.
+    pub(super) deleted_at_ms: Option<i64>,
 }
 
 impl Item {
@@ -74,6 +76,7 @@ impl Item {
             remote_id: fold.remote_id.clone(),
             said: None,
             origin: None,
+            deleted_at_ms: None,
         };
         let oldest = item.events().next();
         item.oldest = oldest.unwrap_or(item.lead.event);

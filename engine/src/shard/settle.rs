@@ -176,7 +176,7 @@ impl<T> Shard<T> {
                 .map(|reply| plan.read_result(item.object(), &reply.body))
                 .unwrap_or_default();
         }
-        let waits = self.conclude_two_way(now, journal, plan, &mut item, result);
+        let waits = self.conclude_two_way(now, journal, plan, &mut item, verdict, result);
         if waits || self.fenced {
             return;
         }

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use super::absorb::{Shown, base_of};
+use super::absorb::{Derived, Shown, base_of};
 use super::fold::Fold;
-use super::handoff::{HandedOver, Pull, provisional_id};
+use super::handoff::{HandedOver, News, Pull, provisional_id};
 use super::item::Item;
 use super::prepare::Prepared;
 use super::two_way::{Hint, Role, SYSTEM_A, TwoWay, origin_of};
@@ -14,8 +14,8 @@ use crate::event::{Operation, TargetAction};
 use crate::journal::Journal;
 use crate::json::RawObject;
 use crate::lane;
-use crate::merge::Fields;
-use crate::provider::{Reply, SendFailure};
+use crate::merge::{Base, Fields};
+use crate::provider::{Reply, SendFailure, Verdict};
 use crate::record::{Link, Resume};
 use crate::state::{Reason, State};
 use crate::time::Now;
@@ -66,9 +66,25 @@ impl<T> Shard<T> {
             item.progress.state = State::SkippedByRule;
             return Some(Aside::Told);
         };
+        let merged = matches!(
+            item.states[0].target(account).map(|target| &target.link),
+            Some(Link::MergedInto(_))
+        );
+        if merged && !item.progress.is_frozen() {
+            let said = item.operation.writes_fields().then(|| said(event, fold));
+            let passed = self.pass_on(now, journal, &plan, two_way, item, said)?;
+            return Some(aside(passed));
+        }
         match item.operation {
             Operation::Pull => self.prepare_pull(now, journal, &plan, two_way, event, item),
             Operation::Create | Operation::Update | Operation::Upsert => {
+                let target = item.states[0].target(account);
+                let linked = target.is_some_and(|target| target.link.remote_id().is_some());
+                if linked && two_way.inbound && item.progress.resume == Resume::Normal {
+                    // By our key a record would be made that was deleted there meanwhile, or a
+                    // second one of one that does not bear it.
+                    item.operation = Operation::Update;
+                }
                 weigh(account, said(event, fold), fold, item)
             }
             Operation::Read | Operation::Delete => None,
@@ -97,7 +113,7 @@ impl<T> Shard<T> {
         let fields = event
             .event
             .data
-            .filter(|_| !hint.deleted && fresh.is_some());
+            .filter(|_| hint.news() == News::Changed && fresh.is_some());
         let alias = item.states[0].alias_of.clone().filter(|_| hint.provisional);
         if let Some(record_id) = alias {
             let told = Pull {
@@ -109,10 +125,10 @@ impl<T> Shard<T> {
                 fields,
                 read_at_ms,
                 whole: hint.whole,
-                deleted: hint.deleted,
+                news: hint.news(),
                 changed_at_ms,
             };
-            let handed = self.hand_over(now, journal, account, item, &record_id, &told);
+            let handed = self.hand_over(now, journal, account, item, &told);
             return Some(aside(handed));
         }
         let target = item.states[0].target_mut(account);
@@ -122,7 +138,10 @@ impl<T> Shard<T> {
             .is_some_and(|known| known != remote_id && !remote_id.is_empty())
         {
             // Either it was linked to another one since, or two records claim to be this one.
-            let (state, reason) = if hint.deleted {
+            let base = target.base.as_deref();
+            let former = base.is_some_and(|base| !base.is_fresh(changed_at_ms));
+            let over = hint.deleted || hint.merged_into.is_some() || former;
+            let (state, reason) = if over {
                 (State::Synced, Reason::Unchanged)
             } else {
                 (State::Failed, Reason::Duplicate)
@@ -132,14 +151,45 @@ impl<T> Shard<T> {
             return Some(Aside::Told);
         }
         let born = target.base.is_some();
+        let seen_since = |base: &Base| base.seen_after(changed_at_ms);
+        if hint.deleted && target.base.as_deref().is_some_and(seen_since) {
+            // It may be back since. A read says.
+            return None;
+        }
         if hint.deleted {
             if hint.provisional && !born {
-                item.progress.state = State::Synced;
-                item.progress.reason = Some(Reason::Absent);
+                bury(account, item, changed_at_ms);
             } else {
                 self.absorb_delete(now, journal, account, item, two_way, changed_at_ms);
             }
             return Some(Aside::Told);
+        }
+        if let Some(into) = &hint.merged_into {
+            if target.link.remote_id().is_none() || (hint.provisional && !born) {
+                // Nobody knew it. Whoever the one that stays belongs to is told of that one.
+                item.progress.state = State::Synced;
+                item.progress.reason = Some(Reason::Absent);
+                return Some(Aside::Told);
+            }
+            return Some(aside(self.absorb_merge(now, journal, account, item, into)));
+        }
+        if let Link::Deleted {
+            changed_at_ms: deleted_at_ms,
+        } = target.link
+        {
+            // It may be back. What is told now may be of any time before it was deleted: it is read.
+            let told_later = changed_at_ms > deleted_at_ms;
+            if !told_later && !hint.restored {
+                return None;
+            }
+            target.link = Link::Linked(remote_id.to_owned());
+            target.base = None;
+            if !told_later {
+                self.delete_once_more(now, journal, account, item, deleted_at_ms);
+                return Some(Aside::Told);
+            }
+            item.deleted_at_ms = Some(deleted_at_ms);
+            return None;
         }
         let fields = fields?;
         let shown = Shown {
@@ -148,14 +198,37 @@ impl<T> Shard<T> {
             changed_at_ms,
             read_at_ms,
         };
-        if matches!(item.states[0].target(account)?.link, Link::Deleted { .. }) {
-            return None;
-        }
         if hint.provisional && !born {
             return Some(self.examine(now, journal, plan, item, shown));
         }
         self.absorb(now, journal, account, item, shown);
         Some(Aside::Told)
+    }
+
+    /// A record that came back at its account, and was deleted after that, goes again.
+    fn delete_once_more(
+        &mut self,
+        now: Now,
+        journal: &mut impl Journal,
+        account: &Arc<str>,
+        item: &mut Item,
+        deleted_at_ms: i64,
+    ) {
+        let derived = Derived {
+            record: item.record,
+            object: item.object(),
+            record_id: item.record_id(),
+            seq: item.lead.seq.derived(),
+            operation: Operation::Delete,
+            data: None,
+            changed_at_ms: deleted_at_ms,
+            origin: account,
+            merged_into: None,
+            targets: std::slice::from_ref(account),
+        };
+        self.log_derived(now, journal, &derived);
+        item.progress.state = State::Superseded;
+        item.progress.reason = Some(Reason::RecordDeleted);
     }
 
     /// Finds out whose a record is that is known by the account's id only.
@@ -199,10 +272,10 @@ impl<T> Shard<T> {
                     fields: remote,
                     read_at_ms: shown.read_at_ms,
                     whole: shown.whole,
-                    deleted: false,
+                    news: News::Changed,
                     changed_at_ms: shown.changed_at_ms,
                 };
-                let handed = self.hand_over(now, journal, account, item, &record_id, &told);
+                let handed = self.hand_over(now, journal, account, item, &told);
                 item.states[0].alias_of = Some(record_id);
                 aside(handed)
             }
@@ -222,15 +295,21 @@ impl<T> Shard<T> {
     }
 
     /// Takes up in an item what its call did. True when the item waits for another shard.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "one outcome, taken apart by its only caller"
+    )]
     pub(super) fn conclude_two_way(
         &mut self,
         now: Now,
         journal: &mut impl Journal,
         plan: &AccountPlan,
         item: &mut Item,
+        verdict: &Verdict,
         result: &Result<Reply, SendFailure>,
     ) -> bool {
         let account = &plan.name;
+        hold_link(account, item);
         let gone = (Some(Reason::Gone), State::Failed);
         if (item.progress.reason, item.progress.state) == gone {
             // Somebody deleted it there, and nobody has told us yet.
@@ -275,9 +354,22 @@ impl<T> Shard<T> {
             Operation::Pull => {
                 let deleted = item.progress.reason == Some(Reason::Gone);
                 let changed_at_ms = item.lead.changed_at_ms;
+                if deleted && item.deleted_at_ms.is_some() {
+                    // As it was.
+                    item.progress.reason = Some(Reason::Unchanged);
+                    return false;
+                }
+                if deleted && is_unborn(account, item) {
+                    bury(account, item, changed_at_ms);
+                    return false;
+                }
                 if deleted {
                     self.absorb_delete(now, journal, account, item, two_way, changed_at_ms);
                     return false;
+                }
+                if let Some(into) = led_elsewhere(verdict, item, account) {
+                    let merged = self.absorb_merge(now, journal, account, item, &into);
+                    return stays(&aside(merged), item);
                 }
                 let reply = result.as_ref().ok();
                 let record = reply.and_then(|reply| plan.definition.record_in(&reply.body));
@@ -297,14 +389,8 @@ impl<T> Shard<T> {
                 let own = target.and_then(|target| target.link.remote_id());
                 let provisional = own.map(|own| provisional_id(account, own));
                 if provisional.as_deref() == Some(item.record_id()) && !born {
-                    return match self.examine(now, journal, plan, item, shown) {
-                        Aside::Told => false,
-                        Aside::Waits => true,
-                        Aside::Later => {
-                            item.progress.state = State::Queued;
-                            false
-                        }
-                    };
+                    let examined = self.examine(now, journal, plan, item, shown);
+                    return stays(&examined, item);
                 }
                 self.absorb(now, journal, account, item, shown);
                 if two_way.inbound {
@@ -382,6 +468,56 @@ fn weigh(account: &str, said: Fields, fold: &mut Fold, item: &mut Item) -> Optio
         fold.data = Some(sent.to_json());
     }
     None
+}
+
+/// Whether an item whose call has ended waits for another shard.
+fn stays(aside: &Aside, item: &mut Item) -> bool {
+    if matches!(aside, Aside::Later) {
+        item.progress.state = State::Queued;
+    }
+    matches!(aside, Aside::Waits)
+}
+
+/// Whether an item's record is one that only the account's own id is known of, and nothing else.
+fn is_unborn(account: &str, item: &Item) -> bool {
+    item.states[0].target(account).is_some_and(|target| {
+        let own = target.link.remote_id();
+        target.base.is_none()
+            && own.is_some_and(|own| provisional_id(account, own) == item.record_id())
+    })
+}
+
+/// Remembers of a record that nothing was known of that it is gone: whoever is linked to it yet, by an
+/// answer that is still under way, is told then.
+fn bury(account: &str, item: &mut Item, changed_at_ms: i64) {
+    item.states[0].target_mut(account).link = Link::Deleted { changed_at_ms };
+    item.progress.state = State::Synced;
+    item.progress.reason = Some(Reason::Absent);
+}
+
+/// Links a record again that was deleted and is found by a read; any other end leaves it as it was.
+fn hold_link(account: &str, item: &mut Item) {
+    let (Some(changed_at_ms), Some(remote_id)) = (item.deleted_at_ms, &item.remote_id) else {
+        return;
+    };
+    let found = item.progress.state == State::Synced && item.progress.reason.is_none();
+    let target = item.states[0].target_mut(account);
+    if found {
+        target.link = Link::Linked(remote_id.clone());
+        target.base = None;
+    } else {
+        target.link = Link::Deleted { changed_at_ms };
+    }
+}
+
+/// The id that a read came out at, if it is not the one that was asked for: an account leads on from
+/// what was merged.
+fn led_elsewhere(verdict: &Verdict, item: &Item, account: &str) -> Option<String> {
+    let Verdict::Done { remote_id, .. } = verdict else {
+        return None;
+    };
+    let asked = item.states[0].target(account)?.link.remote_id()?;
+    remote_id.clone().filter(|shown| shown != asked)
 }
 
 fn aside(handed: HandedOver) -> Aside {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::handoff::News;
 use crate::event::codec::AcceptedEvent;
 use crate::merge::ConflictPolicy;
 
@@ -45,10 +46,15 @@ pub enum DeletePolicy {
 pub mod extra {
     /// The account that a change comes from, as a JSON text.
     pub const ORIGIN: &str = "origin";
-    /// What a pull tells: [`DELETED`], or nothing special.
+    /// What a pull tells: [`DELETED`], [`RESTORED`], or nothing special.
     pub const KIND: &str = "kind";
     /// The record is gone at the account.
     pub const DELETED: &str = "deleted";
+    /// The record was gone at the account and is back.
+    pub const RESTORED: &str = "restored";
+    /// The account's id of the record that this one is part of now, as a JSON text. In a delete
+    /// that comes of it: System A's key of that record.
+    pub const MERGED_INTO: &str = "merged_into";
     /// When the data was asked for, a number of ms since the epoch.
     pub const READ_AT: &str = "read_at";
     /// Present when the data is the whole record.
@@ -58,9 +64,12 @@ pub mod extra {
 }
 
 /// What an event of [`crate::event::Operation::Pull`] says beside its data.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Hint {
     pub(super) deleted: bool,
+    pub(super) restored: bool,
+    /// The account's id of the record that this one is part of now.
+    pub(super) merged_into: Option<String>,
     pub(super) whole: bool,
     pub(super) provisional: bool,
     /// When the data was asked for; without that it may be of any time, and says only that
@@ -71,15 +80,30 @@ pub(super) struct Hint {
 impl Hint {
     pub(super) fn of(event: &AcceptedEvent<'_>) -> Self {
         let has = |name: &str| event.event.extras.iter().any(|extra| extra.name == name);
-        let kind = event.event.extras.iter().find(|e| e.name == extra::KIND);
-        let kind = kind.and_then(|kind| kind.value.as_text());
+        let text = |name: &str| {
+            let mut extras = event.event.extras.iter();
+            extras.find(|extra| extra.name == name)?.value.as_text()
+        };
+        let kind = text(extra::KIND);
         let mut extras = event.event.extras.iter();
         let read_at = extras.find(|extra| extra.name == extra::READ_AT);
         Self {
             deleted: kind.as_deref() == Some(extra::DELETED),
+            restored: kind.as_deref() == Some(extra::RESTORED),
+            merged_into: text(extra::MERGED_INTO).map(std::borrow::Cow::into_owned),
             whole: has(extra::WHOLE),
             provisional: has(extra::PROVISIONAL),
             read_at_ms: read_at.and_then(|at| at.value.text().parse().ok()),
+        }
+    }
+
+    /// What happened to the record.
+    pub(super) fn news(&self) -> News<'_> {
+        match &self.merged_into {
+            Some(into) => News::MergedInto(into),
+            None if self.deleted => News::Deleted,
+            None if self.restored => News::Restored,
+            None => News::Changed,
         }
     }
 }

@@ -17,8 +17,8 @@ use syncline_engine::quota::{AccountId, CostClasses, FromShard, Gate, ShardId, T
 use syncline_engine::retry::RetryPolicy;
 use syncline_engine::shard::{
     AccountPlan, CallId, Command, DeadFilter, DeadLetter, DeletePolicy, EventBatch, Input,
-    LinkWord, Output, Pull, Recovery, Resolution, Role, SYSTEM_A, Shard, ShardSettings, TwoWay,
-    provisional_id,
+    LinkWord, News, Output, Pull, Recovery, Resolution, Role, SYSTEM_A, Shard, ShardSettings,
+    TwoWay, provisional_id,
 };
 use syncline_engine::state::Reason;
 use syncline_engine::time::{Mono, Now, WallMs};
@@ -43,10 +43,19 @@ pub(crate) struct Call {
 pub(crate) struct Notice {
     pub(crate) account: String,
     pub(crate) remote_id: String,
-    pub(crate) deleted: bool,
+    pub(crate) what: What,
     pub(crate) at_ms: i64,
     /// The record as a list showed it then.
     pub(crate) listed: Option<String>,
+}
+
+/// What happened to a record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum What {
+    Changed,
+    Deleted,
+    Restored,
+    MergedInto(String),
 }
 
 /// How a call ends.
@@ -264,9 +273,26 @@ impl Stage {
     pub(crate) fn delete_there(&mut self, account: &str, remote_id: &str) {
         self.now_ms += 10;
         let store = self.stores.get_mut(account).unwrap();
-        if store.records.remove(remote_id).is_some() {
-            store.tombstones.push(remote_id.to_owned());
+        if store.delete(remote_id) {
             self.notice(account, remote_id, true);
+        }
+    }
+
+    /// Somebody takes a record back out of the bin.
+    pub(crate) fn restore_there(&mut self, account: &str, remote_id: &str) {
+        self.now_ms += 10;
+        if self.stores.get_mut(account).unwrap().restore(remote_id) {
+            self.notice_of(account, remote_id, What::Restored);
+        }
+    }
+
+    /// Somebody makes one record of two; what the one that stays has not, it takes over.
+    pub(crate) fn merge_there(&mut self, account: &str, loser: &str, winner: &str) {
+        self.now_ms += 10;
+        let store = self.stores.get_mut(account).unwrap();
+        if store.merge(loser, winner) {
+            self.notice_of(account, loser, What::MergedInto(winner.to_owned()));
+            self.notice(account, winner, false);
         }
     }
 
@@ -278,12 +304,21 @@ impl Stage {
     }
 
     pub(crate) fn notice(&mut self, account: &str, remote_id: &str, deleted: bool) {
+        let what = if deleted {
+            What::Deleted
+        } else {
+            What::Changed
+        };
+        self.notice_of(account, remote_id, what);
+    }
+
+    fn notice_of(&mut self, account: &str, remote_id: &str, what: What) {
         let kept = self.stores[account].records.get(remote_id);
-        let listed = kept.filter(|_| self.lists && !deleted);
+        let listed = kept.filter(|_| self.lists && what == What::Changed);
         self.notices.push_back(Notice {
             account: account.to_owned(),
             remote_id: remote_id.to_owned(),
-            deleted,
+            what,
             at_ms: self.now_ms,
             listed: listed.map(|kept| super::store::shown(remote_id, kept)),
         });
@@ -301,7 +336,12 @@ impl Stage {
             fields: notice.listed.as_deref().and_then(RawObject::new),
             read_at_ms: notice.at_ms,
             whole: notice.listed.is_some(),
-            deleted: notice.deleted,
+            news: match &notice.what {
+                What::Changed => News::Changed,
+                What::Deleted => News::Deleted,
+                What::Restored => News::Restored,
+                What::MergedInto(into) => News::MergedInto(into),
+            },
             changed_at_ms: notice.at_ms,
         };
         self.seq += OperationSeq::STEP;
@@ -449,6 +489,9 @@ impl Stage {
         for account in accounts.iter().filter(|name| *name != SYSTEM_A) {
             let ids: Vec<String> = self.stores[account].records.keys().cloned().collect();
             let gone = self.stores[account].tombstones.clone();
+            for (loser, winner) in self.stores[account].merged.clone() {
+                self.notice_of(account, &loser, What::MergedInto(winner));
+            }
             for (id, deleted) in ids
                 .iter()
                 .map(|id| (id, false))

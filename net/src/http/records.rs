@@ -40,6 +40,8 @@ struct SideJson<'a> {
     link: &'static str,
     remote_id: Option<&'a str>,
     deleted_at: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    merged_into: Option<&'a str>,
     /// What both sides agreed on, in System A's names.
     base: Option<Box<RawValue>>,
     versions: Option<Versions>,
@@ -96,12 +98,17 @@ impl<'a> SideJson<'a> {
             Link::Linked(_) => ("linked", None),
             Link::Doubtful => ("doubtful", None),
             Link::Deleted { changed_at_ms } => ("deleted", Some(changed_at_ms)),
+            Link::MergedInto(_) => ("merged", None),
         };
         SideJson {
             provider: &side.account,
             link,
             remote_id: side.link.remote_id(),
             deleted_at: deleted_ms.map(rfc3339),
+            merged_into: match &side.link {
+                Link::MergedInto(record_id) => Some(record_id),
+                _ => None,
+            },
             base: base.and_then(|base| raw(base.agreed())),
             versions: base.map(Versions::of),
             held: base.map(held_json).unwrap_or_default(),
