@@ -203,6 +203,8 @@ pub struct ConsumerView {
     pub unacked: usize,
     /// The highest number that it acknowledged.
     pub acked: u64,
+    /// How long it lacks the oldest of these, in ms; 0 when it has all.
+    pub lag_ms: u64,
 }
 
 /// How an account is doing.

@@ -808,8 +808,8 @@ impl Backend for Node {
     }
 
     async fn metrics(&self) -> String {
-        self.metrics
-            .render(&self.statuses().await.unwrap_or_default())
+        let statuses = self.statuses().await.unwrap_or_default();
+        self.metrics.render(&statuses, &self.consumers())
     }
 }
 

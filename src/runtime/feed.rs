@@ -17,6 +17,7 @@ use engine::refusal::{Code, Refusal};
 use engine::view::ConsumerView;
 use net::subscription::{NeverSent, Over, Seat, Subscription, Taken};
 use tokio::sync::{Notify, oneshot};
+use tokio::time::Instant;
 
 use consumer::{Consumer, Wish};
 use roster::Roster;
@@ -72,6 +73,7 @@ struct Offer {
     object: String,
     /// The members of the change, as JSON behind an opening brace.
     change: Bytes,
+    since: Instant,
     /// Consumers that have not acknowledged it.
     missing: usize,
     /// Some consumer has.
@@ -133,8 +135,12 @@ impl Feed {
     pub(crate) fn consumers(&self) -> Vec<ConsumerView> {
         let state = self.state();
         let consumers = state.consumers.iter();
+        let lag = |consumer: &Consumer| {
+            let offer = state.offers.get(&consumer.oldest()?)?;
+            Some(offer.since.elapsed())
+        };
         consumers
-            .map(|(name, consumer)| consumer.view(name))
+            .map(|(name, consumer)| consumer.view(name, lag(consumer).unwrap_or_default()))
             .collect()
     }
 
@@ -322,6 +328,7 @@ impl State {
         let offer = Offer {
             object,
             change: change.slice(1..),
+            since: Instant::now(),
             missing,
             arrived: false,
             done,

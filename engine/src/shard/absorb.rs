@@ -8,11 +8,11 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use super::Shard;
 use super::fold::Unreadable;
 use super::handoff::provisional_id;
 use super::item::{Item, clipped};
 use super::two_way::{TwoWay, extra};
+use super::{Observation, Shard};
 use crate::event::codec::{self, AcceptedEvent};
 use crate::event::{Event, Extra, Operation, Priority, Target, TargetAction};
 use crate::id::{OperationSeq, RecordHash};
@@ -180,6 +180,12 @@ impl<T> Shard<T> {
         if item.deleted_at_ms.is_some() {
             absorbed.complete(&fields, &behind.changes);
         }
+        for conflict in &absorbed.conflicts {
+            self.observe(Observation::Conflict {
+                account: account.clone(),
+                winner: conflict.winner,
+            });
+        }
         item.progress.result = result(&absorbed);
         if news || !absorbed.change.is_empty() {
             let mut targets = two_way.learners.clone();
@@ -296,6 +302,10 @@ impl<T> Shard<T> {
                 ours_at_ms: changed_at_ms,
                 theirs: &told.value,
                 theirs_at_ms: told.changed_at_ms,
+            });
+            self.observe(Observation::Conflict {
+                account: told.origin.as_str().into(),
+                winner,
             });
             // What is undecided stays with whoever has it.
             if winner == Winner::SystemA {

@@ -75,6 +75,7 @@ pub use two_way::{DeletePolicy, Role, SYSTEM_A, TwoWay, extra};
 use crate::id::{HashKey, OperationSeq, RecordHash};
 use crate::index::Index;
 use crate::journal::Journal;
+use crate::merge::Winner;
 use crate::operation_slab::Target;
 use crate::provider::{Reply, Request, SendFailure};
 use crate::quota::{FromShard, Holdings, ShardId, ToShard};
@@ -225,6 +226,13 @@ pub enum Observation {
         state: State,
         /// From acceptance to here; negative steps of the wall clock count as nothing.
         took: Duration,
+    },
+    /// A field that System A and an account had both changed was decided, or is left to an operator.
+    Conflict {
+        /// The account.
+        account: Arc<str>,
+        /// Whose value stands.
+        winner: Winner,
     },
     /// Operations of one record ended with a newer one's call.
     Folded {

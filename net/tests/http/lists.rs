@@ -19,6 +19,7 @@ fn consumers_are_listed_and_removed_by_name() {
             connected: true,
             unacked: 2,
             acked: 40,
+            lag_ms: 1_500,
         },
         ConsumerView {
             name: "all".into(),
@@ -26,12 +27,13 @@ fn consumers_are_listed_and_removed_by_name() {
             connected: false,
             unacked: 0,
             acked: 0,
+            lag_ms: 0,
         },
     ];
     let expected = json!({"consumers": [
         {"name": "billing/eu", "objects": ["contact"], "connected": true, "unacked": 2,
-         "last_acked_seq": 40},
-        {"name": "all", "objects": null, "connected": false, "unacked": 0, "last_acked_seq": 0},
+         "last_acked_seq": 40, "lag_ms": 1500},
+        {"name": "all", "objects": null, "connected": false, "unacked": 0, "last_acked_seq": 0, "lag_ms": 0},
     ]});
     assert_eq!(server.get("/v1/consumers").json(), expected);
     let path = "/v1/consumers/billing%2Feu";

@@ -1,6 +1,7 @@
 //! One consumer: what it has been given, under which numbers, and what it has acknowledged.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::time::Duration;
 
 use engine::view::ConsumerView;
 use net::subscription::{NeverSent, Seat};
@@ -186,13 +187,21 @@ impl Consumer {
         self.acked
     }
 
-    pub(super) fn view(&self, name: &str) -> ConsumerView {
+    /// The oldest offer that it has not acknowledged.
+    pub(super) fn oldest(&self) -> Option<OfferId> {
+        let numbered = self.numbered.front().map(|&(_, id)| id);
+        numbered.or(self.waiting.front().copied())
+    }
+
+    /// How it stands, lacking its oldest change for so long.
+    pub(super) fn view(&self, name: &str, lag: Duration) -> ConsumerView {
         ConsumerView {
             name: name.to_owned(),
             objects: self.wish.names(),
             connected: self.seat.is_some(),
             unacked: self.waiting.len() + self.numbered.len(),
             acked: self.acked,
+            lag_ms: u64::try_from(lag.as_millis()).unwrap_or(u64::MAX),
         }
     }
 }

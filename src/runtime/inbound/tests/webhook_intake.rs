@@ -134,7 +134,7 @@ impl Listener {
 
     fn counted(&self, result: &str) -> u64 {
         let series = format!("syncline_webhooks_total{{provider=\"crm\",result=\"{result}\"}} ");
-        let text = self.metrics.render(&[]);
+        let text = self.metrics.render(&[], &[]);
         let line = text.lines().find_map(|line| line.strip_prefix(&series));
         line.map_or(0, |count| count.parse().unwrap())
     }
