@@ -612,6 +612,7 @@ fn spawn_control(
             let trade = tokio::spawn(coordinator::run(coordinator, from_shards, links));
             if let Some(feed) = &node.feed {
                 tokio::spawn(feed.clone().keep());
+                tokio::spawn(feed.clone().watch_absent());
                 tokio::spawn(arrivals.serve(feed.clone(), node.keys.clone()));
             }
             tokio::spawn(causes.redrive(node.shards.clone(), node.jobs.clone()));
@@ -709,11 +710,12 @@ fn spawn_ingest(
 fn feed(settings: &Settings) -> Result<Option<Arc<Feed>>, StartError> {
     let system_a = settings.system_a.as_ref();
     let elsewhere = |it: &SystemASettings| it.url.is_some() || it.postgres.is_some();
-    if system_a.is_none_or(elsewhere) {
+    let Some(system_a) = system_a.filter(|it| !elsewhere(it)) else {
         return Ok(None);
-    }
+    };
     let data_dir = &settings.server.data_dir;
-    let feed = Feed::open(data_dir).map_err(|error| StartError::data_dir(data_dir, &error))?;
+    let feed = Feed::open(data_dir, system_a.absent_after)
+        .map_err(|error| StartError::data_dir(data_dir, &error))?;
     Ok(Some(Arc::new(feed)))
 }
 

@@ -23,6 +23,9 @@ pub struct SystemASettings {
     /// Changes under way at once, at most; absent: 64 posts, or 1,024 changes that consumers have
     /// not acknowledged or a database has not committed.
     pub max_in_flight: Option<NonZeroU32>,
+    /// How long a consumer may be away before what waits for it goes to disk.
+    #[serde(deserialize_with = "quantity::duration")]
+    pub absent_after: Duration,
     /// One post's time, from connecting to the last byte.
     #[serde(deserialize_with = "quantity::duration")]
     pub timeout: Duration,
@@ -66,6 +69,7 @@ impl Default for SystemASettings {
             url: None,
             secret: None,
             max_in_flight: None,
+            absent_after: Duration::from_secs(60),
             timeout: Duration::from_secs(30),
             fold: true,
             retry: RetrySettings {

@@ -18,11 +18,17 @@ fn config(provider: &Provider) -> Config {
     ))
 }
 
+/// Its search index follows at once: what people do is there to be found.
 fn crm() -> Provider {
-    Provider::start_as(
-        "hubspot",
-        &["--token", "t-1", "--key", "contacts.external_id"],
-    )
+    let options = [
+        "--token",
+        "t-1",
+        "--key",
+        "contacts.external_id",
+        "--fault",
+        "stale=0s",
+    ];
+    Provider::start_as("hubspot", &options)
 }
 
 fn edit(provider: &Provider, edit: &Value) {
