@@ -7,6 +7,8 @@ use super::policy::{ConflictPolicy, Rivals, Winner};
 use crate::codec::{Damaged, Decoder, Encoder};
 use crate::json::{RawValue, canonical_hash};
 
+/// The pointer to a whole record.
+const WHOLE: &str = "";
 /// Times a provider may bring one value of a field back over ours before the field is parked. A
 /// workflow at each side that undoes the other's would go on for ever.
 const RETURNS_MAX: u8 = 3;
@@ -224,6 +226,24 @@ impl Base {
             };
             self.told.insert(pointer.to_owned(), told);
         }
+    }
+
+    /// Takes up that System A was told to delete the record.
+    pub fn tell_deleted(&mut self, changed_at_ms: i64, origin: &str) {
+        self.told.clear();
+        let told = Told {
+            value: "null".to_owned(),
+            changed_at_ms,
+            origin: origin.to_owned(),
+        };
+        self.told.insert(WHOLE.to_owned(), told);
+    }
+
+    /// Whether System A was told to delete the record and to make it again since nothing was on the
+    /// way to it: what it said in between is not there any more.
+    #[must_use]
+    pub fn was_remade(&self) -> bool {
+        self.told.len() > 1 && self.told.contains_key(WHOLE)
     }
 
     /// What System A was told of a field since nothing was on the way to it.

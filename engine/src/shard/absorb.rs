@@ -240,7 +240,12 @@ impl<T> Shard<T> {
                 changed_at_ms: deleted_at_ms,
             }
         };
-        if !ignored {
+        // A delete that waits for the account says that everybody knows, and maybe that the record was
+        // made again since.
+        let known = self
+            .behind_of(journal, item, account)
+            .is_ok_and(|behind| behind.deletes);
+        if !ignored && !known {
             let derived = Derived {
                 record: item.record,
                 object: item.object(),
@@ -277,12 +282,18 @@ impl<T> Shard<T> {
         };
         let base = base_of(item, super::SYSTEM_A).clone();
         for (pointer, value) in said.iter() {
-            let Some(told) = base.told(pointer).filter(|told| told.value != value) else {
-                continue;
-            };
             // What comes after it, from either side, has the last word.
             let mut later = behind.changes.iter();
             if behind.deletes || later.any(|change| change.fields.touches(pointer)) {
+                continue;
+            }
+            let Some(told) = base.told(pointer) else {
+                if base.was_remade() {
+                    ours.set(pointer, value);
+                }
+                continue;
+            };
+            if told.value == value {
                 continue;
             }
             let policy = self

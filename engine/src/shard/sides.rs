@@ -255,6 +255,8 @@ impl<T> Shard<T> {
             .and_then(|key| remote?.get(key))
             .and_then(|value| value.as_text().map(std::borrow::Cow::into_owned))
             .filter(|id| !id.is_empty());
+        // Somebody may have been linked to it while it was read.
+        let record_id = item.states[0].alias_of.clone().or(record_id);
         let remote_id = item.states[0]
             .target(account)
             .and_then(|target| target.link.remote_id())
@@ -323,7 +325,11 @@ impl<T> Shard<T> {
             return false;
         }
         if plan.role == Role::SystemA {
-            if let Some(said) = item.said.take() {
+            if item.operation == Operation::Delete {
+                let origin = item.origin.take().unwrap_or_default();
+                let deleted_at_ms = item.lead.changed_at_ms;
+                base_of(item, SYSTEM_A).tell_deleted(deleted_at_ms, &origin);
+            } else if let Some(said) = item.said.take() {
                 let origin = item.origin.take().unwrap_or_default();
                 let changed_at_ms = item.lead.changed_at_ms;
                 base_of(item, SYSTEM_A).tell(&said, changed_at_ms, &origin);
