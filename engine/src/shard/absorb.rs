@@ -318,6 +318,10 @@ impl<T> Shard<T> {
             }
         }
         let system_a: Arc<str> = super::SYSTEM_A.into();
+        if event.event.operation == Operation::Delete && !behind.changes.is_empty() {
+            // It was made again since.
+            return ended(item, State::Synced, None);
+        }
         if event.event.operation == Operation::Delete {
             let derived = Derived {
                 record: item.record,

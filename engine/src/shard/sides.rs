@@ -496,7 +496,11 @@ fn is_unborn(account: &str, item: &Item) -> bool {
 /// Remembers of a record that nothing was known of that it is gone: whoever is linked to it yet, by an
 /// answer that is still under way, is told then.
 fn bury(account: &str, item: &mut Item, changed_at_ms: i64) {
-    item.states[0].target_mut(account).link = Link::Deleted { changed_at_ms };
+    let link = &mut item.states[0].target_mut(account).link;
+    // One that we deleted is told of afterwards.
+    if !matches!(link, Link::Deleted { .. }) {
+        *link = Link::Deleted { changed_at_ms };
+    }
     item.progress.state = State::Synced;
     item.progress.reason = Some(Reason::Absent);
 }
