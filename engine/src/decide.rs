@@ -71,12 +71,8 @@ pub fn step(
         | (Operation::Create | Operation::Update | Operation::Upsert, Link::MergedInto(_)) => {
             Step::End(State::Failed, Some(Reason::RecordDeleted))
         }
-        (Operation::Delete, Link::MergedInto(_)) => {
-            Step::End(State::Synced, Some(Reason::Absent))
-        }
-        (Operation::Pull, Link::MergedInto(_)) => {
-            Step::End(State::Synced, Some(Reason::Unchanged))
-        }
+        (Operation::Delete, Link::MergedInto(_)) => Step::End(State::Synced, Some(Reason::Absent)),
+        (Operation::Pull, Link::MergedInto(_)) => Step::End(State::Synced, Some(Reason::Unchanged)),
         (Operation::Upsert, _) | (Operation::Update, Link::Unlinked | Link::Doubtful)
             if keys.upsert =>
         {

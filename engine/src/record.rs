@@ -162,10 +162,7 @@ impl Link {
     pub fn remote_id(&self) -> Option<&str> {
         match self {
             Self::Linked(id) => Some(id),
-            Self::Unlinked
-            | Self::Doubtful
-            | Self::Deleted { .. }
-            | Self::MergedInto(_) => None,
+            Self::Unlinked | Self::Doubtful | Self::Deleted { .. } | Self::MergedInto(_) => None,
         }
     }
 }

@@ -305,8 +305,8 @@ impl<T> Shard<T> {
         };
         // What an account told can be looked at again. A change that was handed over and comes once
         // more, after a crash, would undo what came after it.
-        let again = event.event.operation != Operation::Pull
-            && !self.operation(journal, id).is_empty();
+        let again =
+            event.event.operation != Operation::Pull && !self.operation(journal, id).is_empty();
         if again {
             return;
         }

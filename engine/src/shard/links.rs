@@ -11,8 +11,8 @@ use std::time::Duration;
 use wal::Lsn;
 
 use super::handoff::{HANDING_MAX, Handed, Handoff, KnownAs};
-use super::merged::{Claim, Claimed};
 use super::item::Item;
+use super::merged::{Claim, Claimed};
 use super::{Output, Shard};
 use crate::id::{OperationSeq, RecordHash};
 use crate::journal::Journal;
@@ -391,10 +391,7 @@ impl<T> Shard<T> {
         let (states, _) = self.read_state(journal, record, object, record_id)?;
         match &states[0].target(account)?.link {
             Link::Linked(id) => Some(id.clone()),
-            Link::Unlinked
-            | Link::Doubtful
-            | Link::Deleted { .. }
-            | Link::MergedInto(_) => None,
+            Link::Unlinked | Link::Doubtful | Link::Deleted { .. } | Link::MergedInto(_) => None,
         }
     }
 

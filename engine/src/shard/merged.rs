@@ -130,12 +130,7 @@ impl<T> Shard<T> {
     }
 
     /// System A's key of the record that an account's id leads to; if to none, the one that asks.
-    fn holder_of(
-        &mut self,
-        now: Now,
-        journal: &mut impl Journal,
-        claim: &Claim,
-    ) -> Option<String> {
+    fn holder_of(&mut self, now: Now, journal: &mut impl Journal, claim: &Claim) -> Option<String> {
         let provisional = provisional_id(&claim.account, &claim.remote_id);
         let (mut states, at) =
             self.read_state(journal, claim.record, &claim.object, &provisional)?;

@@ -12,6 +12,7 @@ mod account;
 mod calls;
 mod checkpoint;
 mod class_mix;
+mod clock_watch;
 mod control;
 mod dead_letter;
 mod dispatch;
@@ -22,6 +23,7 @@ mod fetch;
 mod fold;
 mod gather;
 mod handoff;
+mod heard;
 mod item;
 mod learned_book;
 mod leases;
@@ -51,10 +53,10 @@ pub use control::{Command, CommandReply};
 pub use dead_letter::{DeadCause, DeadFilter, DeadId, DeadLetter, DeadSlice};
 pub use explain::{Explanation, Wait};
 pub use handoff::{Handed, Handoff, KnownAs, News, Pull, provisional_id};
-pub use merged::{Claim, Claimed};
 pub use learned_book::LearnedBook;
 pub use leases::{LeaseBook, LoggedLease};
 pub use links::{Child, LinkAnswer, LinkQuestion, LinkWord};
+pub use merged::{Claim, Claimed};
 pub use query::{OpenCounts, Standing};
 pub use recover::{Recovered, Recovery};
 pub use refused::RefusedObject;
@@ -75,8 +77,10 @@ use crate::state::{CallClass, State};
 use crate::time::{Mono, Now};
 use account::Account;
 use calls::CallTable;
+use clock_watch::ClockWatch;
 use effects::Effects;
 use fetch::Fetches;
+use heard::Heard;
 use links::LinkBook;
 use refused::RefusedObjects;
 use relocate::Relocation;
@@ -251,6 +255,8 @@ pub struct Shard<T> {
     observations: Vec<Observation>,
     refused: RefusedObjects,
     links: LinkBook,
+    heard: Heard,
+    clock: ClockWatch,
     fetches: Fetches<T>,
     relocation: Option<Relocation>,
     relocated_below: wal::Lsn,
@@ -274,6 +280,7 @@ struct Scratch {
 impl<T> Shard<T> {
     /// Handles one input. Effects become visible through [`Shard::poll`].
     pub fn handle(&mut self, now: Now, journal: &mut impl Journal, input: Input<T>) {
+        self.clock.look(now);
         match input {
             Input::Events { batch, ticket } => self.accept(now, journal, &batch, ticket),
             Input::Reply {

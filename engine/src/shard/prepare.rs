@@ -354,7 +354,9 @@ impl<T> Shard<T> {
                     item.states[0].target_mut(account).doubt();
                 }
                 if item.operation == Operation::Delete {
-                    item.states[0].target_mut(account).delete_again(changed_at_ms);
+                    item.states[0]
+                        .target_mut(account)
+                        .delete_again(changed_at_ms);
                 }
                 let detail = if undecided { UNDECIDED } else { "" };
                 self.end(now, journal, account, item, state, reason, detail)

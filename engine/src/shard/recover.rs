@@ -8,8 +8,10 @@ use wal::Lsn;
 use super::account::Account;
 use super::calls::CallTable;
 use super::checkpoint::{self, CheckpointPart};
+use super::clock_watch::ClockWatch;
 use super::effects::Effects;
 use super::fetch::Fetches;
+use super::heard::Heard;
 use super::links::LinkBook;
 use super::refused::RefusedObjects;
 use super::{AccountPlan, LoggedLease, Output, Scratch, Shard, ShardSettings};
@@ -79,6 +81,8 @@ impl<T> Recovery<T> {
             observations: Vec::new(),
             refused: RefusedObjects::default(),
             links: LinkBook::default(),
+            heard: Heard::default(),
+            clock: ClockWatch::default(),
             fetches: Fetches::default(),
             relocation: None,
             relocated_below: Lsn::ZERO,
@@ -164,6 +168,7 @@ impl<T> Recovery<T> {
                     }
                     shard.index.note_object(&frame.records[0].object);
                     shard.index.apply_state(now, at, &frame);
+                    shard.heard.replay(&frame);
                 }
             }
             Kind::Lease if general => shard.index.leases.apply_lease(&Lease::decode(payload)?),

@@ -75,7 +75,11 @@ impl Store {
         let Some(kept) = self.bin.get(id).cloned() else {
             return false;
         };
-        if kept.external_id.as_deref().is_some_and(|key| self.by_key(key).is_some()) {
+        if kept
+            .external_id
+            .as_deref()
+            .is_some_and(|key| self.by_key(key).is_some())
+        {
             return false;
         }
         self.bin.remove(id);
