@@ -424,9 +424,31 @@ impl<T> Shard<T> {
         journal: &mut impl Journal,
         derived: &Derived<'_>,
     ) {
-        if derived.targets.is_empty() {
+        // A delete that two accounts found out by one event is told once.
+        let told = |name: &str| {
+            let mut accounts = self.accounts.iter();
+            let target = accounts.position(|account| &*account.name == name);
+            derived.operation == Operation::Delete
+                && target.is_some_and(|at| {
+                    let target = crate::operation_slab::Target(at as u16);
+                    self.index
+                        .find(derived.record, derived.seq, target)
+                        .is_some()
+                })
+        };
+        let targets: Vec<Arc<str>> = derived
+            .targets
+            .iter()
+            .filter(|name| !told(name))
+            .cloned()
+            .collect();
+        if targets.is_empty() {
             return;
         }
+        let derived = Derived {
+            targets: &targets,
+            ..*derived
+        };
         self.log_payload(now, journal, &derived.encode(now));
     }
 

@@ -80,6 +80,7 @@ use calls::CallTable;
 use clock_watch::ClockWatch;
 use effects::Effects;
 use fetch::Fetches;
+use handoff::Untold;
 use heard::Heard;
 use links::LinkBook;
 use refused::RefusedObjects;
@@ -256,6 +257,7 @@ pub struct Shard<T> {
     refused: RefusedObjects,
     links: LinkBook,
     heard: Heard,
+    untold: Untold,
     clock: ClockWatch,
     fetches: Fetches<T>,
     relocation: Option<Relocation>,
@@ -309,6 +311,7 @@ impl<T> Shard<T> {
         }
         self.index.wake_due(now.mono);
         self.relocate_some(now, journal);
+        self.tell_again(now, journal);
         self.dispatch(now, journal);
         self.trade(now, journal);
         // What the turn logged may already be durable when the log is in memory only.
@@ -365,7 +368,10 @@ impl<T> Shard<T> {
     /// Whether upkeep left work that needs no new input: calls that may start, or compaction.
     #[must_use]
     pub fn has_work(&self) -> bool {
-        !self.fenced && (self.relocation.is_some() || (!self.draining && self.accounts_can_start()))
+        !self.fenced
+            && (self.relocation.is_some()
+                || self.has_untold()
+                || (!self.draining && self.accounts_can_start()))
     }
 
     /// Whether the log is poisoned and the shard takes nothing more.

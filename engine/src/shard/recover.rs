@@ -11,6 +11,7 @@ use super::checkpoint::{self, CheckpointPart};
 use super::clock_watch::ClockWatch;
 use super::effects::Effects;
 use super::fetch::Fetches;
+use super::handoff::Untold;
 use super::heard::Heard;
 use super::links::LinkBook;
 use super::refused::RefusedObjects;
@@ -82,6 +83,7 @@ impl<T> Recovery<T> {
             refused: RefusedObjects::default(),
             links: LinkBook::default(),
             heard: Heard::default(),
+            untold: Untold::default(),
             clock: ClockWatch::default(),
             fetches: Fetches::default(),
             relocation: None,
@@ -169,6 +171,7 @@ impl<T> Recovery<T> {
                     shard.index.note_object(&frame.records[0].object);
                     shard.index.apply_state(now, at, &frame);
                     shard.heard.replay(&frame);
+                    shard.untold.replay(&frame);
                 }
             }
             Kind::Lease if general => shard.index.leases.apply_lease(&Lease::decode(payload)?),
