@@ -87,7 +87,7 @@ impl StateFrame {
 }
 
 /// 2 added folded operations, 3 what both sides agreed on and records known by a remote id, 4 records
-/// that were merged.
+/// that were merged and when System A heard of what it was told.
 const STATE_VERSION: u8 = 4;
 /// Set in a folded operation's number when it was overwritten.
 const OVERWRITTEN: u8 = 0x80;
@@ -256,7 +256,7 @@ fn decode_target(d: &mut Decoder<'_>, version: u8) -> Result<TargetState, Damage
     };
     let base = match if version >= 3 { d.u8("base")? } else { 0 } {
         0 => None,
-        1 => Some(Box::new(Base::decode(d)?)),
+        1 => Some(Box::new(Base::decode(d, version)?)),
         _ => return Err(d.damaged("base")),
     };
     Ok(TargetState {

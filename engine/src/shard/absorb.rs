@@ -21,10 +21,13 @@ use crate::journal::{Class, Journal, Kind};
 use crate::json::{ObjectWriter, RawObject, RawValue, write_string};
 use crate::lane;
 use crate::mapping::Mapping;
-use crate::merge::{Absorbed, Base, Fields, Pending, Sighting, Winner};
+use crate::merge::{Absorbed, Base, Conflict, Fields, Pending, Sighting, Winner};
 use crate::record::Link;
 use crate::state::{Reason, State};
 use crate::time::Now;
+
+/// An inner object without members.
+const HOLLOW: &str = "{}";
 
 /// What an account shows of a record.
 #[derive(Debug, Clone, Copy)]
@@ -59,6 +62,11 @@ pub(super) struct Derived<'a> {
 impl Derived<'_> {
     /// The event that says this, as it lies in the log.
     pub(super) fn encode(&self, now: Now) -> Vec<u8> {
+        self.encode_as(now, TargetAction::Sync)
+    }
+
+    /// `Observe`: it is to be compared with what System A heard already.
+    fn encode_as(&self, now: Now, action: TargetAction) -> Vec<u8> {
         let origin = quoted(self.origin);
         let merged_into = self.merged_into.map(quoted);
         let mut extras = vec![Extra {
@@ -71,9 +79,15 @@ impl Derived<'_> {
                 value: RawValue::new(merged_into),
             });
         }
+        if action == TargetAction::Observe {
+            extras.push(Extra {
+                name: Cow::Borrowed(extra::LATE),
+                value: RawValue::new("true"),
+            });
+        }
         let targets = self.targets.iter().map(|name| Target {
             name,
-            action: TargetAction::Sync,
+            action,
             rule: 0,
         });
         let accepted = AcceptedEvent {
@@ -238,7 +252,15 @@ impl<T> Shard<T> {
         }
         target.base = None;
         target.undelivered.clear();
+        let behind = self.behind_of(journal, item, account).unwrap_or_default();
         let ignored = two_way.deletes == super::DeletePolicy::Ignore || !two_way.inbound;
+        // A delete that waits for the account says that everybody knows, and maybe that the record was
+        // made again since.
+        let known = behind.deletes;
+        // What waits there goes with the record, as it goes everywhere else.
+        let waiting = behind.changes.iter().map(|change| change.changed_at_ms + 1);
+        let deleted_at_ms = waiting.filter(|_| !known).fold(deleted_at_ms, i64::max);
+        let target = item.states[0].target_mut(account);
         target.link = if ignored {
             Link::Unlinked
         } else {
@@ -246,7 +268,7 @@ impl<T> Shard<T> {
                 changed_at_ms: deleted_at_ms,
             }
         };
-        if !ignored {
+        if !ignored && !known {
             let derived = Derived {
                 record: item.record,
                 object: item.object(),
@@ -274,21 +296,36 @@ impl<T> Shard<T> {
         item: &mut Item,
     ) {
         let changed_at_ms = event.event.changed_at_ms.unwrap_or(event.accepted_at_ms);
+        let said_at_ms = changed_at_ms.min(event.accepted_at_ms);
         let (mut ours, mut theirs) = (Fields::default(), Fields::default());
         let (mut origin, mut theirs_at_ms) = (String::new(), i64::MIN);
+        let mut crossed = Vec::new();
         let said = event.event.data.map(Fields::of).unwrap_or_default();
         let object = item.object().to_owned();
         let Ok(behind) = self.behind_of(journal, item, super::SYSTEM_A) else {
             return ended(item, State::Failed, Some(Reason::Damaged));
         };
         let base = base_of(item, super::SYSTEM_A).clone();
+        let makes = matches!(event.event.operation, Operation::Create | Operation::Upsert);
+        // It made the record again, and was told to delete the one before.
+        let made_again = makes
+            && base
+                .was_deleted(said_at_ms)
+                .is_some_and(|deleted_at_ms| changed_at_ms > deleted_at_ms);
         for (pointer, value) in said.iter() {
-            let Some(told) = base.told(pointer).filter(|told| told.value != value) else {
-                continue;
-            };
             // What comes after it, from either side, has the last word.
             let mut later = behind.changes.iter();
             if behind.deletes || later.any(|change| change.fields.touches(pointer)) {
+                continue;
+            }
+            let Some(told) = base.told(pointer) else {
+                if made_again || base.was_remade(said_at_ms) {
+                    ours.set(pointer, value);
+                }
+                continue;
+            };
+            // What it had heard before it said this, it said knowing that.
+            if told.value == value || told.heard_at_ms < said_at_ms {
                 continue;
             }
             let policy = self
@@ -303,20 +340,34 @@ impl<T> Shard<T> {
                 theirs: &told.value,
                 theirs_at_ms: told.changed_at_ms,
             });
+            let winner = match winner {
+                Winner::Provider => winner,
+                // Both have crossed already: there is nobody left for an undecided one to wait at.
+                Winner::SystemA | Winner::Undecided => Winner::SystemA,
+            };
             self.observe(Observation::Conflict {
                 account: told.origin.as_str().into(),
                 winner,
             });
-            // What is undecided stays with whoever has it.
+            crossed.push(Conflict {
+                field: pointer.to_owned(),
+                ours: value.to_owned(),
+                theirs: told.value.clone(),
+                winner,
+            });
             if winner == Winner::SystemA {
                 ours.set(pointer, value);
-            } else if winner == Winner::Provider {
+            } else {
                 theirs.set(pointer, &told.value);
                 origin.clone_from(&told.origin);
                 theirs_at_ms = theirs_at_ms.max(told.changed_at_ms);
             }
         }
         let system_a: Arc<str> = super::SYSTEM_A.into();
+        if event.event.operation == Operation::Delete && !behind.changes.is_empty() {
+            // It was made again since.
+            return ended(item, State::Synced, None);
+        }
         if event.event.operation == Operation::Delete {
             let derived = Derived {
                 record: item.record,
@@ -332,6 +383,12 @@ impl<T> Shard<T> {
             };
             self.log_derived(now, journal, &derived);
             return ended(item, State::Synced, None);
+        }
+        if !crossed.is_empty() {
+            item.progress.result = result(&Absorbed {
+                conflicts: crossed,
+                ..Absorbed::default()
+            });
         }
         // One for System A, of both, and one for the accounts: each lane takes one.
         let mut here = ours;
@@ -352,9 +409,7 @@ impl<T> Shard<T> {
             self.log_derived(now, journal, &derived);
         }
         if !theirs.is_empty() {
-            let others = event.targets.iter().map(|target| target.name);
-            let others = others.filter(|name| *name != super::SYSTEM_A);
-            let targets: Vec<Arc<str>> = others.map(Arc::from).collect();
+            let targets = self.takers(event, &object);
             let derived = Derived {
                 record: item.record,
                 object: item.object(),
@@ -379,18 +434,64 @@ impl<T> Shard<T> {
         journal: &mut impl Journal,
         derived: &Derived<'_>,
     ) {
-        if derived.targets.is_empty() {
+        // A delete that two accounts found out by one event is told once.
+        let told = |name: &str| {
+            let mut accounts = self.accounts.iter();
+            let target = accounts.position(|account| &*account.name == name);
+            derived.operation == Operation::Delete
+                && target.is_some_and(|at| {
+                    let target = crate::operation_slab::Target(at as u16);
+                    self.index
+                        .find(derived.record, derived.seq, target)
+                        .is_some()
+                })
+        };
+        let targets: Vec<Arc<str>> = derived
+            .targets
+            .iter()
+            .filter(|name| !told(name))
+            .cloned()
+            .collect();
+        if targets.is_empty() {
             return;
         }
-        let payload = derived.encode(now);
-        match journal.append(Class::Outcome, Kind::Event, &[&payload]) {
-            Ok(at) => match codec::decode(&payload) {
+        let derived = Derived {
+            targets: &targets,
+            ..*derived
+        };
+        self.log_payload(now, journal, &derived.encode(now));
+    }
+
+    /// Logs what is to be compared with what System A heard already.
+    pub(super) fn log_late(&mut self, now: Now, journal: &mut impl Journal, derived: &Derived<'_>) {
+        let payload = derived.encode_as(now, TargetAction::Observe);
+        self.log_payload(now, journal, &payload);
+    }
+
+    fn log_payload(&mut self, now: Now, journal: &mut impl Journal, payload: &[u8]) {
+        match journal.append(Class::Outcome, Kind::Event, &[payload]) {
+            Ok(at) => match codec::decode(payload) {
                 Ok(event) => self.queue_targets(now, at, &event),
                 Err(_) => unreachable!("what was just written is read"),
             },
             // What it comes of cannot be logged without it.
             Err(_) => self.fence(),
         }
+    }
+
+    /// The accounts that take an event of System A's, or its object, where the event was to be
+    /// compared only.
+    fn takers(&self, event: &AcceptedEvent<'_>, object: &str) -> Vec<Arc<str>> {
+        if super::two_way::is_late(event) {
+            let accounts = self.accounts.iter().filter(|account| {
+                let plan = account.plan.as_ref();
+                plan.is_some_and(|plan| plan.two_way.contains_key(object))
+            });
+            return accounts.map(|account| account.name.clone()).collect();
+        }
+        let others = event.targets.iter().map(|target| target.name);
+        let others = others.filter(|name| *name != super::SYSTEM_A);
+        others.map(Arc::from).collect()
     }
 
     pub(super) fn plan_of(&self, account: &str) -> Option<Arc<super::AccountPlan>> {
@@ -461,6 +562,7 @@ pub(super) fn local(
                 fields.remove(own);
             }
         }
+        let fields = without_hollows(fields);
         return Ok(cleared(fields, shown.whole, base, |_| true));
     };
     let mut out = Vec::new();
@@ -469,7 +571,8 @@ pub(super) fn local(
         .map_err(|failure| failure.to_string())?;
     let text = String::from_utf8(out).map_err(|_| "the fields are no UTF-8")?;
     let references: Vec<String> = mapping.reference_fields().collect();
-    let mut fields = cleared(Fields::parse(&text), shown.whole, base, |pointer| {
+    let fields = without_hollows(Fields::parse(&text));
+    let mut fields = cleared(fields, shown.whole, base, |pointer| {
         mapping.comes_back(pointer)
     });
     for pointer in references {
@@ -478,11 +581,22 @@ pub(super) fn local(
     Ok(fields)
 }
 
+/// An inner object without members says nothing: what was in it is not there.
+fn without_hollows(mut fields: Fields) -> Fields {
+    let hollows = fields.iter().filter(|(_, value)| *value == HOLLOW);
+    let hollows: Vec<String> = hollows.map(|(pointer, _)| pointer.to_owned()).collect();
+    for pointer in hollows {
+        fields.remove(&pointer);
+    }
+    fields
+}
+
 /// A whole record clears what was agreed on and is not in it.
 fn cleared(mut fields: Fields, whole: bool, base: &Base, mapped: impl Fn(&str) -> bool) -> Fields {
     if whole {
         for (pointer, value) in base.agreed().iter() {
-            if value != "null" && !fields.touches(pointer) && mapped(pointer) {
+            let there = value != "null" && value != HOLLOW;
+            if there && !fields.touches(pointer) && mapped(pointer) {
                 fields.set(pointer, "null");
             }
         }

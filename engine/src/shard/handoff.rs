@@ -4,6 +4,7 @@
 //! owner of the record what it stands for and hands over what it is told.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::item::Item;
@@ -20,6 +21,11 @@ use crate::record::{Link, RecordState, StateFrame};
 use crate::state::{Reason, State};
 use crate::time::Now;
 
+/// Links told again after a restart, at most. Those of a longer tail are told with their record's next
+/// write.
+const UNTOLD_MAX: usize = 64 * 1024;
+/// Of them, in one turn.
+const TOLD_PER_TURN: usize = 16;
 /// Operations whose handing over is under way, at most; the next one waits its turn.
 pub(super) const HANDING_MAX: usize = 1024;
 
@@ -215,7 +221,47 @@ pub(super) enum HandedOver {
     Full,
 }
 
+/// Links that the log's tail shows: whether the owner of the account's id knows of them, a crash may
+/// have left open. They are told again, some each turn.
+#[derive(Debug, Default)]
+pub(super) struct Untold {
+    /// By the name that was announced: object and System A's key.
+    links: HashMap<String, (String, String)>,
+}
+
+impl Untold {
+    /// Takes up what a state frame of the log says.
+    pub(super) fn replay(&mut self, frame: &StateFrame) {
+        for record in &frame.records {
+            for base in record.targets.iter().filter_map(|t| t.base.as_deref()) {
+                if !base.announced().is_empty() && self.links.len() < UNTOLD_MAX {
+                    let link = (record.object.clone(), record.record_id.clone());
+                    self.links.insert(base.announced().to_owned(), link);
+                }
+            }
+        }
+    }
+}
+
 impl<T> Shard<T> {
+    /// Tells some of the links again that were told in an earlier life.
+    pub(super) fn tell_again(&mut self, now: Now, journal: &mut impl Journal) {
+        for _ in 0..TOLD_PER_TURN {
+            let Some(provisional) = self.untold.links.keys().next().cloned() else {
+                return;
+            };
+            if let Some((object, record_id)) = self.untold.links.remove(&provisional) {
+                let word = self.known_as(object, provisional, record_id);
+                self.tell_known(now, journal, word);
+            }
+        }
+    }
+
+    /// Whether links wait to be told again.
+    pub(super) fn has_untold(&self) -> bool {
+        !self.untold.links.is_empty()
+    }
+
     /// Passes on to the record it is of what an account told under its own id.
     pub(super) fn hand_over(
         &mut self,

@@ -12,6 +12,7 @@ mod account;
 mod calls;
 mod checkpoint;
 mod class_mix;
+mod clock_watch;
 mod compare;
 mod control;
 mod dead_letter;
@@ -24,6 +25,7 @@ mod fill;
 mod fold;
 mod gather;
 mod handoff;
+mod heard;
 mod item;
 mod learned_book;
 mod leases;
@@ -85,8 +87,11 @@ use crate::state::{CallClass, State};
 use crate::time::{Mono, Now};
 use account::Account;
 use calls::CallTable;
+use clock_watch::ClockWatch;
 use effects::Effects;
 use fetch::Fetches;
+use handoff::Untold;
+use heard::Heard;
 use links::LinkBook;
 use refused::RefusedObjects;
 use relocate::Relocation;
@@ -268,6 +273,9 @@ pub struct Shard<T> {
     observations: Vec<Observation>,
     refused: RefusedObjects,
     links: LinkBook,
+    heard: Heard,
+    untold: Untold,
+    clock: ClockWatch,
     fetches: Fetches<T>,
     relocation: Option<Relocation>,
     relocated_below: wal::Lsn,
@@ -291,6 +299,7 @@ struct Scratch {
 impl<T> Shard<T> {
     /// Handles one input. Effects become visible through [`Shard::poll`].
     pub fn handle(&mut self, now: Now, journal: &mut impl Journal, input: Input<T>) {
+        self.clock.look(now);
         match input {
             Input::Events { batch, ticket } => self.accept(now, journal, &batch, ticket),
             Input::Reply {
@@ -319,6 +328,7 @@ impl<T> Shard<T> {
         }
         self.index.wake_due(now.mono);
         self.relocate_some(now, journal);
+        self.tell_again(now, journal);
         self.dispatch(now, journal);
         self.trade(now, journal);
         // What the turn logged may already be durable when the log is in memory only.
@@ -375,7 +385,10 @@ impl<T> Shard<T> {
     /// Whether upkeep left work that needs no new input: calls that may start, or compaction.
     #[must_use]
     pub fn has_work(&self) -> bool {
-        !self.fenced && (self.relocation.is_some() || (!self.draining && self.accounts_can_start()))
+        !self.fenced
+            && (self.relocation.is_some()
+                || self.has_untold()
+                || (!self.draining && self.accounts_can_start()))
     }
 
     /// Whether the log is poisoned and the shard takes nothing more.

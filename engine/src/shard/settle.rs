@@ -33,13 +33,17 @@ impl<T> Shard<T> {
             return self.settle_fetch(now, id, call, result, ended_at);
         }
         let OpenCall {
-            items,
+            mut items,
             group,
             target,
             permit,
             class,
             started,
         } = call;
+        let open_for = now.mono.saturating_since(started).as_millis() as i64;
+        for item in &mut items {
+            item.asked_at_ms = now.wall.0.saturating_sub(open_for);
+        }
         let at = usize::from(target.0);
         let probe = permit.is_probe();
         let plan = self.accounts[at].plan.clone();

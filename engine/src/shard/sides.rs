@@ -13,7 +13,6 @@ use crate::event::codec::AcceptedEvent;
 use crate::event::{Operation, TargetAction};
 use crate::journal::Journal;
 use crate::json::RawObject;
-use crate::lane;
 use crate::merge::{Base, Fields};
 use crate::provider::{Reply, SendFailure, Verdict};
 use crate::record::{Link, Resume};
@@ -44,7 +43,6 @@ impl<T> Shard<T> {
     ) -> Option<Aside> {
         if event.action_at(account) == TargetAction::Observe {
             self.compare_told(now, journal, event, item);
-            self.told_is_over(item);
             return Some(Aside::Told);
         }
         let plan = self.accounts[usize::from(self.index.slab[item.op].target().0)]
@@ -108,6 +106,7 @@ impl<T> Shard<T> {
         let base = target.and_then(|target| target.base.as_deref());
         let fresh = hint
             .read_at_ms
+            .filter(|&at| self.clock.is_comparable(at))
             .filter(|&at| base.is_none_or(|base| base.is_fresh(at)));
         let read_at_ms = fresh.unwrap_or_default();
         let fields = event
@@ -255,6 +254,8 @@ impl<T> Shard<T> {
             .and_then(|key| remote?.get(key))
             .and_then(|value| value.as_text().map(std::borrow::Cow::into_owned))
             .filter(|id| !id.is_empty());
+        // Somebody may have been linked to it while it was read.
+        let record_id = item.states[0].alias_of.clone().or(record_id);
         let remote_id = item.states[0]
             .target(account)
             .and_then(|target| target.link.remote_id())
@@ -275,9 +276,8 @@ impl<T> Shard<T> {
                     news: News::Changed,
                     changed_at_ms: shown.changed_at_ms,
                 };
-                let handed = self.hand_over(now, journal, account, item, &told);
-                item.states[0].alias_of = Some(record_id);
-                aside(handed)
+                item.states[0].alias_of = Some(record_id.clone());
+                aside(self.hand_over(now, journal, account, item, &told))
             }
             None if key.is_none() && item.progress.unknown_since_ms == 0 => {
                 // A create of ours may have made it, and its answer be still on the way.
@@ -323,12 +323,17 @@ impl<T> Shard<T> {
             return false;
         }
         if plan.role == Role::SystemA {
-            if let Some(said) = item.said.take() {
+            if item.operation == Operation::Delete {
+                let origin = item.origin.take().unwrap_or_default();
+                let deleted_at_ms = item.lead.changed_at_ms;
+                base_of(item, SYSTEM_A).tell_deleted(deleted_at_ms, &origin, now.wall.0);
+                self.heard.note(item.record, now.wall.0);
+            } else if let Some(said) = item.said.take() {
                 let origin = item.origin.take().unwrap_or_default();
                 let changed_at_ms = item.lead.changed_at_ms;
-                base_of(item, SYSTEM_A).tell(&said, changed_at_ms, &origin);
+                base_of(item, SYSTEM_A).tell(&said, changed_at_ms, &origin, now.wall.0);
+                self.heard.note(item.record, now.wall.0);
             }
-            self.told_is_over(item);
             return false;
         }
         let Some(two_way) = plan.two_way.get(item.object()) else {
@@ -381,8 +386,7 @@ impl<T> Shard<T> {
                     remote,
                     whole,
                     changed_at_ms,
-                    // Nothing was written since it was asked for: the lane was its own.
-                    read_at_ms: now.wall.0,
+                    read_at_ms: item.asked_at_ms,
                 };
                 let target = item.states[0].target(account);
                 let born = target.is_some_and(|target| target.base.is_some());
@@ -421,17 +425,6 @@ impl<T> Shard<T> {
                 self.index.put_back(item.op);
                 Prepared::Later
             }
-        }
-    }
-
-    /// With the last operation of System A's lane nothing is on its way to it any more.
-    fn told_is_over(&self, item: &mut Item) {
-        let slab = &self.index.slab;
-        let target = slab[item.op].target();
-        let lane = lane::of(slab, self.index.lanes_of(item.record), target);
-        let waiting = lane.map_or(0, |lane| lane.iter(slab).count());
-        if waiting <= item.folded.len() + 1 {
-            base_of(item, SYSTEM_A).forget_told();
         }
     }
 }
@@ -490,7 +483,11 @@ fn is_unborn(account: &str, item: &Item) -> bool {
 /// Remembers of a record that nothing was known of that it is gone: whoever is linked to it yet, by an
 /// answer that is still under way, is told then.
 fn bury(account: &str, item: &mut Item, changed_at_ms: i64) {
-    item.states[0].target_mut(account).link = Link::Deleted { changed_at_ms };
+    let link = &mut item.states[0].target_mut(account).link;
+    // One that we deleted is told of afterwards.
+    if !matches!(link, Link::Deleted { .. }) {
+        *link = Link::Deleted { changed_at_ms };
+    }
     item.progress.state = State::Synced;
     item.progress.reason = Some(Reason::Absent);
 }

@@ -57,6 +57,8 @@ pub mod extra {
     pub const MERGED_INTO: &str = "merged_into";
     /// When the data was asked for, a number of ms since the epoch.
     pub const READ_AT: &str = "read_at";
+    /// Present when System A said this before it heard of what it was told, and after that was over.
+    pub const LATE: &str = "late";
     /// Present when the data is the whole record.
     pub const WHOLE: &str = "whole";
     /// Present when the record is named by the account's own id, since System A's is not known.
@@ -106,6 +108,12 @@ impl Hint {
             None => News::Changed,
         }
     }
+}
+
+/// Whether this is to be compared with what System A has been told already.
+pub(super) fn is_late(event: &AcceptedEvent<'_>) -> bool {
+    let mut extras = event.event.extras.iter();
+    extras.any(|extra| extra.name == extra::LATE)
 }
 
 /// The account that a change comes from; `None`: System A.

@@ -95,6 +95,8 @@ pub(crate) struct Stage {
     logs: Vec<Frames>,
     settings: Vec<ShardSettings>,
     now_ms: i64,
+    /// The wall clock before the other.
+    ahead_ms: i64,
     seq: u64,
     pub(crate) stores: BTreeMap<String, Store>,
     pub(crate) calls: Vec<Call>,
@@ -140,6 +142,7 @@ impl Stage {
             logs: settings.iter().map(|_| Frames::default()).collect(),
             settings,
             now_ms: 1_000_000,
+            ahead_ms: 0,
             seq: 2,
             stores: names
                 .map(|name| ((*name).to_owned(), Store::default()))
@@ -193,13 +196,54 @@ impl Stage {
     fn now(&self) -> Now {
         Now {
             mono: Mono(self.now_ms.unsigned_abs() * 1_000_000),
-            wall: WallMs(self.now_ms),
+            wall: WallMs(self.wall_ms()),
         }
+    }
+
+    /// The wall clock, ms since the epoch.
+    pub(crate) fn wall_ms(&self) -> i64 {
+        self.now_ms + self.ahead_ms
+    }
+
+    /// The wall clock is set.
+    pub(crate) fn set_clock(&mut self, by_ms: i64) {
+        self.ahead_ms += by_ms;
     }
 
     /// System A changes a record and says so.
     pub(crate) fn say(&mut self, event: &str) {
         self.now_ms += 10;
+        self.say_of(event, self.now_ms);
+    }
+
+    /// System A changes a record of its own, and keeps that to itself. Answers when.
+    pub(crate) fn write_here(&mut self, record_id: &str, patch: &str) -> i64 {
+        self.now_ms += 10;
+        self.stores
+            .get_mut(SYSTEM_A)
+            .unwrap()
+            .edit(record_id, patch);
+        self.now_ms
+    }
+
+    /// System A says what it changed then.
+    pub(crate) fn say_late(&mut self, record_id: &str, patch: &str, changed_at_ms: i64) {
+        self.now_ms += 10;
+        let event = format!(r#"{{"operation":"UPDATE","record_id":"{record_id}","data":{patch}}}"#);
+        self.say_of(&event, changed_at_ms);
+    }
+
+    /// Somebody clears a field of an inner object; the object stays, empty.
+    pub(crate) fn clear_there(&mut self, account: &str, id: &str, field: &str, within: &str) {
+        self.now_ms += 10;
+        let store = self.stores.get_mut(account).unwrap();
+        let fields = &mut store.records.get_mut(id).unwrap().fields;
+        fields.remove(field);
+        fields.set(within, "{}");
+        self.notice(account, id, false);
+    }
+
+    fn say_of(&mut self, event: &str, changed_at_ms: i64) {
         let mut scratch = syncline_engine::json::Scratch::new();
         let event = parse(
             event.as_bytes(),
@@ -225,7 +269,7 @@ impl Stage {
         });
         self.seq += OperationSeq::STEP;
         let mut event = event;
-        event.changed_at_ms = Some(self.now_ms);
+        event.changed_at_ms = Some(changed_at_ms);
         let accepted = AcceptedEvent {
             event,
             operation_seq: self.seq,

@@ -72,9 +72,17 @@ impl Store {
     }
 
     pub(crate) fn restore(&mut self, id: &str) -> bool {
-        let Some(kept) = self.bin.remove(id) else {
+        let Some(kept) = self.bin.get(id).cloned() else {
             return false;
         };
+        if kept
+            .external_id
+            .as_deref()
+            .is_some_and(|key| self.by_key(key).is_some())
+        {
+            return false;
+        }
+        self.bin.remove(id);
         self.tombstones.retain(|gone| gone != id);
         self.records.insert(id.to_owned(), kept);
         true

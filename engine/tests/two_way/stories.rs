@@ -302,3 +302,79 @@ fn an_older_word_of_a_restore_brings_nothing_back() {
         );
     }
 }
+
+#[test]
+fn a_word_of_system_a_that_waited_in_its_outbox_is_compared_with_what_it_heard_since() {
+    for (rule, expected) in [
+        (Rule::Provider, r#"{"name":"theirs"}"#),
+        (Rule::SystemA, r#"{"name":"ours"}"#),
+        (Rule::LastWriteWins, r#"{"name":"theirs"}"#),
+    ] {
+        for crash in [false, true] {
+            let mut stage = Stage::new(&["alpha", "beta"], 2, &policy(rule.clone()));
+            stage.edit_here("c-1", r#"{"name":"first"}"#);
+            stage.settle();
+            let waits = stage.write_here("c-1", r#"{"name":"ours"}"#);
+            stage.edit_there("alpha", "r1", r#"{"name":"theirs"}"#);
+            stage.settle();
+            if crash {
+                stage.crash();
+            }
+            stage.say_late("c-1", r#"{"name":"ours"}"#, waits);
+            stage.settle();
+            all_show(&stage, "c-1", expected);
+        }
+    }
+}
+
+#[test]
+fn a_list_from_before_the_clock_was_set_is_read_again() {
+    let mut stage = two(Rule::LastWriteWins);
+    stage.lists = true;
+    stage.edit_here("c-1", r#"{"name":"first"}"#);
+    stage.settle();
+    stage.edit_there("alpha", "r1", r#"{"other":1}"#);
+    let mut stale = stage.notices.pop_front().unwrap();
+    stage.edit_here("c-1", r#"{"name":"second"}"#);
+    stage.settle();
+    stage.set_clock(3_600_000);
+    // It was asked for before the write, by a clock that runs ahead since.
+    stale.at_ms = stage.wall_ms() - 10;
+    stage.deliver(&stale);
+    stage.settle();
+    all_show(&stage, "c-1", r#"{"name":"second","other":1}"#);
+}
+
+#[test]
+fn a_field_within_a_field_is_cleared() {
+    let mut stage = two(Rule::LastWriteWins);
+    stage.edit_here("c-1", r#"{"address":{"zip":"1"},"name":"Ada"}"#);
+    stage.settle();
+    stage.clear_there("alpha", "r1", "/address/zip", "/address");
+    stage.settle();
+    assert_eq!(stage.view(SYSTEM_A)["c-1"], r#"{"name":"Ada"}"#);
+    let writes = stage.stores["alpha"].writes;
+    stage.tell_all();
+    stage.settle();
+    assert_eq!(stage.stores["alpha"].writes, writes);
+}
+
+#[test]
+fn a_delete_there_takes_along_what_waits_for_it() {
+    let mut stage = Stage::new(&["alpha", "beta"], 2, &policy(Rule::LastWriteWins));
+    stage.edit_here("c-1", r#"{"a":1,"b":1}"#);
+    stage.settle();
+    stage.delete_there("alpha", "r1");
+    let gone = stage.notices.pop_front().unwrap();
+    stage.deliver(&gone);
+    stage.say(r#"{"operation":"UPSERT","record_id":"c-1","data":{"a":2}}"#);
+    stage.settle();
+    for side in stage.stores.keys() {
+        let view = stage.view(side);
+        assert_eq!(
+            view.contains_key("c-1"),
+            stage.view(SYSTEM_A).contains_key("c-1"),
+            "{side}"
+        );
+    }
+}
