@@ -161,6 +161,7 @@ fn report(walk: &Value, out: &mut impl Write) -> io::Result<()> {
             "missing_here",
             "missing_there",
             "unlinked",
+            "missing_row",
             "differs",
             "waits",
             "held",

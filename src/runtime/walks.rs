@@ -136,9 +136,14 @@ impl Walks {
     /// # Errors
     /// The account has no list of the object, too many are under way, or the disk refuses.
     pub(crate) async fn begin(self: &Arc<Self>, request: WalkRequest) -> Result<WalkView, Refusal> {
-        self.parts
-            .place(&request.provider, &request.object)
-            .map_err(|stopped| Refusal::new(Code::InvalidField, stopped.to_string()))?;
+        let place = self.parts.place(&request.provider, &request.object);
+        let place =
+            place.map_err(|stopped| Refusal::new(Code::InvalidField, stopped.to_string()))?;
+        if request.purpose != WalkPurpose::Backfill && !place.comes_in {
+            let detail = "changes of this object are not taken from the account: what it has is \
+                          not known here";
+            return Err(Refusal::at(Code::InvalidField, "/object", detail));
+        }
         let now_ms = clock::now().wall.0;
         let id = format!("{:016x}", clock::random());
         let kept = self.parts.ledger.add(Kept::new(id, request, now_ms))?;
@@ -310,7 +315,7 @@ impl Ledger {
         };
         if walks.iter().filter(running).any(same) {
             let detail = "such a walk is under way; cancel it or wait";
-            return Err(Refusal::new(Code::InvalidField, detail));
+            return Err(Refusal::new(Code::Overloaded, detail));
         }
         if walks.iter().filter(running).count() >= RUNNING_MAX {
             let detail = format!("{RUNNING_MAX} walks are under way; cancel one or wait");

@@ -118,17 +118,21 @@ impl<T> Shard<T> {
                 ..Comparison::default()
             };
         };
-        let base = target.base.as_deref();
+        let never = Base::default();
+        let base = target.base.as_deref().unwrap_or(&never);
         let plan = self.plan_of(account);
         let mapping = plan.as_ref().and_then(|plan| plan.mappings.get(object));
-        let is_mapped =
-            |pointer: &str| mapping.is_none_or(|it| it.is_plain() || it.comes_back(pointer));
-        let differs = base.map(|base| base.differences(row, is_mapped));
+        let mapping = mapping.filter(|mapping| !mapping.is_plain());
+        // Without a mapping fields go as they are, but for the key.
+        let is_mapped = |pointer: &str| match mapping {
+            Some(mapping) => mapping.comes_back(pointer),
+            None => pointer != "/id",
+        };
         Comparison {
             linked: true,
             waits,
-            differs: told(differs.unwrap_or_default().iter()),
-            held: told(base.into_iter().flat_map(|base| base.held().keys())),
+            differs: told(base.differences(row, is_mapped).iter()),
+            held: told(base.held().keys()),
         }
     }
 }

@@ -31,7 +31,7 @@ pub struct LinkRow {
     pub account: String,
     /// The account's key.
     pub remote_id: String,
-    /// Something of the record waits for the account, or is under way.
+    /// Something of the record waits for the account or for System A, or is under way.
     pub waits: bool,
 }
 
@@ -156,7 +156,8 @@ impl<T> Shard<T> {
                 continue;
             }
             links.push(LinkRow {
-                waits: self.waits_for(&state.object, &state.record_id, &target.account),
+                waits: self.waits_for(&state.object, &state.record_id, &target.account)
+                    || self.waits_for(&state.object, &state.record_id, super::SYSTEM_A),
                 object: state.object.clone(),
                 record_id: state.record_id.clone(),
                 account: target.account.clone(),

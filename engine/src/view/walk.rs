@@ -76,6 +76,8 @@ pub struct WalkTally {
     pub missing_there: u64,
     /// A row of System A's that is not linked to the account.
     pub unlinked: u64,
+    /// Linked here, and System A has no row of it.
+    pub missing_row: u64,
     /// Some field is not as both sides agreed.
     pub differs: u64,
     /// Something of them is on its way: they are looked at another time.

@@ -162,6 +162,7 @@ fn walk_json(walk: &WalkView) -> Value {
             "missing_here": walk.tally.missing_here,
             "missing_there": walk.tally.missing_there,
             "unlinked": walk.tally.unlinked,
+            "missing_row": walk.tally.missing_row,
             "differs": walk.tally.differs,
             "waits": walk.tally.waits,
             "held": walk.tally.held,

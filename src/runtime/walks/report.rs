@@ -66,6 +66,7 @@ impl Tally {
             Cause::MissingHere => self.missing_here += 1,
             Cause::MissingThere => self.missing_there += 1,
             Cause::Unlinked => self.unlinked += 1,
+            Cause::MissingRow => self.missing_row += 1,
             Cause::Differs => self.differs += 1,
             Cause::Waits => self.waits += 1,
             Cause::Held => self.held += 1,

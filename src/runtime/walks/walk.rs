@@ -8,7 +8,7 @@ use engine::json::RawObject;
 use engine::provider::{Change, ChangeKind, Cursor};
 use engine::refusal::Refusal;
 use engine::shard::{
-    Command, CommandReply, Comparison, LinkFilter, Listed, SYSTEM_A, provisional_id,
+    Command, CommandReply, Comparison, LinkFilter, LinkRow, Listed, SYSTEM_A, provisional_id,
 };
 use engine::view::PageRequest;
 use postgres::TableRow;
@@ -18,7 +18,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::super::inbound::{InboundSink, Via};
 use super::super::query::Query;
 use super::super::shards::down;
-use super::kept::{Cause, Kept, KeptCursor, Phase, Purpose};
+use super::kept::{Cause, Kept, KeptCursor, Phase, Purpose, Tally};
 use super::listing::{ListedPage, Listing, Unlisted};
 use super::report::Finding;
 use super::rows::{Names, ROWS_AT_ONCE, RowEvents, by_shard};
@@ -95,10 +95,10 @@ impl Walk {
         let mut notes: Vec<String> = Vec::new();
         let place = self.parts.place(&self.names.account, &self.names.object)?;
         // What was seen lives in memory: who needs it begins anew.
-        if self.wants_absent() && self.kept.phase != Phase::Rows {
+        if self.wants_absent() {
             self.kept.phase = Phase::Listing;
-            self.kept.cursor = None;
-            self.kept.tally = Default::default();
+            (self.kept.cursor, self.kept.row) = (None, None);
+            self.kept.tally = Tally::default();
         }
         if self.kept.phase == Phase::Listing {
             if place.comes_in {
@@ -191,7 +191,7 @@ impl Walk {
         }
         for change in &page.changes {
             let hash = xxh3_64(change.remote_id.as_bytes());
-            if is_there(change) {
+            if exists(change) {
                 self.seen.insert(hash);
             } else {
                 self.seen.remove(&hash);
@@ -354,7 +354,7 @@ impl Walk {
             limit: ROWS_AT_ONCE,
             after: None,
         };
-        let mut absent: Vec<(String, String)> = Vec::new();
+        let mut absent: Vec<String> = Vec::new();
         let mut linked = 0;
         loop {
             let links = self.parts.links.page(&filter, &page).await?;
@@ -367,14 +367,9 @@ impl Walk {
                 if listed || link.waits {
                     continue;
                 }
-                let finding = Finding {
-                    cause: Some(Cause::MissingThere),
-                    fields: Vec::new(),
-                };
-                let tally = &mut self.kept.tally;
-                tally.count(&finding, Some(&link.record_id), Some(&link.remote_id));
+                self.count_missing(Cause::MissingThere, &link);
                 if absent.len() < ABSENT_TOLD_MAX {
-                    absent.push((link.record_id, link.remote_id));
+                    absent.push(link.remote_id);
                 }
             }
             page.after = links.next;
@@ -404,13 +399,48 @@ impl Walk {
                 break;
             }
             self.spare.wait().await;
-            let reads = some.iter().map(|(_, remote_id)| self.to_be_read(remote_id));
+            let reads = some.iter().map(|remote_id| self.to_be_read(remote_id));
             let reads = reads.collect();
             self.take(0, reads).await?;
             self.kept.tally.repaired += some.len() as u64;
             self.keep().await?;
         }
         Ok(())
+    }
+
+    fn count_missing(&mut self, cause: Cause, link: &LinkRow) {
+        let finding = Finding {
+            cause: Some(cause),
+            fields: Vec::new(),
+        };
+        let tally = &mut self.kept.tally;
+        tally.count(&finding, Some(&link.record_id), Some(&link.remote_id));
+    }
+
+    /// Tells linked records of which System A has no row. Nothing follows from it: the row may never
+    /// have been written, and its record must not go for that.
+    async fn look_for_missing_rows(&mut self, keys: &HashSet<u64>) -> Result<(), Stopped> {
+        let filter = LinkFilter {
+            object: Some(self.kept.object.clone()),
+            account: Some(self.kept.account.clone()),
+        };
+        let mut page = PageRequest {
+            limit: ROWS_AT_ONCE,
+            after: None,
+        };
+        loop {
+            let links = self.parts.links.page(&filter, &page).await?;
+            for link in links.items {
+                let has_row = keys.contains(&xxh3_64(link.record_id.as_bytes()));
+                if !has_row && !link.waits && self.is_sampled(&link.record_id) {
+                    self.count_missing(Cause::MissingRow, &link);
+                }
+            }
+            page.after = links.next;
+            if page.after.is_none() {
+                return Ok(());
+            }
+        }
     }
 
     /// Word that a record is to be read.
@@ -453,6 +483,7 @@ impl Walk {
         }
         let mut unreadable = 0;
         let mut refused = 0;
+        let mut keys = HashSet::new();
         let mut pages = rows.open(&self.names.object, self.kept.row.clone()).await?;
         while let Some(open) = &mut pages {
             let page = open.next(ROWS_AT_ONCE).await?;
@@ -461,6 +492,9 @@ impl Walk {
             let kept = page.rows.iter().filter(|row| !rows.is_deleted(object, row));
             let kept: Vec<TableRow> = kept.cloned().collect();
             self.kept.tally.rows += kept.len() as u64;
+            if keys.len() < SEEN_MAX {
+                keys.extend(kept.iter().map(|row| xxh3_64(row.key.as_bytes())));
+            }
             self.spare.wait().await;
             refused += match self.kept.purpose {
                 Purpose::Reconcile => self.compare_rows(&kept).await?,
@@ -474,6 +508,9 @@ impl Walk {
         }
         if let Some(open) = pages {
             open.close().await;
+        }
+        if self.kept.purpose == Purpose::Reconcile && keys.len() < SEEN_MAX {
+            self.look_for_missing_rows(&keys).await?;
         }
         if unreadable > 0 {
             notes.push(format!("{unreadable} rows cannot be told"));
@@ -585,13 +622,17 @@ impl Walk {
     }
 }
 
-/// Whether a list shows the record as one that exists, and whole.
-fn is_there(change: &Change) -> bool {
-    let there = matches!(
+/// Whether a list shows the record as one that exists.
+fn exists(change: &Change) -> bool {
+    matches!(
         change.kind,
         ChangeKind::Created | ChangeKind::Changed | ChangeKind::Restored
-    );
-    there && change.complete && change.fields.is_some()
+    )
+}
+
+/// The same, and whole.
+fn is_there(change: &Change) -> bool {
+    exists(change) && change.complete && change.fields.is_some()
 }
 
 /// System A's key in the field that holds it.
