@@ -20,6 +20,6 @@ pub(crate) use fetcher::ShardFetcher;
 pub(crate) use objects::InboundObjects;
 pub(crate) use poller::{FetchFailed, Fetcher, Poller};
 pub(crate) use polls::account_polls;
-pub(crate) use pull_sink::PullSink;
+pub(crate) use pull_sink::{LAG_MS, PullSink};
 pub(crate) use sink::{GapNotice, InboundSink, Via};
 pub(crate) use webhook_intake::WebhookIntake;

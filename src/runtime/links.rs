@@ -178,7 +178,13 @@ impl Links {
             let Some(picture) = self.picture(object, &provisional).await? else {
                 return Ok(None);
             };
-            let made_there = linked_as(&picture, &request.provider).map(|_| provisional);
+            let mut sides = picture.sides.iter();
+            // What is only looked up under the id was never compared.
+            let made_there = sides.any(|side| {
+                let compared = side.account == request.provider && side.base.is_some();
+                compared && side.link.remote_id().is_some()
+            });
+            let made_there = made_there.then_some(provisional);
             return Ok(picture.alias_of.or(made_there).filter(own));
         }
         // Nothing leads from the id to its record: all links of the object are looked at.

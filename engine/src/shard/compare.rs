@@ -52,6 +52,7 @@ impl<T> Shard<T> {
         let state = self.states_of(journal, record, object, &provisional)?;
         let made_there = state
             .target(account)
+            .filter(|target| target.base.is_some())
             .is_some_and(|target| target.link.remote_id() == Some(remote_id));
         state.alias_of.or_else(|| made_there.then_some(provisional))
     }

@@ -1,6 +1,6 @@
 //! The links of an object, read from the log slice by slice.
 
-use super::Shard;
+use super::{Shard, provisional_id};
 use crate::id::{VSHARD_COUNT, VShard};
 use crate::index::lsn;
 use crate::journal::Journal;
@@ -153,6 +153,12 @@ impl<T> Shard<T> {
                 continue;
             };
             if target.account == super::SYSTEM_A || !wanted(&filter.account, &target.account) {
+                continue;
+            }
+            // Nobody knows yet whose it is.
+            let is_asked_for = target.base.is_none()
+                && provisional_id(&target.account, remote_id) == state.record_id;
+            if is_asked_for {
                 continue;
             }
             links.push(LinkRow {

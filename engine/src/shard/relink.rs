@@ -104,7 +104,9 @@ impl<T> Shard<T> {
         let mut free = true;
         self.change(now, journal, &name.object, &name.provisional, |state| {
             let own = state.target(&name.account);
-            let is_record = own.is_some_and(|own| own.link.remote_id().is_some());
+            // What is only looked up under the id was never compared.
+            let is_record =
+                own.is_some_and(|own| own.link.remote_id().is_some() && own.base.is_some());
             let led = state.alias_of.as_deref();
             if led == Some(&*name.record_id) {
                 return false;

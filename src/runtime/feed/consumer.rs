@@ -30,6 +30,8 @@ pub(super) struct Consumer {
     waiting: VecDeque<OfferId>,
     /// What it is given and has not acknowledged, under numbers that rise.
     numbered: VecDeque<(u64, Given)>,
+    /// How many of these its connection has been given.
+    given: usize,
     /// Changes on disk, which it is given before what waits.
     spill: Option<Spill>,
     /// Where the first of them begins that has no number.
@@ -38,8 +40,6 @@ pub(super) struct Consumer {
     spilled_since: Option<Instant>,
     /// Since when it has no connection.
     away_since: Option<Instant>,
-    /// How many of these its connection has been given.
-    given: usize,
     /// The last number used, in any run.
     last_seq: u64,
     /// Numbers up to this one are set aside for it on disk: no later run uses them.

@@ -205,7 +205,7 @@ struct Shown<'c> {
 
 /// How far a list may lag behind what was written: search indexes follow by moments (HubSpot's
 /// search guide, read 2026-11), which is taken for 10 s.
-const LAG_MS: i64 = 10_000;
+pub(crate) const LAG_MS: i64 = 10_000;
 
 /// What of a change can be kept of its record: all of it, of a time that is known. What a delivery
 /// carries is a part, and of any time: it says that the record is to be read.

@@ -15,7 +15,7 @@ use postgres::TableRow;
 use tokio::time::sleep;
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::super::inbound::{InboundSink, Via};
+use super::super::inbound::{InboundSink, LAG_MS, Via};
 use super::super::query::Query;
 use super::super::shards::down;
 use super::kept::{Cause, Kept, KeptCursor, Phase, Purpose, Tally};
@@ -37,8 +37,6 @@ const ABSENT_FREE: usize = 10;
 const BACKLOG_MAX: u64 = 1_000;
 /// Between two looks at what waits, and after a refusal that time can cure.
 const REST: Duration = Duration::from_millis(250);
-/// How far a list may lag behind what was written, as for polls.
-const LAG_MS: i64 = 10_000;
 
 /// Why a walk ended before its end.
 #[derive(Debug, thiserror::Error)]
