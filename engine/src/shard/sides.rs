@@ -295,10 +295,6 @@ impl<T> Shard<T> {
     }
 
     /// Takes up in an item what its call did. True when the item waits for another shard.
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "one outcome, taken apart by its only caller"
-    )]
     pub(super) fn conclude_two_way(
         &mut self,
         now: Now,
