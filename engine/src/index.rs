@@ -16,7 +16,7 @@ use crate::operation_slab::{
     Target,
 };
 use crate::producers::Producers;
-use crate::ready::{OpList, ReadyQueue};
+use crate::ready::{Aside, OpList, ReadyQueue};
 use crate::record::{Progress, StateFrame};
 use crate::record_table::{RecordTable, RecordTag};
 use crate::shard::{LearnedBook, LeaseBook};
@@ -64,6 +64,8 @@ pub(crate) struct AccountQueue {
     /// as long as all calls cost the same.
     pub(crate) sorted: Vec<ReadyQueue>,
     pub(crate) paused: OpList,
+    /// Fronts of lanes that wait for an endpoint, by its number with the shard.
+    pub(crate) aside: Aside,
     /// Waiting for a time; they lie in the shard's timer queue.
     pub(crate) timed: Timed,
     /// Dead letters; they lie in the lists of their virtual shards.
@@ -191,6 +193,7 @@ impl Index {
             retries: ReadyQueue::new(),
             sorted: Vec::new(),
             paused: OpList::new(),
+            aside: Aside::new(),
             timed: Timed::default(),
             dead: 0,
             open: 0,
@@ -396,6 +399,7 @@ impl Index {
                 *self.accounts[account].timed.of(&self.slab[op]) -= 1;
             }
             OpState::Paused => self.accounts[account].paused.remove(&mut self.slab, op),
+            OpState::Aside => self.accounts[account].aside.remove(&mut self.slab, op),
             OpState::Dead => self.unlist_dead(op),
         }
         self.slab[op].set_sorted(None);
@@ -498,6 +502,25 @@ impl Index {
         let account = usize::from(self.slab[op].target().0);
         self.slab[op].set_state(OpState::Paused);
         self.accounts[account].paused.push(&mut self.slab, op);
+    }
+
+    /// Lets an operation wait for an endpoint, by its number with the shard.
+    pub(crate) fn set_aside(&mut self, op: OpIndex, endpoint: usize) {
+        self.unschedule(op);
+        let account = usize::from(self.slab[op].target().0);
+        self.slab[op].set_state(OpState::Aside);
+        self.accounts[account]
+            .aside
+            .push(&mut self.slab, endpoint, op);
+    }
+
+    /// Takes the first one that waits for an endpoint back to what is ready.
+    pub(crate) fn take_from_aside(&mut self, account: usize, endpoint: usize) -> Option<OpIndex> {
+        let aside = &mut self.accounts[account].aside;
+        let op = aside.pop_front(&mut self.slab, endpoint)?;
+        self.slab[op].set_state(OpState::Waiting);
+        self.put_back(op);
+        Some(op)
     }
 
     /// Takes a dead letter out for good.

@@ -1,7 +1,9 @@
 //! What an account may call next, best first.
 
+mod aside;
 mod op_list;
 
+pub use aside::Aside;
 use op_list::Ends;
 pub use op_list::{ListCursor, OpList};
 

@@ -375,6 +375,8 @@ pub enum OpState {
     Paused = 5,
     /// In the list of dead letters, out of its lane.
     Dead = 6,
+    /// In a list of its account, until an endpoint may be called again.
+    Aside = 7,
 }
 
 impl OpState {
@@ -386,7 +388,8 @@ impl OpState {
             3 => Self::Backoff,
             4 => Self::Scheduled,
             5 => Self::Paused,
-            _ => Self::Dead,
+            6 => Self::Dead,
+            _ => Self::Aside,
         }
     }
 }

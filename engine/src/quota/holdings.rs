@@ -190,7 +190,8 @@ impl Holdings {
                 }
                 None
             }
-            ToShard::Learned(_) => None,
+            // Which calls go to which endpoint is the shard's to know.
+            ToShard::Learned(_) | ToShard::Endpoint { .. } => None,
         }
     }
 

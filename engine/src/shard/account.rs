@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::class_mix::ClassMix;
+use super::endpoints::Endpoints;
 use super::two_way::{Role, TwoWay};
 use crate::json::RawObject;
 use crate::mapping::Mapping;
@@ -97,6 +98,8 @@ pub(super) struct Account {
     pub(super) lingers_since: Option<Mono>,
     /// Until when it waits.
     pub(super) lingers_until: Option<Mono>,
+    /// Its endpoints that are not well.
+    pub(super) endpoints: Endpoints,
 }
 
 /// Half of a refused call, which goes again on its own.
@@ -125,6 +128,7 @@ impl Account {
             retry_budget: RetryBudget::default(),
             lingers_since: None,
             lingers_until: None,
+            endpoints: Endpoints::default(),
         }
     }
 

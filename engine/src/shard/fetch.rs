@@ -97,6 +97,7 @@ impl<T> Shard<T> {
                 target: fetch.target,
                 permit,
                 class,
+                probes: false,
                 started: now.mono,
             });
             self.fetches.open.insert(call, fetch);

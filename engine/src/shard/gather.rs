@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::account::Suspects;
 use super::dispatch::{fields, members, subject};
+use super::endpoints::Way;
 use super::item::Item;
 use super::prepare::{Payload, Prepared};
 use super::{AccountPlan, Shard};
@@ -47,6 +48,8 @@ pub(super) struct Gathered {
     pub(super) group: Option<BatchGroup>,
     /// What it costs.
     pub(super) class: CostClass,
+    /// The endpoint it is the probe of, by number: it goes alone.
+    pub(super) probes: Option<usize>,
     /// At least one.
     pub(super) records: Vec<Sendable>,
     /// More of them fit and none was ready.
@@ -100,6 +103,22 @@ impl<T> Shard<T> {
             };
             let kind = item.kind.expect("a prepared item has its call");
             let group = plan.definition.batch_group(kind, &payload.object);
+            let probes = match self.way_of(at, &item, group.is_none()) {
+                Way::Open => None,
+                Way::Held(endpoint) => {
+                    self.index.set_aside(op, endpoint);
+                    passed += 1;
+                    if passed == ASIDE_MAX || (*left == 0 && call.is_none()) {
+                        break;
+                    }
+                    continue;
+                }
+                Way::Probe(_) if call.is_some() => {
+                    aside.push(op);
+                    continue;
+                }
+                Way::Probe(endpoint) => Some(endpoint),
+            };
             let class = self.accounts[at].class_of(kind, group);
             let known = call.as_ref().map(|call| call.class);
             if self.must_wait(now.mono, at, op, class, known) {
@@ -117,7 +136,7 @@ impl<T> Shard<T> {
                         bytes_left = plan.definition.batch_bytes_max(group);
                         let account = &mut self.accounts[at];
                         account.records_per_call = account.records_per_call.max(items_max);
-                        if self.holdings.gate(id) == Some(Gate::Probe) {
+                        if probes.is_some() || self.holdings.gate(id) == Some(Gate::Probe) {
                             items_max = 1;
                         }
                     }
@@ -125,6 +144,7 @@ impl<T> Shard<T> {
                     call = Some(Gathered {
                         group,
                         class,
+                        probes,
                         records: vec![(*item, payload)],
                         starved: false,
                     });

@@ -16,6 +16,7 @@ mod control;
 mod dead_letter;
 mod dispatch;
 mod effects;
+mod endpoints;
 mod explain;
 mod feed;
 mod fetch;
@@ -299,6 +300,7 @@ impl<T> Shard<T> {
             return;
         }
         self.index.wake_due(now.mono);
+        self.tend_endpoints(now.mono);
         self.relocate_some(now, journal);
         self.dispatch(now, journal);
         self.trade(now, journal);
@@ -324,6 +326,7 @@ impl<T> Shard<T> {
         [
             self.index.next_timer(),
             self.holdings.next_deadline(),
+            self.next_ask(),
             lingering,
         ]
         .into_iter()
@@ -356,7 +359,8 @@ impl<T> Shard<T> {
     /// Whether upkeep left work that needs no new input: calls that may start, or compaction.
     #[must_use]
     pub fn has_work(&self) -> bool {
-        !self.fenced && (self.relocation.is_some() || (!self.draining && self.accounts_can_start()))
+        let can_call = || !self.draining && self.accounts_can_start();
+        !self.fenced && (self.relocation.is_some() || self.takes_back() || can_call())
     }
 
     /// Whether the log is poisoned and the shard takes nothing more.

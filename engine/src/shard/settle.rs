@@ -38,10 +38,11 @@ impl<T> Shard<T> {
             target,
             permit,
             class,
+            probes,
             started,
         } = call;
         let at = usize::from(target.0);
-        let probe = permit.is_probe();
+        let probe = permit.is_probe() || probes;
         let plan = self.accounts[at].plan.clone();
         let judged = plan.map(|plan| {
             let verdict = verdict_of(&plan, group, &items, result, now);
@@ -51,6 +52,7 @@ impl<T> Shard<T> {
             .as_ref()
             .and_then(|(_, verdict)| verdict.of_account());
         let end = end_of(result, ended_at, of_account, now);
+        let end = self.judge_endpoint(at, (&items, group.is_none()), probes, end);
         self.holdings.complete(permit, end);
         if let (Some((plan, _)), Ok(reply)) = (&judged, result) {
             let kind = items[0].kind.expect("an item in a call has a kind");

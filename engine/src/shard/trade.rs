@@ -34,8 +34,14 @@ impl<T> Shard<T> {
                 if let Some(at) = self.by_id(*account) {
                     // Its plan goes with a command: the account may be back by now.
                     self.release_suspects(at);
+                    self.forget_endpoints(at);
                 }
             }
+            ToShard::Endpoint {
+                account,
+                endpoint,
+                gate,
+            } => self.on_endpoint(*account, endpoint, *gate),
             ToShard::Learned(learned) => self.log_learned(journal, learned),
             ToShard::Grant { .. }
             | ToShard::GrantSlots { .. }
@@ -202,7 +208,7 @@ impl<T> Shard<T> {
         }
     }
 
-    fn by_id(&self, account: AccountId) -> Option<usize> {
+    pub(super) fn by_id(&self, account: AccountId) -> Option<usize> {
         self.accounts
             .iter()
             .position(|known| known.id == Some(account))

@@ -2,6 +2,7 @@
 //! virtual time.
 
 mod cost_classes;
+mod endpoints;
 mod linger;
 mod neighbours;
 mod truth;

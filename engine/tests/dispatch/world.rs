@@ -15,13 +15,13 @@ use syncline_engine::provider::{
     BodyEnd, CallKind, Definition, Reply, ReplyHeaders, Request, SendFailure, shipped,
 };
 use syncline_engine::quota::{
-    AccountLimits, Coordinator, HoldSettings, LeaseId, Limit, RecoveredLease, ShardId, Start,
-    ToShard,
+    AccountLimits, AccountView, Coordinator, HoldSettings, LeaseId, Limit, RecoveredLease, ShardId,
+    Start, ToShard,
 };
 use syncline_engine::retry::RetryPolicy;
 use syncline_engine::shard::{
-    AccountPlan, CallId, CheckpointPart, EventBatch, Input, Output, Recovered, Recovery, Role,
-    Shard, ShardSettings,
+    AccountPlan, CallId, CheckpointPart, EventBatch, Explanation, Input, Output, Recovered,
+    Recovery, Role, Shard, ShardSettings,
 };
 use syncline_engine::time::{Mono, Now, WallMs};
 use wal::Lsn;
@@ -230,6 +230,21 @@ impl World {
             self.turn();
             self.now += self.step;
         }
+    }
+
+    /// Why a record of a shard waits.
+    pub(super) fn explain(&mut self, shard: usize, object: &str, record_id: &str) -> Explanation {
+        let now = self.now();
+        let (shard, log) = &mut self.shards[shard];
+        let explained = shard.explain(now, log, object, record_id);
+        explained.into_iter().next().expect("a record of the shard")
+    }
+
+    /// Where an account stands with the coordinator.
+    pub(super) fn view(&mut self, account: usize) -> AccountView {
+        let now = self.now();
+        let mut views = self.coordinator.views(now);
+        views.nth(account).expect("an account of the world")
     }
 
     /// One turn of every shard and of the coordinator.
