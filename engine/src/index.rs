@@ -12,11 +12,11 @@ use crate::entry::{HoldChange, HoldScope};
 use crate::id::{OperationSeq, RecordHash, VSHARD_COUNT, VShard};
 use crate::lane;
 use crate::operation_slab::{
-    NewOperation, OpClass, OpFlags, OpIndex, OpState, Operation, OperationSlab, Position, Priority,
-    Target,
+    Flow, NewOperation, OpClass, OpFlags, OpIndex, OpState, Operation, OperationSlab, Position,
+    Priority, Target,
 };
 use crate::producers::Producers;
-use crate::ready::{Aside, OpList, ReadyQueue};
+use crate::ready::{Aside, FlowWeights, OpList, ReadyQueue};
 use crate::record::{Progress, StateFrame};
 use crate::record_table::{RecordTable, RecordTag};
 use crate::shard::{LearnedBook, LeaseBook};
@@ -63,6 +63,8 @@ pub(crate) struct AccountQueue {
     /// Of both, those that were looked at and wait for a permit of their cost class, by it; empty
     /// as long as all calls cost the same.
     pub(crate) sorted: Vec<ReadyQueue>,
+    /// How the flows of all these queues share calls.
+    pub(crate) weights: FlowWeights,
     pub(crate) paused: OpList,
     /// Fronts of lanes that wait for an endpoint, by its number with the shard.
     pub(crate) aside: Aside,
@@ -109,7 +111,7 @@ impl AccountQueue {
     fn queue_of(&mut self, node: &Operation) -> &mut ReadyQueue {
         match node.sorted() {
             Some(list) => &mut self.sorted[list],
-            None if node.attempts() > 0 => &mut self.retries,
+            None if node.has(OpFlags::ATTEMPTED) => &mut self.retries,
             None => &mut self.ready,
         }
     }
@@ -118,7 +120,7 @@ impl AccountQueue {
     pub(crate) fn queue_holding(&self, node: &Operation) -> &ReadyQueue {
         match node.sorted() {
             Some(list) => &self.sorted[list],
-            None if node.attempts() > 0 => &self.retries,
+            None if node.has(OpFlags::ATTEMPTED) => &self.retries,
             None => &self.ready,
         }
     }
@@ -147,6 +149,7 @@ pub(crate) struct Accepted {
     pub(crate) target: Target,
     pub(crate) priority: Priority,
     pub(crate) class: OpClass,
+    pub(crate) flow: Flow,
     /// Not before this.
     pub(crate) due: Option<Mono>,
 }
@@ -192,6 +195,7 @@ impl Index {
             ready: ReadyQueue::new(),
             retries: ReadyQueue::new(),
             sorted: Vec::new(),
+            weights: FlowWeights::equal(),
             paused: OpList::new(),
             aside: Aside::new(),
             timed: Timed::default(),
@@ -225,6 +229,7 @@ impl Index {
             sequence_low: accepted.seq.low(),
             priority: accepted.priority,
             class: accepted.class,
+            flow: accepted.flow,
         });
         self.queue(accepted.target).open += 1;
         self.enter_lane(accepted.record, op, accepted.due);
@@ -455,7 +460,7 @@ impl Index {
     pub(crate) fn unsort(&mut self, account: usize) {
         for mut list in std::mem::take(&mut self.accounts[account].sorted) {
             let mut ops: Vec<OpIndex> = Vec::new();
-            while let Some(op) = list.pop(&mut self.slab) {
+            while let Some(op) = list.pop(&mut self.slab, &FlowWeights::equal()) {
                 ops.push(op);
             }
             for op in ops.into_iter().rev() {
@@ -514,12 +519,12 @@ impl Index {
             .push(&mut self.slab, endpoint, op);
     }
 
-    /// Takes the first one that waits for an endpoint back to what is ready.
+    /// Makes the first one that waits for an endpoint ready: behind the others.
     pub(crate) fn take_from_aside(&mut self, account: usize, endpoint: usize) -> Option<OpIndex> {
         let aside = &mut self.accounts[account].aside;
         let op = aside.pop_front(&mut self.slab, endpoint)?;
         self.slab[op].set_state(OpState::Waiting);
-        self.put_back(op);
+        self.make_ready(op);
         Some(op)
     }
 
@@ -697,7 +702,7 @@ impl Index {
             self.slab[op].set_flags(OpFlags::PARENT);
         }
         if !progress.attempts.is_empty() {
-            self.slab[op].count_attempt();
+            self.slab[op].set_flags(OpFlags::ATTEMPTED);
         }
         match due(now, progress.due_ms) {
             Some(due) => self.make_timed(op, OpState::Backoff, due),

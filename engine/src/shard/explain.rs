@@ -160,8 +160,9 @@ impl<T> Shard<T> {
 
     fn explain_ready(&self, now: Now, at: usize, op: OpIndex, told: &mut Explanation) {
         let account = &self.accounts[at];
-        let queue = self.index.accounts[at].queue_holding(&self.index.slab[op]);
-        told.ahead = queue.ahead_of(&self.index.slab, op, COUNTED_MAX);
+        let queues = &self.index.accounts[at];
+        let queue = queues.queue_holding(&self.index.slab[op]);
+        told.ahead = queue.ahead_of(&self.index.slab, op, &queues.weights, COUNTED_MAX);
         let held = match self.gate(at) {
             Some(Gate::Held { until, reason }) => Some((reason, Some(until))),
             Some(Gate::Probe) => Some((HoldReason::Failing, None)),

@@ -39,6 +39,7 @@ mod settle;
 mod sides;
 mod trade;
 mod two_way;
+mod weights;
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -61,6 +62,7 @@ pub use replay::{ReplayCursor, ReplaySlice, ReplaySpan};
 pub use resolve::Resolution;
 
 pub use two_way::{DeletePolicy, Role, SYSTEM_A, TwoWay, extra};
+pub use weights::Weights;
 
 use crate::id::{HashKey, OperationSeq, RecordHash};
 use crate::index::Index;

@@ -65,23 +65,39 @@ fn of<'w>(world: &'w World, prefix: &str) -> Vec<&'w super::world::Seen> {
 
 #[test]
 fn an_endpoint_that_fails_is_held_and_the_others_do_not_feel_it() {
-    let p99 = |world: &World, told: &HashMap<String, u64>| {
+    const OUTAGE: Range<u64> = 11 * SECOND..71 * SECOND;
+    let waits = |world: &World, told: &HashMap<String, u64>| {
         let calls = of(world, "c-");
-        let mut took: Vec<u64> = calls.iter().map(|call| call.at - told[&call.of]).collect();
-        assert_eq!(took.len(), told.len(), "every contact went once");
-        took.sort_unstable();
-        took[took.len() * 99 / 100]
+        assert_eq!(calls.len(), told.len(), "every contact went once");
+        let waits = calls
+            .iter()
+            .map(|call| (told[&call.of], call.at - told[&call.of]));
+        waits.collect::<Vec<_>>()
     };
     let run = |outage: Range<u64>| {
         let mut world = without_leads(World::new(2, limits(), 1), outage);
         let told = load(&mut world, SECOND / 50, 120 * SECOND);
         world.run(120 * SECOND);
-        (p99(&world, &told), world)
+        (waits(&world, &told), world)
     };
-    let (calm, _) = run(0..0);
-    let (rough, world) = run(11 * SECOND..71 * SECOND);
-    println!("leads down for 60 s: p99 of contacts {rough} ns, without the outage {calm} ns");
-    assert!(rough * 10 <= calm * 11, "{rough} ns, calm {calm} ns");
+    let p99_within = |waits: &[(u64, u64)]| {
+        let within = waits.iter().filter(|(told, _)| OUTAGE.contains(told));
+        let mut took: Vec<u64> = within.map(|(_, took)| *took).collect();
+        took.sort_unstable();
+        took[took.len() * 99 / 100]
+    };
+    let ((calm, _), (rough, world)) = (run(0..0), run(OUTAGE));
+    let longest = rough.iter().map(|(_, took)| *took).max().expect("some");
+    println!(
+        "leads down for 60 s: p99 of contacts meanwhile {} us, without the outage {} us; the \
+         longest wait, while the leads catch up, {} us",
+        p99_within(&rough) / 1000,
+        p99_within(&calm) / 1000,
+        longest / 1000
+    );
+    assert!(p99_within(&rough) * 10 <= p99_within(&calm) * 11);
+    // Four fifths of a window are free of contacts: each of them comes within one, in its turn.
+    assert!(longest <= SECOND + 100 * MS, "{longest} ns");
     let leads = of(&world, "l-");
     let failed = leads.iter().filter(|call| call.status == 503).count();
     // Five in a row, what was under way with them, and a probe each half a minute.
@@ -91,16 +107,15 @@ fn an_endpoint_that_fails_is_held_and_the_others_do_not_feel_it() {
 
 #[test]
 fn one_call_at_a_time_asks_whether_the_endpoint_is_back() {
-    let mut world = without_leads(World::new(2, limits(), 1), 0..65 * SECOND);
+    let mut world = without_leads(World::new(2, limits(), 1), 0..50 * SECOND);
     load(&mut world, SECOND / 20, 2 * SECOND);
     let before = of(&world, "l-").len();
-    world.run(58 * SECOND);
+    world.run(57 * SECOND);
     let probes: Vec<u64> = of(&world, "l-")[before..].iter().map(|c| c.at).collect();
     assert_eq!(probes.len(), 1, "{probes:?}");
     world.run(10 * SECOND);
-    let last = of(&world, "l-").len();
-    world.run(30 * SECOND);
-    assert!(of(&world, "l-").len() > last + 20, "a probe found it well");
+    let arrived = of(&world, "l-").iter().filter(|c| c.status < 300).count();
+    assert_eq!(arrived, 40, "the second one found it well");
     assert_eq!(world.view(0).endpoints, [], "and nothing is held any more");
 }
 

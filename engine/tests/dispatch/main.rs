@@ -3,6 +3,7 @@
 
 mod cost_classes;
 mod endpoints;
+mod flows;
 mod linger;
 mod neighbours;
 mod truth;

@@ -20,8 +20,8 @@ use syncline_engine::quota::{
 };
 use syncline_engine::retry::RetryPolicy;
 use syncline_engine::shard::{
-    AccountPlan, CallId, CheckpointPart, EventBatch, Explanation, Input, Output, Recovered,
-    Recovery, Role, Shard, ShardSettings,
+    AccountPlan, CallId, CheckpointPart, Command, EventBatch, Explanation, Input, Output,
+    Recovered, Recovery, Role, Shard, ShardSettings, Weights,
 };
 use syncline_engine::time::{Mono, Now, WallMs};
 use wal::Lsn;
@@ -151,6 +151,29 @@ impl World {
     ) -> Self {
         self.answer = Box::new(answer);
         self
+    }
+
+    /// Lets objects and tenants share calls by these weights.
+    pub(super) fn sharing(mut self, weights: Weights) -> Self {
+        let now = self.now();
+        for plan in &mut self.plans {
+            let mut changed = plan_like(plan);
+            changed.weights = weights.clone();
+            *plan = Arc::new(changed);
+        }
+        for (shard, log) in &mut self.shards {
+            for plan in &self.plans {
+                let command = Command::Plan(Arc::clone(plan));
+                let ticket = ();
+                shard.handle(now, log, Input::Control { command, ticket });
+            }
+        }
+        self
+    }
+
+    /// The shard that such a record goes to, spread by a hash.
+    pub(super) fn shard_of(&self, record_id: &str) -> usize {
+        HASH_KEY.vshard(record_id).index() % self.shards.len()
     }
 
     /// Lets an account answer 503 to everything for a time.
@@ -310,7 +333,7 @@ impl World {
                 Output::Coordinator(word) => {
                     self.coordinator.handle(now, ShardId(at as u16), word);
                 }
-                Output::Accepted(()) => {}
+                Output::Accepted(()) | Output::Done { .. } => {}
                 other => panic!("not expected here: {other:?}"),
             }
         }
@@ -436,9 +459,16 @@ fn plan(name: &str, definition: Definition) -> Arc<AccountPlan> {
         fold: true,
         parent_timeout: Duration::from_secs(60),
         max_wait: MAX_WAIT,
+        weights: Weights::default(),
         role: Role::Provider,
         two_way: std::collections::HashMap::new(),
     })
+}
+
+/// The same plan, to be changed.
+fn plan_like(known: &AccountPlan) -> AccountPlan {
+    let made = plan(&known.name, known.definition.clone());
+    Arc::into_inner(made).expect("nobody else has it yet")
 }
 
 fn account(name: &str, limits: &[Limit]) -> AccountLimits {

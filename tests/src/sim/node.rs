@@ -495,6 +495,7 @@ pub(super) fn plans(options: &Options) -> Vec<Arc<AccountPlan>> {
             timeout: account.timeout,
             parent_timeout: Duration::from_secs(60),
             max_wait: Duration::from_millis(50),
+            weights: engine::shard::Weights::default(),
             fold: account.fold,
             role: engine::shard::Role::Provider,
             two_way: std::collections::HashMap::new(),
