@@ -42,7 +42,9 @@ pub use self::coordinator::{Coordinator, Start};
 pub use self::endpoints::{ENDPOINTS_MAX, EndpointView};
 pub use self::forecast::{BacklogTrend, drains_in};
 pub use self::gate::{BreakerPhase, BreakerView};
-pub use self::holdings::{CallEnd, Holdings, LeaseTaken, Permit, Refusal, Verdict, Waiting};
+pub use self::holdings::{
+    CallEnd, Holdings, LeaseTaken, Permit, Refusal, Settled, Verdict, Waiting,
+};
 pub use self::learned::{IN_FLIGHT, Learned, LearnedFrom};
 pub use self::limit::{Limit, Policy, Reserve, Weights};
 pub use self::limits::{AccountLimits, HoldSettings, LimitsError};

@@ -24,7 +24,7 @@ use crate::record_table::RecordTag;
 use crate::time::{Mono, WallMs};
 
 const VERSION: u8 = 3;
-/// Its operations have no flow.
+/// Its operations have no flow, and its leases do not say when their calls had ended.
 const VERSION_WITHOUT_FLOWS: u8 = 2;
 /// Its leases have no label, and nothing is said of learned sizes.
 const VERSION_WITHOUT_LABELS: u8 = 1;
@@ -138,7 +138,8 @@ fn encode_general<'a>(
         e.u64(lease.usable_until.0)
             .i64(lease.usable_until_wall.0)
             .u64(lease.boot)
-            .text(&lease.label);
+            .text(&lease.label)
+            .u64(lease.ended_by.map_or(0, |by| by.0));
     }
     let learned: Vec<Learned> = learned.collect();
     e.u32(learned.len() as u32);
@@ -213,7 +214,7 @@ fn load_general<T>(shard: &mut Shard<T>, version: u8, d: &mut Decoder<'_>) -> Re
         shard.index.producers.restore(producer, &seen);
     }
     for _ in 0..d.u32("leases")? {
-        shard.index.leases.restore(LoggedLease {
+        let mut lease = LoggedLease {
             account: d.text("account")?.to_owned(),
             id: d.u64("lease")?,
             permits: d.u32("permits")?,
@@ -224,7 +225,14 @@ fn load_general<T>(shard: &mut Shard<T>, version: u8, d: &mut Decoder<'_>) -> Re
                 VERSION_WITHOUT_LABELS => String::new(),
                 _ => d.text("label")?.to_owned(),
             },
-        });
+            ended_by: None,
+            since_wall: WallMs::default(),
+        };
+        lease.since_wall = lease.usable_until_wall;
+        if version == VERSION {
+            lease.ended_by = Some(Mono(d.u64("ended by")?)).filter(|by| by.0 > 0);
+        }
+        shard.index.leases.restore(lease);
     }
     if version != VERSION_WITHOUT_LABELS {
         for _ in 0..d.u32("learned")? {

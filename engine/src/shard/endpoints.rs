@@ -305,7 +305,7 @@ impl<T> Shard<T> {
         probe: bool,
         end: CallEnd,
     ) -> CallEnd {
-        use quota::Verdict::{Healthy, Trouble as Troubled};
+        use quota::Verdict::{Healthy, Silent, Trouble as Troubled};
         let failed = end.verdict == Troubled(Trouble::Failing);
         let account = &mut self.accounts[at];
         if !failed && account.endpoints.is_empty() {
@@ -318,6 +318,7 @@ impl<T> Shard<T> {
             return end;
         };
         let word = match end.verdict {
+            Silent => probe.then_some(EndpointWord::ProbeUnused),
             Troubled(trouble) if trouble != Trouble::Failing => {
                 probe.then_some(EndpointWord::ProbeUnused)
             }

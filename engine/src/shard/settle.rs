@@ -52,6 +52,8 @@ impl<T> Shard<T> {
             .as_ref()
             .and_then(|(_, verdict)| verdict.of_account());
         let end = end_of(result, ended_at, of_account, now);
+        let again = items.iter().any(Item::met_a_refused_token);
+        let end = judged_by_next(end, result, again);
         let end = self.judge_endpoint(at, (&items, group.is_none()), probes, end);
         self.holdings.complete(permit, end);
         if let (Some((plan, _)), Ok(reply)) = (&judged, result) {
@@ -234,7 +236,7 @@ pub(super) fn end_of(
     verdict: Option<&Verdict>,
     now: Now,
 ) -> CallEnd {
-    let answered = result.is_ok() || matches!(result, Err(SendFailure::BeforeSent { .. }));
+    let answered = !matches!(result, Err(SendFailure::AfterSent { .. }));
     let trouble = verdict.and_then(|verdict| trouble(verdict, now));
     CallEnd {
         at: ended_at,
@@ -245,6 +247,20 @@ pub(super) fn end_of(
         },
         verdict: trouble.map_or(quota::Verdict::Healthy, quota::Verdict::Trouble),
     }
+}
+
+/// A token that was refused for its age says nothing of the account: the same call with the next one
+/// does, unless that is what this one was.
+pub(super) fn judged_by_next(
+    end: CallEnd,
+    result: &Result<Reply, SendFailure>,
+    again: bool,
+) -> CallEnd {
+    let verdict = match result {
+        Err(SendFailure::TokenRefused) if !again => quota::Verdict::Silent,
+        _ => end.verdict,
+    };
+    CallEnd { verdict, ..end }
 }
 
 /// What a call came to, for each of its records.

@@ -6,6 +6,8 @@ mod endpoints;
 mod flows;
 mod linger;
 mod neighbours;
+mod refused_token;
+mod restart;
 mod truth;
 mod urgent;
 mod world;

@@ -429,6 +429,7 @@ fn open(
         label: lease.label.clone(),
         usable_until: lease.usable_until,
         wall_until: lease.usable_until_wall,
+        ended_by: lease.ended_by,
         same_boot: true,
     });
     coordinator.restore(now, &leases.collect::<Vec<_>>());

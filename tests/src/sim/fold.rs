@@ -68,6 +68,8 @@ pub(super) type Broken = String;
 /// What the logs say.
 #[derive(Debug, Default, Clone)]
 pub(super) struct Fold {
+    /// Attempts that may fail, by account.
+    pub(super) attempts_max: BTreeMap<String, u16>,
     pub(super) ops: BTreeMap<OpKey, Op>,
     /// Open operations of a record at an account, in the order of acceptance.
     pub(super) lanes: BTreeMap<LaneKey, VecDeque<OperationId>>,
@@ -304,6 +306,13 @@ impl Fold {
         let Some(progress) = &target.last else {
             return Err("a moved target has no progress".to_owned());
         };
+        let attempts_max = self.attempts_max.get(&target.account);
+        if attempts_max.is_some_and(|most| progress.burnt > *most) {
+            return Err(format!(
+                "I9 {} attempts were made at {}",
+                progress.burnt, target.account
+            ));
+        }
         let id = OperationId {
             record: RecordHash(states.record),
             seq: progress.seq,

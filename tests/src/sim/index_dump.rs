@@ -72,6 +72,7 @@ impl IndexDump {
             d.i64("until, wall")?;
             d.u64("boot")?;
             d.text("label")?;
+            d.u64("ended by")?;
         }
         for _ in 0..d.u32("learned")? {
             self.learned.push(d.bytes("learned")?.to_vec());

@@ -45,9 +45,15 @@ pub(super) struct Oracle {
 
 impl Oracle {
     pub(super) fn new(options: &Options) -> Self {
+        let accounts = options.accounts.iter();
         Self {
             traces: Vec::new(),
-            fold: Fold::default(),
+            fold: Fold {
+                attempts_max: accounts
+                    .map(|account| (account.name.clone(), account.max_attempts))
+                    .collect(),
+                ..Fold::default()
+            },
             promised: Vec::new(),
             calls: BTreeMap::new(),
             writes: BTreeMap::new(),
