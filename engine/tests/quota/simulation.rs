@@ -644,13 +644,17 @@ impl Simulation {
                 Record::Settled(settled) => Some(*settled),
                 Record::Returned(..) => None,
             };
-            let boot = self.boot;
-            let own = |l: &&mut Logged| l.shard == index && l.boot == boot;
-            for logged in self.log.iter_mut().filter(own) {
-                let covers =
-                    |s: &Settled| s.by > Mono(0) && (s.from..s.below).contains(&logged.lease);
-                if let Some(settled) = settled.filter(covers) {
-                    logged.recovered.ended_by.get_or_insert(settled.by);
+            if let Some(settled) = settled.filter(|settled| settled.by > Mono(0)) {
+                let boot = self.boot;
+                let covered = |l: &&mut Logged| {
+                    l.shard == index
+                        && l.boot == boot
+                        && (settled.from..settled.below).contains(&l.lease)
+                };
+                // As a shard's book does: what was settled before ends the walk.
+                let older = self.log.iter_mut().rev().filter(covered);
+                for logged in older.take_while(|l| l.recovered.ended_by.is_none()) {
+                    logged.recovered.ended_by = Some(settled.by);
                 }
             }
             match record {

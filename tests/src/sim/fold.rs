@@ -22,6 +22,7 @@ use serde_json::{Map, Value};
 use wal::Lsn;
 
 use super::marks::{Mark, Marks};
+use super::options::Options;
 use super::spied_log::{PAYLOAD_BYTES_MAX, Written};
 use ends::End;
 pub(super) use expected::Expected;
@@ -69,7 +70,7 @@ pub(super) type Broken = String;
 #[derive(Debug, Default, Clone)]
 pub(super) struct Fold {
     /// Attempts that may fail, by account.
-    pub(super) attempts_max: BTreeMap<String, u16>,
+    attempts_max: BTreeMap<String, u16>,
     pub(super) ops: BTreeMap<OpKey, Op>,
     /// Open operations of a record at an account, in the order of acceptance.
     pub(super) lanes: BTreeMap<LaneKey, VecDeque<OperationId>>,
@@ -98,10 +99,20 @@ pub(super) fn names(run: &[OperationId]) -> String {
 }
 
 impl Fold {
+    pub(super) fn new(options: &Options) -> Self {
+        let accounts = options.accounts.iter();
+        let attempts = accounts.map(|account| (account.name.clone(), account.max_attempts));
+        Self {
+            attempts_max: attempts.collect(),
+            ..Self::default()
+        }
+    }
+
     /// As it was before the first frame; what was sent stays sent.
     pub(super) fn anew(&mut self) -> Self {
         Self {
             sent: std::mem::take(&mut self.sent),
+            attempts_max: std::mem::take(&mut self.attempts_max),
             ..Self::default()
         }
     }

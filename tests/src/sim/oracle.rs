@@ -45,15 +45,9 @@ pub(super) struct Oracle {
 
 impl Oracle {
     pub(super) fn new(options: &Options) -> Self {
-        let accounts = options.accounts.iter();
         Self {
             traces: Vec::new(),
-            fold: Fold {
-                attempts_max: accounts
-                    .map(|account| (account.name.clone(), account.max_attempts))
-                    .collect(),
-                ..Fold::default()
-            },
+            fold: Fold::new(options),
             promised: Vec::new(),
             calls: BTreeMap::new(),
             writes: BTreeMap::new(),

@@ -69,7 +69,8 @@ impl Troubles {
             if within(held) {
                 return Err(format!("I10 {part:?} is called while its breaker is open"));
             }
-            if now >= held.1 && std::mem::replace(&mut row.probe_is_out, true) {
+            let is_over = now >= held.0.max(held.1);
+            if is_over && std::mem::replace(&mut row.probe_is_out, true) {
                 return Err(format!("I10 {part:?} is probed twice at a time"));
             }
         }
