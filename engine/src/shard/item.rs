@@ -97,6 +97,12 @@ impl Item {
         }
     }
 
+    /// Whether its call before was refused for its credentials.
+    pub(super) fn met_a_refused_token(&self) -> bool {
+        let last = self.progress.attempts.last();
+        last.is_some_and(|last| last.class == CallClass::Unauthorized)
+    }
+
     pub(super) fn asker(&self) -> Asker {
         Asker {
             record: self.record,

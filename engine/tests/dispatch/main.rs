@@ -2,8 +2,12 @@
 //! virtual time.
 
 mod cost_classes;
+mod endpoints;
+mod flows;
 mod linger;
 mod neighbours;
+mod refused_token;
+mod restart;
 mod truth;
 mod urgent;
 mod world;
