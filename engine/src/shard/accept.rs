@@ -1,5 +1,6 @@
 //! Taking events in: all of a batch or none.
 
+use super::two_way::is_late;
 use super::{Output, Shard};
 use crate::event::codec::{self, AcceptedEvent};
 use crate::event::{Operation, TargetAction};
@@ -154,6 +155,7 @@ impl<T> Shard<T> {
             }
             self.index.note_object(&event.event.object);
             self.queue_targets(now, at, &event);
+            self.look_back(now, journal, &event);
         }
         for origin in &batch.consumed {
             self.scratch.entry.clear();
@@ -179,7 +181,8 @@ impl<T> Shard<T> {
         for to in event.targets.iter() {
             let target = self.account(to.name);
             let record = RecordHash(event.record_hash);
-            if to.action == TargetAction::Observe && !self.index.is_open(record, target) {
+            let waits = || self.index.is_open(record, target) || is_late(event);
+            if to.action == TargetAction::Observe && !waits() {
                 continue;
             }
             let accepted = accepted(now, event, target, self.flow_of(&event.event));

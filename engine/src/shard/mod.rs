@@ -12,6 +12,7 @@ mod account;
 mod calls;
 mod checkpoint;
 mod class_mix;
+mod clock_watch;
 mod control;
 mod dead_letter;
 mod dispatch;
@@ -23,10 +24,12 @@ mod fetch;
 mod fold;
 mod gather;
 mod handoff;
+mod heard;
 mod item;
 mod learned_book;
 mod leases;
 mod links;
+mod merged;
 mod prepare;
 mod query;
 mod recover;
@@ -51,10 +54,11 @@ pub use checkpoint::{Carry, CarryError, CheckpointPart, GeneralUnion, PartKind};
 pub use control::{Command, CommandReply};
 pub use dead_letter::{DeadCause, DeadFilter, DeadId, DeadLetter, DeadSlice};
 pub use explain::{Explanation, Wait};
-pub use handoff::{Handed, Handoff, KnownAs, Pull, provisional_id};
+pub use handoff::{Handed, Handoff, KnownAs, News, Pull, provisional_id};
 pub use learned_book::LearnedBook;
 pub use leases::{LeaseBook, LoggedLease};
 pub use links::{Child, LinkAnswer, LinkQuestion, LinkWord};
+pub use merged::{Claim, Claimed};
 pub use query::{OpenCounts, Standing};
 pub use recover::{Recovered, Recovery};
 pub use refused::RefusedObject;
@@ -76,8 +80,11 @@ use crate::state::{CallClass, State};
 use crate::time::{Mono, Now};
 use account::Account;
 use calls::CallTable;
+use clock_watch::ClockWatch;
 use effects::Effects;
 use fetch::Fetches;
+use handoff::Untold;
+use heard::Heard;
 use links::LinkBook;
 use refused::RefusedObjects;
 use relocate::Relocation;
@@ -252,6 +259,9 @@ pub struct Shard<T> {
     observations: Vec<Observation>,
     refused: RefusedObjects,
     links: LinkBook,
+    heard: Heard,
+    untold: Untold,
+    clock: ClockWatch,
     fetches: Fetches<T>,
     relocation: Option<Relocation>,
     relocated_below: wal::Lsn,
@@ -275,6 +285,7 @@ struct Scratch {
 impl<T> Shard<T> {
     /// Handles one input. Effects become visible through [`Shard::poll`].
     pub fn handle(&mut self, now: Now, journal: &mut impl Journal, input: Input<T>) {
+        self.clock.look(now);
         match input {
             Input::Events { batch, ticket } => self.accept(now, journal, &batch, ticket),
             Input::Reply {
@@ -304,6 +315,7 @@ impl<T> Shard<T> {
         self.index.wake_due(now.mono);
         self.tend_endpoints(now.mono);
         self.relocate_some(now, journal);
+        self.tell_again(now, journal);
         self.dispatch(now, journal);
         self.trade(now, journal);
         // What the turn logged may already be durable when the log is in memory only.
@@ -362,7 +374,8 @@ impl<T> Shard<T> {
     #[must_use]
     pub fn has_work(&self) -> bool {
         let can_call = || !self.draining && self.accounts_can_start();
-        !self.fenced && (self.relocation.is_some() || self.takes_back() || can_call())
+        let inner = || self.relocation.is_some() || self.takes_back() || self.has_untold();
+        !self.fenced && (inner() || can_call())
     }
 
     /// Whether the log is poisoned and the shard takes nothing more.

@@ -354,6 +354,11 @@ impl<T> Shard<T> {
                     // None of the record's other operations may make it either.
                     item.states[0].target_mut(account).doubt();
                 }
+                if item.operation == Operation::Delete {
+                    item.states[0]
+                        .target_mut(account)
+                        .delete_again(changed_at_ms);
+                }
                 let detail = if undecided { UNDECIDED } else { "" };
                 self.end(now, journal, account, item, state, reason, detail)
             }

@@ -33,7 +33,7 @@ impl<T> Shard<T> {
             return self.settle_fetch(now, id, call, result, ended_at);
         }
         let OpenCall {
-            items,
+            mut items,
             group,
             target,
             permit,
@@ -41,6 +41,10 @@ impl<T> Shard<T> {
             probes,
             started,
         } = call;
+        let open_for = now.mono.saturating_since(started).as_millis() as i64;
+        for item in &mut items {
+            item.asked_at_ms = now.wall.0.saturating_sub(open_for);
+        }
         let at = usize::from(target.0);
         let probe = permit.is_probe() || probes;
         let plan = self.accounts[at].plan.clone();
@@ -180,7 +184,7 @@ impl<T> Shard<T> {
                 .map(|reply| plan.read_result(item.object(), &reply.body))
                 .unwrap_or_default();
         }
-        let waits = self.conclude_two_way(now, journal, plan, &mut item, result);
+        let waits = self.conclude_two_way(now, journal, plan, &mut item, verdict, result);
         if waits || self.fenced {
             return;
         }

@@ -225,6 +225,6 @@ fn what_is_no_rsa_key_is_refused() {
 fn cause(failure: &SendFailure) -> NotSent {
     match failure {
         SendFailure::BeforeSent { cause, .. } => *cause,
-        SendFailure::AfterSent { .. } => panic!("{failure}"),
+        SendFailure::AfterSent { .. } | SendFailure::TokenRefused => panic!("{failure}"),
     }
 }
