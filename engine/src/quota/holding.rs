@@ -438,6 +438,8 @@ impl Holding {
 
     /// What the log should be told of leases whose calls have ended, beside what each new lease says.
     pub(super) fn settled(&mut self, now: Mono) -> Option<(Arc<str>, Settled)> {
+        // An account without windowed limits has no leases.
+        self.first?;
         let settled = self.settled_so_far(LeaseId(self.newest.0 + 1));
         if settled.below <= self.settled_told || settled.by == Mono::default() {
             return None;

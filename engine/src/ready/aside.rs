@@ -66,8 +66,13 @@ impl Aside {
     }
 
     /// Whether a list has nothing in it.
-    pub fn is_empty(&self, list: usize) -> bool {
+    pub fn is_empty_at(&self, list: usize) -> bool {
         self.lists.get(list).is_none_or(|ends| ends.head.is_none())
+    }
+
+    /// Whether nothing is in any list.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
     }
 
     /// Operations in all lists.

@@ -187,7 +187,7 @@ impl<T> Shard<T> {
         if let Some(at) = self.by_id(account) {
             let aside = &self.index.accounts[at].aside;
             let endpoints = &mut self.accounts[at].endpoints;
-            endpoints.set_gate(name, gate, |number| aside.is_empty(number));
+            endpoints.set_gate(name, gate, |number| aside.is_empty_at(number));
         }
     }
 
@@ -247,7 +247,7 @@ impl<T> Shard<T> {
     }
 
     fn tend_endpoint(&mut self, now: Mono, at: usize, number: usize) {
-        let waits = !self.index.accounts[at].aside.is_empty(number);
+        let waits = !self.index.accounts[at].aside.is_empty_at(number);
         match self.accounts[at].endpoints.kept[number].gate {
             Gate::Open | Gate::Suspect => {
                 let mut left = TAKEN_BACK_PER_TURN;
@@ -341,12 +341,12 @@ impl<T> Shard<T> {
     pub(super) fn takes_back(&self) -> bool {
         let accounts = self.accounts.iter().zip(&self.index.accounts);
         accounts
-            .filter(|(account, queue)| !account.endpoints.is_empty() && queue.aside.len() > 0)
+            .filter(|(account, queue)| !account.endpoints.is_empty() && !queue.aside.is_empty())
             .any(|(account, queue)| {
                 let mut kept = account.endpoints.kept.iter().enumerate();
                 kept.any(|(number, endpoint)| {
                     let open = matches!(endpoint.gate, Gate::Open | Gate::Suspect);
-                    open && !queue.aside.is_empty(number)
+                    open && !queue.aside.is_empty_at(number)
                 })
             })
     }
@@ -358,7 +358,7 @@ impl<T> Shard<T> {
             let kept = account.endpoints.kept.iter().enumerate();
             kept.filter_map(|(number, endpoint)| match endpoint.gate {
                 Gate::Held { until, .. } if !endpoint.asked => {
-                    (!queue.aside.is_empty(number)).then_some(until)
+                    (!queue.aside.is_empty_at(number)).then_some(until)
                 }
                 _ => None,
             })

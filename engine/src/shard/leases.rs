@@ -57,10 +57,11 @@ impl LeaseBook {
         let ended_by = Some(Mono(lease.settled_by_ns)).filter(|by| by.0 > 0);
         let settled = lease.settled_from..lease.settled_below;
         let own = |known: &LoggedLease| known.account == lease.account && known.boot == lease.boot;
-        let older = self.logged.iter_mut().rev().filter(|known| own(known));
-        // What is settled was so when the one before it was logged.
-        let unsettled = older.filter(|known| settled.contains(&known.id));
-        for known in unsettled.take_while(|known| known.ended_by.is_none()) {
+        // Numbers rise; what is settled was so when the one before it was logged.
+        let newest = self.logged.iter_mut().rev();
+        let of_this_life = newest.take_while(|known| known.id >= settled.start);
+        let older = of_this_life.filter(|known| own(known) && known.id < settled.end);
+        for known in older.take_while(|known| known.ended_by.is_none()) {
             known.ended_by = ended_by;
         }
         if lease.permits == 0 {

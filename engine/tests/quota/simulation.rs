@@ -645,14 +645,11 @@ impl Simulation {
                 Record::Returned(..) => None,
             };
             if let Some(settled) = settled.filter(|settled| settled.by > Mono(0)) {
-                let boot = self.boot;
-                let covered = |l: &&mut Logged| {
-                    l.shard == index
-                        && l.boot == boot
-                        && (settled.from..settled.below).contains(&l.lease)
-                };
                 // As a shard's book does: what was settled before ends the walk.
-                let older = self.log.iter_mut().rev().filter(covered);
+                let newest = self.log.iter_mut().rev();
+                let of_this_life = newest.take_while(|l| l.lease >= settled.from);
+                let own = |l: &&mut Logged| l.shard == index && l.lease < settled.below;
+                let older = of_this_life.filter(own);
                 for logged in older.take_while(|l| l.recovered.ended_by.is_none()) {
                     logged.recovered.ended_by = Some(settled.by);
                 }
