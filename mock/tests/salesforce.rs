@@ -237,7 +237,8 @@ fn a_collection_answers_row_by_row_in_the_order_asked() {
     ];
     let update = json!({"records": [
         row(json!({"id": ids[1], "Title": "x"})),
-        row(json!({"id": ids[0], "Title": "y"})),
+        // As jsforce writes it.
+        json!({"id": ids[0], "attributes": {"type": "Contact"}, "Title": "y"}),
     ]});
     let (_, rows) = org.patch(&path("composite/sobjects"), &update);
     assert_eq!(
@@ -280,7 +281,7 @@ fn rows_that_share_a_key_are_all_turned_down_whatever_their_case() {
 #[test]
 fn a_collection_that_is_not_well_formed_is_refused_whole() {
     let mut org = org("");
-    let type_last = json!({"External_Id__c": "c-1", "attributes": {"type": "Contact"}});
+    let untyped = json!({"External_Id__c": "c-1", "attributes": {}});
     let many: Vec<Value> = (0..201)
         .map(|n| row(json!({"External_Id__c": n.to_string(), "LastName": "A"})))
         .collect();
@@ -292,7 +293,7 @@ fn a_collection_that_is_not_well_formed_is_refused_whole() {
     for (below, records) in [
         (
             "composite/sobjects/Contact/External_Id__c",
-            json!([type_last]),
+            json!([untyped]),
         ),
         ("composite/sobjects/Contact/External_Id__c", json!(many)),
         ("composite/sobjects", json!(types)),

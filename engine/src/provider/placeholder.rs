@@ -25,6 +25,9 @@ pub(crate) enum Placeholder {
     Item,
     /// The provider's ids of all records of the batch, with commas between.
     RemoteIds,
+    /// System A's keys of all records of the batch, each in single quotes as SQL and its like have
+    /// it, with commas between.
+    RecordIdsQuoted,
     /// The value of the field being wrapped, as it is.
     Value,
 }
@@ -55,7 +58,7 @@ pub(crate) struct Values<'a> {
 }
 
 impl Placeholder {
-    const ALL: [Placeholder; 9] = [
+    const ALL: [Placeholder; 10] = [
         Placeholder::Object,
         Placeholder::ObjectType,
         Placeholder::ExternalIdField,
@@ -64,6 +67,7 @@ impl Placeholder {
         Placeholder::Operation,
         Placeholder::Item,
         Placeholder::RemoteIds,
+        Placeholder::RecordIdsQuoted,
         Placeholder::Value,
     ];
 
@@ -89,6 +93,7 @@ impl Placeholder {
             Placeholder::Operation => "operation",
             Placeholder::Item => "item",
             Placeholder::RemoteIds => "remote_ids",
+            Placeholder::RecordIdsQuoted => "record_ids|quoted",
             Placeholder::Value => "value",
         }
     }
@@ -102,7 +107,7 @@ impl Placeholder {
                 matches!(place, Place::Call | Place::Item)
             }
             Placeholder::Item => place == Place::Item,
-            Placeholder::RemoteIds => place == Place::Batch,
+            Placeholder::RemoteIds | Placeholder::RecordIdsQuoted => place == Place::Batch,
             Placeholder::Value => place == Place::Wrap,
         }
     }
@@ -131,8 +136,44 @@ impl Placeholder {
                     .collect();
                 return Ok(Cow::Owned(ids.ok_or(RenderError::NoRemoteId)?.join(",")));
             }
+            Placeholder::RecordIdsQuoted => {
+                let ids = values.items.iter().map(|item| quoted(item.subject.record_id));
+                return Ok(Cow::Owned(ids.collect::<Vec<_>>().join(",")));
+            }
             // Written by the body, which knows how; nothing else stands in a wrap.
             Placeholder::Value => "",
         }))
+    }
+}
+
+/// A key between single quotes: with a backslash before those that are part of it.
+fn quoted(record_id: &str) -> String {
+    let mut text = String::with_capacity(record_id.len() + 2);
+    text.push('\'');
+    for character in record_id.chars() {
+        if matches!(character, '\'' | '\\') {
+            text.push('\\');
+        }
+        text.push(character);
+    }
+    text.push('\'');
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_cannot_end_its_own_quotes() {
+        let rows = [
+            ("c-1", "'c-1'"),
+            ("O'Hara", r"'O\'Hara'"),
+            (r"\", r"'\\'"),
+            (r"\' OR Id != '", r"'\\\' OR Id != \''"),
+        ];
+        for (key, expected) in rows {
+            assert_eq!(quoted(key), expected);
+        }
     }
 }

@@ -318,7 +318,8 @@ impl<T> Shard<T> {
                 Ok(mut request) => {
                     let items: Vec<Item> = records.into_iter().map(|(item, _)| item).collect();
                     request.request_id = items[0].id().to_string();
-                    request.idempotency_key = Some(content_key(&items, &request));
+                    let key = request.kind.is_write().then(|| content_key(&items, &request));
+                    request.idempotency_key = key;
                     return Some((items, request));
                 }
                 Err(RenderError::Item { index, source }) if index < records.len() => {
@@ -330,7 +331,9 @@ impl<T> Shard<T> {
                         self.unsendable(now, journal, &plan.name, item, source.to_string());
                     }
                 }
-                Err(RenderError::BatchTooLarge { .. }) if records.len() > 1 => {
+                Err(RenderError::BatchTooLarge { .. } | RenderError::PathTooLong { .. })
+                    if records.len() > 1 =>
+                {
                     for (item, _) in records.drain(records.len() / 2..).rev() {
                         self.index.put_back(item.op);
                     }
