@@ -162,15 +162,20 @@ fn look_ups_share_a_call_among_themselves_and_say_what_is_not_there() {
         &["21 batch.b.results: `results` needs"],
     );
     check(
-        &batch("[\"lookup\", \"upsert\"]", "id = \"/id\", missing = \"absent\""),
+        &batch(
+            "[\"lookup\", \"upsert\"]",
+            "id = \"/id\", missing = \"absent\"",
+        ),
         &[
             "15 batch.b: a upsert writes the record's fields",
             "16 batch.b.takes: a batch takes some of create",
         ],
     );
     check(
-        &batch("[\"upsert\"]", "status = \"/s\", missing = \"absent\"")
-            .replace("method = \"GET\"\npath = \"/?", "method = \"POST\"\nbody = { l = { \"$each\" = { \"$fields\" = true } } }\npath = \"/?"),
+        &batch("[\"upsert\"]", "status = \"/s\", missing = \"absent\"").replace(
+            "method = \"GET\"\npath = \"/?",
+            "method = \"POST\"\nbody = { l = { \"$each\" = { \"$fields\" = true } } }\npath = \"/?",
+        ),
         &["22 batch.b.results.missing: `missing` has no meaning here"],
     );
 }

@@ -209,11 +209,18 @@ fn an_account_brings_its_own_mappings_which_a_bad_set_does_not_replace() {
     let mut bad = mapping("Department");
     bad["fields"][1]["convert"] = json!("rot13");
     let (status, answer) = put(&node, json!({"contact": bad}));
-    assert_eq!((status, &answer["errors"][0]["pointer"]), (422, &json!("/mappings/contact")));
+    assert_eq!(
+        (status, &answer["errors"][0]["pointer"]),
+        (422, &json!("/mappings/contact"))
+    );
     node.kill();
     node.restart();
     send(&node, "c-2", "clerk");
-    assert_eq!(fields("c-2")["Title"], "Clerk", "as before, also after a crash");
+    assert_eq!(
+        fields("c-2")["Title"],
+        "Clerk",
+        "as before, also after a crash"
+    );
 
     assert_eq!(put(&node, json!({"contact": mapping("Department")})).0, 200);
     send(&node, "c-3", "boss");

@@ -48,7 +48,12 @@ fn shape(call: &Call) -> String {
         "batch" | "create" | "upsert" | "update" | "archive" | "read" | "search" => part.to_owned(),
         _ => "ID".to_owned(),
     };
-    let path: Vec<String> = call.path.trim_start_matches('/').split('/').map(part).collect();
+    let path: Vec<String> = call
+        .path
+        .trim_start_matches('/')
+        .split('/')
+        .map(part)
+        .collect();
     format!("{} {}", call.method, path.join("/"))
 }
 
@@ -111,8 +116,14 @@ fn every_kind_of_request_is_made_and_kept() {
             assert!(made, "no {request} among {:?}", shapes(&calls));
         }
     }
-    for request in ["POST crm/v3/objects/contacts/search", "GET crm/v3/objects/contacts"] {
-        assert!(calls.iter().any(|call| shape(call) == request), "no {request}");
+    for request in [
+        "POST crm/v3/objects/contacts/search",
+        "GET crm/v3/objects/contacts",
+    ] {
+        assert!(
+            calls.iter().any(|call| shape(call) == request),
+            "no {request}"
+        );
     }
     let lines: Vec<String> = calls
         .iter()

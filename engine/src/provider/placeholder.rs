@@ -25,6 +25,8 @@ pub(crate) enum Placeholder {
     Item,
     /// The provider's ids of all records of the batch, with commas between.
     RemoteIds,
+    /// The provider's names of the fields that are asked for, with commas between.
+    FieldNames,
     /// System A's keys of all records of the batch, each in single quotes as SQL and its like have
     /// it, with commas between.
     RecordIdsQuoted,
@@ -58,7 +60,7 @@ pub(crate) struct Values<'a> {
 }
 
 impl Placeholder {
-    const ALL: [Placeholder; 10] = [
+    const ALL: [Placeholder; 11] = [
         Placeholder::Object,
         Placeholder::ObjectType,
         Placeholder::ExternalIdField,
@@ -67,6 +69,7 @@ impl Placeholder {
         Placeholder::Operation,
         Placeholder::Item,
         Placeholder::RemoteIds,
+        Placeholder::FieldNames,
         Placeholder::RecordIdsQuoted,
         Placeholder::Value,
     ];
@@ -93,6 +96,7 @@ impl Placeholder {
             Placeholder::Operation => "operation",
             Placeholder::Item => "item",
             Placeholder::RemoteIds => "remote_ids",
+            Placeholder::FieldNames => "field_names",
             Placeholder::RecordIdsQuoted => "record_ids|quoted",
             Placeholder::Value => "value",
         }
@@ -106,6 +110,7 @@ impl Placeholder {
             Placeholder::RecordId | Placeholder::RemoteId | Placeholder::Operation => {
                 matches!(place, Place::Call | Place::Item)
             }
+            Placeholder::FieldNames => place == Place::Call,
             Placeholder::Item => place == Place::Item,
             Placeholder::RemoteIds | Placeholder::RecordIdsQuoted => place == Place::Batch,
             Placeholder::Value => place == Place::Wrap,
@@ -136,8 +141,15 @@ impl Placeholder {
                     .collect();
                 return Ok(Cow::Owned(ids.ok_or(RenderError::NoRemoteId)?.join(",")));
             }
+            Placeholder::FieldNames => {
+                let names: Vec<&str> = subject.fields.iter().map(|field| field.name).collect();
+                return Ok(Cow::Owned(names.join(",")));
+            }
             Placeholder::RecordIdsQuoted => {
-                let ids = values.items.iter().map(|item| quoted(item.subject.record_id));
+                let ids = values
+                    .items
+                    .iter()
+                    .map(|item| quoted(item.subject.record_id));
                 return Ok(Cow::Owned(ids.collect::<Vec<_>>().join(",")));
             }
             // Written by the body, which knows how; nothing else stands in a wrap.

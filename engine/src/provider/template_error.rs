@@ -28,7 +28,7 @@ pub enum TemplateError {
     /// A name between braces that templates do not know.
     #[error(
         "unknown placeholder `{{{0}}}`; one of object, object_type, external_id_field, record_id, \
-         remote_id, operation, item, remote_ids, record_ids|quoted, value"
+         remote_id, operation, item, field_names, remote_ids, record_ids|quoted, value"
     )]
     UnknownPlaceholder(String),
     /// A name that templates know, at a place where it has no value.

@@ -97,6 +97,8 @@ pub(super) struct Account {
     pub(super) lingers_since: Option<Mono>,
     /// Until when it waits.
     pub(super) lingers_until: Option<Mono>,
+    /// When a record that others wait for was last linked, and let some of them go.
+    pub(super) parent_linked: Option<Mono>,
 }
 
 /// Half of a refused call, which goes again on its own.
@@ -125,6 +127,7 @@ impl Account {
             retry_budget: RetryBudget::default(),
             lingers_since: None,
             lingers_until: None,
+            parent_linked: None,
         }
     }
 

@@ -170,7 +170,11 @@ impl<T> Shard<T> {
             self.holdings.linger(id, account.usual_class())
         });
         let longest = account.plan.as_ref().map(|plan| plan.max_wait);
-        let linger = linger.min(longest.unwrap_or_default());
+        let longest = longest.unwrap_or_default();
+        let linger = match self.siblings_come(now, at, longest) {
+            true => longest,
+            false => linger.min(longest),
+        };
         let records = queue.ready_len();
         let is_urgent = || {
             let mut queues = queue.sorted.iter().chain([&queue.ready, &queue.retries]);
@@ -191,6 +195,14 @@ impl<T> Shard<T> {
             account.lingers_until = Some(until).filter(|until| may_wait && now < *until);
         }
         account.lingers_until.is_some()
+    }
+
+    /// Whether records that waited for others come ready one call after the other: some just did,
+    /// and there are calls out that may link what more of them wait for.
+    fn siblings_come(&self, now: Mono, at: usize, longest: Duration) -> bool {
+        let linked = self.accounts[at].parent_linked;
+        linked.is_some_and(|linked| now < linked.saturating_add(longest))
+            && self.calls.records_of(at as u16) > 0
     }
 
     fn suspects_can_go(&self, now: Mono, at: usize) -> bool {
@@ -318,7 +330,10 @@ impl<T> Shard<T> {
                 Ok(mut request) => {
                     let items: Vec<Item> = records.into_iter().map(|(item, _)| item).collect();
                     request.request_id = items[0].id().to_string();
-                    let key = request.kind.is_write().then(|| content_key(&items, &request));
+                    let key = request
+                        .kind
+                        .is_write()
+                        .then(|| content_key(&items, &request));
                     request.idempotency_key = key;
                     return Some((items, request));
                 }

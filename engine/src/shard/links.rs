@@ -4,6 +4,7 @@
 //! parent is linked, which its owner tells whom it remembers to have asked, or until a timer asks
 //! again, since what is remembered is bounded and lost in a crash.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,6 +17,7 @@ use super::{Output, Shard};
 use crate::id::{OperationSeq, RecordHash};
 use crate::journal::Journal;
 use crate::json::RawObject;
+use crate::lane;
 use crate::mapping::Mapping;
 use crate::operation_slab::{OpFlags, OpIndex, OpState, Target};
 use crate::quota::ShardId;
@@ -207,9 +209,13 @@ impl<T> Shard<T> {
         }
         let mut parents = Parents::default();
         let mut questions = Vec::new();
+        // Of several that are not linked, the one that waits itself, or else the last, is linked
+        // last: woken by another, the child would only be looked at in vain.
+        let mut missing: Option<(RecordHash, &str, Cow<'_, str>)> = None;
         for (object, record_id) in references {
             let parent = self.settings.hash_key.record(object, &record_id);
-            let remote_id = if self.index.owns(parent) {
+            let owned = self.index.owns(parent);
+            let remote_id = if owned {
                 self.link_of(journal, parent, object, &record_id, account)
             } else {
                 questions.push(LinkQuestion {
@@ -222,13 +228,20 @@ impl<T> Shard<T> {
                 });
                 None
             };
-            if remote_id.is_none() && self.index.owns(parent) {
-                self.remember_waiter(parent, target, self.settings.id, child, object, &record_id);
-                return Resolved::Unlinked;
+            if remote_id.is_none() && owned {
+                let known = missing.as_ref().map(|(parent, ..)| *parent);
+                if !known.is_some_and(|known| self.waits_itself(known, target)) {
+                    missing = Some((parent, object, record_id));
+                }
+                continue;
             }
             parents
                 .known
                 .push((object.to_owned(), record_id.into_owned(), remote_id));
+        }
+        if let Some((parent, object, record_id)) = missing {
+            self.remember_waiter(parent, target, self.settings.id, child, object, &record_id);
+            return Resolved::Unlinked;
         }
         if questions.is_empty() {
             return Resolved::Known(parents);
@@ -258,7 +271,7 @@ impl<T> Shard<T> {
             LinkWord::Handed(handed) => self.on_handed(now, journal, &handed),
             LinkWord::KnownAs(known) => self.on_known(now, journal, &known),
             LinkWord::Question(question) => self.answer_link(journal, question),
-            LinkWord::Answer(answer) => self.take_link(answer),
+            LinkWord::Answer(answer) => self.take_link(now, answer),
         }
     }
 
@@ -290,7 +303,7 @@ impl<T> Shard<T> {
         );
     }
 
-    fn take_link(&mut self, answer: LinkAnswer) {
+    fn take_link(&mut self, now: Now, answer: LinkAnswer) {
         let target = self.account(&answer.account);
         let Some(op) = self
             .index
@@ -317,7 +330,16 @@ impl<T> Shard<T> {
         if node.state() == OpState::Backoff && node.has(OpFlags::PARENT) {
             self.index.unschedule(op);
             self.index.make_ready(op);
+            self.accounts[usize::from(target.0)].parent_linked = Some(now.mono);
         }
+    }
+
+    /// Whether the record's next operation at the target waits for a parent of its own.
+    fn waits_itself(&self, record: RecordHash, target: Target) -> bool {
+        let slab = &self.index.slab;
+        let front = lane::front(slab, self.index.lanes_of(record), target);
+        front
+            .is_some_and(|op| slab[op].state() == OpState::Backoff && slab[op].has(OpFlags::PARENT))
     }
 
     /// A record was linked: whoever waits for that is told.

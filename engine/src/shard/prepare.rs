@@ -19,7 +19,7 @@ use crate::event::{Operation, TargetAction};
 use crate::id::{OperationSeq, RecordHash};
 use crate::index::{due, lsn};
 use crate::journal::Journal;
-use crate::mapping::{Write, write_unmapped};
+use crate::mapping::{Mapping, Write, write_unmapped};
 use crate::operation_slab::{OpFlags, OpIndex, OpState, Target};
 use crate::provider::{CallKind, KeySupport};
 use crate::record::{KeyUse, Link, Progress, RecordState, Resume};
@@ -498,7 +498,7 @@ impl<T> Shard<T> {
             }
             String::from_utf8(out).map_err(|_| Hindrance::mapping("the fields are no UTF-8"))?
         } else {
-            "{}".to_owned()
+            names_asked_for(sent.kind, mapping)
         };
         Ok(Payload {
             object: mapping
@@ -520,6 +520,14 @@ struct Sent {
     kind: CallKind,
     /// Undelivered fields of earlier operations lie beneath its own.
     beneath: bool,
+}
+
+/// A read asks for what the mapping knows; other calls without fields name none.
+fn names_asked_for(kind: CallKind, mapping: Option<&Mapping>) -> String {
+    let mapping = mapping.filter(|_| kind == CallKind::Read);
+    let names = mapping.into_iter().flat_map(Mapping::remote_fields);
+    let nulls = names.map(|name| (name.to_owned(), serde_json::Value::Null));
+    serde_json::Value::Object(nulls.collect()).to_string()
 }
 
 /// What a mapping has to see to: an UPDATE names some fields only.

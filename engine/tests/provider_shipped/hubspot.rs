@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use syncline_engine::provider::CallKind::{Create, Delete, Lookup, Update, Upsert};
+use syncline_engine::provider::CallKind::{Create, Delete, Lookup, Read, Update, Upsert};
 use syncline_engine::provider::{BatchVerdict, PauseScope, RestSettings, RetryAfter, Verdict};
 
 use crate::support::{
@@ -40,6 +40,11 @@ fn hubspot_is_asked_as_documented_in_each_of_its_versions() {
         (
             Delete,
             "DELETE ROOT/contacts/7001".to_owned(),
+            String::new(),
+        ),
+        (
+            Read,
+            "GET ROOT/contacts/7001?properties=LastName%2CScore%2CPhone".to_owned(),
             String::new(),
         ),
         (

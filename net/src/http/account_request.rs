@@ -536,7 +536,10 @@ mod tests {
     fn mappings_stay_until_others_are_given() {
         let read = |text: &str| AccountRequest::read(text.as_bytes()).unwrap();
         let first = read(r#"{"name":"crm","mappings":{"contact":{"remote":"Contact"}}}"#);
-        assert_eq!(read(r#"{"name":"crm"}"#).over(&first).mappings, first.mappings);
+        assert_eq!(
+            read(r#"{"name":"crm"}"#).over(&first).mappings,
+            first.mappings
+        );
         let none = read(r#"{"name":"crm","mappings":{}}"#).over(&first);
         assert_eq!(none.mappings, Some(Map::new()));
     }
