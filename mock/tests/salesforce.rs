@@ -190,6 +190,34 @@ fn fields_are_checked_one_by_one() {
 }
 
 #[test]
+fn an_object_tells_its_fields_with_those_that_records_brought() {
+    let mut org = org("");
+    create(
+        &mut org,
+        "Contact",
+        &json!({"LastName": "A", "Score__c": 3}),
+    );
+    let (status, page) = org.get(&path("sobjects/Contact/describe"));
+    assert_eq!((status, &page["name"]), (200, &json!("Contact")));
+    let fields = page["fields"].as_array().unwrap();
+    let field = |name: &str| {
+        let mut fields = fields.iter();
+        fields
+            .find(|field| field["name"] == name)
+            .unwrap_or(&Value::Null)
+    };
+    assert_eq!(field("Score__c")["custom"], true);
+    assert_eq!(field("External_Id__c")["externalId"], true);
+    assert_eq!(
+        (&field("AccountId")["type"], &field("Id")["type"]),
+        (&json!("reference"), &json!("id"))
+    );
+    assert_eq!(field("LastName")["nillable"], false);
+    assert_eq!(field("Nothing"), &Value::Null);
+    assert_eq!(org.get(&path("sobjects/Nothing/describe")).0, 404);
+}
+
+#[test]
 fn a_parent_is_named_by_id_or_by_its_own_key() {
     let mut org = org("");
     let account = create(

@@ -7,10 +7,12 @@ use std::path::Path;
 use serde_json::{Value, json};
 use syncline_tests::process::{Call, Config, Node, Provider, until};
 
-fn config(provider: &Provider) -> Config {
+/// At most so many records a call: alone they go by other requests.
+fn config(provider: &Provider, batch: usize) -> Config {
     Config::new().shards(1).with(&format!(
         "[providers.crm]\ntype = \"hubspot\"\nbase_url = \"{}\"\nsettle = \"300ms\"\n\
          poll = {{ interval = \"200ms\" }}\nbreaker = {{ open_for = \"200ms\" }}\n\
+         batch = {{ max_items = {batch} }}\n\
          auth = {{ kind = \"bearer\", token = \"exec:printf t-1\" }}\n\
          [objects.contact]\ndirection = \"both\"\n\
          [objects.contact.to.crm]\nremote = \"contacts\"\nexternal_id = \"external_id\"\n\
@@ -57,10 +59,10 @@ fn shape(call: &Call) -> String {
     format!("{} {}", call.method, path.join("/"))
 }
 
-#[test]
-fn every_kind_of_request_is_made_and_kept() {
+/// What a life of each object's records makes of requests.
+fn lives(batch: usize) -> Vec<Call> {
     let provider = Provider::start_as("hubspot", &["--token", "t-1"]);
-    let node = Node::start(config(&provider));
+    let node = Node::start(config(&provider, batch));
     for object in ["contact", "company", "deal"] {
         sync(&node, object, "CREATE", &["a"]);
         sync(&node, object, "CREATE", &["b", "c", "d"]);
@@ -98,7 +100,12 @@ fn every_kind_of_request_is_made_and_kept() {
         let listed = |call: &Call| call.query.contains("archived=true");
         provider.journal().iter().any(listed).then_some(())
     });
-    let calls = provider.journal();
+    provider.journal()
+}
+
+#[test]
+fn every_kind_of_request_is_made_and_kept() {
+    let calls = [lives(1), lives(100)].concat();
     for object in ["contacts", "companies", "deals"] {
         for request in [
             "POST crm/v3/objects/OBJECT",

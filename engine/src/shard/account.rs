@@ -99,6 +99,8 @@ pub(super) struct Account {
     pub(super) lingers_until: Option<Mono>,
     /// When a record that others wait for was last linked, and let some of them go.
     pub(super) parent_linked: Option<Mono>,
+    /// Words to this shard's own records that theirs were linked, which have not come yet.
+    pub(super) news_under_way: usize,
 }
 
 /// Half of a refused call, which goes again on its own.
@@ -128,6 +130,7 @@ impl Account {
             lingers_since: None,
             lingers_until: None,
             parent_linked: None,
+            news_under_way: 0,
         }
     }
 

@@ -198,11 +198,12 @@ impl<T> Shard<T> {
     }
 
     /// Whether records that waited for others come ready one call after the other: some just did,
-    /// and there are calls out that may link what more of them wait for.
+    /// and more may with the calls that are out or the words that are on their way.
     fn siblings_come(&self, now: Mono, at: usize, longest: Duration) -> bool {
-        let linked = self.accounts[at].parent_linked;
+        let account = &self.accounts[at];
+        let linked = account.parent_linked;
         linked.is_some_and(|linked| now < linked.saturating_add(longest))
-            && self.calls.records_of(at as u16) > 0
+            && (account.news_under_way > 0 || self.calls.records_of(at as u16) > 0)
     }
 
     fn suspects_can_go(&self, now: Mono, at: usize) -> bool {

@@ -59,7 +59,7 @@ pub struct LinkQuestion {
     pub record_id: String,
 }
 
-/// The answer, and later the news that a parent was linked.
+/// The answer; or, later, the news that the parent was linked, for which the child asks again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LinkAnswer {
     /// For which operation.
@@ -81,6 +81,8 @@ pub enum LinkWord {
     Question(LinkQuestion),
     /// To the asker.
     Answer(LinkAnswer),
+    /// To whom the answer was that the parent is not linked.
+    News(LinkAnswer),
     /// To the owner of a record of which an account told something.
     Handoff(Handoff),
     /// Back: it is durable there.
@@ -97,7 +99,7 @@ impl LinkWord {
             Self::Question(question) => Some(question.parent),
             Self::Handoff(handoff) => Some(handoff.record),
             Self::KnownAs(known) => Some(known.record),
-            Self::Answer(_) | Self::Handed(_) => None,
+            Self::Answer(_) | Self::News(_) | Self::Handed(_) => None,
         }
     }
 }
@@ -271,7 +273,8 @@ impl<T> Shard<T> {
             LinkWord::Handed(handed) => self.on_handed(now, journal, &handed),
             LinkWord::KnownAs(known) => self.on_known(now, journal, &known),
             LinkWord::Question(question) => self.answer_link(journal, question),
-            LinkWord::Answer(answer) => self.take_link(now, answer),
+            LinkWord::Answer(answer) => self.take_link(answer),
+            LinkWord::News(news) => self.take_news(now, &news),
         }
     }
 
@@ -303,7 +306,7 @@ impl<T> Shard<T> {
         );
     }
 
-    fn take_link(&mut self, now: Now, answer: LinkAnswer) {
+    fn take_link(&mut self, answer: LinkAnswer) {
         let target = self.account(&answer.account);
         let Some(op) = self
             .index
@@ -323,14 +326,26 @@ impl<T> Shard<T> {
             if asking.open == 0 && self.index.slab[op].state() == OpState::Waiting {
                 self.index.put_back(op);
             }
-            return;
         }
-        // News of a parent that was linked since: the child asks again, and gets the id.
+    }
+
+    /// A parent was linked: the child asks again, and gets the id.
+    fn take_news(&mut self, now: Now, news: &LinkAnswer) {
+        let target = self.account(&news.account);
+        let parent = self.settings.hash_key.record(&news.object, &news.record_id);
+        let account = &mut self.accounts[usize::from(target.0)];
+        if self.index.owns(parent) {
+            account.news_under_way = account.news_under_way.saturating_sub(1);
+        }
+        let Child { record, seq } = news.child;
+        let Some(op) = self.index.find(record, seq, target) else {
+            return;
+        };
         let node = &self.index.slab[op];
         if node.state() == OpState::Backoff && node.has(OpFlags::PARENT) {
+            account.parent_linked = Some(now.mono);
             self.index.unschedule(op);
             self.index.make_ready(op);
-            self.accounts[usize::from(target.0)].parent_linked = Some(now.mono);
         }
     }
 
@@ -357,8 +372,10 @@ impl<T> Shard<T> {
                 record_id: waiter.record_id,
                 remote_id: None,
             };
+            let own = waiter.asker == self.settings.id;
+            self.accounts[usize::from(target.0)].news_under_way += usize::from(own);
             self.effects
-                .push(at, Output::LinkTo(waiter.asker, LinkWord::Answer(answer)));
+                .push(at, Output::LinkTo(waiter.asker, LinkWord::News(answer)));
         }
     }
 

@@ -131,7 +131,9 @@ impl<T> Shard<T> {
             .read_state(journal, record, &event.event.object, record_id)
             .ok_or(Unreadable)?;
         let mut progress = self.progress_of(journal, op, position, event, &states[0], &name);
-        let hurried = self.index.slab[op].has(OpFlags::HURRIED);
+        // What waits for a parent is looked at when there is news of it, and asks again then.
+        let hurried =
+            self.index.slab[op].has(OpFlags::HURRIED) || progress.reason == Some(Reason::Parent);
         if let Some(due) = due(now, progress.due_ms).filter(|_| !hurried) {
             self.index.make_timed(op, OpState::Backoff, due);
             return Ok(Prepared::Settled);

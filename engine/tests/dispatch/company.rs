@@ -154,7 +154,7 @@ fn children_whose_parents_are_made_by_several_calls_share_one() {
     }
     world.run(5 * SECOND);
     let records: Vec<usize> = world.seen.iter().map(|call| call.records).collect();
-    assert_eq!(records, [half, half, ITEMS, ITEMS]);
+    assert_eq!(records, [half, half, ITEMS, ITEMS], "{:?}", world.seen);
 }
 
 #[test]

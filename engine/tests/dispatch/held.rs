@@ -10,11 +10,13 @@ use super::world::{MS, SECOND, World, done, reply};
 
 const MINUTE: u64 = 60 * SECOND;
 
-/// When these calls left, in seconds since the first.
+/// When these calls left, in whole seconds since the first.
 fn seconds<'w>(world: &'w World, calls: impl Fn(&str) -> bool) -> Vec<u64> {
     let first = world.seen[0].at;
     let calls = world.seen.iter().filter(|call| calls(&call.path));
-    calls.map(|call| (call.at - first) / SECOND).collect()
+    calls
+        .map(|call| (call.at - first + SECOND / 2) / SECOND)
+        .collect()
 }
 
 /// Every input is made, under a number of its own.

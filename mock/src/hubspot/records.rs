@@ -10,8 +10,8 @@ use super::wrong::Wrong;
 use super::{Ask, HubSpot, PORTAL};
 use crate::crm::{Row, Taken, text_of};
 use crate::exchange::Reply;
-use crate::fault::{Fault, Roll};
-use crate::provider::{Change, Scene, is_poison};
+use crate::fault::Roll;
+use crate::provider::{Change, Mishap, Scene};
 use crate::stamp;
 
 /// Records in a page of a list (CRM objects guide).
@@ -280,14 +280,14 @@ pub(super) fn row_fault(
     external_id: Option<&str>,
     properties: &Map<String, Value>,
 ) -> Result<(), Wrong> {
-    if external_id.is_some_and(|id| scene.faults.poisons(id)) || is_poison(properties) {
-        return Err(Wrong::invalid("this record is not accepted"));
+    match scene.mishap(roll, external_id, properties) {
+        None => Ok(()),
+        Some(Mishap::Refused) => Err(Wrong::invalid("this record is not accepted")),
+        Some(Mishap::Locked) => {
+            let message = "The resource is locked; locks last for 2 seconds";
+            Err(Wrong::new(423, "LOCKED", message))
+        }
     }
-    if scene.faults.strikes(Fault::Lock, roll) {
-        let message = "The resource is locked; locks last for 2 seconds";
-        return Err(Wrong::new(423, "LOCKED", message));
-    }
-    Ok(())
 }
 
 /// A change with every value a text, as the portal keeps them.

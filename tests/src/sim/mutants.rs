@@ -67,11 +67,15 @@ pub enum Mutant {
     FailedNeighbours,
     /// Batches are twice as large as the account takes.
     OverfullBatch,
+    /// A record whose row in the answer to a batch tells of an error is taken for done.
+    ErrorTakenForDone,
+    /// The rows of an answer to a batch are taken in the order of the records sent.
+    ResultsByPosition,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 29] = [
+    pub const ALL: [Self; 31] = [
         Self::AckBeforeDurable,
         Self::EffectsBeforeDurable,
         Self::UnsyncedWrite,
@@ -101,6 +105,8 @@ impl Mutant {
         Self::UntoldTakenForDone,
         Self::FailedNeighbours,
         Self::OverfullBatch,
+        Self::ErrorTakenForDone,
+        Self::ResultsByPosition,
     ];
 
     /// Its name on the command line.
