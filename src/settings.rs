@@ -33,7 +33,7 @@ pub use pool::PoolSettings;
 pub use problem::{Problem, Problems};
 pub use provider::{
     AccountSettings, BatchSettings, BreakerSettings, ObjectSwitch, PollSettings, ProviderSettings,
-    RecordIdIs, RetrySettings, WebhookSettings,
+    RecordIdIs, RetrySettings, WebhookSettings, WeightSettings,
 };
 pub use quantity::{ByteSize, parse_duration, parse_size};
 pub use secret::{Credential, EXEC_TIMEOUT, SECRET_BYTES_MAX, Secret, SecretError, SecretSource};

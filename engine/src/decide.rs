@@ -67,9 +67,12 @@ pub fn step(
     match (operation, link) {
         (Operation::Create, Link::Unlinked | Link::Deleted { .. }) => call(CallKind::Create),
         (Operation::Create | Operation::Update, Link::Linked(_)) => call(CallKind::Update),
-        (Operation::Update, Link::Deleted { .. }) => {
+        (Operation::Update, Link::Deleted { .. })
+        | (Operation::Create | Operation::Update | Operation::Upsert, Link::MergedInto(_)) => {
             Step::End(State::Failed, Some(Reason::RecordDeleted))
         }
+        (Operation::Delete, Link::MergedInto(_)) => Step::End(State::Synced, Some(Reason::Absent)),
+        (Operation::Pull, Link::MergedInto(_)) => Step::End(State::Synced, Some(Reason::Unchanged)),
         (Operation::Upsert, _) | (Operation::Update, Link::Unlinked | Link::Doubtful)
             if keys.upsert =>
         {
@@ -106,7 +109,9 @@ pub fn step(
         (Operation::Pull, Link::Deleted { .. }) => {
             Step::End(State::Superseded, Some(Reason::RecordDeleted))
         }
-        (Operation::Read, Link::Deleted { .. }) => Step::End(State::Failed, Some(Reason::NotFound)),
+        (Operation::Read, Link::Deleted { .. } | Link::MergedInto(_)) => {
+            Step::End(State::Failed, Some(Reason::NotFound))
+        }
     }
 }
 

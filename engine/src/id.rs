@@ -38,6 +38,16 @@ impl HashKey {
         RecordHash((u64::from(vshard.0) << TAG_BITS) | (hasher.finish() >> VSHARD_BITS))
     }
 
+    /// What tells the records of one object and tenant from others, where calls are shared out.
+    #[must_use]
+    pub fn flow(&self, object: &str, tenant: Option<&str>) -> u64 {
+        let mut hasher = SipHasher13::new_with_key(&self.0);
+        hasher.write_usize(object.len());
+        hasher.write(object.as_bytes());
+        hasher.write(tenant.unwrap_or_default().as_bytes());
+        hasher.finish()
+    }
+
     /// The virtual shard of a record id.
     #[must_use]
     pub fn vshard(&self, record_id: &str) -> VShard {
@@ -106,18 +116,20 @@ impl OperationSeq {
     /// the beginnings of n runs about 2^32 / n apart.
     #[must_use]
     pub fn first_of_run(epoch: u64) -> Self {
-        let first = (epoch as u32).wrapping_mul(0x9e37_79b1) & !1;
-        Self((epoch << Self::COUNTER_BITS) | u64::from(first.max(2)))
+        let first = (epoch as u32).wrapping_mul(0x9e37_79b1) & !(Self::STEP as u32 - 1);
+        Self((epoch << Self::COUNTER_BITS) | u64::from(first.max(Self::STEP as u32)))
     }
 
     /// From one accepted operation's number to the next one's. Those between are
     /// [`Self::derived`].
-    pub const STEP: u64 = 2;
+    pub const STEP: u64 = 4;
 
-    /// The number of what comes of this operation: at most one in each lane.
+    /// The number of what comes of this operation: at most one in each lane. Of a merge comes a look
+    /// at what stays, of that a change, and of that a delete where the record is gone: no more.
     #[must_use]
     pub fn derived(self) -> Self {
-        Self(self.0 | 1)
+        let last = self.0 | (Self::STEP - 1);
+        Self((self.0 + 1).min(last))
     }
 
     /// The low half, kept in the index.

@@ -112,6 +112,16 @@ impl TargetState {
         }
     }
 
+    /// A record that is gone was deleted once more, at `changed_at_ms`.
+    pub(crate) fn delete_again(&mut self, changed_at_ms: i64) {
+        if let Link::Deleted {
+            changed_at_ms: deleted_at_ms,
+        } = &mut self.link
+        {
+            *deleted_at_ms = changed_at_ms.max(*deleted_at_ms);
+        }
+    }
+
     /// The record may exist without our knowing.
     pub(crate) fn doubt(&mut self) {
         if self.link.remote_id().is_none() {
@@ -142,6 +152,8 @@ pub enum Link {
         /// System A's time of the delete, ms since the epoch.
         changed_at_ms: i64,
     },
+    /// It became part of another record there: System A's key of that one.
+    MergedInto(String),
 }
 
 impl Link {
@@ -150,7 +162,7 @@ impl Link {
     pub fn remote_id(&self) -> Option<&str> {
         match self {
             Self::Linked(id) => Some(id),
-            Self::Unlinked | Self::Doubtful | Self::Deleted { .. } => None,
+            Self::Unlinked | Self::Doubtful | Self::Deleted { .. } | Self::MergedInto(_) => None,
         }
     }
 }

@@ -384,7 +384,7 @@ impl Account {
             Refusal::Throttled { wait }
         } else if faults.strikes(Fault::Daily, roll) {
             Refusal::DailySpent { wait }
-        } else if faults.strikes(Fault::ServerError, roll) {
+        } else if faults.strikes(Fault::ServerError, roll) || faults.takes_down(call.path()) {
             Refusal::ServerError(roll.server_error())
         } else if faults.strikes(Fault::Maintenance, roll) {
             let over_at = unix + wait;

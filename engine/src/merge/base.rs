@@ -7,6 +7,8 @@ use super::policy::{ConflictPolicy, Rivals, Winner};
 use crate::codec::{Damaged, Decoder, Encoder};
 use crate::json::{RawValue, canonical_hash};
 
+/// The pointer to a whole record.
+const WHOLE: &str = "";
 /// Times a provider may bring one value of a field back over ours before the field is parked. A
 /// workflow at each side that undoes the other's would go on for ever.
 const RETURNS_MAX: u8 = 3;
@@ -45,6 +47,8 @@ pub struct Told {
     pub changed_at_ms: i64,
     /// The account it comes from.
     pub origin: String,
+    /// When System A said that it has it, ms since the epoch.
+    pub heard_at_ms: i64,
 }
 
 /// A field that waits for an operator.
@@ -112,6 +116,19 @@ pub struct Conflict {
     pub winner: Winner,
 }
 
+impl Absorbed {
+    /// Makes a change the whole record: what the account shows, and what is on its way there. Others
+    /// had both, and lost it when they deleted the record.
+    pub fn complete(&mut self, shown: &Fields, pending: &[Pending]) {
+        let mut whole = shown.clone();
+        for pending in pending {
+            whole.lay(&pending.fields);
+        }
+        whole.lay(&self.change);
+        self.change = whole;
+    }
+}
+
 impl Base {
     /// Whether nothing was ever agreed on.
     #[must_use]
@@ -136,6 +153,12 @@ impl Base {
     #[must_use]
     pub fn is_fresh(&self, read_at_ms: i64) -> bool {
         read_at_ms > self.written_ms && read_at_ms >= self.seen_ms
+    }
+
+    /// Whether the record was seen at the account after `at_ms`, ms since the epoch.
+    #[must_use]
+    pub fn seen_after(&self, at_ms: i64) -> bool {
+        self.seen_ms > at_ms
     }
 
     /// Takes up that the account has these values of System A's.
@@ -196,26 +219,56 @@ impl Base {
     }
 
     /// Takes up that System A was told of a change.
-    pub fn tell(&mut self, fields: &Fields, changed_at_ms: i64, origin: &str) {
+    pub fn tell(&mut self, fields: &Fields, changed_at_ms: i64, origin: &str, heard_at_ms: i64) {
         for (pointer, value) in fields.iter() {
             let told = Told {
                 value: value.to_owned(),
                 changed_at_ms,
                 origin: origin.to_owned(),
+                heard_at_ms,
             };
             self.told.insert(pointer.to_owned(), told);
         }
     }
 
-    /// What System A was told of a field since nothing was on the way to it.
+    /// Takes up that System A was told to delete the record.
+    pub fn tell_deleted(&mut self, changed_at_ms: i64, origin: &str, heard_at_ms: i64) {
+        self.told.clear();
+        let told = Told {
+            value: "null".to_owned(),
+            changed_at_ms,
+            origin: origin.to_owned(),
+            heard_at_ms,
+        };
+        self.told.insert(WHOLE.to_owned(), told);
+    }
+
+    /// Whether System A was told, after it said something at `said_at_ms`, to delete the record and
+    /// to make it again: what it said is not there any more.
+    #[must_use]
+    pub fn was_remade(&self, said_at_ms: i64) -> bool {
+        let deleted = self.told.get(WHOLE);
+        self.told.len() > 1 && deleted.is_some_and(|deleted| deleted.heard_at_ms >= said_at_ms)
+    }
+
+    /// When a delete happened that System A was told of after it said something at `said_at_ms`, and
+    /// of nothing since; ms since the epoch.
+    #[must_use]
+    pub fn was_deleted(&self, said_at_ms: i64) -> Option<i64> {
+        let deleted = self.told.get(WHOLE).filter(|_| self.told.len() == 1)?;
+        (deleted.heard_at_ms >= said_at_ms).then_some(deleted.changed_at_ms)
+    }
+
+    /// When System A was told of something last, ms since the epoch.
+    #[must_use]
+    pub fn heard_at_ms(&self) -> Option<i64> {
+        self.told.values().map(|told| told.heard_at_ms).max()
+    }
+
+    /// What System A was told of a field last.
     #[must_use]
     pub fn told(&self, pointer: &str) -> Option<&Told> {
         self.told.get(pointer)
-    }
-
-    /// Nothing is on the way to System A any more: what it says from here on, it says knowing all.
-    pub fn forget_told(&mut self) {
-        self.told.clear();
     }
 
     /// Compares what the account shows with what was agreed on, and with what System A changed
@@ -353,14 +406,16 @@ impl Base {
             e.text(pointer)
                 .bytes(told.value.as_bytes())
                 .i64(told.changed_at_ms)
-                .text(&told.origin);
+                .text(&told.origin)
+                .i64(told.heard_at_ms);
         }
         e.text(&self.announced)
             .i64(self.written_ms)
             .i64(self.seen_ms);
     }
 
-    pub(crate) fn decode(d: &mut Decoder<'_>) -> Result<Self, Damaged> {
+    /// `version`: of the state frame that it is part of.
+    pub(crate) fn decode(d: &mut Decoder<'_>, version: u8) -> Result<Self, Damaged> {
         let mut base = Self {
             agreed: decode_fields(d)?,
             shown: decode_fields(d)?,
@@ -394,6 +449,7 @@ impl Base {
                 value: decode_value(d)?,
                 changed_at_ms: d.i64("told at")?,
                 origin: d.text("told origin")?.to_owned(),
+                heard_at_ms: if version >= 4 { d.i64("heard at")? } else { 0 },
             };
             base.told.insert(pointer, told);
         }
@@ -572,13 +628,13 @@ mod tests {
             &[pending(r#"{"a":2}"#, 1)],
             Rule::Manual,
         );
-        base.tell(&fields(r#"{"a":3}"#), 5, "crm");
+        base.tell(&fields(r#"{"a":3}"#), 5, "crm", 6);
         let mut bytes = Vec::new();
         base.encode(&mut Encoder::new(&mut bytes));
-        let decoded = Base::decode(&mut Decoder::new(&bytes));
+        let decoded = Base::decode(&mut Decoder::new(&bytes), 4);
         assert_eq!(decoded, Ok(base));
         for cut in 0..bytes.len() {
-            assert!(Base::decode(&mut Decoder::new(&bytes[..cut])).is_err());
+            assert!(Base::decode(&mut Decoder::new(&bytes[..cut]), 4).is_err());
         }
     }
 }

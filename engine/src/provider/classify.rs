@@ -113,7 +113,13 @@ fn success(
     });
     match kind {
         CallKind::Update | CallKind::Delete if empty || is_object(text) => done,
-        CallKind::Read if is_object(text) => done,
+        CallKind::Read if is_object(text) => Some(Verdict::Done {
+            remote_id: operation.id().and_then(|at| match id_at(at, text) {
+                IdAt::Text(id) => Some(id),
+                _ => None,
+            }),
+            created: false,
+        }),
         CallKind::Update | CallKind::Delete | CallKind::Read => {
             unknown("whose body is not a JSON object")
         }

@@ -194,6 +194,8 @@ pub(crate) struct OperationBlock {
     pub(crate) on_unknown: Option<OnUnknown>,
     #[serde(default)]
     pub(crate) tags: Vec<String>,
+    /// Calls of this kind fail apart from the object's others, under this word.
+    pub(crate) endpoint: Option<String>,
     /// Where a read's reply has the record.
     pub(crate) record: Option<String>,
     /// The record's member that holds System A's key, for objects that name no field for it.

@@ -135,7 +135,7 @@ impl EventReader {
     }
 
     /// The changes that an event tells of: none when its object or kind is not in the tables, one
-    /// for each record that a merge ended.
+    /// for each record that a merge ended, and one for the record that stays.
     pub(crate) fn read(
         &self,
         event: &str,
@@ -167,12 +167,18 @@ impl EventReader {
         if *kind == EventKind::Merged {
             let merged = self.merged.as_ref().ok_or("a merge has nowhere to lead")?;
             let (into, from) = merged.read(event)?;
-            let changes = from.into_iter().map(|id| {
-                let delivery_id = bounded(&format!("{delivery_id}/{id}"));
-                let kind = ChangeKind::Merged { into: into.clone() };
-                change(id, kind, delivery_id)
-            });
-            return Ok(changes.collect());
+            let mut changes: Vec<Change> = from
+                .into_iter()
+                .map(|id| {
+                    let delivery_id = bounded(&format!("{delivery_id}/{id}"));
+                    let kind = ChangeKind::Merged { into: into.clone() };
+                    change(id, kind, delivery_id)
+                })
+                .collect();
+            // The one that stays has taken over what it had not.
+            let delivery_id = bounded(&format!("{delivery_id}/{into}"));
+            changes.push(change(into, ChangeKind::Changed, delivery_id));
+            return Ok(changes);
         }
         let kind = match kind {
             EventKind::Created => ChangeKind::Created,

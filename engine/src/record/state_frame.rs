@@ -86,8 +86,9 @@ impl StateFrame {
     }
 }
 
-/// 2 added folded operations, 3 what both sides agreed on and records known by a remote id.
-const STATE_VERSION: u8 = 3;
+/// 2 added folded operations, 3 what both sides agreed on and records known by a remote id, 4 records
+/// that were merged and when System A heard of what it was told.
+const STATE_VERSION: u8 = 4;
 /// Set in a folded operation's number when it was overwritten.
 const OVERWRITTEN: u8 = 0x80;
 
@@ -195,6 +196,7 @@ fn encode_target(e: &mut Encoder<'_>, target: &TargetState) {
         Link::Linked(id) => e.u8(1).text(id),
         Link::Deleted { changed_at_ms } => e.u8(2).i64(*changed_at_ms),
         Link::Doubtful => e.u8(3),
+        Link::MergedInto(record_id) => e.u8(4).text(record_id),
     };
     e.bytes(&target.undelivered);
     match &target.last {
@@ -243,6 +245,7 @@ fn decode_target(d: &mut Decoder<'_>, version: u8) -> Result<TargetState, Damage
             changed_at_ms: d.i64("deleted at")?,
         },
         3 => Link::Doubtful,
+        4 => Link::MergedInto(d.text("merged into")?.to_owned()),
         _ => return Err(d.damaged("link")),
     };
     let undelivered = d.bytes("undelivered")?.to_vec();
@@ -253,7 +256,7 @@ fn decode_target(d: &mut Decoder<'_>, version: u8) -> Result<TargetState, Damage
     };
     let base = match if version >= 3 { d.u8("base")? } else { 0 } {
         0 => None,
-        1 => Some(Box::new(Base::decode(d)?)),
+        1 => Some(Box::new(Base::decode(d, version)?)),
         _ => return Err(d.damaged("base")),
     };
     Ok(TargetState {

@@ -21,10 +21,13 @@ use crate::journal::{Class, Journal, Kind};
 use crate::json::{ObjectWriter, RawObject, RawValue, write_string};
 use crate::lane;
 use crate::mapping::Mapping;
-use crate::merge::{Absorbed, Base, Fields, Pending, Sighting, Winner};
+use crate::merge::{Absorbed, Base, Conflict, Fields, Pending, Sighting, Winner};
 use crate::record::Link;
 use crate::state::{Reason, State};
 use crate::time::Now;
+
+/// An inner object without members.
+const HOLLOW: &str = "{}";
 
 /// What an account shows of a record.
 #[derive(Debug, Clone, Copy)]
@@ -51,13 +54,88 @@ pub(super) struct Derived<'a> {
     pub(super) changed_at_ms: i64,
     /// The account it comes from.
     pub(super) origin: &'a str,
+    /// System A's key of the record that this one is part of now.
+    pub(super) merged_into: Option<&'a str>,
     pub(super) targets: &'a [Arc<str>],
+}
+
+impl Derived<'_> {
+    /// The event that says this, as it lies in the log.
+    pub(super) fn encode(&self, now: Now) -> Vec<u8> {
+        self.encode_as(now, TargetAction::Sync)
+    }
+
+    /// `Observe`: it is to be compared with what System A heard already.
+    fn encode_as(&self, now: Now, action: TargetAction) -> Vec<u8> {
+        let origin = quoted(self.origin);
+        let merged_into = self.merged_into.map(quoted);
+        let mut extras = vec![Extra {
+            name: Cow::Borrowed(extra::ORIGIN),
+            value: RawValue::new(&origin),
+        }];
+        if let Some(merged_into) = &merged_into {
+            extras.push(Extra {
+                name: Cow::Borrowed(extra::MERGED_INTO),
+                value: RawValue::new(merged_into),
+            });
+        }
+        if action == TargetAction::Observe {
+            extras.push(Extra {
+                name: Cow::Borrowed(extra::LATE),
+                value: RawValue::new("true"),
+            });
+        }
+        let targets = self.targets.iter().map(|name| Target {
+            name,
+            action,
+            rule: 0,
+        });
+        let accepted = AcceptedEvent {
+            event: Event {
+                operation: self.operation,
+                provider: None,
+                object: Cow::Borrowed(self.object),
+                record_id: Some(Cow::Borrowed(self.record_id)),
+                remote_id: None,
+                data: self.data.and_then(RawObject::new),
+                before: None,
+                event_id: None,
+                changed_at_ms: Some(self.changed_at_ms),
+                priority: Priority::DEFAULT,
+                scheduled_at_ms: None,
+                schema_version: None,
+                tenant: None,
+                traceparent: None,
+                correlation_id: None,
+                seq: None,
+                extras,
+            },
+            operation_seq: self.seq.0,
+            record_hash: self.record.0,
+            accepted_at_ms: now.wall.0,
+            producer: None,
+            dedup: None,
+            targets: targets.collect(),
+            rules_version: 0,
+            mapping_version: 0,
+        };
+        let mut payload = Vec::new();
+        accepted.encode_into(&mut payload);
+        payload
+    }
+}
+
+fn quoted(text: &str) -> String {
+    let mut out = Vec::new();
+    write_string(&mut out, text);
+    String::from_utf8(out).expect("a text is written as text")
 }
 
 /// Changes of a record that wait behind the operation that is looked at.
 #[derive(Debug, Default)]
 struct Behind {
     changes: Vec<Pending>,
+    /// The record goes, whether or not it is made again after that.
     deletes: bool,
 }
 
@@ -87,8 +165,9 @@ impl<T> Shard<T> {
         let target = item.states[0].target(account);
         let born = target.is_none_or(|target| target.base.is_none());
         let own = target.and_then(|target| target.link.remote_id());
-        // Nobody else knows a record that was made there, even if it has no field yet.
-        let news = born && own.is_some_and(|own| provisional_id(account, own) == item.record_id());
+        // Nobody else knows a record that was made there, or is back, even if it has no field yet.
+        let made_there = own.is_some_and(|own| provisional_id(account, own) == item.record_id());
+        let news = born && (made_there || item.deleted_at_ms.is_some());
         let base = base_of(item, account);
         let fields = match local(mapping, shown, base) {
             Ok(fields) => fields,
@@ -111,7 +190,10 @@ impl<T> Shard<T> {
             now_ms: now.wall.0,
         };
         let base = base_of(item, account);
-        let absorbed = base.observe(&sighting, &behind.changes, &two_way.conflicts);
+        let mut absorbed = base.observe(&sighting, &behind.changes, &two_way.conflicts);
+        if item.deleted_at_ms.is_some() {
+            absorbed.complete(&fields, &behind.changes);
+        }
         item.progress.result = result(&absorbed);
         if news || !absorbed.change.is_empty() {
             let mut targets = two_way.learners.clone();
@@ -131,6 +213,7 @@ impl<T> Shard<T> {
                 data: Some(&absorbed.change.to_json()),
                 changed_at_ms: shown.changed_at_ms,
                 origin: account,
+                merged_into: None,
                 targets: &targets,
             };
             self.log_derived(now, journal, &derived);
@@ -163,7 +246,15 @@ impl<T> Shard<T> {
         }
         target.base = None;
         target.undelivered.clear();
+        let behind = self.behind_of(journal, item, account).unwrap_or_default();
         let ignored = two_way.deletes == super::DeletePolicy::Ignore || !two_way.inbound;
+        // A delete that waits for the account says that everybody knows, and maybe that the record was
+        // made again since.
+        let known = behind.deletes;
+        // What waits there goes with the record, as it goes everywhere else.
+        let waiting = behind.changes.iter().map(|change| change.changed_at_ms + 1);
+        let deleted_at_ms = waiting.filter(|_| !known).fold(deleted_at_ms, i64::max);
+        let target = item.states[0].target_mut(account);
         target.link = if ignored {
             Link::Unlinked
         } else {
@@ -171,7 +262,7 @@ impl<T> Shard<T> {
                 changed_at_ms: deleted_at_ms,
             }
         };
-        if !ignored {
+        if !ignored && !known {
             let derived = Derived {
                 record: item.record,
                 object: item.object(),
@@ -181,6 +272,7 @@ impl<T> Shard<T> {
                 data: None,
                 changed_at_ms: deleted_at_ms,
                 origin: account,
+                merged_into: None,
                 targets: &two_way.learners,
             };
             self.log_derived(now, journal, &derived);
@@ -198,21 +290,36 @@ impl<T> Shard<T> {
         item: &mut Item,
     ) {
         let changed_at_ms = event.event.changed_at_ms.unwrap_or(event.accepted_at_ms);
+        let said_at_ms = changed_at_ms.min(event.accepted_at_ms);
         let (mut ours, mut theirs) = (Fields::default(), Fields::default());
         let (mut origin, mut theirs_at_ms) = (String::new(), i64::MIN);
+        let mut crossed = Vec::new();
         let said = event.event.data.map(Fields::of).unwrap_or_default();
         let object = item.object().to_owned();
         let Ok(behind) = self.behind_of(journal, item, super::SYSTEM_A) else {
             return ended(item, State::Failed, Some(Reason::Damaged));
         };
         let base = base_of(item, super::SYSTEM_A).clone();
+        let makes = matches!(event.event.operation, Operation::Create | Operation::Upsert);
+        // It made the record again, and was told to delete the one before.
+        let made_again = makes
+            && base
+                .was_deleted(said_at_ms)
+                .is_some_and(|deleted_at_ms| changed_at_ms > deleted_at_ms);
         for (pointer, value) in said.iter() {
-            let Some(told) = base.told(pointer).filter(|told| told.value != value) else {
-                continue;
-            };
             // What comes after it, from either side, has the last word.
             let mut later = behind.changes.iter();
             if behind.deletes || later.any(|change| change.fields.touches(pointer)) {
+                continue;
+            }
+            let Some(told) = base.told(pointer) else {
+                if made_again || base.was_remade(said_at_ms) {
+                    ours.set(pointer, value);
+                }
+                continue;
+            };
+            // What it had heard before it said this, it said knowing that.
+            if told.value == value || told.heard_at_ms < said_at_ms {
                 continue;
             }
             let policy = self
@@ -227,16 +334,30 @@ impl<T> Shard<T> {
                 theirs: &told.value,
                 theirs_at_ms: told.changed_at_ms,
             });
-            // What is undecided stays with whoever has it.
-            if winner == Winner::SystemA {
+            crossed.push(Conflict {
+                field: pointer.to_owned(),
+                ours: value.to_owned(),
+                theirs: told.value.clone(),
+                winner: if winner == Winner::Provider {
+                    winner
+                } else {
+                    Winner::SystemA
+                },
+            });
+            // Both have crossed already: there is nobody left for an undecided one to wait at.
+            if winner != Winner::Provider {
                 ours.set(pointer, value);
-            } else if winner == Winner::Provider {
+            } else {
                 theirs.set(pointer, &told.value);
                 origin.clone_from(&told.origin);
                 theirs_at_ms = theirs_at_ms.max(told.changed_at_ms);
             }
         }
         let system_a: Arc<str> = super::SYSTEM_A.into();
+        if event.event.operation == Operation::Delete && !behind.changes.is_empty() {
+            // It was made again since.
+            return ended(item, State::Synced, None);
+        }
         if event.event.operation == Operation::Delete {
             let derived = Derived {
                 record: item.record,
@@ -247,10 +368,17 @@ impl<T> Shard<T> {
                 data: None,
                 changed_at_ms,
                 origin: super::SYSTEM_A,
+                merged_into: None,
                 targets: &[system_a],
             };
             self.log_derived(now, journal, &derived);
             return ended(item, State::Synced, None);
+        }
+        if !crossed.is_empty() {
+            item.progress.result = result(&Absorbed {
+                conflicts: crossed,
+                ..Absorbed::default()
+            });
         }
         // One for System A, of both, and one for the accounts: each lane takes one.
         let mut here = ours;
@@ -265,14 +393,13 @@ impl<T> Shard<T> {
                 data: Some(&here.to_json()),
                 changed_at_ms: theirs_at_ms.max(changed_at_ms),
                 origin: super::SYSTEM_A,
+                merged_into: None,
                 targets: std::slice::from_ref(&system_a),
             };
             self.log_derived(now, journal, &derived);
         }
         if !theirs.is_empty() {
-            let others = event.targets.iter().map(|target| target.name);
-            let others = others.filter(|name| *name != super::SYSTEM_A);
-            let targets: Vec<Arc<str>> = others.map(Arc::from).collect();
+            let targets = self.takers(event, &object);
             let derived = Derived {
                 record: item.record,
                 object: item.object(),
@@ -282,6 +409,7 @@ impl<T> Shard<T> {
                 data: Some(&theirs.to_json()),
                 changed_at_ms: theirs_at_ms,
                 origin: &origin,
+                merged_into: None,
                 targets: &targets,
             };
             self.log_derived(now, journal, &derived);
@@ -296,56 +424,64 @@ impl<T> Shard<T> {
         journal: &mut impl Journal,
         derived: &Derived<'_>,
     ) {
-        if derived.targets.is_empty() {
+        // A delete that two accounts found out by one event is told once.
+        let told = |name: &str| {
+            let mut accounts = self.accounts.iter();
+            let target = accounts.position(|account| &*account.name == name);
+            derived.operation == Operation::Delete
+                && target.is_some_and(|at| {
+                    let target = crate::operation_slab::Target(at as u16);
+                    self.index
+                        .find(derived.record, derived.seq, target)
+                        .is_some()
+                })
+        };
+        let targets: Vec<Arc<str>> = derived
+            .targets
+            .iter()
+            .filter(|name| !told(name))
+            .cloned()
+            .collect();
+        if targets.is_empty() {
             return;
         }
-        let mut origin = Vec::new();
-        write_string(&mut origin, derived.origin);
-        let origin = String::from_utf8(origin).expect("a text is written as text");
-        let targets = derived.targets.iter().map(|name| Target {
-            name,
-            action: TargetAction::Sync,
-            rule: 0,
-        });
-        let accepted = AcceptedEvent {
-            event: Event {
-                operation: derived.operation,
-                provider: None,
-                object: Cow::Borrowed(derived.object),
-                record_id: Some(Cow::Borrowed(derived.record_id)),
-                remote_id: None,
-                data: derived.data.and_then(RawObject::new),
-                before: None,
-                event_id: None,
-                changed_at_ms: Some(derived.changed_at_ms),
-                priority: Priority::DEFAULT,
-                scheduled_at_ms: None,
-                schema_version: None,
-                tenant: None,
-                traceparent: None,
-                correlation_id: None,
-                seq: None,
-                extras: vec![Extra {
-                    name: Cow::Borrowed(extra::ORIGIN),
-                    value: RawValue::new(&origin),
-                }],
-            },
-            operation_seq: derived.seq.0,
-            record_hash: derived.record.0,
-            accepted_at_ms: now.wall.0,
-            producer: None,
-            dedup: None,
-            targets: targets.collect(),
-            rules_version: 0,
-            mapping_version: 0,
+        let derived = Derived {
+            targets: &targets,
+            ..*derived
         };
-        let mut payload = Vec::new();
-        accepted.encode_into(&mut payload);
-        match journal.append(Class::Outcome, Kind::Event, &[&payload]) {
-            Ok(at) => self.queue_targets(now, at, &accepted),
+        self.log_payload(now, journal, &derived.encode(now));
+    }
+
+    /// Logs what is to be compared with what System A heard already.
+    pub(super) fn log_late(&mut self, now: Now, journal: &mut impl Journal, derived: &Derived<'_>) {
+        let payload = derived.encode_as(now, TargetAction::Observe);
+        self.log_payload(now, journal, &payload);
+    }
+
+    fn log_payload(&mut self, now: Now, journal: &mut impl Journal, payload: &[u8]) {
+        match journal.append(Class::Outcome, Kind::Event, &[payload]) {
+            Ok(at) => match codec::decode(payload) {
+                Ok(event) => self.queue_targets(now, at, &event),
+                Err(_) => unreachable!("what was just written is read"),
+            },
             // What it comes of cannot be logged without it.
             Err(_) => self.fence(),
         }
+    }
+
+    /// The accounts that take an event of System A's, or its object, where the event was to be
+    /// compared only.
+    fn takers(&self, event: &AcceptedEvent<'_>, object: &str) -> Vec<Arc<str>> {
+        if super::two_way::is_late(event) {
+            let accounts = self.accounts.iter().filter(|account| {
+                let plan = account.plan.as_ref();
+                plan.is_some_and(|plan| plan.two_way.contains_key(object))
+            });
+            return accounts.map(|account| account.name.clone()).collect();
+        }
+        let others = event.targets.iter().map(|target| target.name);
+        let others = others.filter(|name| *name != super::SYSTEM_A);
+        others.map(Arc::from).collect()
     }
 
     pub(super) fn plan_of(&self, account: &str) -> Option<Arc<super::AccountPlan>> {
@@ -381,7 +517,6 @@ impl<T> Shard<T> {
                 Operation::Delete => behind.deletes = true,
                 Operation::Create | Operation::Update | Operation::Upsert => {
                     let data = event.event.data.map(Fields::of).unwrap_or_default();
-                    behind.deletes = false;
                     behind.changes.push(Pending {
                         fields: data,
                         changed_at_ms: event.event.changed_at_ms.unwrap_or(event.accepted_at_ms),
@@ -413,6 +548,7 @@ fn local(mapping: Option<&Mapping>, shown: Shown<'_>, base: &Base) -> Result<Fie
                 fields.remove(own);
             }
         }
+        let fields = without_hollows(fields);
         return Ok(cleared(fields, shown.whole, base, |_| true));
     };
     let mut out = Vec::new();
@@ -421,7 +557,8 @@ fn local(mapping: Option<&Mapping>, shown: Shown<'_>, base: &Base) -> Result<Fie
         .map_err(|failure| failure.to_string())?;
     let text = String::from_utf8(out).map_err(|_| "the fields are no UTF-8")?;
     let references: Vec<String> = mapping.reference_fields().collect();
-    let mut fields = cleared(Fields::parse(&text), shown.whole, base, |pointer| {
+    let fields = without_hollows(Fields::parse(&text));
+    let mut fields = cleared(fields, shown.whole, base, |pointer| {
         mapping.comes_back(pointer)
     });
     for pointer in references {
@@ -430,11 +567,22 @@ fn local(mapping: Option<&Mapping>, shown: Shown<'_>, base: &Base) -> Result<Fie
     Ok(fields)
 }
 
+/// An inner object without members says nothing: what was in it is not there.
+fn without_hollows(mut fields: Fields) -> Fields {
+    let hollows = fields.iter().filter(|(_, value)| *value == HOLLOW);
+    let hollows: Vec<String> = hollows.map(|(pointer, _)| pointer.to_owned()).collect();
+    for pointer in hollows {
+        fields.remove(&pointer);
+    }
+    fields
+}
+
 /// A whole record clears what was agreed on and is not in it.
 fn cleared(mut fields: Fields, whole: bool, base: &Base, mapped: impl Fn(&str) -> bool) -> Fields {
     if whole {
         for (pointer, value) in base.agreed().iter() {
-            if value != "null" && !fields.touches(pointer) && mapped(pointer) {
+            let there = value != "null" && value != HOLLOW;
+            if there && !fields.touches(pointer) && mapped(pointer) {
                 fields.set(pointer, "null");
             }
         }

@@ -1,12 +1,13 @@
 //! Taking events in: all of a batch or none.
 
+use super::two_way::is_late;
 use super::{Output, Shard};
 use crate::event::codec::{self, AcceptedEvent};
 use crate::event::{Operation, TargetAction};
 use crate::id::{OperationSeq, RecordHash};
 use crate::index::{Accepted, due};
 use crate::journal::{AppendError, Class, Journal, Kind};
-use crate::operation_slab::{OpClass, Priority};
+use crate::operation_slab::{Flow, OpClass, Priority};
 use crate::refusal::Code;
 use crate::time::Now;
 
@@ -154,6 +155,7 @@ impl<T> Shard<T> {
             }
             self.index.note_object(&event.event.object);
             self.queue_targets(now, at, &event);
+            self.look_back(now, journal, &event);
         }
         for origin in &batch.consumed {
             self.scratch.entry.clear();
@@ -179,10 +181,11 @@ impl<T> Shard<T> {
         for to in event.targets.iter() {
             let target = self.account(to.name);
             let record = RecordHash(event.record_hash);
-            if to.action == TargetAction::Observe && !self.index.is_open(record, target) {
+            let waits = || self.index.is_open(record, target) || is_late(event);
+            if to.action == TargetAction::Observe && !waits() {
                 continue;
             }
-            let accepted = accepted(now, event, target);
+            let accepted = accepted(now, event, target, self.flow_of(&event.event));
             self.index.apply_event(at, &accepted);
         }
     }
@@ -208,6 +211,7 @@ pub(super) fn accepted(
     now: Now,
     event: &AcceptedEvent<'_>,
     target: crate::operation_slab::Target,
+    flow: Flow,
 ) -> Accepted {
     Accepted {
         record: RecordHash(event.record_hash),
@@ -215,6 +219,7 @@ pub(super) fn accepted(
         target,
         priority: Priority::new(event.event.priority.get()).unwrap_or(Priority::DEFAULT),
         class: class_of(event.event.operation),
+        flow,
         due: due(now, event.event.scheduled_at_ms.unwrap_or(0)),
     }
 }

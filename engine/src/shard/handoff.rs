@@ -4,6 +4,7 @@
 //! owner of the record what it stands for and hands over what it is told.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::item::Item;
@@ -12,14 +13,19 @@ use super::two_way::extra;
 use super::{Output, Shard};
 use crate::event::codec::{self, AcceptedEvent};
 use crate::event::{Event, Extra, Operation, Priority, Target, TargetAction};
-use crate::id::RecordHash;
+use crate::id::{OperationId, OperationSeq, RecordHash};
 use crate::journal::{Class, Journal, Kind};
-use crate::json::{RawObject, RawValue};
+use crate::json::{RawObject, RawValue, write_string};
 use crate::quota::ShardId;
-use crate::record::StateFrame;
+use crate::record::{Link, RecordState, StateFrame};
 use crate::state::{Reason, State};
 use crate::time::Now;
 
+/// Links told again after a restart, at most. Those of a longer tail are told with their record's next
+/// write.
+const UNTOLD_MAX: usize = 64 * 1024;
+/// Of them, in one turn.
+const TOLD_PER_TURN: usize = 16;
 /// Operations whose handing over is under way, at most; the next one waits its turn.
 pub(super) const HANDING_MAX: usize = 1024;
 
@@ -86,13 +92,41 @@ pub struct Pull<'a> {
     pub read_at_ms: i64,
     /// A field that is not among them is empty there.
     pub whole: bool,
-    /// The record is gone there.
-    pub deleted: bool,
+    /// What happened to it there.
+    pub news: News<'a>,
     /// When it changed there, ms since the epoch.
     pub changed_at_ms: i64,
 }
 
+/// What happened to a record at an account.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum News<'a> {
+    /// It is new, or some of its fields changed.
+    #[default]
+    Changed,
+    /// It is gone.
+    Deleted,
+    /// It was gone and is back.
+    Restored,
+    /// It is part of the record with this id now, which stays.
+    MergedInto(&'a str),
+}
+
 impl Pull<'_> {
+    /// The event that says this, as it lies in the log.
+    pub(super) fn encode(
+        &self,
+        operation_seq: u64,
+        record: RecordHash,
+        accepted_at_ms: i64,
+    ) -> Vec<u8> {
+        let mut payload = Vec::new();
+        self.with_event(operation_seq, record, accepted_at_ms, |event| {
+            event.encode_into(&mut payload);
+        });
+        payload
+    }
+
     /// Hands `use_it` the event that says this.
     pub fn with_event<R>(
         &self,
@@ -106,8 +140,25 @@ impl Pull<'_> {
             value: RawValue::new(value),
         };
         let mut extras = Vec::new();
-        if self.deleted {
-            extras.push(flag(extra::KIND, r#""deleted""#));
+        let mut into = Vec::new();
+        let kind = match self.news {
+            News::Changed => None,
+            News::Deleted => Some(r#""deleted""#),
+            News::Restored => Some(r#""restored""#),
+            News::MergedInto(remote_id) => {
+                write_string(&mut into, remote_id);
+                None
+            }
+        };
+        let into = String::from_utf8(into).expect("a text is written as text");
+        if let Some(kind) = kind {
+            extras.push(flag(extra::KIND, kind));
+        }
+        if !into.is_empty() {
+            extras.push(Extra {
+                name: Cow::Borrowed(extra::MERGED_INTO),
+                value: RawValue::new(&into),
+            });
         }
         let read_at = self.read_at_ms.to_string();
         if self.fields.is_some() {
@@ -170,30 +221,77 @@ pub(super) enum HandedOver {
     Full,
 }
 
+/// Links that the log's tail shows: whether the owner of the account's id knows of them, a crash may
+/// have left open. They are told again, some each turn.
+#[derive(Debug, Default)]
+pub(super) struct Untold {
+    /// By the name that was announced: object and System A's key.
+    links: HashMap<String, (String, String)>,
+}
+
+impl Untold {
+    /// Takes up what a state frame of the log says.
+    pub(super) fn replay(&mut self, frame: &StateFrame) {
+        for record in &frame.records {
+            for base in record.targets.iter().filter_map(|t| t.base.as_deref()) {
+                if !base.announced().is_empty() && self.links.len() < UNTOLD_MAX {
+                    let link = (record.object.clone(), record.record_id.clone());
+                    self.links.insert(base.announced().to_owned(), link);
+                }
+            }
+        }
+    }
+}
+
 impl<T> Shard<T> {
-    /// Passes on to the record `record_id` what an account told under its own id.
+    /// Tells some of the links again that were told in an earlier life.
+    pub(super) fn tell_again(&mut self, now: Now, journal: &mut impl Journal) {
+        for _ in 0..TOLD_PER_TURN {
+            let Some(provisional) = self.untold.links.keys().next().cloned() else {
+                return;
+            };
+            if let Some((object, record_id)) = self.untold.links.remove(&provisional) {
+                let word = self.known_as(object, provisional, record_id);
+                self.tell_known(now, journal, word);
+            }
+        }
+    }
+
+    /// Whether links wait to be told again.
+    pub(super) fn has_untold(&self) -> bool {
+        !self.untold.links.is_empty()
+    }
+
+    /// Passes on to the record it is of what an account told under its own id.
     pub(super) fn hand_over(
         &mut self,
         now: Now,
         journal: &mut impl Journal,
         account: &Arc<str>,
         item: &mut Item,
-        record_id: &str,
         told: &Pull<'_>,
     ) -> HandedOver {
-        let record = self.settings.hash_key.record(item.object(), record_id);
-        let seq = item.lead.seq.0;
-        let mut payload = Vec::new();
-        told.with_event(seq, record, now.wall.0, |event| {
-            event.encode_into(&mut payload);
-        });
+        let record = self.settings.hash_key.record(item.object(), told.record_id);
+        let payload = told.encode(item.lead.seq.0, record, now.wall.0);
+        self.hand_event(now, journal, account, item, (record, payload))
+    }
+
+    /// Passes an event on to the record it is of, whoever owns that.
+    pub(super) fn hand_event(
+        &mut self,
+        now: Now,
+        journal: &mut impl Journal,
+        account: &Arc<str>,
+        item: &mut Item,
+        (record, event): (RecordHash, Vec<u8>),
+    ) -> HandedOver {
         if self.index.owns(record) {
-            self.take_handoff(now, journal, &payload);
+            self.take_handoff(now, journal, &event);
             item.progress.state = State::Synced;
             item.progress.reason = Some(Reason::HandedOver);
             return HandedOver::Ended;
         }
-        if self.links.handing_len() >= HANDING_MAX {
+        if self.links.is_full() {
             return HandedOver::Full;
         }
         let child = Child {
@@ -205,7 +303,7 @@ impl<T> Shard<T> {
             child,
             account: account.clone(),
             record,
-            event: payload,
+            event,
         };
         self.links.hand(item.op, item.clone());
         // Nothing of this log is shown by it but what its own event said, which is durable.
@@ -243,10 +341,21 @@ impl<T> Shard<T> {
         self.log_item(now, journal, &word.account, *item, String::new());
     }
 
-    fn take_handoff(&mut self, now: Now, journal: &mut impl Journal, payload: &[u8]) {
+    pub(super) fn take_handoff(&mut self, now: Now, journal: &mut impl Journal, payload: &[u8]) {
         let Ok(event) = codec::decode(payload) else {
             return;
         };
+        let id = OperationId {
+            record: RecordHash(event.record_hash),
+            seq: OperationSeq(event.operation_seq),
+        };
+        // What an account told can be looked at again. A change that was handed over and comes once
+        // more, after a crash, would undo what came after it.
+        let again =
+            event.event.operation != Operation::Pull && !self.operation(journal, id).is_empty();
+        if again {
+            return;
+        }
         match journal.append(Class::Outcome, Kind::Event, &[payload]) {
             Ok(at) => {
                 self.index.note_object(&event.event.object);
@@ -301,11 +410,66 @@ impl<T> Shard<T> {
         }
     }
 
+    /// A record that somebody is linked to by now was told to be gone before that.
+    fn tell_of_grave(
+        &mut self,
+        now: Now,
+        journal: &mut impl Journal,
+        word: &KnownAs,
+        known: &RecordState,
+    ) {
+        let grave = known.targets.iter().find_map(|target| match target.link {
+            Link::Deleted { changed_at_ms } => Some((target, changed_at_ms)),
+            _ => None,
+        });
+        let Some((target, changed_at_ms)) = grave else {
+            return;
+        };
+        let remote_id = word.provisional.strip_prefix(&target.account);
+        let (Some(remote_id), Some(last)) = (
+            remote_id.and_then(|rest| rest.strip_prefix(':')),
+            target.last.as_ref(),
+        ) else {
+            return;
+        };
+        let told = Pull {
+            account: &target.account,
+            object: &word.object,
+            record_id: &word.record_id,
+            provisional: false,
+            remote_id,
+            fields: None,
+            read_at_ms: 0,
+            whole: false,
+            news: News::Deleted,
+            changed_at_ms,
+        };
+        let record = self.settings.hash_key.record(&word.object, &word.record_id);
+        let event = told.encode(last.seq.derived().0, record, now.wall.0);
+        if self.index.owns(record) {
+            return self.take_handoff(now, journal, &event);
+        }
+        let handoff = Handoff {
+            asker: self.settings.id,
+            // Nobody waits for the answer.
+            child: Child {
+                record: word.record,
+                seq: last.seq,
+            },
+            account: target.account.as_str().into(),
+            record,
+            event,
+        };
+        self.effects
+            .push(journal.end(), Output::Link(LinkWord::Handoff(handoff)));
+    }
+
     pub(super) fn on_known(&mut self, now: Now, journal: &mut impl Journal, word: &KnownAs) {
         let read = self.read_state(journal, word.record, &word.object, &word.provisional);
         let Some((mut states, at)) = read else {
             return;
         };
+        self.tell_of_grave(now, journal, word, &states[0]);
         if states[0].alias_of.as_ref() == Some(&word.record_id) {
             return;
         }

@@ -11,8 +11,9 @@ use std::time::Duration;
 
 use wal::Lsn;
 
-use super::handoff::{Handed, Handoff, KnownAs};
+use super::handoff::{HANDING_MAX, Handed, Handoff, KnownAs};
 use super::item::Item;
+use super::merged::{Claim, Claimed};
 use super::{Output, Shard};
 use crate::id::{OperationSeq, RecordHash};
 use crate::journal::Journal;
@@ -89,6 +90,10 @@ pub enum LinkWord {
     Handed(Handed),
     /// To the owner of an account's own id.
     KnownAs(KnownAs),
+    /// To the owner of an account's own id, which another one was merged into.
+    Claim(Claim),
+    /// Back: whose it is.
+    Claimed(Claimed),
 }
 
 impl LinkWord {
@@ -99,7 +104,8 @@ impl LinkWord {
             Self::Question(question) => Some(question.parent),
             Self::Handoff(handoff) => Some(handoff.record),
             Self::KnownAs(known) => Some(known.record),
-            Self::Answer(_) | Self::News(_) | Self::Handed(_) => None,
+            Self::Claim(claim) => Some(claim.record),
+            Self::Answer(_) | Self::News(_) | Self::Handed(_) | Self::Claimed(_) => None,
         }
     }
 }
@@ -163,8 +169,9 @@ impl LinkBook {
         self.handing.remove(&op)
     }
 
-    pub(super) fn handing_len(&self) -> usize {
-        self.handing.len()
+    /// Too many wait for other shards.
+    pub(super) fn is_full(&self) -> bool {
+        self.handing.len() >= HANDING_MAX
     }
 }
 
@@ -272,6 +279,8 @@ impl<T> Shard<T> {
             LinkWord::Handoff(handoff) => self.on_handoff(now, journal, handoff),
             LinkWord::Handed(handed) => self.on_handed(now, journal, &handed),
             LinkWord::KnownAs(known) => self.on_known(now, journal, &known),
+            LinkWord::Claim(claim) => self.on_claim(now, journal, claim),
+            LinkWord::Claimed(claimed) => self.on_claimed(now, journal, &claimed),
             LinkWord::Question(question) => self.answer_link(journal, question),
             LinkWord::Answer(answer) => self.take_link(answer),
             LinkWord::News(news) => self.take_news(now, &news),
@@ -421,7 +430,7 @@ impl<T> Shard<T> {
         let (states, _) = self.read_state(journal, record, object, record_id)?;
         match &states[0].target(account)?.link {
             Link::Linked(id) => Some(id.clone()),
-            Link::Unlinked | Link::Doubtful | Link::Deleted { .. } => None,
+            Link::Unlinked | Link::Doubtful | Link::Deleted { .. } | Link::MergedInto(_) => None,
         }
     }
 

@@ -12,20 +12,24 @@ mod account;
 mod calls;
 mod checkpoint;
 mod class_mix;
+mod clock_watch;
 mod control;
 mod dead_letter;
 mod dispatch;
 mod effects;
+mod endpoints;
 mod explain;
 mod feed;
 mod fetch;
 mod fold;
 mod gather;
 mod handoff;
+mod heard;
 mod item;
 mod learned_book;
 mod leases;
 mod links;
+mod merged;
 mod prepare;
 mod query;
 mod recover;
@@ -38,6 +42,7 @@ mod settle;
 mod sides;
 mod trade;
 mod two_way;
+mod weights;
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -49,10 +54,11 @@ pub use checkpoint::{Carry, CarryError, CheckpointPart, GeneralUnion, PartKind};
 pub use control::{Command, CommandReply};
 pub use dead_letter::{DeadCause, DeadFilter, DeadId, DeadLetter, DeadSlice};
 pub use explain::{Explanation, Wait};
-pub use handoff::{Handed, Handoff, KnownAs, Pull, provisional_id};
+pub use handoff::{Handed, Handoff, KnownAs, News, Pull, provisional_id};
 pub use learned_book::LearnedBook;
 pub use leases::{LeaseBook, LoggedLease};
 pub use links::{Child, LinkAnswer, LinkQuestion, LinkWord};
+pub use merged::{Claim, Claimed};
 pub use query::{OpenCounts, Standing};
 pub use recover::{Recovered, Recovery};
 pub use refused::RefusedObject;
@@ -60,6 +66,7 @@ pub use replay::{ReplayCursor, ReplaySlice, ReplaySpan};
 pub use resolve::Resolution;
 
 pub use two_way::{DeletePolicy, Role, SYSTEM_A, TwoWay, extra};
+pub use weights::Weights;
 
 use crate::id::{HashKey, OperationSeq, RecordHash};
 use crate::index::Index;
@@ -73,8 +80,11 @@ use crate::state::{CallClass, State};
 use crate::time::{Mono, Now};
 use account::Account;
 use calls::CallTable;
+use clock_watch::ClockWatch;
 use effects::Effects;
 use fetch::Fetches;
+use handoff::Untold;
+use heard::Heard;
 use links::LinkBook;
 use refused::RefusedObjects;
 use relocate::Relocation;
@@ -249,6 +259,9 @@ pub struct Shard<T> {
     observations: Vec<Observation>,
     refused: RefusedObjects,
     links: LinkBook,
+    heard: Heard,
+    untold: Untold,
+    clock: ClockWatch,
     fetches: Fetches<T>,
     relocation: Option<Relocation>,
     relocated_below: wal::Lsn,
@@ -272,6 +285,7 @@ struct Scratch {
 impl<T> Shard<T> {
     /// Handles one input. Effects become visible through [`Shard::poll`].
     pub fn handle(&mut self, now: Now, journal: &mut impl Journal, input: Input<T>) {
+        self.clock.look(now);
         match input {
             Input::Events { batch, ticket } => self.accept(now, journal, &batch, ticket),
             Input::Reply {
@@ -299,7 +313,9 @@ impl<T> Shard<T> {
             return;
         }
         self.index.wake_due(now.mono);
+        self.tend_endpoints(now.mono);
         self.relocate_some(now, journal);
+        self.tell_again(now, journal);
         self.dispatch(now, journal);
         self.trade(now, journal);
         // What the turn logged may already be durable when the log is in memory only.
@@ -324,6 +340,7 @@ impl<T> Shard<T> {
         [
             self.index.next_timer(),
             self.holdings.next_deadline(),
+            self.next_ask(),
             lingering,
         ]
         .into_iter()
@@ -356,7 +373,9 @@ impl<T> Shard<T> {
     /// Whether upkeep left work that needs no new input: calls that may start, or compaction.
     #[must_use]
     pub fn has_work(&self) -> bool {
-        !self.fenced && (self.relocation.is_some() || (!self.draining && self.accounts_can_start()))
+        let can_call = || !self.draining && self.accounts_can_start();
+        let inner = || self.relocation.is_some() || self.takes_back() || self.has_untold();
+        !self.fenced && (inner() || can_call())
     }
 
     /// Whether the log is poisoned and the shard takes nothing more.

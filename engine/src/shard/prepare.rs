@@ -109,6 +109,7 @@ impl<T> Shard<T> {
         let record_id = event.event.record_id.as_deref().unwrap_or_default();
         let at = usize::from(self.index.slab[op].target().0);
         let name = self.accounts[at].name.clone();
+        self.note_flow(at, op, &event.event);
         let mut holds = self.index.holds().iter();
         if holds.any(|hold| hold.covers(&name, &event.event.object, record_id)) {
             self.index.make_paused(op);
@@ -354,6 +355,11 @@ impl<T> Shard<T> {
                 if undecided {
                     // None of the record's other operations may make it either.
                     item.states[0].target_mut(account).doubt();
+                }
+                if item.operation == Operation::Delete {
+                    item.states[0]
+                        .target_mut(account)
+                        .delete_again(changed_at_ms);
                 }
                 let detail = if undecided { UNDECIDED } else { "" };
                 self.end(now, journal, account, item, state, reason, detail)

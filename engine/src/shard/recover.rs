@@ -8,8 +8,11 @@ use wal::Lsn;
 use super::account::Account;
 use super::calls::CallTable;
 use super::checkpoint::{self, CheckpointPart};
+use super::clock_watch::ClockWatch;
 use super::effects::Effects;
 use super::fetch::Fetches;
+use super::handoff::Untold;
+use super::heard::Heard;
 use super::links::LinkBook;
 use super::refused::RefusedObjects;
 use super::{AccountPlan, LoggedLease, Output, Scratch, Shard, ShardSettings};
@@ -79,6 +82,9 @@ impl<T> Recovery<T> {
             observations: Vec::new(),
             refused: RefusedObjects::default(),
             links: LinkBook::default(),
+            heard: Heard::default(),
+            untold: Untold::default(),
+            clock: ClockWatch::default(),
             fetches: Fetches::default(),
             relocation: None,
             relocated_below: Lsn::ZERO,
@@ -143,7 +149,10 @@ impl<T> Recovery<T> {
                             let seq = OperationSeq(event.operation_seq);
                             shard.index.apply_event_moved(at, record, seq, target);
                         } else {
-                            let accepted = super::accept::accepted(now, &event, target);
+                            let accepted = {
+                                let flow = shard.flow_of(&event.event);
+                                super::accept::accepted(now, &event, target, flow)
+                            };
                             shard.index.apply_redrive(at, &accepted);
                         }
                     }
@@ -164,6 +173,8 @@ impl<T> Recovery<T> {
                     }
                     shard.index.note_object(&frame.records[0].object);
                     shard.index.apply_state(now, at, &frame);
+                    shard.heard.replay(&frame);
+                    shard.untold.replay(&frame);
                 }
             }
             Kind::Lease if general => shard.index.leases.apply_lease(&Lease::decode(payload)?),

@@ -89,6 +89,7 @@ impl<T> Shard<T> {
             operation: Operation::Update,
             data: Some(&values.to_json()),
             changed_at_ms: now.wall.0,
+            merged_into: None,
             origin: match resolution.winner {
                 Winner::SystemA => super::SYSTEM_A,
                 Winner::Provider | Winner::Undecided => account,

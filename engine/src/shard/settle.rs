@@ -33,15 +33,20 @@ impl<T> Shard<T> {
             return self.settle_fetch(now, id, call, result, ended_at);
         }
         let OpenCall {
-            items,
+            mut items,
             group,
             target,
             permit,
             class,
+            probes,
             started,
         } = call;
+        let open_for = now.mono.saturating_since(started).as_millis() as i64;
+        for item in &mut items {
+            item.asked_at_ms = now.wall.0.saturating_sub(open_for);
+        }
         let at = usize::from(target.0);
-        let probe = permit.is_probe();
+        let probe = permit.is_probe() || probes;
         let plan = self.accounts[at].plan.clone();
         let judged = plan.map(|plan| {
             let verdict = verdict_of(&plan, group, &items, result, now);
@@ -51,6 +56,9 @@ impl<T> Shard<T> {
             .as_ref()
             .and_then(|(_, verdict)| verdict.of_account());
         let end = end_of(result, ended_at, of_account, now);
+        let again = items.iter().any(Item::met_a_refused_token);
+        let end = judged_by_next(end, result, again);
+        let end = self.judge_endpoint(at, (&items, group.is_none()), probes, end);
         self.holdings.complete(permit, end);
         if let (Some((plan, _)), Ok(reply)) = (&judged, result) {
             let kind = items[0].kind.expect("an item in a call has a kind");
@@ -175,7 +183,7 @@ impl<T> Shard<T> {
                 .map(|reply| plan.read_result(item.object(), &reply.body))
                 .unwrap_or_default();
         }
-        let waits = self.conclude_two_way(now, journal, plan, &mut item, result);
+        let waits = self.conclude_two_way(now, journal, plan, &mut item, verdict, result);
         if waits || self.fenced {
             return;
         }
@@ -231,7 +239,7 @@ pub(super) fn end_of(
     verdict: Option<&Verdict>,
     now: Now,
 ) -> CallEnd {
-    let answered = result.is_ok() || matches!(result, Err(SendFailure::BeforeSent { .. }));
+    let answered = !matches!(result, Err(SendFailure::AfterSent { .. }));
     let trouble = verdict.and_then(|verdict| trouble(verdict, now));
     CallEnd {
         at: ended_at,
@@ -242,6 +250,20 @@ pub(super) fn end_of(
         },
         verdict: trouble.map_or(quota::Verdict::Healthy, quota::Verdict::Trouble),
     }
+}
+
+/// A token that was refused for its age says nothing of the account: the same call with the next one
+/// does, unless that is what this one was.
+pub(super) fn judged_by_next(
+    end: CallEnd,
+    result: &Result<Reply, SendFailure>,
+    again: bool,
+) -> CallEnd {
+    let verdict = match result {
+        Err(SendFailure::TokenRefused) if !again => quota::Verdict::Silent,
+        _ => end.verdict,
+    };
+    CallEnd { verdict, ..end }
 }
 
 /// What a call came to, for each of its records.

@@ -2,20 +2,19 @@
 
 use std::sync::Arc;
 
-use super::absorb::{Shown, base_of};
+use super::absorb::{Derived, Shown, base_of};
 use super::fold::Fold;
-use super::handoff::{HandedOver, Pull, provisional_id};
+use super::handoff::{HandedOver, News, Pull, provisional_id};
 use super::item::Item;
 use super::prepare::Prepared;
-use super::two_way::{Hint, Role, SYSTEM_A, TwoWay, origin_of};
+use super::two_way::{Hint, Role, SYSTEM_A, TwoWay, merged_into, origin_of};
 use super::{AccountPlan, Shard};
 use crate::event::codec::AcceptedEvent;
 use crate::event::{Operation, TargetAction};
 use crate::journal::Journal;
 use crate::json::RawObject;
-use crate::lane;
-use crate::merge::Fields;
-use crate::provider::{Reply, SendFailure};
+use crate::merge::{Base, Fields};
+use crate::provider::{Reply, SendFailure, Verdict};
 use crate::record::{Link, Resume};
 use crate::state::{Reason, State};
 use crate::time::Now;
@@ -44,7 +43,6 @@ impl<T> Shard<T> {
     ) -> Option<Aside> {
         if event.action_at(account) == TargetAction::Observe {
             self.compare_told(now, journal, event, item);
-            self.told_is_over(item);
             return Some(Aside::Told);
         }
         let plan = self.accounts[usize::from(self.index.slab[item.op].target().0)]
@@ -54,6 +52,7 @@ impl<T> Shard<T> {
             let record_id = item.record_id().to_owned();
             item.states[0].target_mut(SYSTEM_A).link = Link::Linked(record_id);
             item.origin = origin_of(event).map(std::borrow::Cow::into_owned);
+            item.merged_into = merged_into(event).map(std::borrow::Cow::into_owned);
             if item.operation.writes_fields() {
                 item.said = Some(Box::new(said(event, fold)));
             }
@@ -66,9 +65,25 @@ impl<T> Shard<T> {
             item.progress.state = State::SkippedByRule;
             return Some(Aside::Told);
         };
+        let merged = matches!(
+            item.states[0].target(account).map(|target| &target.link),
+            Some(Link::MergedInto(_))
+        );
+        if merged && !item.progress.is_frozen() {
+            let said = item.operation.writes_fields().then(|| said(event, fold));
+            let passed = self.pass_on(now, journal, &plan, two_way, item, said)?;
+            return Some(aside(passed));
+        }
         match item.operation {
             Operation::Pull => self.prepare_pull(now, journal, &plan, two_way, event, item),
             Operation::Create | Operation::Update | Operation::Upsert => {
+                let target = item.states[0].target(account);
+                let linked = target.is_some_and(|target| target.link.remote_id().is_some());
+                if linked && two_way.inbound && item.progress.resume == Resume::Normal {
+                    // By our key a record would be made that was deleted there meanwhile, or a
+                    // second one of one that does not bear it.
+                    item.operation = Operation::Update;
+                }
                 weigh(account, said(event, fold), fold, item)
             }
             Operation::Read | Operation::Delete => None,
@@ -92,12 +107,13 @@ impl<T> Shard<T> {
         let base = target.and_then(|target| target.base.as_deref());
         let fresh = hint
             .read_at_ms
+            .filter(|&at| self.clock.is_comparable(at))
             .filter(|&at| base.is_none_or(|base| base.is_fresh(at)));
         let read_at_ms = fresh.unwrap_or_default();
         let fields = event
             .event
             .data
-            .filter(|_| !hint.deleted && fresh.is_some());
+            .filter(|_| hint.news() == News::Changed && fresh.is_some());
         let alias = item.states[0].alias_of.clone().filter(|_| hint.provisional);
         if let Some(record_id) = alias {
             let told = Pull {
@@ -109,10 +125,10 @@ impl<T> Shard<T> {
                 fields,
                 read_at_ms,
                 whole: hint.whole,
-                deleted: hint.deleted,
+                news: hint.news(),
                 changed_at_ms,
             };
-            let handed = self.hand_over(now, journal, account, item, &record_id, &told);
+            let handed = self.hand_over(now, journal, account, item, &told);
             return Some(aside(handed));
         }
         let target = item.states[0].target_mut(account);
@@ -122,7 +138,10 @@ impl<T> Shard<T> {
             .is_some_and(|known| known != remote_id && !remote_id.is_empty())
         {
             // Either it was linked to another one since, or two records claim to be this one.
-            let (state, reason) = if hint.deleted {
+            let base = target.base.as_deref();
+            let former = base.is_some_and(|base| !base.is_fresh(changed_at_ms));
+            let over = hint.deleted || hint.merged_into.is_some() || former;
+            let (state, reason) = if over {
                 (State::Synced, Reason::Unchanged)
             } else {
                 (State::Failed, Reason::Duplicate)
@@ -132,14 +151,45 @@ impl<T> Shard<T> {
             return Some(Aside::Told);
         }
         let born = target.base.is_some();
+        let seen_since = |base: &Base| base.seen_after(changed_at_ms);
+        if hint.deleted && target.base.as_deref().is_some_and(seen_since) {
+            // It may be back since. A read says.
+            return None;
+        }
         if hint.deleted {
             if hint.provisional && !born {
-                item.progress.state = State::Synced;
-                item.progress.reason = Some(Reason::Absent);
+                bury(account, item, changed_at_ms);
             } else {
                 self.absorb_delete(now, journal, account, item, two_way, changed_at_ms);
             }
             return Some(Aside::Told);
+        }
+        if let Some(into) = &hint.merged_into {
+            if target.link.remote_id().is_none() || (hint.provisional && !born) {
+                // Nobody knew it. Whoever the one that stays belongs to is told of that one.
+                item.progress.state = State::Synced;
+                item.progress.reason = Some(Reason::Absent);
+                return Some(Aside::Told);
+            }
+            return Some(aside(self.absorb_merge(now, journal, account, item, into)));
+        }
+        if let Link::Deleted {
+            changed_at_ms: deleted_at_ms,
+        } = target.link
+        {
+            // It may be back. What is told now may be of any time before it was deleted: it is read.
+            let told_later = changed_at_ms > deleted_at_ms;
+            if !told_later && !hint.restored {
+                return None;
+            }
+            target.link = Link::Linked(remote_id.to_owned());
+            target.base = None;
+            if !told_later {
+                self.delete_once_more(now, journal, account, item, deleted_at_ms);
+                return Some(Aside::Told);
+            }
+            item.deleted_at_ms = Some(deleted_at_ms);
+            return None;
         }
         let fields = fields?;
         let shown = Shown {
@@ -148,14 +198,37 @@ impl<T> Shard<T> {
             changed_at_ms,
             read_at_ms,
         };
-        if matches!(item.states[0].target(account)?.link, Link::Deleted { .. }) {
-            return None;
-        }
         if hint.provisional && !born {
             return Some(self.examine(now, journal, plan, item, shown));
         }
         self.absorb(now, journal, account, item, shown);
         Some(Aside::Told)
+    }
+
+    /// A record that came back at its account, and was deleted after that, goes again.
+    fn delete_once_more(
+        &mut self,
+        now: Now,
+        journal: &mut impl Journal,
+        account: &Arc<str>,
+        item: &mut Item,
+        deleted_at_ms: i64,
+    ) {
+        let derived = Derived {
+            record: item.record,
+            object: item.object(),
+            record_id: item.record_id(),
+            seq: item.lead.seq.derived(),
+            operation: Operation::Delete,
+            data: None,
+            changed_at_ms: deleted_at_ms,
+            origin: account,
+            merged_into: None,
+            targets: std::slice::from_ref(account),
+        };
+        self.log_derived(now, journal, &derived);
+        item.progress.state = State::Superseded;
+        item.progress.reason = Some(Reason::RecordDeleted);
     }
 
     /// Finds out whose a record is that is known by the account's id only.
@@ -182,6 +255,8 @@ impl<T> Shard<T> {
             .and_then(|key| remote?.get(key))
             .and_then(|value| value.as_text().map(std::borrow::Cow::into_owned))
             .filter(|id| !id.is_empty());
+        // Somebody may have been linked to it while it was read.
+        let record_id = item.states[0].alias_of.clone().or(record_id);
         let remote_id = item.states[0]
             .target(account)
             .and_then(|target| target.link.remote_id())
@@ -199,12 +274,11 @@ impl<T> Shard<T> {
                     fields: remote,
                     read_at_ms: shown.read_at_ms,
                     whole: shown.whole,
-                    deleted: false,
+                    news: News::Changed,
                     changed_at_ms: shown.changed_at_ms,
                 };
-                let handed = self.hand_over(now, journal, account, item, &record_id, &told);
-                item.states[0].alias_of = Some(record_id);
-                aside(handed)
+                item.states[0].alias_of = Some(record_id.clone());
+                aside(self.hand_over(now, journal, account, item, &told))
             }
             None if key.is_none() && item.progress.unknown_since_ms == 0 => {
                 // A create of ours may have made it, and its answer be still on the way.
@@ -228,9 +302,11 @@ impl<T> Shard<T> {
         journal: &mut impl Journal,
         plan: &AccountPlan,
         item: &mut Item,
+        verdict: &Verdict,
         result: &Result<Reply, SendFailure>,
     ) -> bool {
         let account = &plan.name;
+        hold_link(account, item);
         let gone = (Some(Reason::Gone), State::Failed);
         if (item.progress.reason, item.progress.state) == gone {
             // Somebody deleted it there, and nobody has told us yet.
@@ -244,12 +320,17 @@ impl<T> Shard<T> {
             return false;
         }
         if plan.role == Role::SystemA {
-            if let Some(said) = item.said.take() {
+            if item.operation == Operation::Delete {
+                let origin = item.origin.take().unwrap_or_default();
+                let deleted_at_ms = item.lead.changed_at_ms;
+                base_of(item, SYSTEM_A).tell_deleted(deleted_at_ms, &origin, now.wall.0);
+                self.heard.note(item.record, now.wall.0);
+            } else if let Some(said) = item.said.take() {
                 let origin = item.origin.take().unwrap_or_default();
                 let changed_at_ms = item.lead.changed_at_ms;
-                base_of(item, SYSTEM_A).tell(&said, changed_at_ms, &origin);
+                base_of(item, SYSTEM_A).tell(&said, changed_at_ms, &origin, now.wall.0);
+                self.heard.note(item.record, now.wall.0);
             }
-            self.told_is_over(item);
             return false;
         }
         let Some(two_way) = plan.two_way.get(item.object()) else {
@@ -275,9 +356,22 @@ impl<T> Shard<T> {
             Operation::Pull => {
                 let deleted = item.progress.reason == Some(Reason::Gone);
                 let changed_at_ms = item.lead.changed_at_ms;
+                if deleted && item.deleted_at_ms.is_some() {
+                    // As it was.
+                    item.progress.reason = Some(Reason::Unchanged);
+                    return false;
+                }
+                if deleted && is_unborn(account, item) {
+                    bury(account, item, changed_at_ms);
+                    return false;
+                }
                 if deleted {
                     self.absorb_delete(now, journal, account, item, two_way, changed_at_ms);
                     return false;
+                }
+                if let Some(into) = led_elsewhere(verdict, item, account) {
+                    let merged = self.absorb_merge(now, journal, account, item, &into);
+                    return stays(&aside(merged), item);
                 }
                 let reply = result.as_ref().ok();
                 let record = reply.and_then(|reply| plan.definition.record_in(&reply.body));
@@ -289,22 +383,15 @@ impl<T> Shard<T> {
                     remote,
                     whole,
                     changed_at_ms,
-                    // Nothing was written since it was asked for: the lane was its own.
-                    read_at_ms: now.wall.0,
+                    read_at_ms: item.asked_at_ms,
                 };
                 let target = item.states[0].target(account);
                 let born = target.is_some_and(|target| target.base.is_some());
                 let own = target.and_then(|target| target.link.remote_id());
                 let provisional = own.map(|own| provisional_id(account, own));
                 if provisional.as_deref() == Some(item.record_id()) && !born {
-                    return match self.examine(now, journal, plan, item, shown) {
-                        Aside::Told => false,
-                        Aside::Waits => true,
-                        Aside::Later => {
-                            item.progress.state = State::Queued;
-                            false
-                        }
-                    };
+                    let examined = self.examine(now, journal, plan, item, shown);
+                    return stays(&examined, item);
                 }
                 self.absorb(now, journal, account, item, shown);
                 if two_way.inbound {
@@ -335,17 +422,6 @@ impl<T> Shard<T> {
                 self.index.put_back(item.op);
                 Prepared::Later
             }
-        }
-    }
-
-    /// With the last operation of System A's lane nothing is on its way to it any more.
-    fn told_is_over(&self, item: &mut Item) {
-        let slab = &self.index.slab;
-        let target = slab[item.op].target();
-        let lane = lane::of(slab, self.index.lanes_of(item.record), target);
-        let waiting = lane.map_or(0, |lane| lane.iter(slab).count());
-        if waiting <= item.folded.len() + 1 {
-            base_of(item, SYSTEM_A).forget_told();
         }
     }
 }
@@ -382,6 +458,60 @@ fn weigh(account: &str, said: Fields, fold: &mut Fold, item: &mut Item) -> Optio
         fold.data = Some(sent.to_json());
     }
     None
+}
+
+/// Whether an item whose call has ended waits for another shard.
+fn stays(aside: &Aside, item: &mut Item) -> bool {
+    if matches!(aside, Aside::Later) {
+        item.progress.state = State::Queued;
+    }
+    matches!(aside, Aside::Waits)
+}
+
+/// Whether an item's record is one that only the account's own id is known of, and nothing else.
+fn is_unborn(account: &str, item: &Item) -> bool {
+    item.states[0].target(account).is_some_and(|target| {
+        let own = target.link.remote_id();
+        target.base.is_none()
+            && own.is_some_and(|own| provisional_id(account, own) == item.record_id())
+    })
+}
+
+/// Remembers of a record that nothing was known of that it is gone: whoever is linked to it yet, by an
+/// answer that is still under way, is told then.
+fn bury(account: &str, item: &mut Item, changed_at_ms: i64) {
+    let link = &mut item.states[0].target_mut(account).link;
+    // One that we deleted is told of afterwards.
+    if !matches!(link, Link::Deleted { .. }) {
+        *link = Link::Deleted { changed_at_ms };
+    }
+    item.progress.state = State::Synced;
+    item.progress.reason = Some(Reason::Absent);
+}
+
+/// Links a record again that was deleted and is found by a read; any other end leaves it as it was.
+fn hold_link(account: &str, item: &mut Item) {
+    let (Some(changed_at_ms), Some(remote_id)) = (item.deleted_at_ms, &item.remote_id) else {
+        return;
+    };
+    let found = item.progress.state == State::Synced && item.progress.reason.is_none();
+    let target = item.states[0].target_mut(account);
+    if found {
+        target.link = Link::Linked(remote_id.clone());
+        target.base = None;
+    } else {
+        target.link = Link::Deleted { changed_at_ms };
+    }
+}
+
+/// The id that a read came out at, if it is not the one that was asked for: an account leads on from
+/// what was merged.
+fn led_elsewhere(verdict: &Verdict, item: &Item, account: &str) -> Option<String> {
+    let Verdict::Done { remote_id, .. } = verdict else {
+        return None;
+    };
+    let asked = item.states[0].target(account)?.link.remote_id()?;
+    remote_id.clone().filter(|shown| shown != asked)
 }
 
 fn aside(handed: HandedOver) -> Aside {

@@ -1,7 +1,9 @@
 //! How changes come back from an account: what its plan says of it, and how an event tells of it.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
+use super::handoff::News;
 use crate::event::codec::AcceptedEvent;
 use crate::merge::ConflictPolicy;
 
@@ -45,12 +47,19 @@ pub enum DeletePolicy {
 pub mod extra {
     /// The account that a change comes from, as a JSON text.
     pub const ORIGIN: &str = "origin";
-    /// What a pull tells: [`DELETED`], or nothing special.
+    /// What a pull tells: [`DELETED`], [`RESTORED`], or nothing special.
     pub const KIND: &str = "kind";
     /// The record is gone at the account.
     pub const DELETED: &str = "deleted";
+    /// The record was gone at the account and is back.
+    pub const RESTORED: &str = "restored";
+    /// The account's id of the record that this one is part of now, as a JSON text. In a delete
+    /// that comes of it: System A's key of that record.
+    pub const MERGED_INTO: &str = "merged_into";
     /// When the data was asked for, a number of ms since the epoch.
     pub const READ_AT: &str = "read_at";
+    /// Present when System A said this before it heard of what it was told, and after that was over.
+    pub const LATE: &str = "late";
     /// Present when the data is the whole record.
     pub const WHOLE: &str = "whole";
     /// Present when the record is named by the account's own id, since System A's is not known.
@@ -58,9 +67,12 @@ pub mod extra {
 }
 
 /// What an event of [`crate::event::Operation::Pull`] says beside its data.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Hint {
     pub(super) deleted: bool,
+    pub(super) restored: bool,
+    /// The account's id of the record that this one is part of now.
+    pub(super) merged_into: Option<String>,
     pub(super) whole: bool,
     pub(super) provisional: bool,
     /// When the data was asked for; without that it may be of any time, and says only that
@@ -71,21 +83,47 @@ pub(super) struct Hint {
 impl Hint {
     pub(super) fn of(event: &AcceptedEvent<'_>) -> Self {
         let has = |name: &str| event.event.extras.iter().any(|extra| extra.name == name);
-        let kind = event.event.extras.iter().find(|e| e.name == extra::KIND);
-        let kind = kind.and_then(|kind| kind.value.as_text());
+        let kind = text_of(event, extra::KIND);
         let mut extras = event.event.extras.iter();
         let read_at = extras.find(|extra| extra.name == extra::READ_AT);
         Self {
             deleted: kind.as_deref() == Some(extra::DELETED),
+            restored: kind.as_deref() == Some(extra::RESTORED),
+            merged_into: merged_into(event).map(Cow::into_owned),
             whole: has(extra::WHOLE),
             provisional: has(extra::PROVISIONAL),
             read_at_ms: read_at.and_then(|at| at.value.text().parse().ok()),
         }
     }
+
+    /// What happened to the record.
+    pub(super) fn news(&self) -> News<'_> {
+        match &self.merged_into {
+            Some(into) => News::MergedInto(into),
+            None if self.deleted => News::Deleted,
+            None if self.restored => News::Restored,
+            None => News::Changed,
+        }
+    }
+}
+
+/// Whether this is to be compared with what System A has been told already.
+pub(super) fn is_late(event: &AcceptedEvent<'_>) -> bool {
+    let mut extras = event.event.extras.iter();
+    extras.any(|extra| extra.name == extra::LATE)
 }
 
 /// The account that a change comes from; `None`: System A.
-pub(super) fn origin_of<'a>(event: &'a AcceptedEvent<'_>) -> Option<std::borrow::Cow<'a, str>> {
+pub(super) fn origin_of<'a>(event: &'a AcceptedEvent<'_>) -> Option<Cow<'a, str>> {
+    text_of(event, extra::ORIGIN)
+}
+
+/// The record that this one is part of now.
+pub(super) fn merged_into<'a>(event: &'a AcceptedEvent<'_>) -> Option<Cow<'a, str>> {
+    text_of(event, extra::MERGED_INTO)
+}
+
+fn text_of<'a>(event: &'a AcceptedEvent<'_>, name: &str) -> Option<Cow<'a, str>> {
     let mut extras = event.event.extras.iter();
-    extras.find(|e| e.name == extra::ORIGIN)?.value.as_text()
+    extras.find(|extra| extra.name == name)?.value.as_text()
 }

@@ -3,9 +3,13 @@
 
 mod company;
 mod cost_classes;
+mod endpoints;
+mod flows;
 mod held;
 mod linger;
 mod neighbours;
+mod refused_token;
+mod restart;
 mod truth;
 mod urgent;
 mod world;

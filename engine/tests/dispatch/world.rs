@@ -16,13 +16,13 @@ use syncline_engine::provider::{
     BodyEnd, CallKind, Definition, Reply, ReplyHeaders, Request, SendFailure, shipped,
 };
 use syncline_engine::quota::{
-    AccountLimits, Coordinator, HoldSettings, LeaseId, Limit, RecoveredLease, ShardId, Start,
-    ToShard,
+    AccountLimits, AccountView, Coordinator, HoldSettings, LeaseId, Limit, RecoveredLease, ShardId,
+    Start, ToShard,
 };
 use syncline_engine::retry::RetryPolicy;
 use syncline_engine::shard::{
-    AccountPlan, CallId, CheckpointPart, EventBatch, Input, Output, Recovered, Recovery, Role,
-    Shard, ShardSettings,
+    AccountPlan, CallId, CheckpointPart, Command, EventBatch, Explanation, Input, Output,
+    Recovered, Recovery, Role, Shard, ShardSettings, Weights,
 };
 use syncline_engine::time::{Mono, Now, WallMs};
 use wal::Lsn;
@@ -166,6 +166,29 @@ impl World {
         self
     }
 
+    /// Lets objects and tenants share calls by these weights.
+    pub(super) fn sharing(mut self, weights: Weights) -> Self {
+        let now = self.now();
+        for plan in &mut self.plans {
+            let mut changed = plan_like(plan);
+            changed.weights = weights.clone();
+            *plan = Arc::new(changed);
+        }
+        for (shard, log) in &mut self.shards {
+            for plan in &self.plans {
+                let command = Command::Plan(Arc::clone(plan));
+                let ticket = ();
+                shard.handle(now, log, Input::Control { command, ticket });
+            }
+        }
+        self
+    }
+
+    /// The shard that such a record goes to, spread by a hash.
+    pub(super) fn shard_of(&self, record_id: &str) -> usize {
+        HASH_KEY.vshard(record_id).index() % self.shards.len()
+    }
+
     /// Lets an account answer 503 to everything for a time.
     pub(super) fn fail(&mut self, account: usize, span: Range<u64>) {
         self.outage = Some((account, span));
@@ -245,6 +268,21 @@ impl World {
         }
     }
 
+    /// Why a record of a shard waits.
+    pub(super) fn explain(&mut self, shard: usize, object: &str, record_id: &str) -> Explanation {
+        let now = self.now();
+        let (shard, log) = &mut self.shards[shard];
+        let explained = shard.explain(now, log, object, record_id);
+        explained.into_iter().next().expect("a record of the shard")
+    }
+
+    /// Where an account stands with the coordinator.
+    pub(super) fn view(&mut self, account: usize) -> AccountView {
+        let now = self.now();
+        let mut views = self.coordinator.views(now);
+        views.nth(account).expect("an account of the world")
+    }
+
     /// One turn of every shard and of the coordinator.
     pub(super) fn turn(&mut self) {
         let now = clocks(self.now);
@@ -310,7 +348,7 @@ impl World {
                 Output::Coordinator(word) => {
                     self.coordinator.handle(now, ShardId(at as u16), word);
                 }
-                Output::Accepted(()) => {}
+                Output::Accepted(()) | Output::Done { .. } => {}
                 Output::LinkTo(asker, word) => {
                     assert_eq!(usize::from(asker.0), at, "parents lie in one shard here");
                     told.push(word);
@@ -414,6 +452,7 @@ fn open(
         label: lease.label.clone(),
         usable_until: lease.usable_until,
         wall_until: lease.usable_until_wall,
+        ended_by: lease.ended_by,
         same_boot: true,
     });
     coordinator.restore(now, &leases.collect::<Vec<_>>());
@@ -444,9 +483,16 @@ fn plan(name: &str, definition: Definition) -> Arc<AccountPlan> {
         fold: true,
         parent_timeout: Duration::from_secs(60),
         max_wait: MAX_WAIT,
+        weights: Weights::default(),
         role: Role::Provider,
         two_way: std::collections::HashMap::new(),
     })
+}
+
+/// The same plan, to be changed.
+fn plan_like(known: &AccountPlan) -> AccountPlan {
+    let made = plan(&known.name, known.definition.clone());
+    Arc::into_inner(made).expect("nobody else has it yet")
 }
 
 fn account(name: &str, limits: &[Limit]) -> AccountLimits {

@@ -17,8 +17,8 @@ use syncline_engine::quota::{AccountId, CostClasses, FromShard, Gate, ShardId, T
 use syncline_engine::retry::RetryPolicy;
 use syncline_engine::shard::{
     AccountPlan, CallId, Command, DeadFilter, DeadLetter, DeletePolicy, EventBatch, Input,
-    LinkWord, Output, Pull, Recovery, Resolution, Role, SYSTEM_A, Shard, ShardSettings, TwoWay,
-    provisional_id,
+    LinkWord, News, Output, Pull, Recovery, Resolution, Role, SYSTEM_A, Shard, ShardSettings,
+    TwoWay, provisional_id,
 };
 use syncline_engine::state::Reason;
 use syncline_engine::time::{Mono, Now, WallMs};
@@ -43,10 +43,19 @@ pub(crate) struct Call {
 pub(crate) struct Notice {
     pub(crate) account: String,
     pub(crate) remote_id: String,
-    pub(crate) deleted: bool,
+    pub(crate) what: What,
     pub(crate) at_ms: i64,
     /// The record as a list showed it then.
     pub(crate) listed: Option<String>,
+}
+
+/// What happened to a record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum What {
+    Changed,
+    Deleted,
+    Restored,
+    MergedInto(String),
 }
 
 /// How a call ends.
@@ -86,6 +95,8 @@ pub(crate) struct Stage {
     logs: Vec<Frames>,
     settings: Vec<ShardSettings>,
     now_ms: i64,
+    /// The wall clock before the other.
+    ahead_ms: i64,
     seq: u64,
     pub(crate) stores: BTreeMap<String, Store>,
     pub(crate) calls: Vec<Call>,
@@ -129,6 +140,7 @@ impl Stage {
             logs: settings.iter().map(|_| Frames::default()).collect(),
             settings,
             now_ms: 1_000_000,
+            ahead_ms: 0,
             seq: 2,
             stores: names
                 .map(|name| ((*name).to_owned(), Store::default()))
@@ -181,13 +193,54 @@ impl Stage {
     fn now(&self) -> Now {
         Now {
             mono: Mono(self.now_ms.unsigned_abs() * 1_000_000),
-            wall: WallMs(self.now_ms),
+            wall: WallMs(self.wall_ms()),
         }
+    }
+
+    /// The wall clock, ms since the epoch.
+    pub(crate) fn wall_ms(&self) -> i64 {
+        self.now_ms + self.ahead_ms
+    }
+
+    /// The wall clock is set.
+    pub(crate) fn set_clock(&mut self, by_ms: i64) {
+        self.ahead_ms += by_ms;
     }
 
     /// System A changes a record and says so.
     pub(crate) fn say(&mut self, event: &str) {
         self.now_ms += 10;
+        self.say_of(event, self.now_ms);
+    }
+
+    /// System A changes a record of its own, and keeps that to itself. Answers when.
+    pub(crate) fn write_here(&mut self, record_id: &str, patch: &str) -> i64 {
+        self.now_ms += 10;
+        self.stores
+            .get_mut(SYSTEM_A)
+            .unwrap()
+            .edit(record_id, patch);
+        self.now_ms
+    }
+
+    /// System A says what it changed then.
+    pub(crate) fn say_late(&mut self, record_id: &str, patch: &str, changed_at_ms: i64) {
+        self.now_ms += 10;
+        let event = format!(r#"{{"operation":"UPDATE","record_id":"{record_id}","data":{patch}}}"#);
+        self.say_of(&event, changed_at_ms);
+    }
+
+    /// Somebody clears a field of an inner object; the object stays, empty.
+    pub(crate) fn clear_there(&mut self, account: &str, id: &str, field: &str, within: &str) {
+        self.now_ms += 10;
+        let store = self.stores.get_mut(account).unwrap();
+        let fields = &mut store.records.get_mut(id).unwrap().fields;
+        fields.remove(field);
+        fields.set(within, "{}");
+        self.notice(account, id, false);
+    }
+
+    fn say_of(&mut self, event: &str, changed_at_ms: i64) {
         let mut scratch = syncline_engine::json::Scratch::new();
         let event = parse(
             event.as_bytes(),
@@ -213,7 +266,7 @@ impl Stage {
         });
         self.seq += OperationSeq::STEP;
         let mut event = event;
-        event.changed_at_ms = Some(self.now_ms);
+        event.changed_at_ms = Some(changed_at_ms);
         let accepted = AcceptedEvent {
             event,
             operation_seq: self.seq,
@@ -264,9 +317,26 @@ impl Stage {
     pub(crate) fn delete_there(&mut self, account: &str, remote_id: &str) {
         self.now_ms += 10;
         let store = self.stores.get_mut(account).unwrap();
-        if store.records.remove(remote_id).is_some() {
-            store.tombstones.push(remote_id.to_owned());
+        if store.delete(remote_id) {
             self.notice(account, remote_id, true);
+        }
+    }
+
+    /// Somebody takes a record back out of the bin.
+    pub(crate) fn restore_there(&mut self, account: &str, remote_id: &str) {
+        self.now_ms += 10;
+        if self.stores.get_mut(account).unwrap().restore(remote_id) {
+            self.notice_of(account, remote_id, What::Restored);
+        }
+    }
+
+    /// Somebody makes one record of two; what the one that stays has not, it takes over.
+    pub(crate) fn merge_there(&mut self, account: &str, loser: &str, winner: &str) {
+        self.now_ms += 10;
+        let store = self.stores.get_mut(account).unwrap();
+        if store.merge(loser, winner) {
+            self.notice_of(account, loser, What::MergedInto(winner.to_owned()));
+            self.notice(account, winner, false);
         }
     }
 
@@ -278,12 +348,21 @@ impl Stage {
     }
 
     pub(crate) fn notice(&mut self, account: &str, remote_id: &str, deleted: bool) {
+        let what = if deleted {
+            What::Deleted
+        } else {
+            What::Changed
+        };
+        self.notice_of(account, remote_id, what);
+    }
+
+    fn notice_of(&mut self, account: &str, remote_id: &str, what: What) {
         let kept = self.stores[account].records.get(remote_id);
-        let listed = kept.filter(|_| self.lists && !deleted);
+        let listed = kept.filter(|_| self.lists && what == What::Changed);
         self.notices.push_back(Notice {
             account: account.to_owned(),
             remote_id: remote_id.to_owned(),
-            deleted,
+            what,
             at_ms: self.now_ms,
             listed: listed.map(|kept| super::store::shown(remote_id, kept)),
         });
@@ -301,7 +380,12 @@ impl Stage {
             fields: notice.listed.as_deref().and_then(RawObject::new),
             read_at_ms: notice.at_ms,
             whole: notice.listed.is_some(),
-            deleted: notice.deleted,
+            news: match &notice.what {
+                What::Changed => News::Changed,
+                What::Deleted => News::Deleted,
+                What::Restored => News::Restored,
+                What::MergedInto(into) => News::MergedInto(into),
+            },
             changed_at_ms: notice.at_ms,
         };
         self.seq += OperationSeq::STEP;
@@ -449,6 +533,9 @@ impl Stage {
         for account in accounts.iter().filter(|name| *name != SYSTEM_A) {
             let ids: Vec<String> = self.stores[account].records.keys().cloned().collect();
             let gone = self.stores[account].tombstones.clone();
+            for (loser, winner) in self.stores[account].merged.clone() {
+                self.notice_of(account, &loser, What::MergedInto(winner));
+            }
             for (id, deleted) in ids
                 .iter()
                 .map(|id| (id, false))
@@ -594,6 +681,7 @@ fn plan(
         fold: true,
         parent_timeout: Duration::from_secs(3600),
         max_wait: Duration::from_millis(50),
+        weights: Default::default(),
         role,
         two_way: match role {
             Role::Provider => [(OBJECT.to_owned(), two_way)].into_iter().collect(),

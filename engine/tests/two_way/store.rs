@@ -19,6 +19,10 @@ pub(crate) struct Store {
     pub(crate) records: BTreeMap<String, Kept>,
     /// Ids of records that a person deleted.
     pub(crate) tombstones: Vec<String>,
+    /// Ids of records that are part of another one, and of that one.
+    pub(crate) merged: Vec<(String, String)>,
+    /// What can be taken back.
+    bin: BTreeMap<String, Kept>,
     made: u32,
     /// Writes that calls of the engine did.
     pub(crate) writes: u32,
@@ -55,6 +59,50 @@ impl Store {
             }
             None => false,
         }
+    }
+
+    /// Takes a record away, into the bin.
+    pub(crate) fn delete(&mut self, id: &str) -> bool {
+        let Some(kept) = self.records.remove(id) else {
+            return false;
+        };
+        self.bin.insert(id.to_owned(), kept);
+        self.tombstones.push(id.to_owned());
+        true
+    }
+
+    pub(crate) fn restore(&mut self, id: &str) -> bool {
+        let Some(kept) = self.bin.get(id).cloned() else {
+            return false;
+        };
+        if kept
+            .external_id
+            .as_deref()
+            .is_some_and(|key| self.by_key(key).is_some())
+        {
+            return false;
+        }
+        self.bin.remove(id);
+        self.tombstones.retain(|gone| gone != id);
+        self.records.insert(id.to_owned(), kept);
+        true
+    }
+
+    pub(crate) fn merge(&mut self, loser: &str, winner: &str) -> bool {
+        if loser == winner || !self.records.contains_key(winner) {
+            return false;
+        }
+        let Some(lost) = self.records.remove(loser) else {
+            return false;
+        };
+        self.merged.push((loser.to_owned(), winner.to_owned()));
+        let kept = self.records.get_mut(winner).unwrap();
+        for (pointer, value) in lost.fields.iter() {
+            if kept.fields.get(pointer).is_none() {
+                kept.fields.set(pointer, value);
+            }
+        }
+        true
     }
 
     /// Does what a request asks; the id of the record that it changed.
@@ -96,7 +144,8 @@ impl Store {
                 self.write(id, &body);
                 (reply(200, ""), Some((*id).to_owned()))
             }
-            (Method::Delete, [_, id]) if self.records.remove(*id).is_some() => {
+            (Method::Delete, [_, id]) if self.delete(id) => {
+                self.tombstones.pop();
                 self.writes += 1;
                 (reply(204, ""), Some((*id).to_owned()))
             }

@@ -110,7 +110,7 @@ fn a_delete_goes_both_ways_and_is_not_undone() {
     let old = super::stage::Notice {
         account: "alpha".to_owned(),
         remote_id: "r1".to_owned(),
-        deleted: false,
+        what: super::stage::What::Changed,
         at_ms: 0,
         listed: None,
     };
@@ -184,5 +184,197 @@ fn an_undecided_field_stays_as_it_is_on_both_sides_until_an_operator_decides() {
         stage.settle();
         all_show(&stage, "c-1", expected);
         assert_eq!(stage.conflicts(), []);
+    }
+}
+
+#[test]
+fn of_two_records_merged_there_one_is_left_everywhere() {
+    for shards in [1, 2, 4] {
+        let mut stage = Stage::new(&["alpha", "beta"], shards, &policy(Rule::LastWriteWins));
+        stage.edit_here("c-1", r#"{"a":1}"#);
+        stage.edit_here("c-2", r#"{"a":2,"b":2}"#);
+        stage.settle();
+        let ids: Vec<String> = stage.stores["alpha"].records.keys().cloned().collect();
+        stage.merge_there("alpha", &ids[1], &ids[0]);
+        stage.settle();
+        let (left, _) = stage.view("alpha").pop_first().unwrap();
+        all_show(&stage, &left, r#"{"a":1,"b":2}"#);
+        assert_eq!(stage.dead(), []);
+    }
+}
+
+#[test]
+fn a_record_follows_into_one_that_nobody_knew() {
+    for shards in [1, 2, 4] {
+        let mut stage = Stage::new(&["alpha", "beta"], shards, &policy(Rule::LastWriteWins));
+        stage.edit_here("c-1", r#"{"a":1}"#);
+        stage.settle();
+        let stays = stage.make_there("alpha", r#"{"b":2}"#);
+        // Nobody has heard of it yet.
+        stage.notices.clear();
+        stage.merge_there("alpha", "r1", &stays);
+        stage.notices.make_contiguous().reverse();
+        let merged = stage.notices.pop_back().unwrap();
+        stage.deliver(&merged);
+        stage.settle();
+        stage.edit_here("c-1", r#"{"c":3}"#);
+        stage.settle();
+        assert_eq!(stage.view(SYSTEM_A)["c-1"], r#"{"a":1,"b":2,"c":3}"#);
+        let there = stage.view("alpha");
+        assert_eq!(there.len(), 1, "{there:?}");
+        assert_eq!(
+            there.into_values().next().unwrap(),
+            r#"{"a":1,"b":2,"c":3}"#
+        );
+        assert_eq!(stage.view("beta")["c-1"], r#"{"a":1,"b":2,"c":3}"#);
+        assert_eq!(stage.dead(), []);
+    }
+}
+
+#[test]
+fn what_system_a_says_of_a_merged_record_goes_on_to_the_one_that_stays() {
+    for shards in [1, 4] {
+        for crash_after in 0..8 {
+            let mut stage = Stage::new(&["alpha"], shards, &policy(Rule::LastWriteWins));
+            stage.edit_here("c-1", r#"{"a":1}"#);
+            stage.settle();
+            stage.edit_here("c-2", r#"{"b":1}"#);
+            stage.settle();
+            stage.merge_there("alpha", "r2", "r1");
+            let merged = stage.notices.pop_front().unwrap();
+            // It changes while the word of the merge is under way.
+            stage.deliver(&merged);
+            stage.edit_here("c-2", r#"{"b":2}"#);
+            for step in 0..8 {
+                if step == crash_after {
+                    stage.crash();
+                }
+                if let Some(notice) = stage.notices.pop_front() {
+                    stage.deliver(&notice);
+                } else if !stage.calls.is_empty() {
+                    stage.answer(0);
+                }
+            }
+            stage.settle();
+            stage.tell_all();
+            stage.settle();
+            assert_eq!(stage.view("alpha"), stage.view(SYSTEM_A), "{crash_after}");
+            assert_eq!(stage.view("alpha").len(), 1);
+        }
+    }
+}
+
+#[test]
+fn a_record_that_is_taken_out_of_the_bin_is_back_everywhere() {
+    let mut stage = Stage::new(&["alpha", "beta"], 2, &policy(Rule::LastWriteWins));
+    stage.edit_here("c-1", r#"{"a":1,"b":1}"#);
+    stage.settle();
+    stage.delete_there("alpha", "r1");
+    stage.settle();
+    assert!(stage.view(SYSTEM_A).is_empty() && stage.view("beta").is_empty());
+    stage.restore_there("alpha", "r1");
+    stage.settle();
+    all_show(&stage, "c-1", r#"{"a":1,"b":1}"#);
+    stage.edit_here("c-1", r#"{"b":2}"#);
+    stage.settle();
+    all_show(&stage, "c-1", r#"{"a":1,"b":2}"#);
+    assert_eq!(stage.dead(), []);
+}
+
+#[test]
+fn an_older_word_of_a_restore_brings_nothing_back() {
+    let mut stage = two(Rule::LastWriteWins);
+    stage.edit_here("c-1", r#"{"a":1}"#);
+    stage.settle();
+    stage.delete_there("alpha", "r1");
+    stage.restore_there("alpha", "r1");
+    let restored = stage.notices.pop_back().unwrap();
+    stage.settle();
+    stage.delete_here("c-1");
+    stage.settle();
+    stage.deliver(&restored);
+    stage.settle();
+    for side in stage.stores.keys() {
+        assert!(
+            stage.view(side).is_empty(),
+            "{side}: {:?}",
+            stage.view(side)
+        );
+    }
+}
+
+#[test]
+fn a_word_of_system_a_that_waited_in_its_outbox_is_compared_with_what_it_heard_since() {
+    for (rule, expected) in [
+        (Rule::Provider, r#"{"name":"theirs"}"#),
+        (Rule::SystemA, r#"{"name":"ours"}"#),
+        (Rule::LastWriteWins, r#"{"name":"theirs"}"#),
+    ] {
+        for crash in [false, true] {
+            let mut stage = Stage::new(&["alpha", "beta"], 2, &policy(rule.clone()));
+            stage.edit_here("c-1", r#"{"name":"first"}"#);
+            stage.settle();
+            let waits = stage.write_here("c-1", r#"{"name":"ours"}"#);
+            stage.edit_there("alpha", "r1", r#"{"name":"theirs"}"#);
+            stage.settle();
+            if crash {
+                stage.crash();
+            }
+            stage.say_late("c-1", r#"{"name":"ours"}"#, waits);
+            stage.settle();
+            all_show(&stage, "c-1", expected);
+        }
+    }
+}
+
+#[test]
+fn a_list_from_before_the_clock_was_set_is_read_again() {
+    let mut stage = two(Rule::LastWriteWins);
+    stage.lists = true;
+    stage.edit_here("c-1", r#"{"name":"first"}"#);
+    stage.settle();
+    stage.edit_there("alpha", "r1", r#"{"other":1}"#);
+    let mut stale = stage.notices.pop_front().unwrap();
+    stage.edit_here("c-1", r#"{"name":"second"}"#);
+    stage.settle();
+    stage.set_clock(3_600_000);
+    // It was asked for before the write, by a clock that runs ahead since.
+    stale.at_ms = stage.wall_ms() - 10;
+    stage.deliver(&stale);
+    stage.settle();
+    all_show(&stage, "c-1", r#"{"name":"second","other":1}"#);
+}
+
+#[test]
+fn a_field_within_a_field_is_cleared() {
+    let mut stage = two(Rule::LastWriteWins);
+    stage.edit_here("c-1", r#"{"address":{"zip":"1"},"name":"Ada"}"#);
+    stage.settle();
+    stage.clear_there("alpha", "r1", "/address/zip", "/address");
+    stage.settle();
+    assert_eq!(stage.view(SYSTEM_A)["c-1"], r#"{"name":"Ada"}"#);
+    let writes = stage.stores["alpha"].writes;
+    stage.tell_all();
+    stage.settle();
+    assert_eq!(stage.stores["alpha"].writes, writes);
+}
+
+#[test]
+fn a_delete_there_takes_along_what_waits_for_it() {
+    let mut stage = Stage::new(&["alpha", "beta"], 2, &policy(Rule::LastWriteWins));
+    stage.edit_here("c-1", r#"{"a":1,"b":1}"#);
+    stage.settle();
+    stage.delete_there("alpha", "r1");
+    let gone = stage.notices.pop_front().unwrap();
+    stage.deliver(&gone);
+    stage.say(r#"{"operation":"UPSERT","record_id":"c-1","data":{"a":2}}"#);
+    stage.settle();
+    for side in stage.stores.keys() {
+        let view = stage.view(side);
+        assert_eq!(
+            view.contains_key("c-1"),
+            stage.view(SYSTEM_A).contains_key("c-1"),
+            "{side}"
+        );
     }
 }

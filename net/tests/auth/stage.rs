@@ -155,7 +155,15 @@ impl Stage {
         }
     }
 
+    /// As the engine calls: once more when the token was refused.
     pub(crate) fn call(&self) -> Result<Reply, SendFailure> {
+        match self.call_once() {
+            Err(SendFailure::TokenRefused) => self.call_once(),
+            answered => answered,
+        }
+    }
+
+    pub(crate) fn call_once(&self) -> Result<Reply, SendFailure> {
         let egress = Egress::new(EgressSettings::default());
         let account = account(&egress, &self.url, &self.cell);
         runtime().block_on(egress.call(&account, &request()))
@@ -177,7 +185,11 @@ impl Stage {
                             .map(|_| {
                                 let (egress, account) = (egress.clone(), account.clone());
                                 tokio::task::spawn_local(async move {
-                                    egress.call(&account, &request()).await.unwrap().status
+                                    let mut result = egress.call(&account, &request()).await;
+                                    if result == Err(SendFailure::TokenRefused) {
+                                        result = egress.call(&account, &request()).await;
+                                    }
+                                    result.unwrap().status
                                 })
                             })
                             .collect();

@@ -173,6 +173,7 @@ fn state(frame: &StateFrame) -> Map<String, Value> {
         let mut shown = object([("provider", json!(target.account))]);
         let link = match &target.link {
             Link::Unlinked => json!("unlinked"),
+            Link::MergedInto(record_id) => json!({ "merged_into": record_id }),
             Link::Doubtful => json!("doubtful"),
             Link::Linked(remote_id) => json!({ "remote_id": remote_id }),
             Link::Deleted { changed_at_ms } => json!({ "deleted_at": instant(*changed_at_ms) }),
@@ -281,6 +282,9 @@ mod tests {
             usable_until_ms: 1_000,
             boot: 2,
             label: "lookup",
+            settled_from: 7,
+            settled_below: 7,
+            settled_by_ns: 1,
         };
         lease.encode(&mut payload);
         assert_eq!(

@@ -9,7 +9,7 @@ use engine::id::{OperationSeq, RecordHash};
 use engine::json::{RawObject, Scratch};
 use engine::provider::{Change, ChangeKind};
 use engine::refusal::{Code, Refusal};
-use engine::shard::{EventBatch, Pull, provisional_id};
+use engine::shard::{EventBatch, News, Pull, provisional_id};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::objects::InboundObjects;
@@ -98,7 +98,7 @@ impl PullSink {
             fields: shown.map(|shown| shown.fields),
             read_at_ms: shown.map_or(now_ms, |shown| shown.read_at_ms),
             whole: shown.is_some(),
-            deleted: change.kind == ChangeKind::Deleted,
+            news: news_of(&change.kind),
             changed_at_ms: change.occurred_at_ms.unwrap_or(now_ms),
         };
         let next_seq = &shared.router.next_seq;
@@ -131,6 +131,15 @@ impl PullSink {
             staging.numbers[shard].push(at as u64);
             staging.taken.new += 1;
         });
+    }
+}
+
+fn news_of(kind: &ChangeKind) -> News<'_> {
+    match kind {
+        ChangeKind::Created | ChangeKind::Changed => News::Changed,
+        ChangeKind::Deleted => News::Deleted,
+        ChangeKind::Merged { into } => News::MergedInto(into),
+        ChangeKind::Restored => News::Restored,
     }
 }
 

@@ -71,11 +71,23 @@ pub enum Mutant {
     ErrorTakenForDone,
     /// The rows of an answer to a batch are taken in the order of the records sent.
     ResultsByPosition,
+    /// A reply's Retry-After is not read.
+    RetryAfterLost,
+    /// The coordinator does not hear of failures and pauses.
+    TroublesLost,
+    /// Shards do not hear that an account or an endpoint is held.
+    GatesLost,
+    /// Every shard probes.
+    ProbesForAll,
+    /// A breaker that is open stays open.
+    NeverHalfOpen,
+    /// Operations are tried more often than the account allows.
+    EndlessAttempts,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 31] = [
+    pub const ALL: [Self; 37] = [
         Self::AckBeforeDurable,
         Self::EffectsBeforeDurable,
         Self::UnsyncedWrite,
@@ -107,6 +119,12 @@ impl Mutant {
         Self::OverfullBatch,
         Self::ErrorTakenForDone,
         Self::ResultsByPosition,
+        Self::RetryAfterLost,
+        Self::TroublesLost,
+        Self::GatesLost,
+        Self::ProbesForAll,
+        Self::NeverHalfOpen,
+        Self::EndlessAttempts,
     ];
 
     /// Its name on the command line.
