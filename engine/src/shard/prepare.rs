@@ -21,7 +21,7 @@ use crate::index::{due, lsn};
 use crate::journal::Journal;
 use crate::mapping::{Mapping, Write, write_unmapped};
 use crate::operation_slab::{OpFlags, OpIndex, OpState, Target};
-use crate::provider::{CallKind, KeySupport};
+use crate::provider::{CallKind, Definition, KeySupport};
 use crate::record::{KeyUse, Link, Progress, RecordState, Resume};
 use crate::state::{Reason, State};
 use crate::time::Now;
@@ -506,7 +506,7 @@ impl<T> Shard<T> {
             }
             String::from_utf8(out).map_err(|_| Hindrance::mapping("the fields are no UTF-8"))?
         } else {
-            names_asked_for(sent.kind, mapping)
+            names_asked_for(sent.kind, &plan.definition, mapping)
         };
         Ok(Payload {
             object: mapping
@@ -530,10 +530,14 @@ struct Sent {
     beneath: bool,
 }
 
-/// A read asks for what the mapping knows; other calls without fields name none.
-fn names_asked_for(kind: CallKind, mapping: Option<&Mapping>) -> String {
-    let mapping = mapping.filter(|_| kind == CallKind::Read);
-    let names = mapping.into_iter().flat_map(Mapping::remote_fields);
+/// A read asks for what the mapping knows and for System A's key, by which a record that is new here
+/// is known; other calls without fields name none.
+fn names_asked_for(kind: CallKind, definition: &Definition, mapping: Option<&Mapping>) -> String {
+    let mapping = mapping.filter(|mapping| kind == CallKind::Read && !mapping.is_plain());
+    let names = mapping.into_iter().flat_map(|mapping| {
+        let key = definition.record_key(mapping.remote());
+        mapping.remote_fields().chain(key)
+    });
     let nulls = names.map(|name| (name.to_owned(), serde_json::Value::Null));
     serde_json::Value::Object(nulls.collect()).to_string()
 }
