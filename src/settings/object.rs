@@ -70,24 +70,26 @@ fn clock_skew() -> Duration {
 
 impl ConflictSettings {
     /// As the engine decides by it.
-    pub fn policy(&self) -> engine::merge::ConflictPolicy {
+    ///
+    /// # Errors
+    /// The keys of an expression that cannot be one, below `conflict`, and what is wrong with it.
+    pub fn policy(&self) -> Result<engine::merge::ConflictPolicy, (String, String)> {
+        let default = self.default.rule("default")?;
         let fields = self.fields.iter().map(|(field, policy)| {
             let names: Vec<&str> = field.split('.').collect();
-            (
-                String::from(engine::json::Pointer::of(&names)),
-                policy.rule(),
-            )
+            let pointer = String::from(engine::json::Pointer::of(&names));
+            Ok((pointer, policy.rule(&format!("fields.{field}"))?))
         });
-        engine::merge::ConflictPolicy {
-            default: self.default.rule(),
-            fields: fields.collect(),
+        Ok(engine::merge::ConflictPolicy {
+            default,
+            fields: fields.collect::<Result<_, (String, String)>>()?,
             skew: self.clock_skew,
-        }
+        })
     }
 }
 
 /// Who wins.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ConflictPolicy {
     /// The later change.
@@ -98,16 +100,23 @@ pub enum ConflictPolicy {
     Provider,
     /// A person decides.
     Manual,
+    /// An expression says which of the others.
+    Cel(String),
 }
 
 impl ConflictPolicy {
-    fn rule(self) -> engine::merge::Rule {
-        match self {
+    fn rule(&self, at: &str) -> Result<engine::merge::Rule, (String, String)> {
+        Ok(match self {
             Self::LastWriteWins => engine::merge::Rule::LastWriteWins,
             Self::SystemA => engine::merge::Rule::SystemA,
             Self::Provider => engine::merge::Rule::Provider,
             Self::Manual => engine::merge::Rule::Manual,
-        }
+            Self::Cel(source) => engine::merge::Rule::expression(source).map_err(|error| {
+                let place = error.at.map(|(line, column)| format!("{line}:{column}: "));
+                let detail = format!("{}{}", place.unwrap_or_default(), error.detail);
+                (format!("{at}.cel"), detail)
+            })?,
+        })
     }
 }
 
