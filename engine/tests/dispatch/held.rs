@@ -11,7 +11,7 @@ use super::world::{MS, SECOND, World, done, reply};
 const MINUTE: u64 = 60 * SECOND;
 
 /// When these calls left, in whole seconds since the first.
-fn seconds<'w>(world: &'w World, calls: impl Fn(&str) -> bool) -> Vec<u64> {
+fn seconds(world: &World, calls: impl Fn(&str) -> bool) -> Vec<u64> {
     let first = world.seen[0].at;
     let calls = world.seen.iter().filter(|call| calls(&call.path));
     calls
