@@ -3,6 +3,7 @@
 mod account_outlook;
 mod account_store;
 mod added_account;
+mod added_mappings;
 pub(crate) mod backend;
 mod causes;
 mod checkpointer;

@@ -33,7 +33,7 @@ pub use pool::PoolSettings;
 pub use problem::{Problem, Problems};
 pub use provider::{
     AccountSettings, BatchSettings, BreakerSettings, ObjectSwitch, PollSettings, ProviderSettings,
-    RecordIdIs, RetrySettings, WebhookSettings,
+    RecordIdIs, RetrySettings, WebhookSettings, WeightSettings,
 };
 pub use quantity::{ByteSize, parse_duration, parse_size};
 pub use secret::{Credential, EXEC_TIMEOUT, SECRET_BYTES_MAX, Secret, SecretError, SecretSource};
@@ -277,22 +277,8 @@ fn read_object(mut section: Section<'_>, problems: &mut ProblemList<'_>) -> Obje
         .into_iter()
         .map(|(account, mut section)| {
             let fields = section.take_list("fields", problems);
-            let TargetKeys {
-                remote,
-                external_id,
-                enabled,
-                share,
-            } = section.rest(problems).unwrap_or_default();
-            (
-                account,
-                TargetSettings {
-                    remote,
-                    external_id,
-                    enabled: enabled.unwrap_or(true),
-                    share: share.unwrap_or_default(),
-                    fields,
-                },
-            )
+            let keys: TargetKeys = section.rest(problems).unwrap_or_default();
+            (account, keys.with(fields))
         })
         .collect();
     ObjectSettings {

@@ -53,7 +53,8 @@ impl<'a> Intent<'a> {
     }
 }
 
-/// Permits a shard took from an account's budget.
+/// Permits a shard took from an account's budget; none in an entry that is only to tell what has
+/// become of others.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lease<'a> {
     /// The account.
@@ -70,30 +71,40 @@ pub struct Lease<'a> {
     pub boot: u64,
     /// Which calls it pays for, by the tags of one; empty is any call.
     pub label: &'a str,
+    /// All calls that leases of the account paid for, numbered from this
+    pub settled_from: u64,
+    /// to below this, had ended
+    pub settled_below: u64,
+    /// by this instant, ns of the boot-time clock, and are counted no later.
+    pub settled_by_ns: u64,
 }
 
 impl<'a> Lease<'a> {
     /// Appends the payload to `out`.
     pub fn encode(&self, out: &mut Vec<u8>) {
         let mut e = Encoder::new(out);
-        e.u8(2).text(self.account).u64(self.id).u32(self.permits);
+        e.u8(3).text(self.account).u64(self.id).u32(self.permits);
         e.u64(self.usable_until_ns)
             .i64(self.usable_until_ms)
             .u64(self.boot)
-            .text(self.label);
+            .text(self.label)
+            .u64(self.settled_from)
+            .u64(self.settled_below)
+            .u64(self.settled_by_ns);
     }
 
     /// Reads a payload.
     ///
     /// # Errors
-    /// [`Damaged`] when it is not one of this version or the one before, which had no label.
+    /// [`Damaged`] when it is not one of this version or those before: the first had no label, the
+    /// second told of no other leases.
     pub fn decode(payload: &'a [u8]) -> Result<Self, Damaged> {
         let mut d = Decoder::new(payload);
         let version = d.u8("version")?;
-        if !matches!(version, 1 | 2) {
+        if !matches!(version, 1..=3) {
             return Err(d.damaged("version"));
         }
-        let lease = Self {
+        let mut lease = Self {
             account: d.text("account")?,
             id: d.u64("id")?,
             permits: d.u32("permits")?,
@@ -101,7 +112,15 @@ impl<'a> Lease<'a> {
             usable_until_ms: d.i64("usable until, wall")?,
             boot: d.u64("boot")?,
             label: if version == 1 { "" } else { d.text("label")? },
+            settled_from: 0,
+            settled_below: 0,
+            settled_by_ns: 0,
         };
+        if version == 3 {
+            lease.settled_from = d.u64("settled from")?;
+            lease.settled_below = d.u64("settled below")?;
+            lease.settled_by_ns = d.u64("settled by")?;
+        }
         ended(&d)?;
         Ok(lease)
     }
@@ -351,6 +370,9 @@ mod tests {
             usable_until_ms: 6,
             boot: u64::MAX,
             label: "lookup search",
+            settled_from: 1,
+            settled_below: 1,
+            settled_by_ns: 4,
         };
         lease.encode(&mut out);
         assert_eq!(Lease::decode(&out), Ok(lease));
@@ -396,7 +418,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lease_of_the_first_version_pays_for_any_call() {
+    fn a_lease_of_an_older_version_tells_less() {
         let mut out = Vec::new();
         let lease = Lease {
             account: "crm",
@@ -406,10 +428,19 @@ mod tests {
             usable_until_ms: 6,
             boot: 7,
             label: "",
+            settled_from: 0,
+            settled_below: 0,
+            settled_by_ns: 0,
         };
         let mut e = Encoder::new(&mut out);
         e.u8(1).text("crm").u64(1).u32(20).u64(5).i64(6).u64(7);
-        assert_eq!(Lease::decode(&out), Ok(lease));
+        assert_eq!(Lease::decode(&out), Ok(lease.clone()));
+        out.clear();
+        let mut e = Encoder::new(&mut out);
+        e.u8(2).text("crm").u64(1).u32(20).u64(5).i64(6).u64(7);
+        e.text("lookup");
+        let label = "lookup";
+        assert_eq!(Lease::decode(&out), Ok(Lease { label, ..lease }));
     }
 
     #[test]

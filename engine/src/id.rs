@@ -38,6 +38,16 @@ impl HashKey {
         RecordHash((u64::from(vshard.0) << TAG_BITS) | (hasher.finish() >> VSHARD_BITS))
     }
 
+    /// What tells the records of one object and tenant from others, where calls are shared out.
+    #[must_use]
+    pub fn flow(&self, object: &str, tenant: Option<&str>) -> u64 {
+        let mut hasher = SipHasher13::new_with_key(&self.0);
+        hasher.write_usize(object.len());
+        hasher.write(object.as_bytes());
+        hasher.write(tenant.unwrap_or_default().as_bytes());
+        hasher.finish()
+    }
+
     /// The virtual shard of a record id.
     #[must_use]
     pub fn vshard(&self, record_id: &str) -> VShard {

@@ -12,11 +12,11 @@ use crate::entry::{HoldChange, HoldScope};
 use crate::id::{OperationSeq, RecordHash, VSHARD_COUNT, VShard};
 use crate::lane;
 use crate::operation_slab::{
-    NewOperation, OpClass, OpFlags, OpIndex, OpState, Operation, OperationSlab, Position, Priority,
-    Target,
+    Flow, NewOperation, OpClass, OpFlags, OpIndex, OpState, Operation, OperationSlab, Position,
+    Priority, Target,
 };
 use crate::producers::Producers;
-use crate::ready::{OpList, ReadyQueue};
+use crate::ready::{Aside, FlowWeights, OpList, ReadyQueue};
 use crate::record::{Progress, StateFrame};
 use crate::record_table::{RecordTable, RecordTag};
 use crate::shard::{LearnedBook, LeaseBook};
@@ -63,7 +63,11 @@ pub(crate) struct AccountQueue {
     /// Of both, those that were looked at and wait for a permit of their cost class, by it; empty
     /// as long as all calls cost the same.
     pub(crate) sorted: Vec<ReadyQueue>,
+    /// How the flows of all these queues share calls.
+    pub(crate) weights: FlowWeights,
     pub(crate) paused: OpList,
+    /// Fronts of lanes that wait for an endpoint, by its number with the shard.
+    pub(crate) aside: Aside,
     /// Waiting for a time; they lie in the shard's timer queue.
     pub(crate) timed: Timed,
     /// Dead letters; they lie in the lists of their virtual shards.
@@ -107,7 +111,7 @@ impl AccountQueue {
     fn queue_of(&mut self, node: &Operation) -> &mut ReadyQueue {
         match node.sorted() {
             Some(list) => &mut self.sorted[list],
-            None if node.attempts() > 0 => &mut self.retries,
+            None if node.has(OpFlags::ATTEMPTED) => &mut self.retries,
             None => &mut self.ready,
         }
     }
@@ -116,7 +120,7 @@ impl AccountQueue {
     pub(crate) fn queue_holding(&self, node: &Operation) -> &ReadyQueue {
         match node.sorted() {
             Some(list) => &self.sorted[list],
-            None if node.attempts() > 0 => &self.retries,
+            None if node.has(OpFlags::ATTEMPTED) => &self.retries,
             None => &self.ready,
         }
     }
@@ -145,6 +149,7 @@ pub(crate) struct Accepted {
     pub(crate) target: Target,
     pub(crate) priority: Priority,
     pub(crate) class: OpClass,
+    pub(crate) flow: Flow,
     /// Not before this.
     pub(crate) due: Option<Mono>,
 }
@@ -190,7 +195,9 @@ impl Index {
             ready: ReadyQueue::new(),
             retries: ReadyQueue::new(),
             sorted: Vec::new(),
+            weights: FlowWeights::equal(),
             paused: OpList::new(),
+            aside: Aside::new(),
             timed: Timed::default(),
             dead: 0,
             open: 0,
@@ -222,6 +229,7 @@ impl Index {
             sequence_low: accepted.seq.low(),
             priority: accepted.priority,
             class: accepted.class,
+            flow: accepted.flow,
         });
         self.queue(accepted.target).open += 1;
         self.enter_lane(accepted.record, op, accepted.due);
@@ -396,6 +404,7 @@ impl Index {
                 *self.accounts[account].timed.of(&self.slab[op]) -= 1;
             }
             OpState::Paused => self.accounts[account].paused.remove(&mut self.slab, op),
+            OpState::Aside => self.accounts[account].aside.remove(&mut self.slab, op),
             OpState::Dead => self.unlist_dead(op),
         }
         self.slab[op].set_sorted(None);
@@ -451,7 +460,7 @@ impl Index {
     pub(crate) fn unsort(&mut self, account: usize) {
         for mut list in std::mem::take(&mut self.accounts[account].sorted) {
             let mut ops: Vec<OpIndex> = Vec::new();
-            while let Some(op) = list.pop(&mut self.slab) {
+            while let Some(op) = list.pop(&mut self.slab, &FlowWeights::equal()) {
                 ops.push(op);
             }
             for op in ops.into_iter().rev() {
@@ -498,6 +507,25 @@ impl Index {
         let account = usize::from(self.slab[op].target().0);
         self.slab[op].set_state(OpState::Paused);
         self.accounts[account].paused.push(&mut self.slab, op);
+    }
+
+    /// Lets an operation wait for an endpoint, by its number with the shard.
+    pub(crate) fn set_aside(&mut self, op: OpIndex, endpoint: usize) {
+        self.unschedule(op);
+        let account = usize::from(self.slab[op].target().0);
+        self.slab[op].set_state(OpState::Aside);
+        self.accounts[account]
+            .aside
+            .push(&mut self.slab, endpoint, op);
+    }
+
+    /// Makes the first one that waits for an endpoint ready: behind the others.
+    pub(crate) fn take_from_aside(&mut self, account: usize, endpoint: usize) -> Option<OpIndex> {
+        let aside = &mut self.accounts[account].aside;
+        let op = aside.pop_front(&mut self.slab, endpoint)?;
+        self.slab[op].set_state(OpState::Waiting);
+        self.make_ready(op);
+        Some(op)
     }
 
     /// Takes a dead letter out for good.
@@ -674,7 +702,7 @@ impl Index {
             self.slab[op].set_flags(OpFlags::PARENT);
         }
         if !progress.attempts.is_empty() {
-            self.slab[op].count_attempt();
+            self.slab[op].set_flags(OpFlags::ATTEMPTED);
         }
         match due(now, progress.due_ms) {
             Some(due) => self.make_timed(op, OpState::Backoff, due),

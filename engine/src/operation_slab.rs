@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::ops::{Index, IndexMut};
 
 pub use operation::{
-    NewOperation, OPERATION_BYTES, OpClass, OpFlags, OpIndex, OpState, Operation, Priority,
+    Flow, NewOperation, OPERATION_BYTES, OpClass, OpFlags, OpIndex, OpState, Operation, Priority,
     SORTED_LISTS, Target,
 };
 pub use position::Position;

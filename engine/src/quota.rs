@@ -11,6 +11,7 @@ mod calendar;
 mod classes;
 mod coordinator;
 mod dice;
+mod endpoints;
 mod forecast;
 mod gate;
 mod holding;
@@ -38,14 +39,17 @@ use std::time::Duration;
 pub use self::account::AccountView;
 pub use self::classes::{CostClass, CostClasses};
 pub use self::coordinator::{Coordinator, Start};
+pub use self::endpoints::{ENDPOINTS_MAX, EndpointView};
 pub use self::forecast::{BacklogTrend, drains_in};
 pub use self::gate::{BreakerPhase, BreakerView};
-pub use self::holdings::{CallEnd, Holdings, LeaseTaken, Permit, Refusal, Verdict, Waiting};
+pub use self::holdings::{
+    CallEnd, Holdings, LeaseTaken, Permit, Refusal, Settled, Verdict, Waiting,
+};
 pub use self::learned::{IN_FLIGHT, Learned, LearnedFrom};
 pub use self::limit::{Limit, Policy, Reserve, Weights};
 pub use self::limits::{AccountLimits, HoldSettings, LimitsError};
 pub use self::message::{
-    AccountId, Ended, FromShard, Gate, HoldReason, LeaseId, ShardId, ToShard, Trouble,
+    AccountId, Ended, EndpointWord, FromShard, Gate, HoldReason, LeaseId, ShardId, ToShard, Trouble,
 };
 pub use self::pool::LimitView;
 pub use self::restart::RecoveredLease;

@@ -240,6 +240,21 @@ pub struct AccountOutlook {
     pub drained_at: Option<UnixMs>,
     /// What it may not write at present, by object.
     pub held_objects: Vec<HeldObject>,
+    /// Its endpoints that fail by themselves.
+    pub endpoints: Vec<EndpointStatus>,
+}
+
+/// An endpoint of an account whose calls fail, or failed just now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EndpointStatus {
+    /// The provider's name of the object, and the kind of call where that fails apart.
+    pub endpoint: String,
+    /// Its own breaker.
+    pub breaker: BreakerState,
+    /// Failures since its last success.
+    pub failures_in_row: u32,
+    /// When an open one lets a probe go.
+    pub resumes_at: Option<UnixMs>,
 }
 
 /// An object whose records wait, since the provider does not let the account write them.

@@ -384,7 +384,7 @@ impl Account {
             Refusal::Throttled { wait }
         } else if faults.strikes(Fault::Daily, roll) {
             Refusal::DailySpent { wait }
-        } else if faults.strikes(Fault::ServerError, roll) {
+        } else if faults.strikes(Fault::ServerError, roll) || faults.takes_down(call.path()) {
             Refusal::ServerError(roll.server_error())
         } else if faults.strikes(Fault::Maintenance, roll) {
             let over_at = unix + wait;
@@ -486,6 +486,9 @@ fn entry(now: Duration, id: CallId, call: &RawCall, subject: &Subject) -> Call {
         done: None,
         method: call.method.clone(),
         path: call.path().into(),
+        query: Some(call.query())
+            .filter(|query| !query.is_empty())
+            .map(Into::into),
         status: 0,
         applied: false,
         object: subject.object.as_deref().map(Into::into),

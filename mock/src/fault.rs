@@ -130,6 +130,7 @@ enum Setting {
     RetryAfter(Duration),
     Poison(String),
     Forbid(String),
+    Down(String),
 }
 
 /// Why a text does not set faults.
@@ -146,7 +147,7 @@ pub enum FaultError {
         "unknown fault `{0}`: chances are reset_before, reset_after, 401, 429, 5xx, 5xx_after, \
          garbage, late, slow, maintenance, daily, empty, lock, item_4xx, item_5xx, item_missing, \
          item_lost, shuffle, hook_lost, hook_repeat, hook_late; durations latency, jitter, slow_for, \
-         stale, retry_after; and poison=PREFIX, forbid=OBJECT"
+         stale, retry_after; and poison=PREFIX, forbid=OBJECT, down=PART"
     )]
     Unknown(String),
     /// The value is no duration.
@@ -190,6 +191,7 @@ impl FromStr for Setting {
             "retry_after" => Self::RetryAfter(duration::parse(value)?),
             "poison" => Self::Poison(value.to_owned()),
             "forbid" => Self::Forbid(value.to_owned()),
+            "down" => Self::Down(value.to_owned()),
             _ => return Err(FaultError::Unknown(name.to_owned())),
         })
     }
@@ -212,6 +214,8 @@ pub(crate) struct Faults {
     poison: Option<String>,
     /// The account lacks the rights for this object.
     forbid: Option<String>,
+    /// Calls with this part in their path fail.
+    down: Option<String>,
 }
 
 impl Default for Faults {
@@ -228,6 +232,7 @@ impl Default for Faults {
             retry_after: Duration::from_secs(1),
             poison: None,
             forbid: None,
+            down: None,
         }
     }
 }
@@ -247,6 +252,9 @@ impl Faults {
                 Setting::Poison(prefix) => self.poison = Some(prefix.clone()),
                 Setting::Forbid(object) => {
                     self.forbid = Some(object.clone()).filter(|object| !object.is_empty());
+                }
+                Setting::Down(part) => {
+                    self.down = Some(part.clone()).filter(|part| !part.is_empty());
                 }
             }
         }
@@ -270,6 +278,13 @@ impl Faults {
         self.poison
             .as_ref()
             .is_some_and(|prefix| external_id.starts_with(prefix.as_str()))
+    }
+
+    /// By a part of the path, between two slashes.
+    pub(crate) fn takes_down(&self, path: &str) -> bool {
+        let path = path.split('?').next().unwrap_or_default();
+        let down = self.down.as_deref();
+        down.is_some_and(|down| path.split('/').any(|part| part == down))
     }
 
     /// By the provider's name of the object.
@@ -343,6 +358,19 @@ mod tests {
         let mut faults = Faults::default();
         faults.apply(&text.parse().unwrap());
         faults
+    }
+
+    #[test]
+    fn a_part_of_the_path_goes_down_as_a_whole() {
+        let faults = faults("down=lead");
+        for (path, down) in [
+            ("/lead", true),
+            ("/lead/external/1?x=/", true),
+            ("/leads/1", false),
+            ("/contact?of=/lead", false),
+        ] {
+            assert_eq!(faults.takes_down(path), down, "{path}");
+        }
     }
 
     #[test]

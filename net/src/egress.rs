@@ -89,8 +89,8 @@ impl Egress {
     /// Sends `request` and reads its reply, by the account's timeout in total: waiting for a
     /// connection, connecting, sending and reading.
     ///
-    /// With a token that is renewed, a 401 is answered by one more request with the next token;
-    /// the reply is then that of the second.
+    /// One request is sent, whatever comes of it: a provider counts each. Of a 401 to a token that is
+    /// renewed it is for the caller to make another call.
     ///
     /// Dropping the future closes the connection; what was sent stays sent.
     ///
@@ -106,11 +106,7 @@ impl Egress {
         if reply.status != UNAUTHORIZED || !tokens.reject(&token) {
             return Ok(reply);
         }
-        // Refused before it was looked at, so the same request may go again, under the same key.
-        match tokens.usable(deadline).await {
-            Ok(next) => self.send(account, request, Some(&next), deadline).await,
-            Err(_) => Ok(reply),
-        }
+        Err(SendFailure::TokenRefused)
     }
 
     async fn send(

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
 use engine::quota::{
-    AccountView, BacklogTrend, BreakerPhase, Gate, HoldReason, IN_FLIGHT, drains_in,
+    AccountView, BacklogTrend, BreakerPhase, EndpointView, Gate, HoldReason, IN_FLIGHT, drains_in,
 };
 use engine::shard::RefusedObject;
 use engine::time::{Mono, Now};
-use engine::view::{AccountOutlook, BreakerState, HeldObject, LimitStatus, UnixMs};
+use engine::view::{AccountOutlook, BreakerState, EndpointStatus, HeldObject, LimitStatus, UnixMs};
 
 /// How the backlog of each account goes, by its name: one for each that is configured.
 #[derive(Debug, Default)]
@@ -62,10 +62,11 @@ pub(super) fn held_objects(refused: &[RefusedObject], account: &str) -> Vec<Held
     held
 }
 
-/// The breaker as the API shows it.
+/// The breaker as the API shows it: the account's own, or of its endpoints' the one that lets least
+/// through.
 pub(super) fn breaker(view: &AccountView) -> BreakerState {
     match (view.breaker.phase, view.gate) {
-        (BreakerPhase::Closed, _) => BreakerState::Closed,
+        (BreakerPhase::Closed, _) => worst_endpoint(view),
         // A quota that is spent is no trip of the breaker.
         (
             _,
@@ -73,10 +74,42 @@ pub(super) fn breaker(view: &AccountView) -> BreakerState {
                 reason: HoldReason::QuotaSpent,
                 ..
             },
-        ) => BreakerState::Closed,
+        ) => worst_endpoint(view),
         (BreakerPhase::HalfOpen, _) => BreakerState::HalfOpen,
         (BreakerPhase::Open, _) => BreakerState::Open,
     }
+}
+
+fn worst_endpoint(view: &AccountView) -> BreakerState {
+    let phases = view.endpoints.iter().map(|endpoint| endpoint.breaker.phase);
+    let states = phases.map(state_of);
+    let let_through = |state: &BreakerState| match state {
+        BreakerState::Closed => 0,
+        BreakerState::HalfOpen => 1,
+        BreakerState::Open => 2,
+    };
+    states
+        .max_by_key(let_through)
+        .unwrap_or(BreakerState::Closed)
+}
+
+fn state_of(phase: BreakerPhase) -> BreakerState {
+    match phase {
+        BreakerPhase::Closed => BreakerState::Closed,
+        BreakerPhase::HalfOpen => BreakerState::HalfOpen,
+        BreakerPhase::Open => BreakerState::Open,
+    }
+}
+
+/// Endpoints that fail by themselves.
+pub(super) fn endpoints(now: Now, view: &AccountView) -> Vec<EndpointStatus> {
+    let status = |endpoint: &EndpointView| EndpointStatus {
+        endpoint: endpoint.endpoint.to_string(),
+        breaker: state_of(endpoint.breaker.phase),
+        failures_in_row: endpoint.breaker.failures_in_row,
+        resumes_at: endpoint.breaker.until.map(|until| wall_at(now, until)),
+    };
+    view.endpoints.iter().map(status).collect()
 }
 
 /// Why no call goes, and until when.
@@ -102,6 +135,7 @@ pub(super) fn hold(now: Now, view: &AccountView) -> AccountOutlook {
         resumes_at: until.map(|until| wall_at(now, until)),
         drained_at: None,
         held_objects: Vec::new(),
+        endpoints: Vec::new(),
     }
 }
 

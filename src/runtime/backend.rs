@@ -184,6 +184,7 @@ impl Node {
                         sum.ready += counts.ready;
                         sum.in_flight += counts.in_flight;
                         sum.paused += counts.paused;
+                        sum.aside += counts.aside;
                         sum.timed.scheduled += counts.timed.scheduled;
                         sum.timed.backoff += counts.timed.backoff;
                         sum.timed.unknown += counts.timed.unknown;
@@ -253,6 +254,9 @@ impl Node {
                         .trends
                         .drained_at(now, &account.name, open.total(), view),
                     held_objects: account_outlook::held_objects(&refused, &account.name),
+                    endpoints: view
+                        .map(|view| account_outlook::endpoints(now, view))
+                        .unwrap_or_default(),
                     ..view
                         .map(|view| account_outlook::hold(now, view))
                         .unwrap_or_default()
@@ -822,12 +826,13 @@ fn scope(hold: Hold) -> HoldScope {
 }
 
 fn open_operations(counts: OpenCounts) -> OpenOperations {
+    let held = counts.paused + counts.aside;
     let behind = counts
         .open
-        .saturating_sub(counts.ready + counts.in_flight + counts.timed.sum() + counts.paused);
+        .saturating_sub(counts.ready + counts.in_flight + counts.timed.sum() + held);
     OpenOperations {
         queued: counts.ready,
-        waiting: behind + counts.paused + counts.timed.scheduled + counts.timed.parent,
+        waiting: behind + held + counts.timed.scheduled + counts.timed.parent,
         in_flight: counts.in_flight,
         retrying: counts.timed.backoff,
         unknown: counts.timed.unknown,

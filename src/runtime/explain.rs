@@ -45,6 +45,7 @@ pub(crate) fn told(now: Now, why: &Explanation, around: &Surroundings<'_>) -> Ex
                 | Wait::Quota
                 | Wait::Throttled
                 | Wait::Breaker(_)
+                | Wait::Endpoint(_)
                 | Wait::Credentials
                 | Wait::Hold(_)
                 | Wait::Override
@@ -123,6 +124,13 @@ fn sentence(wait: &Wait, around: &Surroundings<'_>) -> (Option<Reason>, String) 
             let detail = format!("the account's breaker is open: {why}");
             (Some(Reason::Breaker), detail)
         }
+        Wait::Endpoint(endpoint) => (
+            Some(Reason::Breaker),
+            format!(
+                "calls to the account's endpoint {endpoint:?} fail: its breaker is open; other \
+                 endpoints are called meanwhile"
+            ),
+        ),
         Wait::Credentials => (
             Some(Reason::Auth),
             "the provider refuses the account's credentials".to_owned(),

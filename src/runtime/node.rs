@@ -537,6 +537,7 @@ fn coordinator(
             permits: lease.permits,
             usable_until: lease.usable_until,
             wall_until: lease.usable_until_wall,
+            ended_by: lease.ended_by,
             same_boot: lease.boot == boot,
         })
         .collect();

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{Hash, Hasher};
+use std::num::NonZeroU32;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, RwLock};
 
@@ -12,7 +13,7 @@ use engine::quota::{AccountLimits, HoldSettings};
 use engine::retry::RetryPolicy;
 use engine::rules::{RuleSet, Share};
 use engine::schema::Schema;
-use engine::shard::{AccountPlan, DeletePolicy, Role, SYSTEM_A, TwoWay};
+use engine::shard::{AccountPlan, DeletePolicy, Role, SYSTEM_A, TwoWay, Weights};
 use net::egress::{self, AddressPolicy, Authorization, Origin};
 use xxhash_rust::xxh3::Xxh3;
 
@@ -23,7 +24,7 @@ use super::tokens::TokenCells;
 use super::tuning::Tuning;
 use crate::settings::{
     AuthSettings, ConflictSettings, Deletes, Direction, ProviderSettings, Settings, TargetSettings,
-    limits_of, read_schema,
+    WeightSettings, limits_of, read_schema,
 };
 
 /// The plan of every account.
@@ -87,6 +88,7 @@ pub(crate) fn plan(
         fold: account.fold,
         parent_timeout: account.parent_timeout,
         max_wait: account.batch.max_wait,
+        weights: weights(&account.weights),
         role: if name == SYSTEM_A {
             Role::SystemA
         } else {
@@ -94,6 +96,19 @@ pub(crate) fn plan(
         },
         two_way: two_way(settings, name)?,
     })
+}
+
+fn weights(settings: &WeightSettings) -> Weights {
+    let of = |named: &BTreeMap<String, NonZeroU32>| {
+        let named = named.iter();
+        named
+            .map(|(name, weight)| (name.clone(), weight.get()))
+            .collect()
+    };
+    Weights {
+        objects: of(&settings.objects),
+        tenants: of(&settings.tenants),
+    }
 }
 
 /// The objects whose changes at an account matter: they are taken, or told to it by others.

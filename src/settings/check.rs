@@ -7,6 +7,7 @@ use super::auth::AuthSettings;
 use engine::mapping::Mapping;
 use engine::provider::{Definition, DefinitionError, shipped, shipped_ids};
 use engine::quota::{AccountLimits, LimitsError};
+use engine::ready::WEIGHT_MAX;
 use engine::rules::RuleSet;
 use engine::shard::SYSTEM_A;
 use net::egress::Origin;
@@ -14,7 +15,7 @@ use net::egress::Origin;
 use super::document::Places;
 use super::limit::limits_of;
 use super::problem::ProblemList;
-use super::provider::{ProviderSettings, RecordIdIs};
+use super::provider::{ProviderSettings, RecordIdIs, WeightSettings};
 use super::quantity::ByteSize;
 use super::{
     ConflictSettings, Direction, ObjectSettings, PoolSettings, RuleSettings, Settings,
@@ -166,12 +167,22 @@ impl Checker<'_, '_> {
             let message = "`max_delay` is shorter than `base_delay`";
             self.refuse(&format!("{path}.retry"), message);
         }
+        self.weights(&path, &provider.account.weights);
         self.limits(&path, provider);
         self.auth(&path, provider);
         self.webhook(&path, provider);
         if provider.account.record_id_is == RecordIdIs::Remote {
             let message = "`record_id_is = \"remote\"` is not available in this version";
             self.refuse(&format!("{path}.record_id_is"), message);
+        }
+    }
+
+    fn weights(&mut self, path: &str, weights: &WeightSettings) {
+        for (table, named) in [("objects", &weights.objects), ("tenants", &weights.tenants)] {
+            for (name, _) in named.iter().filter(|(_, weight)| weight.get() > WEIGHT_MAX) {
+                let message = format!("a weight is at most {WEIGHT_MAX}");
+                self.refuse(&format!("{path}.weights.{table}.{name}"), message);
+            }
         }
     }
 

@@ -255,7 +255,43 @@ pub fn read_schema(path: &Path) -> Result<Schema, String> {
     })
 }
 
+impl TargetKeys {
+    pub(super) fn with(self, fields: Vec<FieldSettings>) -> TargetSettings {
+        TargetSettings {
+            remote: self.remote,
+            external_id: self.external_id,
+            enabled: self.enabled.unwrap_or(true),
+            share: self.share.unwrap_or_default(),
+            fields,
+        }
+    }
+}
+
 impl TargetSettings {
+    /// What a client gives in place of `[objects.NAME.to.ACCOUNT]`.
+    ///
+    /// # Errors
+    /// The member at fault, as a JSON Pointer, and what to tell the client.
+    pub fn given(value: &Value) -> Result<TargetSettings, (String, String)> {
+        let Value::Object(members) = value else {
+            return Err((String::new(), "expected an object".to_owned()));
+        };
+        let mut keys = members.clone();
+        let fields = match keys.remove("fields") {
+            None => Vec::new(),
+            Some(Value::Array(fields)) => fields,
+            Some(_) => return Err(("/fields".to_owned(), "expected a list".to_owned())),
+        };
+        let fields = fields.iter().enumerate().map(|(at, field)| {
+            FieldSettings::deserialize(field)
+                .map_err(|error| (format!("/fields/{at}"), error.to_string()))
+        });
+        let fields = fields.collect::<Result<_, _>>()?;
+        let keys = TargetKeys::deserialize(Value::Object(keys))
+            .map_err(|error| (String::new(), error.to_string()))?;
+        Ok(keys.with(fields))
+    }
+
     /// As the engine takes it; `object` is the default for the remote name.
     pub fn mapping(&self, object: &str) -> MappingSettings {
         MappingSettings {

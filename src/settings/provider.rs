@@ -84,6 +84,8 @@ pub struct AccountSettings {
     pub breaker: BreakerSettings,
     /// `[providers.NAME.batch]`
     pub batch: BatchSettings,
+    /// `[providers.NAME.weights]`
+    pub weights: WeightSettings,
     /// `[providers.NAME.rest]`: requests that replace the definition's.
     pub rest: RestSettings,
     /// `[providers.NAME.poll]`
@@ -107,6 +109,7 @@ impl Default for AccountSettings {
             retry: RetrySettings::default(),
             breaker: BreakerSettings::default(),
             batch: BatchSettings::default(),
+            weights: WeightSettings::default(),
             rest: RestSettings::default(),
             poll: PollSettings::default(),
         }
@@ -189,6 +192,16 @@ impl Default for BatchSettings {
             max_wait: Duration::from_millis(50),
         }
     }
+}
+
+/// How the objects and tenants of an account share its calls; whoever is not named has 1.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct WeightSettings {
+    /// By object.
+    pub objects: BTreeMap<String, NonZeroU32>,
+    /// By an event's `tenant`.
+    pub tenants: BTreeMap<String, NonZeroU32>,
 }
 
 /// Verifies a provider's notifications.

@@ -220,6 +220,14 @@ fn what_one_section_takes_wrong_is_refused() {
             format!("{ACCOUNT}[providers.crm.retry]\nbase_delay = \"2m\"\n"),
             "shorter than `base_delay`",
         ),
+        (
+            format!("{ACCOUNT}[providers.crm.weights]\ntenants = {{ acme = 101 }}\n"),
+            "a weight is at most 100",
+        ),
+        (
+            format!("{ACCOUNT}[providers.crm.weights]\nobjects = {{ contact = 0 }}\n"),
+            "nonzero",
+        ),
         (field("{ remote = \"A\" }"), "`local` is missing"),
         (
             field("{ local = \"a\", remote = \"A\", constant = 1 }"),

@@ -19,6 +19,7 @@ mod oracle;
 mod patch;
 mod provider;
 mod spied_log;
+mod trouble;
 pub mod workload;
 mod world;
 

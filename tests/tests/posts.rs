@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt as _;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
@@ -70,10 +70,10 @@ impl Post {
 fn system_a() -> (SocketAddr, Receiver<Post>) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let at = listener.local_addr().expect("it is bound");
-    let (posts, seen) = channel();
+    let (posts, seen) = sync_channel(16);
     std::thread::spawn(move || {
         for stream in listener.incoming().map_while(Result::ok) {
-            let posts: Sender<Post> = posts.clone();
+            let posts: SyncSender<Post> = posts.clone();
             std::thread::spawn(move || read(stream).map(|post| posts.send(post)));
         }
     });

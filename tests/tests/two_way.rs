@@ -66,6 +66,11 @@ fn changes_of_a_crm_reach_system_a_and_system_a_s_reach_it_without_an_echo() {
     assert_eq!(again["record_id"], made["record_id"]);
     billing.send(format!("{{\"ack\":{{\"seq\":{}}}}}\n", again["seq"]));
 
+    let all_acknowledged = || {
+        let told = node.get("/v1/consumers").json();
+        (told["consumers"][0]["unacked"] == 0).then_some(())
+    };
+    until("System A has acknowledged it", all_acknowledged);
     // System A's own change goes there and does not come back.
     let record_id = made["record_id"].as_str().expect("a text").to_owned();
     let event = json!({"operation": "UPDATE", "object": "contact", "record_id": record_id,
@@ -90,10 +95,7 @@ fn changes_of_a_crm_reach_system_a_and_system_a_s_reach_it_without_an_echo() {
     assert_eq!(next["data"], json!({"last_name": "King"}), "{next}");
     assert_eq!(next["record_id"], json!(record_id));
     billing.send(format!("{{\"ack\":{{\"seq\":{}}}}}\n", next["seq"]));
-    until("System A has acknowledged it", || {
-        let told = node.get("/v1/consumers").json();
-        (told["consumers"][0]["unacked"] == 0).then_some(())
-    });
+    until("System A has acknowledged it", all_acknowledged);
     assert!(node.drain().is_empty());
 }
 

@@ -10,7 +10,7 @@ use std::process::Command;
 use std::sync::mpsc::{Receiver, sync_channel};
 
 use serde_json::json;
-use syncline_tests::process::{Config, Node, PATIENCE, Running, program, request};
+use syncline_tests::process::{Config, Lines, Node, PATIENCE, Running, program, request};
 
 const SECRET: &str = "the app's own secret";
 
@@ -72,6 +72,63 @@ fn a_signed_delivery_is_taken_once_also_after_a_kill_and_a_changed_one_never() {
     let elsewhere = text.replace("/v1/webhooks/crm", "/v1/webhooks/crm?x=1");
     assert_eq!(status(elsewhere.as_bytes(), &node), 401);
     assert_eq!((counted(&node, "taken"), counted(&node, "forged")), (0, 3));
+}
+
+#[test]
+fn of_two_contacts_that_were_merged_system_a_is_told_which_is_left() {
+    let proxy = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let public_url = format!("http://{}", proxy.local_addr().expect("it is bound"));
+    let seen = capture(proxy);
+    let portal = Portal::start(&format!("{public_url}/v1/webhooks/crm"));
+    let folder = tempfile::tempdir().expect("a folder for secrets");
+    let secret = folder.path().join("secret");
+    write_secret(&secret, SECRET);
+    let account = format!(
+        "[providers.crm]\ntype = \"hubspot\"\nbase_url = \"http://{}\"\nsettle = \"200ms\"\n\
+         auth = {{ kind = \"bearer\", token = \"exec:printf pat-1\" }}\n\
+         [providers.crm.webhook]\nsecret = \"file:{}\"\n\
+         [objects.contact]\ndirection = \"both\"\n\
+         [objects.contact.to.crm]\nremote = \"contacts\"\nexternal_id = \"external_id\"\n\
+         fields = [{{ local = \"last_name\", remote = \"lastname\" }},\n\
+         {{ local = \"city\", remote = \"city\" }}]\n",
+        portal.addr,
+        secret.display(),
+    );
+    let node = Node::start(
+        Config::new()
+            .public_url(&public_url)
+            .shards(2)
+            .with(&account),
+    );
+    let mut lines = Lines::connect(node.tcp());
+    lines.send("{\"subscribe\":{\"consumer\":\"billing\",\"objects\":[\"contact\"]}}\n");
+    let mut told = |edit: serde_json::Value| {
+        portal.edit(&edit);
+        let delivery = seen.recv_timeout(PATIENCE).expect("the portal delivers");
+        assert_eq!(send(node.http(), &delivery), 200);
+        let change = lines.next_message().expect("the subscription goes on")["change"].clone();
+        lines.send(format!("{{\"ack\":{{\"seq\":{}}}}}\n", change["seq"]));
+        change
+    };
+    let create = |fields: serde_json::Value| json!({ "object": "contacts", "operation": "create", "fields": fields });
+    let ada = told(create(json!({ "lastname": "Lovelace" })));
+    let again = told(create(json!({ "lastname": "King", "city": "London" })));
+    let (stays, ends) = (&ada["remote_id"], &again["remote_id"]);
+    let first =
+        told(json!({ "object": "contacts", "operation": "merge", "id": ends, "into": stays }));
+    let second = lines.next_message().expect("the subscription goes on")["change"].clone();
+    let deleted = [&first, &second]
+        .into_iter()
+        .find(|change| change["operation"] == "DELETE");
+    let deleted = deleted.unwrap_or_else(|| panic!("{first} {second}"));
+    assert_eq!(deleted["record_id"], again["record_id"]);
+    assert_eq!(deleted["merged_into"], ada["record_id"]);
+    let changed = [&first, &second]
+        .into_iter()
+        .find(|change| change["operation"] == "UPDATE");
+    let changed = changed.unwrap_or_else(|| panic!("{first} {second}"));
+    assert_eq!(changed["record_id"], ada["record_id"]);
+    assert_eq!(changed["data"], json!({ "city": "London" }));
 }
 
 /// A simulated portal that notifies.

@@ -16,10 +16,11 @@ use crate::id::RecordHash;
 /// | 16–19 | tail of the record's next lane, read in a tail only | dead: high 16 bits of the tag |
 /// | 20–23 | previous in its list | in the timer queue: due tick |
 /// | 24–27 | next in its list | |
-/// | 28 | priority (low half), best priority of the lane (high half, in a head only) | |
-/// | 29 | class (2 bits), state (3 bits) | |
-/// | 30 | attempts | |
-/// | 31 | flags (5 bits), its account's list of calls of one cost class (3 bits, 0 none) | |
+/// | 28–31 | marks, by bits: | |
+/// | | 0–3 priority, 4–7 best priority of the lane (in a head only) | |
+/// | | 8–9 class, 10–12 state, 13–18 flags | |
+/// | | 19–22 its account's list of calls of one cost class, 0 none | |
+/// | | 23–31 flow | |
 #[derive(Debug)]
 #[repr(C)]
 pub struct Operation {
@@ -29,11 +30,45 @@ pub struct Operation {
     next_lane: u32,
     list_prev: u32,
     list_next: u32,
-    priorities: u8,
-    class_state: u8,
-    attempts: u8,
-    flags: u8,
+    marks: u32,
 }
+
+/// Some bits of an operation's marks.
+#[derive(Clone, Copy)]
+struct Bits {
+    from: u32,
+    count: u32,
+}
+
+const PRIORITY: Bits = Bits { from: 0, count: 4 };
+const LANE_BEST: Bits = Bits { from: 4, count: 4 };
+const CLASS: Bits = Bits { from: 8, count: 2 };
+const STATE: Bits = Bits { from: 10, count: 3 };
+const FLAGS: Bits = Bits { from: 13, count: 6 };
+const SORTED: Bits = Bits { from: 19, count: 4 };
+const FLOW: Bits = Bits { from: 23, count: 9 };
+
+impl Bits {
+    const fn end(self) -> u32 {
+        self.from + self.count
+    }
+
+    const fn mask(self) -> u32 {
+        ((1 << self.count) - 1) << self.from
+    }
+
+    const fn max(self) -> u32 {
+        (1 << self.count) - 1
+    }
+}
+
+const _: () = assert!(PRIORITY.end() == LANE_BEST.from && LANE_BEST.end() == CLASS.from);
+const _: () = assert!(CLASS.end() == STATE.from && STATE.end() == FLAGS.from);
+const _: () = assert!(FLAGS.end() == SORTED.from && SORTED.end() == FLOW.from);
+const _: () = assert!(FLOW.end() == u32::BITS);
+const _: () = assert!(Priority::WORST.0 as u32 <= PRIORITY.max());
+const _: () = assert!(SORTED_LISTS as u32 <= SORTED.max());
+const _: () = assert!(Flow::COUNT as u32 == FLOW.max() + 1);
 
 /// Promise: at most 32 bytes of memory a queued operation and target.
 pub const OPERATION_BYTES: usize = 32;
@@ -53,6 +88,8 @@ pub struct NewOperation {
     pub priority: Priority,
     /// What it does, for the order among equal priorities.
     pub class: OpClass,
+    /// Whose share of the account's calls it goes by.
+    pub flow: Flow,
 }
 
 impl Operation {
@@ -64,26 +101,33 @@ impl Operation {
             next_lane: 0,
             list_prev: 0,
             list_next: 0,
-            priorities: 0,
-            class_state: 0,
-            attempts: 0,
-            flags: 0,
+            marks: 0,
         }
     }
 
     pub(super) fn new(new: NewOperation) -> Self {
-        Self {
+        let mut operation = Self {
             place: new.position.packed() << 16 | u64::from(new.target.0),
             sequence_low: new.sequence_low,
             next: 0,
             next_lane: 0,
             list_prev: 0,
             list_next: 0,
-            priorities: new.priority.0,
-            class_state: new.class as u8,
-            attempts: 0,
-            flags: 0,
-        }
+            marks: 0,
+        };
+        operation.set_bits(PRIORITY, u32::from(new.priority.0));
+        operation.set_bits(CLASS, new.class as u32);
+        operation.set_bits(FLOW, u32::from(new.flow.0));
+        operation
+    }
+
+    fn bits(&self, bits: Bits) -> u32 {
+        (self.marks & bits.mask()) >> bits.from
+    }
+
+    fn set_bits(&mut self, bits: Bits, value: u32) {
+        debug_assert!(value <= bits.max());
+        self.marks = self.marks & !bits.mask() | value << bits.from;
     }
 
     pub(super) fn is_free(&self) -> bool {
@@ -95,30 +139,20 @@ impl Operation {
         self.next
     }
 
-    /// Counts one more attempt, up to 255.
-    pub fn count_attempt(&mut self) {
-        self.attempts = self.attempts.saturating_add(1);
-    }
-
-    /// Starts the attempts anew, as a redrive does.
-    pub fn reset_attempts(&mut self) {
-        self.attempts = 0;
-    }
-
     /// Moves the operation to `state`; lists and timers are the caller's to keep in step.
     pub fn set_state(&mut self, state: OpState) {
         debug_assert!(!self.is_free());
-        self.class_state = self.class_state & CLASS_MASK | (state as u8) << STATE_SHIFT;
+        self.set_bits(STATE, state as u32);
     }
 
     /// Adds `flags`.
     pub fn set_flags(&mut self, flags: OpFlags) {
-        self.flags |= flags.0;
+        self.set_bits(FLAGS, self.bits(FLAGS) | u32::from(flags.0));
     }
 
     /// Takes `flags` away.
     pub fn clear_flags(&mut self, flags: OpFlags) {
-        self.flags &= !flags.0;
+        self.set_bits(FLAGS, self.bits(FLAGS) & !u32::from(flags.0));
     }
 
     /// Takes a dead operation's record down in the links it no longer needs, so that a redrive finds its way back.
@@ -174,39 +208,43 @@ impl Operation {
 
     /// Its own priority.
     pub fn priority(&self) -> Priority {
-        Priority(self.priorities & 0x0f)
+        Priority(self.bits(PRIORITY) as u8)
     }
 
     /// What it does.
     pub fn class(&self) -> OpClass {
-        OpClass::from_bits(self.class_state & CLASS_MASK)
+        OpClass::from_bits(self.bits(CLASS))
     }
 
     /// Where it stands.
     pub fn state(&self) -> OpState {
-        OpState::from_bits(self.class_state >> STATE_SHIFT)
+        OpState::from_bits(self.bits(STATE))
     }
 
-    /// Attempts so far, at most 255.
-    pub fn attempts(&self) -> u8 {
-        self.attempts
+    /// Whose share of its account's calls it goes by.
+    pub fn flow(&self) -> Flow {
+        Flow(self.bits(FLOW) as u16)
+    }
+
+    /// Says whose share it goes by; in a ready queue it lies by the one before.
+    pub(crate) fn set_flow(&mut self, flow: Flow) {
+        self.set_bits(FLOW, u32::from(flow.0));
     }
 
     /// Whether all of `flags` are set.
     pub fn has(&self, flags: OpFlags) -> bool {
-        self.flags & flags.0 == flags.0
+        let wanted = u32::from(flags.0);
+        self.bits(FLAGS) & wanted == wanted
     }
 
     /// Which of its account's lists by cost class it lies in; `None`: not sorted yet.
     pub(crate) fn sorted(&self) -> Option<usize> {
-        usize::from(self.flags >> SORTED_SHIFT).checked_sub(1)
+        (self.bits(SORTED) as usize).checked_sub(1)
     }
 
     /// Says in which list by cost class it is about to be put, below [`SORTED_LISTS`].
     pub(crate) fn set_sorted(&mut self, list: Option<usize>) {
-        let number = list.map_or(0, |list| list as u8 + 1);
-        debug_assert!(usize::from(number) <= SORTED_LISTS);
-        self.flags = self.flags & FLAGS_MASK | number << SORTED_SHIFT;
+        self.set_bits(SORTED, list.map_or(0, |list| list as u32 + 1));
     }
 
     pub(crate) fn next(&self) -> Option<OpIndex> {
@@ -251,30 +289,21 @@ impl Operation {
     }
 
     pub(crate) fn lane_best(&self) -> Priority {
+        let best = self.bits(LANE_BEST);
         debug_assert!(
-            self.priorities >> 4 != 0,
+            best != 0,
             "only the head of a lane knows the lane's best priority"
         );
-        Priority(self.priorities >> 4)
+        Priority(best as u8)
     }
 
     pub(crate) fn set_lane_best(&mut self, best: Option<Priority>) {
-        self.priorities = self.priorities & 0x0f | best.map_or(0, |best| best.0 << 4);
+        self.set_bits(LANE_BEST, best.map_or(0, |best| u32::from(best.0)));
     }
 }
 
 /// Lists by cost class that an operation can tell apart.
-pub const SORTED_LISTS: usize = 7;
-const SORTED_SHIFT: u32 = 5;
-const FLAGS_MASK: u8 = (1 << SORTED_SHIFT) - 1;
-const _: () = assert!(SORTED_LISTS < 1 << (u8::BITS - SORTED_SHIFT));
-
-const STATE_SHIFT: u32 = 2;
-const CLASS_MASK: u8 = (1 << STATE_SHIFT) - 1;
-const _: () = assert!(
-    (Priority::WORST.0 as usize) < 16,
-    "two priorities share a byte"
-);
+pub const SORTED_LISTS: usize = 15;
 
 /// An operation's place in the slab. It is reused after the operation leaves: whoever keeps one over
 /// turns checks the sequence.
@@ -304,6 +333,37 @@ impl OpIndex {
 /// A provider account, by its number in this run's configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Target(pub u16);
+
+/// Whose share of an account's calls an operation goes by: its object and tenant, by a hash of both.
+/// Two of them with the same hash share a share.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Flow(u16);
+
+impl Flow {
+    /// Flows that can be told apart.
+    pub const COUNT: usize = 512;
+    /// Of an operation whose object and tenant were not read since the engine started.
+    pub const UNREAD: Self = Self(0);
+
+    /// The flow of a hash.
+    pub const fn of_hash(hash: u64) -> Self {
+        Self(1 + (hash % (Self::COUNT as u64 - 1)) as u16)
+    }
+
+    /// The flow with this number, if there is one.
+    pub const fn new(number: u16) -> Option<Self> {
+        if (number as usize) < Self::COUNT {
+            Some(Self(number))
+        } else {
+            None
+        }
+    }
+
+    /// Its number.
+    pub const fn get(self) -> u16 {
+        self.0
+    }
+}
 
 /// 1, served first, to 10.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -348,7 +408,7 @@ impl OpClass {
     /// All, in the order served.
     pub const ALL: [Self; 3] = [Self::Create, Self::Update, Self::Delete];
 
-    fn from_bits(bits: u8) -> Self {
+    fn from_bits(bits: u32) -> Self {
         match bits {
             0 => Self::Create,
             1 => Self::Update,
@@ -375,10 +435,12 @@ pub enum OpState {
     Paused = 5,
     /// In the list of dead letters, out of its lane.
     Dead = 6,
+    /// In a list of its account, until an endpoint may be called again.
+    Aside = 7,
 }
 
 impl OpState {
-    fn from_bits(bits: u8) -> Self {
+    fn from_bits(bits: u32) -> Self {
         match bits {
             0 => Self::Waiting,
             1 => Self::Ready,
@@ -386,7 +448,8 @@ impl OpState {
             3 => Self::Backoff,
             4 => Self::Scheduled,
             5 => Self::Paused,
-            _ => Self::Dead,
+            6 => Self::Dead,
+            _ => Self::Aside,
         }
     }
 }
@@ -406,6 +469,8 @@ impl OpFlags {
     pub const UNKNOWN: Self = Self(1 << 3);
     /// It waits for the record it refers to.
     pub const PARENT: Self = Self(1 << 4);
+    /// A call was made for it, and what came of that is in the log.
+    pub const ATTEMPTED: Self = Self(1 << 5);
     /// No mark.
     pub const NONE: Self = Self(0);
 

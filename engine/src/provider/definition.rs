@@ -1,5 +1,7 @@
 //! A provider's operations as data.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use thiserror::Error;
 
@@ -370,6 +372,17 @@ impl Definition {
 
     pub(crate) fn field_style(&self) -> &FieldStyle {
         &self.style
+    }
+
+    /// What fails apart from the rest of an account when a call does: calls of one (remote) object,
+    /// and of them those of a kind that the definition says has an endpoint of its own.
+    pub fn endpoint<'a>(&'a self, kind: CallKind, object: &'a str, alone: bool) -> Cow<'a, str> {
+        let object = self.objects.remote(object);
+        let word = self.operation(kind).and_then(Operation::endpoint);
+        match word.filter(|_| alone) {
+            Some(word) => Cow::Owned(format!("{object} {word}")),
+            None => Cow::Borrowed(object),
+        }
     }
 
     pub(crate) fn objects(&self) -> &Objects {

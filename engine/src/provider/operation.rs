@@ -22,6 +22,7 @@ pub struct Operation {
     gone: Vec<u16>,
     idempotent: bool,
     tags: Vec<String>,
+    endpoint: Option<String>,
     record: Option<Pointer>,
     key: Option<String>,
     whole: bool,
@@ -54,6 +55,11 @@ impl Operation {
     /// What limits may call it beside the word of its kind.
     pub fn tags(&self) -> &[String] {
         &self.tags
+    }
+
+    /// The word for its endpoint, if its calls fail apart from others of the object.
+    pub(crate) fn endpoint(&self) -> Option<&str> {
+        self.endpoint.as_deref()
     }
 
     pub(crate) fn sending(&self) -> &Sending {
@@ -137,6 +143,9 @@ impl Operation {
         for tag in block.tags.iter().filter(|tag| !is_tag(tag)) {
             problems.add(key("tags"), TemplateError::NotATag(tag.clone()));
         }
+        if let Some(word) = block.endpoint.as_ref().filter(|word| !is_tag(word)) {
+            problems.add(key("endpoint"), TemplateError::NotATag(word.clone()));
+        }
         let operation = Operation {
             sending: sending?,
             ok,
@@ -147,6 +156,7 @@ impl Operation {
             gone,
             idempotent: block.idempotent,
             tags: block.tags.clone(),
+            endpoint: block.endpoint.clone(),
             record,
             key: block.key.clone(),
             whole: block.whole,
@@ -184,6 +194,7 @@ impl Operation {
             gone: Vec::new(),
             idempotent: kind != CallKind::Create,
             tags: Vec::new(),
+            endpoint: None,
             record: None,
             key: None,
             whole: false,

@@ -103,6 +103,10 @@ pub enum SendFailure {
         /// The failure in its own words.
         detail: String,
     },
+    /// The provider answered 401 to a token that is not in use any more: it counted the call and did
+    /// not look at it. The same request may go again, as a call of its own, with the next token.
+    #[error("its token was refused, and is renewed")]
+    TokenRefused,
 }
 
 /// Why a request did not leave.
@@ -163,6 +167,7 @@ impl SendFailure {
                 cause: NoReply::Closed | NoReply::Deadline | NoReply::Malformed,
                 ..
             } => Verdict::Unknown { detail },
+            SendFailure::TokenRefused => Verdict::Unauthorized { detail },
         }
     }
 }

@@ -12,12 +12,13 @@ use super::ARRIVAL_GRACE;
 use super::adaptive::Adaptive;
 use super::classes::CostClasses;
 use super::dice::Dice;
+use super::endpoints::{EndpointView, Endpoints};
 use super::gate::{BreakerView, Health, QUOTA_LOOK, TroubleReport};
 use super::lane::{Lane, Want};
 use super::leases::Leases;
 use super::limit::Limit;
 use super::limits::AccountLimits;
-use super::message::{AccountId, Ended, Gate, LeaseId, ShardId, ToShard, Trouble};
+use super::message::{AccountId, Ended, EndpointWord, Gate, LeaseId, ShardId, ToShard, Trouble};
 use super::pool::{LimitView, Pool};
 use super::share::Sharing;
 use super::slots::{SlotMove, Slots};
@@ -48,6 +49,7 @@ pub(super) struct Account {
     /// What the log was given of `in_flight`.
     in_flight_logged: Option<u32>,
     pub(super) health: Health,
+    endpoints: Endpoints,
 }
 
 /// What an account shows of itself.
@@ -71,6 +73,8 @@ pub struct AccountView {
     pub gate: Gate,
     /// The breaker behind the gate.
     pub breaker: BreakerView,
+    /// Endpoints that fail by themselves.
+    pub endpoints: Vec<EndpointView>,
     /// A spent quota lets no waiting call go before this.
     pub parked_until: Option<Mono>,
 }
@@ -108,6 +112,7 @@ impl Account {
             slots: Slots::new(limits.slots(), shards),
             in_flight: Adaptive::new(limits.slots(), 1, SLOTS_REGROW),
             health: Health::new(limits.hold),
+            endpoints: Endpoints::default(),
             in_flight_logged: None,
             classes: Arc::new(classes),
             limits,
@@ -121,6 +126,7 @@ impl Account {
         self.slots.lost(shard, ended);
         self.leases.lost(shard, ended);
         self.health.on_probe_unused(now, shard);
+        self.endpoints.connect(now, shard);
     }
 
     pub(super) fn want(&mut self, now: Mono, shard: ShardId, want: Want) {
@@ -190,6 +196,28 @@ impl Account {
         }
     }
 
+    /// Takes in what a shard says of an endpoint.
+    pub(super) fn endpoint(
+        &mut self,
+        now: Now,
+        dice: &mut Dice,
+        from: (ShardId, &Arc<str>),
+        word: EndpointWord,
+    ) {
+        let hold = self.limits.hold;
+        let own = self.endpoints.hear(now.mono, dice, hold, from, word);
+        if let EndpointWord::Failed { after_success, .. } = word
+            && !own
+        {
+            let report = TroubleReport {
+                trouble: Trouble::Failing,
+                probe: false,
+                after_success,
+            };
+            self.trouble(now, dice, from.0, report);
+        }
+    }
+
     /// Takes in what a reply said of a limit, or by its clock.
     pub(super) fn observed(&mut self, now: Now, word: &Observation) {
         for pool in &mut self.pools {
@@ -205,6 +233,9 @@ impl Account {
         self.observe(now);
         self.give_up_leases(now.mono);
         self.health.tick(now.mono);
+        let may_probe = !self.gone && self.health.is_open();
+        self.endpoints
+            .tick(now.mono, may_probe, self.limits.call_timeout);
         if !self.gone {
             self.slots.resize(self.in_flight.allowed());
             for (shard, moved) in self.slots.rebalance(now.mono) {
@@ -220,6 +251,7 @@ impl Account {
         // The gate before the permits: a shard that may not call gives back at once what it is
         // lent, and a probe without its permit would stand still until it is given up.
         self.tell_gates(turn);
+        self.tell_endpoints(turn);
         match prober {
             Some((index, class)) if !self.pools.is_empty() => {
                 self.lend(now.mono, index, class, 1, turn);
@@ -238,6 +270,7 @@ impl Account {
             permits,
             self.leases.next_deadline(),
             self.health.next_deadline(),
+            self.endpoints.next_deadline(),
             self.slots.next_deadline(),
             self.in_flight.next_deadline(),
         ];
@@ -265,6 +298,7 @@ impl Account {
             leases: self.leases.len(),
             gate: probing.unwrap_or_else(|| self.health.gate(ShardId(0))),
             breaker: self.health.breaker(),
+            endpoints: self.endpoints.views(),
             parked_until: self.parked_until(now),
         }
     }
@@ -351,6 +385,24 @@ impl Account {
                 let account = self.id;
                 turn.send(shard, ToShard::Gate { account, gate });
             }
+        }
+    }
+
+    fn tell_endpoints(&mut self, turn: &mut Turn<'_>) {
+        if self.gone {
+            return;
+        }
+        let lanes = self.lanes.iter().enumerate();
+        let connected = lanes.filter(|(_, lane)| lane.connected);
+        let connected: Vec<ShardId> = connected.map(|(index, _)| shard_id(index)).collect();
+        let account = self.id;
+        for (shard, endpoint, gate) in self.endpoints.news(&connected) {
+            let word = ToShard::Endpoint {
+                account,
+                endpoint,
+                gate,
+            };
+            turn.send(shard, word);
         }
     }
 

@@ -209,6 +209,16 @@ impl Coordinator {
                 let now = self.now;
                 self.with(account, |account, _| account.observed(now, &observation));
             }
+            FromShard::Endpoint {
+                account,
+                endpoint,
+                word,
+            } => {
+                let now = self.now;
+                self.with(account, |account, dice| {
+                    account.endpoint(now, dice, (from, &endpoint), word);
+                });
+            }
             FromShard::ProbeUnused { account } => {
                 let mono = self.now.mono;
                 self.with(account, |account, _| {

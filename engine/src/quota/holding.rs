@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::ARRIVAL_GRACE;
 use super::classes::{CostClass, CostClasses};
-use super::holdings::{CallEnd, LeaseTaken, Permit, Refusal, Terms, Verdict, Waiting};
+use super::holdings::{CallEnd, LeaseTaken, Permit, Refusal, Settled, Terms, Verdict, Waiting};
 use super::message::{AccountId, Ended, FromShard, Gate, LeaseId};
 use super::truth::Observation;
 use crate::time::Mono;
@@ -18,6 +19,9 @@ const SLOTS_IDLE: Duration = Duration::from_secs(1);
 /// How much of its recent pace a shard asks for in advance: covers the way to the coordinator
 /// and back and the commit of the lease, some 10 ms each.
 const PACE_SPAN: Duration = Duration::from_millis(50);
+/// So long after their calls ended leases are told to be settled at the latest: a small part of the
+/// shortest windows that a restart is felt in, and four entries a second.
+const SETTLED_EVERY: Duration = Duration::from_millis(250);
 /// Leases taken without telling so: below the number at which the coordinator stops lending.
 const UNSEEN_MAX: u32 = 16;
 
@@ -38,6 +42,16 @@ pub(super) struct Holding {
     /// Recalled down to here.
     keep: Option<u32>,
     in_flight: u32,
+    /// Calls under way by the lease that paid for them.
+    open: BTreeMap<LeaseId, u32>,
+    /// The first lease it was given.
+    first: Option<LeaseId>,
+    /// When the last of the calls that ended was counted at the latest.
+    last_end: Mono,
+    /// Leases numbered below this are known to the log to be settled.
+    settled_told: LeaseId,
+    /// Since when there are more of them.
+    settled_since: Option<Mono>,
     /// By class; a class stays here until the coordinator knows that nothing waits in it.
     wishes: BTreeMap<CostClass, Wish>,
     /// By class, if calls should wait for company.
@@ -111,6 +125,11 @@ impl Holding {
             slots: 0,
             keep: None,
             in_flight: 0,
+            open: BTreeMap::new(),
+            first: None,
+            last_end: Mono::default(),
+            settled_told: LeaseId::default(),
+            settled_since: None,
             wishes: BTreeMap::new(),
             lingers: BTreeMap::new(),
             ended: Vec::new(),
@@ -161,6 +180,9 @@ impl Holding {
         permits: u32,
         usable_until: Mono,
     ) -> LeaseTaken {
+        let settled = self.settled_so_far(lease);
+        self.settled_told = settled.below;
+        self.first.get_or_insert(lease);
         self.newest = lease;
         self.unseen += 1;
         if let Some(wish) = self.wishes.get_mut(&class) {
@@ -181,6 +203,7 @@ impl Holding {
             label: self.terms.classes.label(class),
             permits,
             usable_until,
+            settled,
             forget_at: usable_until.saturating_add(self.terms.lease_memory),
         }
     }
@@ -281,6 +304,7 @@ impl Holding {
             let held = leases.find(|held| held.pays(now, class));
             let held = held.ok_or(Refusal::Permits)?;
             held.unspent -= 1;
+            *self.open.entry(held.lease).or_default() += 1;
             (held.lease, held.usable_until)
         };
         let probe = self.gate == Some(Gate::Probe);
@@ -297,6 +321,12 @@ impl Holding {
 
     pub(super) fn complete(&mut self, permit: Permit, end: CallEnd) {
         self.in_flight -= 1;
+        self.close(permit.lease);
+        let counted_by = match end.ended {
+            Ended::Answered => end.at,
+            Ended::Unanswered => end.at.saturating_add(ARRIVAL_GRACE),
+        };
+        self.last_end = self.last_end.max(counted_by);
         if permit.lease != LeaseId::default() {
             let same = |e: &&mut EndedCalls| e.lease == permit.lease && e.ended == end.ended;
             match self.ended.iter_mut().find(same) {
@@ -317,6 +347,7 @@ impl Holding {
 
     pub(super) fn cancel(&mut self, permit: Permit) {
         self.in_flight -= 1;
+        self.close(permit.lease);
         if permit.probe {
             self.probe_spent = false;
         }
@@ -375,7 +406,10 @@ impl Holding {
         let slots = self
             .slots_idle_since
             .map(|since| since.saturating_add(SLOTS_IDLE));
-        [lease, permits, slots].into_iter().flatten().min()
+        let settled = self
+            .settled_since
+            .map(|since| since.saturating_add(SETTLED_EVERY));
+        [lease, permits, slots, settled].into_iter().flatten().min()
     }
 
     fn judge(&mut self, probe: bool, verdict: Verdict) {
@@ -387,6 +421,8 @@ impl Holding {
                     self.health.push_back(FromShard::Healthy { account, probe });
                 }
             }
+            Verdict::Silent if probe => self.health.push_back(FromShard::ProbeUnused { account }),
+            Verdict::Silent => {}
             Verdict::Trouble(trouble) => {
                 let counts = trouble.counts_as_failure();
                 let after_success = counts && std::mem::take(&mut self.succeeded);
@@ -396,6 +432,45 @@ impl Holding {
                     probe,
                     after_success,
                 });
+            }
+        }
+    }
+
+    /// What the log should be told of leases whose calls have ended, beside what each new lease says.
+    pub(super) fn settled(&mut self, now: Mono) -> Option<(Arc<str>, Settled)> {
+        // An account without windowed limits has no leases.
+        self.first?;
+        let settled = self.settled_so_far(LeaseId(self.newest.0 + 1));
+        if settled.below <= self.settled_told || settled.by == Mono::default() {
+            return None;
+        }
+        let since = *self.settled_since.get_or_insert(now);
+        if now.saturating_since(since) < SETTLED_EVERY {
+            return None;
+        }
+        self.settled_since = None;
+        self.settled_told = settled.below;
+        Some((Arc::clone(&self.terms.name), settled))
+    }
+
+    /// All before the oldest lease of which a permit is in hand or a call under way, or before `next`.
+    fn settled_so_far(&self, next: LeaseId) -> Settled {
+        let in_hand = self.leases.iter().filter(|held| held.unspent > 0);
+        let in_hand = in_hand.map(|held| held.lease).min();
+        let open = self.open.keys().next().copied();
+        let below = in_hand.into_iter().chain(open).min();
+        Settled {
+            from: self.first.unwrap_or(next),
+            below: below.unwrap_or(next),
+            by: self.last_end,
+        }
+    }
+
+    fn close(&mut self, lease: LeaseId) {
+        if let Some(open) = self.open.get_mut(&lease) {
+            *open -= 1;
+            if *open == 0 {
+                self.open.remove(&lease);
             }
         }
     }

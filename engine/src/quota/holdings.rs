@@ -36,8 +36,22 @@ pub struct LeaseTaken {
     pub permits: u32,
     /// No permit is spent later.
     pub usable_until: Mono,
+    /// What is known of those before it.
+    pub settled: Settled,
     /// When the log may forget it.
     pub forget_at: Mono,
+}
+
+/// Of which leases of an account no call is under way any more: for the log, so that a restart does
+/// not take their calls for ones that it cut off.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Settled {
+    /// All from this one, the first of the shard's life,
+    pub from: LeaseId,
+    /// to below this.
+    pub below: LeaseId,
+    /// Their calls had ended by this instant, and are counted no later; 0 if there was none.
+    pub by: Mono,
 }
 
 /// The right to send one call now. Ends in `complete` or `cancel`.
@@ -110,6 +124,8 @@ pub enum Verdict {
     Healthy,
     /// Something is wrong with the account.
     Trouble(Trouble),
+    /// Nothing: the call goes again, and that one tells.
+    Silent,
 }
 
 impl Holdings {
@@ -190,7 +206,8 @@ impl Holdings {
                 }
                 None
             }
-            ToShard::Learned(_) => None,
+            // Which calls go to which endpoint is the shard's to know.
+            ToShard::Learned(_) | ToShard::Endpoint { .. } => None,
         }
     }
 
@@ -291,6 +308,13 @@ impl Holdings {
         if let Some(holding) = self.accounts.get_mut(&permit.account) {
             holding.cancel(permit);
         }
+    }
+
+    /// What the log should be told of leases whose calls have ended, by the account's name: now and
+    /// then, and after the last one.
+    pub fn settled(&mut self, now: Mono) -> impl Iterator<Item = (Arc<str>, Settled)> + '_ {
+        let accounts = self.accounts.values_mut();
+        accounts.filter_map(move |holding| holding.settled(now))
     }
 
     /// Gathers the reports of this turn: ended calls, what is returned, what is wanted.

@@ -110,6 +110,37 @@ pub enum FromShard {
         /// The account not probed.
         account: AccountId,
     },
+    /// Something about one of an account's endpoints, which fail apart from each other.
+    Endpoint {
+        /// The account called.
+        account: AccountId,
+        /// Its endpoint, by name.
+        endpoint: Arc<str>,
+        /// What there is to say.
+        word: EndpointWord,
+    },
+}
+
+/// What a shard says of an endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EndpointWord {
+    /// A call came to a server error or a timeout.
+    Failed {
+        /// The call was the endpoint's probe.
+        probe: bool,
+        /// A call of this shard succeeded there since the last failure it reported.
+        after_success: bool,
+    },
+    /// A call succeeded. Needed for the probe and once after each [`Gate::Suspect`] only.
+    Worked {
+        /// The call was the endpoint's probe.
+        probe: bool,
+    },
+    /// The time of its hold is over, and the shard has something to send there.
+    Asks,
+    /// The shard was told to probe it and has nothing to send there any more, or was told nothing
+    /// of the endpoint by the call that did.
+    ProbeUnused,
 }
 
 /// From the coordinator to one shard.
@@ -168,6 +199,16 @@ pub enum ToShard {
     Gate {
         /// The account.
         account: AccountId,
+        /// What holds from now on.
+        gate: Gate,
+    },
+    /// Whether an endpoint of an account may be called, beside the account's own gate. Endpoints
+    /// that were never named are open.
+    Endpoint {
+        /// The account.
+        account: AccountId,
+        /// Its endpoint, by name.
+        endpoint: Arc<str>,
         /// What holds from now on.
         gate: Gate,
     },

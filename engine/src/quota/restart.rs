@@ -32,6 +32,9 @@ pub struct RecoveredLease {
     pub usable_until: Mono,
     /// The same instant by the wall clock of that time.
     pub wall_until: WallMs,
+    /// By then all of its calls had ended and been counted, as a later entry of the log says, on the
+    /// same clock.
+    pub ended_by: Option<Mono>,
     /// `usable_until` is on the clock of this boot.
     pub same_boot: bool,
 }
@@ -93,7 +96,9 @@ impl RecoveredLease {
             now_ns.saturating_add(until_ns).saturating_add(slack)
         };
         // No call outlived the process.
-        ended.min(now_ns).saturating_add(nanos_of(ARRIVAL_GRACE))
+        let latest = ended.min(now_ns).saturating_add(nanos_of(ARRIVAL_GRACE));
+        let known = self.ended_by.filter(|_| self.same_boot);
+        known.map_or(latest, |by| nanos(by.0).min(latest))
     }
 }
 

@@ -133,7 +133,7 @@ impl Ends {
     }
 }
 
-fn walk(slab: &OperationSlab, from: Option<OpIndex>) -> impl Iterator<Item = OpIndex> {
+pub(super) fn walk(slab: &OperationSlab, from: Option<OpIndex>) -> impl Iterator<Item = OpIndex> {
     let mut next = from;
     std::iter::from_fn(move || {
         let op = next?;

@@ -7,7 +7,7 @@ use crate::event::{Operation, TargetAction};
 use crate::id::{OperationSeq, RecordHash};
 use crate::index::{Accepted, due};
 use crate::journal::{AppendError, Class, Journal, Kind};
-use crate::operation_slab::{OpClass, Priority};
+use crate::operation_slab::{Flow, OpClass, Priority};
 use crate::refusal::Code;
 use crate::time::Now;
 
@@ -185,7 +185,7 @@ impl<T> Shard<T> {
             if to.action == TargetAction::Observe && !waits() {
                 continue;
             }
-            let accepted = accepted(now, event, target);
+            let accepted = accepted(now, event, target, self.flow_of(&event.event));
             self.index.apply_event(at, &accepted);
         }
     }
@@ -211,6 +211,7 @@ pub(super) fn accepted(
     now: Now,
     event: &AcceptedEvent<'_>,
     target: crate::operation_slab::Target,
+    flow: Flow,
 ) -> Accepted {
     Accepted {
         record: RecordHash(event.record_hash),
@@ -218,6 +219,7 @@ pub(super) fn accepted(
         target,
         priority: Priority::new(event.event.priority.get()).unwrap_or(Priority::DEFAULT),
         class: class_of(event.event.operation),
+        flow,
         due: due(now, event.event.scheduled_at_ms.unwrap_or(0)),
     }
 }

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::class_mix::ClassMix;
+use super::endpoints::Endpoints;
 use super::two_way::{Role, TwoWay};
+use super::weights::Weights;
 use crate::json::RawObject;
 use crate::mapping::Mapping;
 use crate::operation_slab::{OpIndex, SORTED_LISTS};
@@ -35,6 +37,8 @@ pub struct AccountPlan {
     pub parent_timeout: Duration,
     /// How long a record waits for company at most, while quota is scarce.
     pub max_wait: Duration,
+    /// How its objects and tenants share its calls.
+    pub weights: Weights,
     /// What the account is.
     pub role: Role,
     /// Objects whose changes at the account matter, by local name.
@@ -81,8 +85,7 @@ pub(super) struct Account {
     pub(super) paused: bool,
     /// What calls cost, as the coordinator has it.
     costs: Option<Arc<CostClasses>>,
-    /// The classes of its own calls, a list of sorted operations each; none: all cost the same, or
-    /// there are more classes than lists, and every call is charged as the dearest.
+    /// The classes of its own calls, a list of sorted operations each; none: all cost the same.
     pub(super) classes: Vec<CostClass>,
     /// Which of them its operations turn out to be of.
     pub(super) mix: ClassMix,
@@ -90,14 +93,23 @@ pub(super) struct Account {
     pub(super) records_per_call: usize,
     /// Parts of calls that were refused for some record in them; their operations are in no list.
     pub(super) suspects: VecDeque<Suspects>,
-    /// Operations taken from the queue, for ageing.
+    /// Calls begun, for ageing.
     pub(super) taken: u32,
     pub(super) retry_budget: RetryBudget,
     /// Since when there is something to send that was not sent for want of company.
     pub(super) lingers_since: Option<Mono>,
     /// Until when it waits.
     pub(super) lingers_until: Option<Mono>,
+    /// When a record that others wait for was last linked, and let some of them go.
+    pub(super) parent_linked: Option<Mono>,
+    /// Words to this shard's own records that theirs were linked, which have not come yet.
+    pub(super) news_under_way: usize,
+    /// Its endpoints that are not well.
+    pub(super) endpoints: Endpoints,
 }
+
+/// A call's class follows from its kind and from whether it goes alone: there is a list for each.
+const _: () = assert!(2 * CallKind::ALL.len() <= SORTED_LISTS);
 
 /// Half of a refused call, which goes again on its own.
 #[derive(Debug)]
@@ -125,6 +137,9 @@ impl Account {
             retry_budget: RetryBudget::default(),
             lingers_since: None,
             lingers_until: None,
+            parent_linked: None,
+            news_under_way: 0,
+            endpoints: Endpoints::default(),
         }
     }
 
@@ -163,9 +178,7 @@ impl Account {
     /// difference.
     fn sort_out_classes(&mut self) -> bool {
         let mut classes: Vec<CostClass> = Vec::new();
-        let plan = self.plan.as_deref();
-        let made = |kind: &CallKind| plan.is_none_or(|p| p.definition.operation(*kind).is_some());
-        for kind in CallKind::ALL.into_iter().filter(made) {
+        for kind in CallKind::ALL {
             for alone in [true, false] {
                 let class = self.cost_of(kind, alone);
                 if !classes.contains(&class) {
@@ -173,7 +186,7 @@ impl Account {
                 }
             }
         }
-        if classes.len() > SORTED_LISTS || classes == [CostClass::ANY] {
+        if classes == [CostClass::ANY] {
             classes.clear();
         }
         if classes == self.classes {

@@ -20,6 +20,8 @@ pub(super) struct OpenCall {
     /// What pays for it, until it ends.
     pub(super) permit: Permit,
     pub(super) class: CostClass,
+    /// Whether it is the probe of its endpoint.
+    pub(super) probes: bool,
     /// Before its first byte left.
     pub(super) started: Mono,
 }

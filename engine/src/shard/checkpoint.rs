@@ -15,13 +15,17 @@ use crate::entry::HoldScope;
 use crate::id::{RecordHash, VShard};
 use crate::journal::Journal;
 use crate::lane;
-use crate::operation_slab::{NewOperation, OpClass, OpFlags, OpIndex, Position, Priority, Target};
+use crate::operation_slab::{
+    Flow, NewOperation, OpClass, OpFlags, OpIndex, Position, Priority, Target,
+};
 use crate::producers::{Producers, Seen};
 use crate::quota::Learned;
 use crate::record_table::RecordTag;
 use crate::time::{Mono, WallMs};
 
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
+/// Its operations have no flow, and its leases do not say when their calls had ended.
+const VERSION_WITHOUT_FLOWS: u8 = 2;
 /// Its leases have no label, and nothing is said of learned sizes.
 const VERSION_WITHOUT_LABELS: u8 = 1;
 /// Part number of what belongs to no virtual shard.
@@ -98,6 +102,7 @@ impl<T> Shard<T> {
         e.u8(node.priority().get()).u8(node.class() as u8);
         e.u8(u8::from(node.has(OpFlags::INTENT_LOGGED))
             | (u8::from(node.has(OpFlags::REDRIVEN)) << 1));
+        e.u16(node.flow().get());
     }
 }
 
@@ -133,7 +138,8 @@ fn encode_general<'a>(
         e.u64(lease.usable_until.0)
             .i64(lease.usable_until_wall.0)
             .u64(lease.boot)
-            .text(&lease.label);
+            .text(&lease.label)
+            .u64(lease.ended_by.map_or(0, |by| by.0));
     }
     let learned: Vec<Learned> = learned.collect();
     e.u32(learned.len() as u32);
@@ -168,7 +174,7 @@ pub(super) fn load<T>(recovery: &mut Recovery<T>, part: &CheckpointPart) -> Resu
         if shard.index.table_of(vshard).is_none() {
             return Err(d.damaged("virtual shard of another shard"));
         }
-        load_vshard(shard, vshard, &mut d)?;
+        load_vshard(shard, vshard, version, &mut d)?;
     }
     if d.is_empty() {
         Ok(())
@@ -179,7 +185,7 @@ pub(super) fn load<T>(recovery: &mut Recovery<T>, part: &CheckpointPart) -> Resu
 
 fn version(d: &mut Decoder<'_>) -> Result<u8, Damaged> {
     match d.u8("version")? {
-        version @ (VERSION_WITHOUT_LABELS | VERSION) => Ok(version),
+        version @ (VERSION_WITHOUT_LABELS | VERSION_WITHOUT_FLOWS | VERSION) => Ok(version),
         _ => Err(d.damaged("version")),
     }
 }
@@ -208,7 +214,7 @@ fn load_general<T>(shard: &mut Shard<T>, version: u8, d: &mut Decoder<'_>) -> Re
         shard.index.producers.restore(producer, &seen);
     }
     for _ in 0..d.u32("leases")? {
-        shard.index.leases.restore(LoggedLease {
+        let mut lease = LoggedLease {
             account: d.text("account")?.to_owned(),
             id: d.u64("lease")?,
             permits: d.u32("permits")?,
@@ -219,7 +225,14 @@ fn load_general<T>(shard: &mut Shard<T>, version: u8, d: &mut Decoder<'_>) -> Re
                 VERSION_WITHOUT_LABELS => String::new(),
                 _ => d.text("label")?.to_owned(),
             },
-        });
+            ended_by: None,
+            since_wall: WallMs::default(),
+        };
+        lease.since_wall = lease.usable_until_wall;
+        if version == VERSION {
+            lease.ended_by = Some(Mono(d.u64("ended by")?)).filter(|by| by.0 > 0);
+        }
+        shard.index.leases.restore(lease);
     }
     if version != VERSION_WITHOUT_LABELS {
         for _ in 0..d.u32("learned")? {
@@ -236,6 +249,7 @@ fn load_general<T>(shard: &mut Shard<T>, version: u8, d: &mut Decoder<'_>) -> Re
 fn load_vshard<T>(
     shard: &mut Shard<T>,
     vshard: VShard,
+    version: u8,
     d: &mut Decoder<'_>,
 ) -> Result<(), Damaged> {
     let mut targets = Vec::new();
@@ -248,14 +262,14 @@ fn load_vshard<T>(
         shard.index.load_record(vshard, tag, Position::new(at));
         for _ in 0..d.u16("lanes")? {
             for _ in 0..d.u32("operations")? {
-                let (new, flags) = decode_operation(d, &targets)?;
+                let (new, flags) = decode_operation(d, version, &targets)?;
                 shard.index.load_operation(vshard, tag, new, flags);
             }
         }
     }
     for _ in 0..d.u32("dead letters")? {
         let record = RecordHash(d.u64("record")?);
-        let (new, flags) = decode_operation(d, &targets)?;
+        let (new, flags) = decode_operation(d, version, &targets)?;
         shard.index.load_dead(record, new, flags);
     }
     Ok(())
@@ -263,6 +277,7 @@ fn load_vshard<T>(
 
 fn decode_operation(
     d: &mut Decoder<'_>,
+    version: u8,
     targets: &[Target],
 ) -> Result<(NewOperation, OpFlags), Damaged> {
     let position = Position::new(d.u64("event")?).ok_or(d.damaged("event"))?;
@@ -282,6 +297,7 @@ fn decode_operation(
     if marks & 2 != 0 {
         flags = flags.with(OpFlags::REDRIVEN);
     }
+    let flow = decode_flow(d, version)?;
     Ok((
         NewOperation {
             position,
@@ -289,9 +305,18 @@ fn decode_operation(
             sequence_low,
             priority,
             class,
+            flow,
         },
         flags,
     ))
+}
+
+/// Of an older part's operations it is found out when they are looked at.
+fn decode_flow(d: &mut Decoder<'_>, version: u8) -> Result<Flow, Damaged> {
+    if version < VERSION {
+        return Ok(Flow::UNREAD);
+    }
+    Flow::new(d.u16("flow")?).ok_or(d.damaged("flow"))
 }
 
 /// What a part is about.
@@ -361,7 +386,8 @@ impl CheckpointPart {
         let mut d = Decoder::new(&self.bytes);
         let mut bytes = Vec::with_capacity(self.bytes.len());
         let mut e = Encoder::new(&mut bytes);
-        e.u8(d.u8("version")?).u16(d.u16("part")?).u64(0);
+        let version = version(&mut d)?;
+        e.u8(VERSION).u16(d.u16("part")?).u64(0);
         d.u64("seen to")?;
         let accounts = d.u16("accounts")?;
         e.u16(accounts);
@@ -385,7 +411,7 @@ impl CheckpointPart {
                 let operations = d.u32("operations")?;
                 e.u32(operations);
                 for _ in 0..operations {
-                    carry_operation(&mut d, &mut e, carry)?;
+                    carry_operation(&mut d, version, &mut e, carry)?;
                 }
             }
         }
@@ -393,7 +419,7 @@ impl CheckpointPart {
         e.u32(dead);
         for _ in 0..dead {
             e.u64(d.u64("record")?);
-            carry_operation(&mut d, &mut e, carry)?;
+            carry_operation(&mut d, version, &mut e, carry)?;
         }
         let seen = end(carry).get().to_le_bytes();
         bytes[3..11].copy_from_slice(&seen);
@@ -403,6 +429,7 @@ impl CheckpointPart {
 
 fn carry_operation<C: Carry>(
     d: &mut Decoder<'_>,
+    version: u8,
     e: &mut Encoder<'_>,
     carry: &mut C,
 ) -> Result<(), CarryError<C::Error>> {
@@ -413,6 +440,7 @@ fn carry_operation<C: Carry>(
         .u8(d.u8("priority")?)
         .u8(d.u8("class")?)
         .u8(d.u8("flags")?);
+    e.u16(decode_flow(d, version)?.get());
     Ok(())
 }
 

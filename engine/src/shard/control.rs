@@ -13,6 +13,7 @@ use crate::event::codec;
 use crate::id::{OperationSeq, RecordHash};
 use crate::index::lsn;
 use crate::journal::{Class, Journal, Kind};
+use crate::ready::FlowWeights;
 use crate::record::Progress;
 use crate::state::State;
 use crate::time::Now;
@@ -102,6 +103,8 @@ impl<T> Shard<T> {
                 Command::Plan(plan) => {
                     let target = self.account(&plan.name);
                     let at = usize::from(target.0);
+                    // Learned anew from what is looked at.
+                    self.index.accounts[at].weights = FlowWeights::equal();
                     if self.accounts[at].set_plan(plan) {
                         self.forget_classes(at);
                     }

@@ -42,19 +42,20 @@ impl<T> Shard<T> {
                     break;
                 };
                 self.accounts[at].lingers_since = None;
-                let class = call.class;
+                let (class, probes) = (call.class, call.probes);
                 match (call.group, self.accounts[at].plan.clone()) {
                     (Some(group), Some(plan)) => {
                         let records = call.records;
                         if let Some((items, request)) =
                             self.render_batch(now, journal, &plan, group, records)
                         {
-                            self.send(now, journal, at, (Some(group), class), items, request);
+                            let call = (Some(group), class, probes);
+                            self.send(now, journal, at, call, items, request);
                         }
                     }
                     _ => {
                         let (item, payload) = call.records.remove(0);
-                        self.send_one(now, journal, at, class, item, &payload);
+                        self.send_one(now, journal, at, (class, probes), item, &payload);
                     }
                 }
             }
@@ -73,7 +74,7 @@ impl<T> Shard<T> {
         now: Now,
         journal: &mut impl Journal,
         at: usize,
-        class: CostClass,
+        (class, probes): (CostClass, Option<usize>),
         mut item: Item,
         payload: &Payload,
     ) {
@@ -104,7 +105,8 @@ impl<T> Shard<T> {
             item.progress.key = item.progress.key.advance(request.digest().0);
             request.idempotency_key = Some(idempotency_key(item.id(), item.progress.key));
         }
-        self.send(now, journal, at, (None, class), vec![item], request);
+        let call = (None, class, probes);
+        self.send(now, journal, at, call, vec![item], request);
     }
 
     /// A record that no request can carry.
@@ -127,7 +129,7 @@ impl<T> Shard<T> {
         now: Now,
         journal: &mut impl Journal,
         at: usize,
-        (group, class): (Option<BatchGroup>, CostClass),
+        (group, class, probes): (Option<BatchGroup>, CostClass, Option<usize>),
         items: Vec<Item>,
         request: Request,
     ) {
@@ -167,12 +169,16 @@ impl<T> Shard<T> {
         } else {
             journal.durable()
         };
+        if let Some(endpoint) = probes {
+            self.accounts[at].endpoints.probing(endpoint);
+        }
         let id = self.calls.insert(OpenCall {
             items,
             group,
             target: Target(at as u16),
             permit,
             class,
+            probes: probes.is_some(),
             started: now.mono,
         });
         self.effects.push(
@@ -195,7 +201,8 @@ impl<T> Shard<T> {
             self.gate(usize::from(call.target.0)),
             Some(Gate::Open | Gate::Suspect)
         );
-        now <= call.permit.usable_until() && (call.permit.is_probe() || open)
+        let open = call.permit.is_probe() || open;
+        now <= call.permit.usable_until() && open && self.endpoint_lets(call)
     }
 
     /// A call that was never sent: its operation is ready again. A create keeps the mark of its
@@ -205,6 +212,9 @@ impl<T> Shard<T> {
         let Some(call) = self.calls.remove(call) else {
             return;
         };
+        if call.probes {
+            self.probe_taken_back(&call);
+        }
         self.holdings.cancel(call.permit);
         for item in call.items.iter().rev() {
             if item.kind == Some(CallKind::Create) {

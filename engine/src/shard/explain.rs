@@ -1,6 +1,8 @@
 //! Why a record waits: the one reason, its place in the queue, and until when as far as the shard
 //! can tell.
 
+use std::sync::Arc;
+
 use super::query::Standing;
 use super::{RefusedObject, Shard};
 use crate::entry::HoldScope;
@@ -42,6 +44,8 @@ pub enum Wait {
     Throttled,
     /// The account's next probe, since calls to it fail.
     Breaker(HoldReason),
+    /// The next probe of one endpoint of the account, since calls to it fail.
+    Endpoint(Arc<str>),
     /// The account's credentials to be accepted.
     Credentials,
     /// An operator, who holds this.
@@ -130,15 +134,35 @@ impl<T> Shard<T> {
                 let refused = refused.map(Wait::Refused);
                 told.wait = Some(hold.or(refused).unwrap_or(Wait::Unreadable));
             }
+            OpState::Aside => self.explain_aside(now, at, op, &mut told),
             OpState::Ready => self.explain_ready(now, at, op, &mut told),
         }
         told
     }
 
+    fn explain_aside(&self, now: Now, at: usize, op: OpIndex, told: &mut Explanation) {
+        let queue = &self.index.accounts[at];
+        let place = queue.aside.place_of(&self.index.slab, op, COUNTED_MAX);
+        let (number, ahead) = place.unwrap_or((0, COUNTED_MAX));
+        told.ahead = ahead;
+        let endpoint = place.and_then(|_| self.accounts[at].endpoints.at(number));
+        told.wait = Some(match endpoint {
+            Some((name, gate)) => {
+                if let Gate::Held { until, .. } = gate {
+                    told.until_ms = wall_ms(now, until);
+                }
+                Wait::Endpoint(Arc::clone(name))
+            }
+            // So far back in its list that the list was not told.
+            None => Wait::Breaker(HoldReason::Failing),
+        });
+    }
+
     fn explain_ready(&self, now: Now, at: usize, op: OpIndex, told: &mut Explanation) {
         let account = &self.accounts[at];
-        let queue = self.index.accounts[at].queue_holding(&self.index.slab[op]);
-        told.ahead = queue.ahead_of(&self.index.slab, op, COUNTED_MAX);
+        let queues = &self.index.accounts[at];
+        let queue = queues.queue_holding(&self.index.slab[op]);
+        told.ahead = queue.ahead_of(&self.index.slab, op, &queues.weights, COUNTED_MAX);
         let held = match self.gate(at) {
             Some(Gate::Held { until, reason }) => Some((reason, Some(until))),
             Some(Gate::Probe) => Some((HoldReason::Failing, None)),

@@ -27,6 +27,9 @@ pub(super) fn change(item: &Item, payload: &Payload) -> Bytes {
             change.text("remote_id", remote_id);
         }
         change.text("origin", origin);
+        if let Some(merged_into) = &item.merged_into {
+            change.text("merged_into", merged_into);
+        }
     }
     if operation != Operation::Delete {
         change.raw("data", &payload.fields);

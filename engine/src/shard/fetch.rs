@@ -3,7 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 
 use super::calls::OpenCall;
-use super::settle::{end_of, timestamp};
+use super::settle::{end_of, judged_by_next, timestamp};
 use super::{CallId, Observation, Output, Shard};
 use crate::decide::class_of;
 use crate::journal::Journal;
@@ -27,6 +27,8 @@ struct Fetch<T> {
     target: Target,
     request: Request,
     ticket: T,
+    /// Its call before was refused for its token.
+    again: bool,
 }
 
 impl<T> Default for Fetches<T> {
@@ -64,6 +66,7 @@ impl<T> Shard<T> {
             target,
             request,
             ticket,
+            again: false,
         });
     }
 
@@ -97,6 +100,7 @@ impl<T> Shard<T> {
                 target: fetch.target,
                 permit,
                 class,
+                probes: false,
                 started: now.mono,
             });
             self.fetches.open.insert(call, fetch);
@@ -136,7 +140,9 @@ impl<T> Shard<T> {
             Ok(_) => Verdict::Absent,
             Err(failure) => failure.verdict(),
         });
+        let again = self.fetches.open.get(&id).is_some_and(|it| it.again);
         let end = end_of(result, ended_at, verdict.as_ref(), now);
+        let end = judged_by_next(end, result, again);
         self.holdings.complete(call.permit, end);
         if let (Some(plan), Some(verdict)) = (plan, verdict) {
             if let Ok(reply) = result {
@@ -149,7 +155,11 @@ impl<T> Shard<T> {
                 took: ended_at.saturating_since(call.started),
             });
         }
-        if let Some(fetch) = self.fetches.open.remove(&id) {
+        if let Some(mut fetch) = self.fetches.open.remove(&id) {
+            if matches!(result, Err(SendFailure::TokenRefused)) && !fetch.again {
+                fetch.again = true;
+                return self.fetches.waiting.push_front(fetch);
+            }
             self.effects.push_unconditional(Output::Fetched {
                 ticket: fetch.ticket,
                 result: result.clone(),

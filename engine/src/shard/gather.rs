@@ -6,22 +6,23 @@ use std::time::Duration;
 
 use super::account::Suspects;
 use super::dispatch::{fields, members, subject};
+use super::endpoints::Way;
 use super::item::Item;
 use super::prepare::{Payload, Prepared};
 use super::{AccountPlan, Shard};
 use crate::journal::Journal;
-use crate::operation_slab::{OpIndex, OpState};
+use crate::operation_slab::{Flow, OpIndex, OpState, OperationSlab};
 use crate::provider::{BatchGroup, BatchItem, Field, RenderError, Request};
 use crate::quota::{CostClass, Gate, URGENT_PRIORITY_MAX};
-use crate::ready::ReadyQueue;
+use crate::ready::{FlowWeights, ReadyQueue};
 use crate::time::{Mono, Now};
 
 /// Records looked at for one call and put back, because they go into another one, at most; and as
 /// many that cost something else.
 const ASIDE_MAX: usize = 256;
 
-/// One in so many records is the oldest that is ready, whatever its priority: the worst priority
-/// waits at most so many times as long as it would in a plain queue.
+/// One in so many calls is for the oldest of those whose turn it is, whatever its priority: the worst
+/// priority waits at most so many times as long as it would in a plain queue.
 const AGEING: u32 = 8;
 
 /// Operations of an account that are looked at before their call can be paid for, at most: so
@@ -47,6 +48,10 @@ pub(super) struct Gathered {
     pub(super) group: Option<BatchGroup>,
     /// What it costs.
     pub(super) class: CostClass,
+    /// The endpoint it is the probe of, by number: it goes alone.
+    pub(super) probes: Option<usize>,
+    /// Whose turn it is: that of its first record.
+    flow: Flow,
     /// At least one.
     pub(super) records: Vec<Sendable>,
     /// More of them fit and none was ready.
@@ -81,7 +86,7 @@ impl<T> Shard<T> {
             let next = match (&mut suspects, &call) {
                 (Some(suspects), _) => suspects.next(),
                 (None, None) => self.next_of_all(now.mono, at),
-                (None, Some(call)) => self.next_of(at, call.class),
+                (None, Some(call)) => self.next_of(at, call.class, call.flow),
             };
             let Some(op) = next else {
                 if let Some(call) = &mut call {
@@ -100,6 +105,22 @@ impl<T> Shard<T> {
             };
             let kind = item.kind.expect("a prepared item has its call");
             let group = plan.definition.batch_group(kind, &payload.object);
+            let probes = match self.way_of(at, &item, group.is_none()) {
+                Way::Open => None,
+                Way::Held(endpoint) => {
+                    self.index.set_aside(op, endpoint);
+                    passed += 1;
+                    if passed == ASIDE_MAX || (*left == 0 && call.is_none()) {
+                        break;
+                    }
+                    continue;
+                }
+                Way::Probe(_) if call.is_some() => {
+                    aside.push(op);
+                    continue;
+                }
+                Way::Probe(endpoint) => Some(endpoint),
+            };
             let class = self.accounts[at].class_of(kind, group);
             let known = call.as_ref().map(|call| call.class);
             if self.must_wait(now.mono, at, op, class, known) {
@@ -117,7 +138,7 @@ impl<T> Shard<T> {
                         bytes_left = plan.definition.batch_bytes_max(group);
                         let account = &mut self.accounts[at];
                         account.records_per_call = account.records_per_call.max(items_max);
-                        if self.holdings.gate(id) == Some(Gate::Probe) {
+                        if probes.is_some() || self.holdings.gate(id) == Some(Gate::Probe) {
                             items_max = 1;
                         }
                     }
@@ -125,6 +146,8 @@ impl<T> Shard<T> {
                     call = Some(Gathered {
                         group,
                         class,
+                        probes,
+                        flow: self.index.slab[op].flow(),
                         records: vec![(*item, payload)],
                         starved: false,
                     });
@@ -170,7 +193,11 @@ impl<T> Shard<T> {
             self.holdings.linger(id, account.usual_class())
         });
         let longest = account.plan.as_ref().map(|plan| plan.max_wait);
-        let linger = linger.min(longest.unwrap_or_default());
+        let longest = longest.unwrap_or_default();
+        let linger = match self.siblings_come(now, at, longest) {
+            true => longest,
+            false => linger.min(longest),
+        };
         let records = queue.ready_len();
         let is_urgent = || {
             let mut queues = queue.sorted.iter().chain([&queue.ready, &queue.retries]);
@@ -193,6 +220,15 @@ impl<T> Shard<T> {
         account.lingers_until.is_some()
     }
 
+    /// Whether records that waited for others come ready one call after the other: some just did,
+    /// and more may with the calls that are out or the words that are on their way.
+    fn siblings_come(&self, now: Mono, at: usize, longest: Duration) -> bool {
+        let account = &self.accounts[at];
+        let linked = account.parent_linked;
+        linked.is_some_and(|linked| now < linked.saturating_add(longest))
+            && (account.news_under_way > 0 || self.calls.records_of(at as u16) > 0)
+    }
+
     fn suspects_can_go(&self, now: Mono, at: usize) -> bool {
         let part = self.accounts[at].suspects.front();
         part.is_some_and(|part| self.may_start(now, at, part.class))
@@ -202,13 +238,13 @@ impl<T> Shard<T> {
     /// call can be paid for, and of those whose call is not known yet.
     fn source(&self, now: Mono, at: usize) -> Option<Source> {
         let (account, queue) = (&self.accounts[at], &self.index.accounts[at]);
-        let best = |queue: &ReadyQueue| Some(self.index.slab[queue.peek()?].lane_best());
         let sorted = queue.sorted.iter().enumerate().filter_map(|(list, queue)| {
-            let best = best(queue)?;
+            let best = queue.best_priority()?;
             let payable = self.may_start(now, at, account.class_at(list));
             payable.then_some((best, Source::Sorted(list)))
         });
-        let unsorted = [&queue.ready, &queue.retries].into_iter().filter_map(best);
+        let unsorted = [&queue.ready, &queue.retries].into_iter();
+        let unsorted = unsorted.filter_map(ReadyQueue::best_priority);
         let unsorted = unsorted.min().filter(|_| {
             let looks_ahead = account.classes.len() > 1 && queue.sorted_len() < SORTED_AHEAD_MAX;
             self.may_start(now, at, account.usual_class()) || (looks_ahead && self.may_call(at))
@@ -220,13 +256,13 @@ impl<T> Shard<T> {
 
     fn next_of_all(&mut self, now: Mono, at: usize) -> Option<OpIndex> {
         match self.source(now, at)? {
-            Source::Sorted(list) => self.next_sorted(at, list),
-            Source::Unsorted => self.next_ready(at),
+            Source::Sorted(list) => self.next_sorted(at, list, None),
+            Source::Unsorted => self.next_ready(at, None),
         }
     }
 
-    /// The next record for a call of this class.
-    fn next_of(&mut self, at: usize, class: CostClass) -> Option<OpIndex> {
+    /// The next record for a call of this class, begun by a record of this flow.
+    fn next_of(&mut self, at: usize, class: CostClass, flow: Flow) -> Option<OpIndex> {
         let list = self.accounts[at].place(class);
         let queue = &self.index.accounts[at];
         if queue
@@ -234,22 +270,17 @@ impl<T> Shard<T> {
             .get(list)
             .is_some_and(|queue| !queue.is_empty())
         {
-            self.next_sorted(at, list)
+            self.next_sorted(at, list, Some(flow))
         } else {
-            self.next_ready(at)
+            self.next_ready(at, Some(flow))
         }
     }
 
-    fn next_sorted(&mut self, at: usize, list: usize) -> Option<OpIndex> {
-        let account = &mut self.accounts[at];
-        account.taken = account.taken.wrapping_add(1);
-        let oldest = account.taken.is_multiple_of(AGEING);
-        let (queue, slab) = (&mut self.index.accounts[at], &mut self.index.slab);
-        if oldest {
-            queue.sorted[list].pop_oldest(slab)
-        } else {
-            queue.sorted[list].pop(slab)
-        }
+    fn next_sorted(&mut self, at: usize, list: usize, with: Option<Flow>) -> Option<OpIndex> {
+        let queue = &mut self.index.accounts[at];
+        let slab = &mut self.index.slab;
+        let taken = &mut self.accounts[at].taken;
+        next_in(&mut queue.sorted[list], slab, &queue.weights, taken, with)
     }
 
     /// Sorts an operation away whose call costs something else than the call being filled, or what
@@ -279,9 +310,8 @@ impl<T> Shard<T> {
         waits
     }
 
-    /// The account's next operation: by priority, class and age, retries within their budget, and
-    /// every so often the oldest of all, so that low priorities move too.
-    fn next_ready(&mut self, at: usize) -> Option<OpIndex> {
+    /// The account's next operation that was not looked at: retries within their budget.
+    fn next_ready(&mut self, at: usize, with: Option<Flow>) -> Option<OpIndex> {
         let (queue, slab) = (&mut self.index.accounts[at], &mut self.index.slab);
         let account = &mut self.accounts[at];
         let firsts_wait = !queue.ready.is_empty();
@@ -296,12 +326,7 @@ impl<T> Shard<T> {
         } else {
             &mut queue.ready
         };
-        account.taken = account.taken.wrapping_add(1);
-        if account.taken.is_multiple_of(AGEING) {
-            from.pop_oldest(slab)
-        } else {
-            from.pop(slab)
-        }
+        next_in(from, slab, &queue.weights, &mut account.taken, with)
     }
 
     /// The one request for all records. Those that cannot go with the others are put back, or end.
@@ -318,7 +343,11 @@ impl<T> Shard<T> {
                 Ok(mut request) => {
                     let items: Vec<Item> = records.into_iter().map(|(item, _)| item).collect();
                     request.request_id = items[0].id().to_string();
-                    request.idempotency_key = Some(content_key(&items, &request));
+                    let key = request
+                        .kind
+                        .is_write()
+                        .then(|| content_key(&items, &request));
+                    request.idempotency_key = key;
                     return Some((items, request));
                 }
                 Err(RenderError::Item { index, source }) if index < records.len() => {
@@ -330,7 +359,9 @@ impl<T> Shard<T> {
                         self.unsendable(now, journal, &plan.name, item, source.to_string());
                     }
                 }
-                Err(RenderError::BatchTooLarge { .. }) if records.len() > 1 => {
+                Err(RenderError::BatchTooLarge { .. } | RenderError::PathTooLong { .. })
+                    if records.len() > 1 =>
+                {
                     for (item, _) in records.drain(records.len() / 2..).rev() {
                         self.index.put_back(item.op);
                     }
@@ -367,6 +398,26 @@ impl<T> Shard<T> {
             self.index.slab[op].set_state(OpState::Waiting);
             self.index.put_back(op);
         }
+    }
+}
+
+/// The next operation of a queue: to go along with a call of that flow, or to begin one, which every
+/// so often is for the oldest, so that low priorities move too.
+fn next_in(
+    queue: &mut ReadyQueue,
+    slab: &mut OperationSlab,
+    weights: &FlowWeights,
+    calls: &mut u32,
+    with: Option<Flow>,
+) -> Option<OpIndex> {
+    if let Some(flow) = with {
+        return queue.pop_company(slab, flow);
+    }
+    *calls = calls.wrapping_add(1);
+    if calls.is_multiple_of(AGEING) {
+        queue.pop_oldest(slab, weights)
+    } else {
+        queue.pop(slab, weights)
     }
 }
 

@@ -49,6 +49,8 @@ pub(super) struct Item {
     pub(super) said: Option<Box<Fields>>,
     /// The account that a change for System A comes from.
     pub(super) origin: Option<String>,
+    /// System A's key of the record that this one, which it is to delete, is part of now.
+    pub(super) merged_into: Option<String>,
     /// When its call left, ms since the epoch.
     pub(super) asked_at_ms: i64,
     /// When the record was deleted that a read looks for again, ms since the epoch.
@@ -78,6 +80,7 @@ impl Item {
             remote_id: fold.remote_id.clone(),
             said: None,
             origin: None,
+            merged_into: None,
             asked_at_ms: 0,
             deleted_at_ms: None,
         };
@@ -92,6 +95,12 @@ impl Item {
             record: self.record,
             seq: self.lead.seq,
         }
+    }
+
+    /// Whether its call before was refused for its credentials.
+    pub(super) fn met_a_refused_token(&self) -> bool {
+        let last = self.progress.attempts.last();
+        last.is_some_and(|last| last.class == CallClass::Unauthorized)
     }
 
     pub(super) fn asker(&self) -> Asker {

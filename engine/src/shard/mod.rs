@@ -18,6 +18,7 @@ mod control;
 mod dead_letter;
 mod dispatch;
 mod effects;
+mod endpoints;
 mod explain;
 mod feed;
 mod fetch;
@@ -46,6 +47,7 @@ mod settle;
 mod sides;
 mod trade;
 mod two_way;
+mod weights;
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -73,6 +75,7 @@ pub use replay::{ReplayCursor, ReplaySlice, ReplaySpan};
 pub use resolve::Resolution;
 
 pub use two_way::{DeletePolicy, Role, SYSTEM_A, TwoWay, extra};
+pub use weights::Weights;
 
 use crate::id::{HashKey, OperationSeq, RecordHash};
 use crate::index::Index;
@@ -327,6 +330,7 @@ impl<T> Shard<T> {
             return;
         }
         self.index.wake_due(now.mono);
+        self.tend_endpoints(now.mono);
         self.relocate_some(now, journal);
         self.tell_again(now, journal);
         self.dispatch(now, journal);
@@ -353,6 +357,7 @@ impl<T> Shard<T> {
         [
             self.index.next_timer(),
             self.holdings.next_deadline(),
+            self.next_ask(),
             lingering,
         ]
         .into_iter()
@@ -385,10 +390,9 @@ impl<T> Shard<T> {
     /// Whether upkeep left work that needs no new input: calls that may start, or compaction.
     #[must_use]
     pub fn has_work(&self) -> bool {
-        !self.fenced
-            && (self.relocation.is_some()
-                || self.has_untold()
-                || (!self.draining && self.accounts_can_start()))
+        let can_call = || !self.draining && self.accounts_can_start();
+        let inner = || self.relocation.is_some() || self.takes_back() || self.has_untold();
+        !self.fenced && (inner() || can_call())
     }
 
     /// Whether the log is poisoned and the shard takes nothing more.

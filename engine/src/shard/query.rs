@@ -64,6 +64,8 @@ pub struct OpenCounts {
     pub in_flight: u64,
     /// Held by an operator, one by one.
     pub paused: u64,
+    /// Waiting for an endpoint that fails.
+    pub aside: u64,
     /// Waiting for a time.
     pub timed: Timed,
     /// The account is held whole.
@@ -184,6 +186,7 @@ impl<T> Shard<T> {
                     ready: (queue.ready_len() + account.suspects_len()) as u64,
                     in_flight: self.calls.records_of(target as u16),
                     paused: queue.paused.len() as u64,
+                    aside: queue.aside.len() as u64,
                     timed: queue.timed,
                     held: account.paused,
                     dead: queue.dead,
@@ -420,6 +423,7 @@ impl<T> Shard<T> {
             ),
             OpState::Scheduled => (State::Waiting, Some(Reason::Scheduled)),
             OpState::Paused => (State::Waiting, Some(Reason::Paused)),
+            OpState::Aside => (State::Waiting, Some(Reason::Breaker)),
             OpState::Dead => (State::Failed, progress.and_then(|progress| progress.reason)),
             OpState::Ready if account.paused => (State::Waiting, Some(Reason::Paused)),
             OpState::Ready if account.plan.is_none() => (State::Waiting, Some(Reason::NoAccount)),

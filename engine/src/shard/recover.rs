@@ -149,7 +149,10 @@ impl<T> Recovery<T> {
                             let seq = OperationSeq(event.operation_seq);
                             shard.index.apply_event_moved(at, record, seq, target);
                         } else {
-                            let accepted = super::accept::accepted(now, &event, target);
+                            let accepted = {
+                                let flow = shard.flow_of(&event.event);
+                                super::accept::accepted(now, &event, target, flow)
+                            };
                             shard.index.apply_redrive(at, &accepted);
                         }
                     }

@@ -195,7 +195,8 @@ impl<T> Shard<T> {
         let Ok(at) = journal.append(Class::Outcome, Kind::EventRedriven, &entry) else {
             return Redriven::Unlogged;
         };
-        let accepted = super::accept::accepted(now, &event, target);
+        let flow = self.flow_of(&event.event);
+        let accepted = super::accept::accepted(now, &event, target, flow);
         self.index.apply_redrive(at, &accepted);
         Redriven::Queued
     }

@@ -38,6 +38,7 @@ impl<T> Shard<T> {
             target,
             permit,
             class,
+            probes,
             started,
         } = call;
         let open_for = now.mono.saturating_since(started).as_millis() as i64;
@@ -45,7 +46,7 @@ impl<T> Shard<T> {
             item.asked_at_ms = now.wall.0.saturating_sub(open_for);
         }
         let at = usize::from(target.0);
-        let probe = permit.is_probe();
+        let probe = permit.is_probe() || probes;
         let plan = self.accounts[at].plan.clone();
         let judged = plan.map(|plan| {
             let verdict = verdict_of(&plan, group, &items, result, now);
@@ -55,6 +56,9 @@ impl<T> Shard<T> {
             .as_ref()
             .and_then(|(_, verdict)| verdict.of_account());
         let end = end_of(result, ended_at, of_account, now);
+        let again = items.iter().any(Item::met_a_refused_token);
+        let end = judged_by_next(end, result, again);
+        let end = self.judge_endpoint(at, (&items, group.is_none()), probes, end);
         self.holdings.complete(permit, end);
         if let (Some((plan, _)), Ok(reply)) = (&judged, result) {
             let kind = items[0].kind.expect("an item in a call has a kind");
@@ -74,6 +78,8 @@ impl<T> Shard<T> {
             took: ended_at.saturating_since(started),
         });
         match verdict {
+            // What failed together comes back together: one by one, each would be a call of its
+            // own. So the dice fall once a call, and for all of its records alike.
             BatchVerdict::Whole(verdict) => {
                 for item in items {
                     self.settle_item(now, journal, probe, &plan, item, &verdict, result);
@@ -94,6 +100,7 @@ impl<T> Shard<T> {
                 self.answer_intents(now, journal, &plan.name, items, (status, &detail));
             }
         }
+        self.dice.roll();
     }
 
     /// Takes in what a reply says of its account's limits.
@@ -166,12 +173,8 @@ impl<T> Shard<T> {
             probe,
             from_before: item.oldest < self.born,
         };
-        conclude(
-            &outcome,
-            &mut target.link,
-            &mut item.progress,
-            &mut self.dice,
-        );
+        let mut dice = self.dice.clone();
+        conclude(&outcome, &mut target.link, &mut item.progress, &mut dice);
         let whose = self.index.slab[item.op].target();
         self.judge_object(now, whose, &mut item, verdict);
         if item.operation == Operation::Read && item.progress.state == State::Synced {
@@ -236,7 +239,7 @@ pub(super) fn end_of(
     verdict: Option<&Verdict>,
     now: Now,
 ) -> CallEnd {
-    let answered = result.is_ok() || matches!(result, Err(SendFailure::BeforeSent { .. }));
+    let answered = !matches!(result, Err(SendFailure::AfterSent { .. }));
     let trouble = verdict.and_then(|verdict| trouble(verdict, now));
     CallEnd {
         at: ended_at,
@@ -247,6 +250,20 @@ pub(super) fn end_of(
         },
         verdict: trouble.map_or(quota::Verdict::Healthy, quota::Verdict::Trouble),
     }
+}
+
+/// A token that was refused for its age says nothing of the account: the same call with the next one
+/// does, unless that is what this one was.
+pub(super) fn judged_by_next(
+    end: CallEnd,
+    result: &Result<Reply, SendFailure>,
+    again: bool,
+) -> CallEnd {
+    let verdict = match result {
+        Err(SendFailure::TokenRefused) if !again => quota::Verdict::Silent,
+        _ => end.verdict,
+    };
+    CallEnd { verdict, ..end }
 }
 
 /// What a call came to, for each of its records.

@@ -7,7 +7,7 @@ use super::fold::Fold;
 use super::handoff::{HandedOver, News, Pull, provisional_id};
 use super::item::Item;
 use super::prepare::Prepared;
-use super::two_way::{Hint, Role, SYSTEM_A, TwoWay, origin_of};
+use super::two_way::{Hint, Role, SYSTEM_A, TwoWay, merged_into, origin_of};
 use super::{AccountPlan, Shard};
 use crate::event::codec::AcceptedEvent;
 use crate::event::{Operation, TargetAction};
@@ -52,6 +52,7 @@ impl<T> Shard<T> {
             let record_id = item.record_id().to_owned();
             item.states[0].target_mut(SYSTEM_A).link = Link::Linked(record_id);
             item.origin = origin_of(event).map(std::borrow::Cow::into_owned);
+            item.merged_into = merged_into(event).map(std::borrow::Cow::into_owned);
             if item.operation.writes_fields() {
                 item.said = Some(Box::new(said(event, fold)));
             }
@@ -295,10 +296,6 @@ impl<T> Shard<T> {
     }
 
     /// Takes up in an item what its call did. True when the item waits for another shard.
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "one outcome, taken apart by its only caller"
-    )]
     pub(super) fn conclude_two_way(
         &mut self,
         now: Now,

@@ -1,13 +1,15 @@
 //! Trading permits and slots with the coordinator.
 
+use std::sync::Arc;
+
 use super::dispatch::CALL_ROOM;
 use super::{Output, Shard};
 use crate::entry::{Lease, LeaseReturn};
 use crate::journal::{Class, Journal, Kind};
 use crate::operation_slab::OpIndex;
 use crate::quota::{
-    AccountId, CostClass, FromShard, Gate, Learned, LeaseTaken, ToShard, URGENT_PRIORITY_MAX,
-    Waiting,
+    AccountId, CostClass, FromShard, Gate, Learned, LeaseTaken, Settled, ToShard,
+    URGENT_PRIORITY_MAX, Waiting,
 };
 use crate::ready::ReadyQueue;
 use crate::time::{Mono, Now, WallMs};
@@ -34,8 +36,14 @@ impl<T> Shard<T> {
                 if let Some(at) = self.by_id(*account) {
                     // Its plan goes with a command: the account may be back by now.
                     self.release_suspects(at);
+                    self.forget_endpoints(at);
                 }
             }
+            ToShard::Endpoint {
+                account,
+                endpoint,
+                gate,
+            } => self.on_endpoint(*account, endpoint, *gate),
             ToShard::Learned(learned) => self.log_learned(journal, learned),
             ToShard::Grant { .. }
             | ToShard::GrantSlots { .. }
@@ -66,6 +74,7 @@ impl<T> Shard<T> {
             }
             self.effects.push_unconditional(Output::Coordinator(word));
         }
+        self.log_settled(now, journal);
         self.index.leases.prune(now.wall);
     }
 
@@ -120,6 +129,9 @@ impl<T> Shard<T> {
             usable_until_ms: WallMs(now.wall.0.saturating_add(ahead_ms)).0,
             boot: self.settings.boot,
             label: &taken.label,
+            settled_from: taken.settled.from.0,
+            settled_below: taken.settled.below.0,
+            settled_by_ns: taken.settled.by.0,
         };
         self.scratch.entry.clear();
         lease.encode(&mut self.scratch.entry);
@@ -131,6 +143,32 @@ impl<T> Shard<T> {
             }
             // What cannot be logged is not spent.
             Err(_) => self.holdings.on_unlogged(taken.account, taken.lease),
+        }
+    }
+
+    /// A lease of no permits, for what it says of those before it. What is not logged counts as under
+    /// way after a crash, which is only too careful.
+    fn log_settled(&mut self, now: Now, journal: &mut impl Journal) {
+        let settled: Vec<(Arc<str>, Settled)> = self.holdings.settled(now.mono).collect();
+        for (account, settled) in settled {
+            let lease = Lease {
+                account: &account,
+                id: 0,
+                permits: 0,
+                usable_until_ns: now.mono.0,
+                usable_until_ms: now.wall.0,
+                boot: self.settings.boot,
+                label: "",
+                settled_from: settled.from.0,
+                settled_below: settled.below.0,
+                settled_by_ns: settled.by.0,
+            };
+            self.scratch.entry.clear();
+            lease.encode(&mut self.scratch.entry);
+            let logged = journal.append(Class::Outcome, Kind::Lease, &[&self.scratch.entry]);
+            if logged.is_ok() {
+                self.index.leases.apply_lease(&lease);
+            }
         }
     }
 
@@ -202,7 +240,7 @@ impl<T> Shard<T> {
         }
     }
 
-    fn by_id(&self, account: AccountId) -> Option<usize> {
+    pub(super) fn by_id(&self, account: AccountId) -> Option<usize> {
         self.accounts
             .iter()
             .position(|known| known.id == Some(account))

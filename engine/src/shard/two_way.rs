@@ -1,5 +1,6 @@
 //! How changes come back from an account: what its plan says of it, and how an event tells of it.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use super::handoff::News;
@@ -82,17 +83,13 @@ pub(super) struct Hint {
 impl Hint {
     pub(super) fn of(event: &AcceptedEvent<'_>) -> Self {
         let has = |name: &str| event.event.extras.iter().any(|extra| extra.name == name);
-        let text = |name: &str| {
-            let mut extras = event.event.extras.iter();
-            extras.find(|extra| extra.name == name)?.value.as_text()
-        };
-        let kind = text(extra::KIND);
+        let kind = text_of(event, extra::KIND);
         let mut extras = event.event.extras.iter();
         let read_at = extras.find(|extra| extra.name == extra::READ_AT);
         Self {
             deleted: kind.as_deref() == Some(extra::DELETED),
             restored: kind.as_deref() == Some(extra::RESTORED),
-            merged_into: text(extra::MERGED_INTO).map(std::borrow::Cow::into_owned),
+            merged_into: merged_into(event).map(Cow::into_owned),
             whole: has(extra::WHOLE),
             provisional: has(extra::PROVISIONAL),
             read_at_ms: read_at.and_then(|at| at.value.text().parse().ok()),
@@ -117,7 +114,16 @@ pub(super) fn is_late(event: &AcceptedEvent<'_>) -> bool {
 }
 
 /// The account that a change comes from; `None`: System A.
-pub(super) fn origin_of<'a>(event: &'a AcceptedEvent<'_>) -> Option<std::borrow::Cow<'a, str>> {
+pub(super) fn origin_of<'a>(event: &'a AcceptedEvent<'_>) -> Option<Cow<'a, str>> {
+    text_of(event, extra::ORIGIN)
+}
+
+/// The record that this one is part of now.
+pub(super) fn merged_into<'a>(event: &'a AcceptedEvent<'_>) -> Option<Cow<'a, str>> {
+    text_of(event, extra::MERGED_INTO)
+}
+
+fn text_of<'a>(event: &'a AcceptedEvent<'_>, name: &str) -> Option<Cow<'a, str>> {
     let mut extras = event.event.extras.iter();
-    extras.find(|e| e.name == extra::ORIGIN)?.value.as_text()
+    extras.find(|extra| extra.name == name)?.value.as_text()
 }

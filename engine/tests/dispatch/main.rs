@@ -1,9 +1,15 @@
 //! What a shard sends, when, and by which permit: shards, their coordinator and an account in
 //! virtual time.
 
+mod company;
 mod cost_classes;
+mod endpoints;
+mod flows;
+mod held;
 mod linger;
 mod neighbours;
+mod refused_token;
+mod restart;
 mod truth;
 mod urgent;
 mod world;

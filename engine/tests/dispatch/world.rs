@@ -11,17 +11,18 @@ use syncline_engine::event::{Defaults, Surface, Target, TargetAction, parse};
 use syncline_engine::id::{HashKey, VSHARD_COUNT, VShard};
 use syncline_engine::journal::{AppendError, Class, Journal, Kind, ReadError};
 use syncline_engine::json::Scratch;
+use syncline_engine::mapping::Mapping;
 use syncline_engine::provider::{
     BodyEnd, CallKind, Definition, Reply, ReplyHeaders, Request, SendFailure, shipped,
 };
 use syncline_engine::quota::{
-    AccountLimits, Coordinator, HoldSettings, LeaseId, Limit, RecoveredLease, ShardId, Start,
-    ToShard,
+    AccountLimits, AccountView, Coordinator, HoldSettings, LeaseId, Limit, RecoveredLease, ShardId,
+    Start, ToShard,
 };
 use syncline_engine::retry::RetryPolicy;
 use syncline_engine::shard::{
-    AccountPlan, CallId, CheckpointPart, EventBatch, Input, Output, Recovered, Recovery, Role,
-    Shard, ShardSettings,
+    AccountPlan, CallId, CheckpointPart, Command, EventBatch, Explanation, Input, Output,
+    Recovered, Recovery, Role, Shard, ShardSettings, Weights,
 };
 use syncline_engine::time::{Mono, Now, WallMs};
 use wal::Lsn;
@@ -43,6 +44,7 @@ pub(super) struct Seen {
     pub(super) at: u64,
     pub(super) account: usize,
     pub(super) kind: CallKind,
+    pub(super) path: String,
     /// The end of the path: of an upsert by key the record id.
     pub(super) of: String,
     /// HTTP status of the answer.
@@ -95,6 +97,17 @@ impl World {
 
     pub(super) fn with(shards: u16, limits: Vec<Limit>, definition: Definition) -> Self {
         Self::calling(shards, limits, vec![plan("crm", definition)])
+    }
+
+    /// One shard that calls the account `crm`, records of which are mapped like this.
+    pub(super) fn mapped(definition: Definition, mappings: Vec<Mapping>) -> Self {
+        let mut plan = plan("crm", definition);
+        let own = Arc::get_mut(&mut plan).expect("nobody else has it yet");
+        let mappings = mappings.into_iter();
+        own.mappings = mappings
+            .map(|mapping| (mapping.object().to_owned(), mapping))
+            .collect();
+        Self::calling(1, Vec::new(), vec![plan])
     }
 
     fn calling(shards: u16, limits: Vec<Limit>, plans: Vec<Arc<AccountPlan>>) -> Self {
@@ -151,6 +164,29 @@ impl World {
     ) -> Self {
         self.answer = Box::new(answer);
         self
+    }
+
+    /// Lets objects and tenants share calls by these weights.
+    pub(super) fn sharing(mut self, weights: Weights) -> Self {
+        let now = self.now();
+        for plan in &mut self.plans {
+            let mut changed = plan_like(plan);
+            changed.weights = weights.clone();
+            *plan = Arc::new(changed);
+        }
+        for (shard, log) in &mut self.shards {
+            for plan in &self.plans {
+                let command = Command::Plan(Arc::clone(plan));
+                let ticket = ();
+                shard.handle(now, log, Input::Control { command, ticket });
+            }
+        }
+        self
+    }
+
+    /// The shard that such a record goes to, spread by a hash.
+    pub(super) fn shard_of(&self, record_id: &str) -> usize {
+        HASH_KEY.vshard(record_id).index() % self.shards.len()
     }
 
     /// Lets an account answer 503 to everything for a time.
@@ -232,6 +268,21 @@ impl World {
         }
     }
 
+    /// Why a record of a shard waits.
+    pub(super) fn explain(&mut self, shard: usize, object: &str, record_id: &str) -> Explanation {
+        let now = self.now();
+        let (shard, log) = &mut self.shards[shard];
+        let explained = shard.explain(now, log, object, record_id);
+        explained.into_iter().next().expect("a record of the shard")
+    }
+
+    /// Where an account stands with the coordinator.
+    pub(super) fn view(&mut self, account: usize) -> AccountView {
+        let now = self.now();
+        let mut views = self.coordinator.views(now);
+        views.nth(account).expect("an account of the world")
+    }
+
     /// One turn of every shard and of the coordinator.
     pub(super) fn turn(&mut self) {
         let now = clocks(self.now);
@@ -263,6 +314,7 @@ impl World {
     fn shard_turn(&mut self, at: usize, now: Now) {
         let (shard, log) = &mut self.shards[at];
         shard.upkeep(now, log);
+        let mut told = Vec::new();
         while let Some(output) = shard.poll(now.mono) {
             match output {
                 Output::Call {
@@ -285,6 +337,7 @@ impl World {
                         at: self.now,
                         account,
                         kind: request.kind,
+                        path: path.clone(),
                         of: path.rsplit('/').next().unwrap_or_default().to_owned(),
                         status: result.as_ref().map_or(0, |reply| reply.status),
                         records: records_in(&request),
@@ -295,9 +348,17 @@ impl World {
                 Output::Coordinator(word) => {
                     self.coordinator.handle(now, ShardId(at as u16), word);
                 }
-                Output::Accepted(()) => {}
+                Output::Accepted(()) | Output::Done { .. } => {}
+                Output::LinkTo(asker, word) => {
+                    assert_eq!(usize::from(asker.0), at, "parents lie in one shard here");
+                    told.push(word);
+                }
                 other => panic!("not expected here: {other:?}"),
             }
+        }
+        for word in told {
+            let (shard, log) = &mut self.shards[at];
+            shard.handle(now, log, Input::Link(word));
         }
     }
 
@@ -391,6 +452,7 @@ fn open(
         label: lease.label.clone(),
         usable_until: lease.usable_until,
         wall_until: lease.usable_until_wall,
+        ended_by: lease.ended_by,
         same_boot: true,
     });
     coordinator.restore(now, &leases.collect::<Vec<_>>());
@@ -421,9 +483,16 @@ fn plan(name: &str, definition: Definition) -> Arc<AccountPlan> {
         fold: true,
         parent_timeout: Duration::from_secs(60),
         max_wait: MAX_WAIT,
+        weights: Weights::default(),
         role: Role::Provider,
         two_way: std::collections::HashMap::new(),
     })
+}
+
+/// The same plan, to be changed.
+fn plan_like(known: &AccountPlan) -> AccountPlan {
+    let made = plan(&known.name, known.definition.clone());
+    Arc::into_inner(made).expect("nobody else has it yet")
 }
 
 fn account(name: &str, limits: &[Limit]) -> AccountLimits {
@@ -485,12 +554,12 @@ pub(super) fn reply(status: u16, body: &str) -> Reply {
     }
 }
 
+/// As the definitions of this world's tests have it.
 fn records_in(request: &Request) -> usize {
-    if request.path_and_query.ends_with("/batch") {
-        batch_records(request).len()
-    } else {
-        1
-    }
+    let body: serde_json::Value = serde_json::from_slice(&request.body).unwrap_or_default();
+    let lists = ["records", "inputs"];
+    let list = lists.into_iter().find_map(|name| body[name].as_array());
+    list.map_or(1, Vec::len)
 }
 
 fn batch_records(request: &Request) -> Vec<String> {

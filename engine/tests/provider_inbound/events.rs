@@ -128,7 +128,7 @@ fn an_event_that_is_not_understood_harms_no_other() {
 }
 
 #[test]
-fn a_merge_is_a_change_of_each_record_that_it_ended() {
+fn a_merge_is_a_change_of_each_record_that_it_ended_and_of_the_one_that_stays() {
     let received =
         events(r#"[{"what":"contact.merge","winner":1,"losers":[2,"3",2,1],"event":"e"}]"#);
     let told: Vec<_> = received
@@ -143,7 +143,8 @@ fn a_merge_is_a_change_of_each_record_that_it_ended() {
         })
         .collect();
     let into = ChangeKind::Merged { into: "1".into() };
-    assert_eq!(told, [("2", &into, "e/2"), ("3", &into, "e/3")]);
+    let stays = ("1", &ChangeKind::Changed, "e/1");
+    assert_eq!(told, [("2", &into, "e/2"), ("3", &into, "e/3"), stays]);
 
     // A merge that makes a third record ends both.
     let received = events(r#"[{"what":"contact.merge","new":9,"winner":1,"losers":2}]"#);
@@ -152,7 +153,7 @@ fn a_merge_is_a_change_of_each_record_that_it_ended() {
         .iter()
         .map(|c| c.remote_id.as_str())
         .collect();
-    assert_eq!(ended, ["2", "1"]);
+    assert_eq!(ended, ["2", "1", "9"]);
 
     let received = events(
         r#"[{"what":"contact.merge","winner":1},{"what":"contact.merge","losers":[1]},{"what":"contact.merge","winner":1,"losers":{}}]"#,

@@ -41,6 +41,7 @@ fn a_portals_events_are_told_by_their_type_or_the_number_of_their_object() {
             ("companies", "124", "changed"),
             ("deals", "125", "deleted"),
             ("contacts", "2", "merged"),
+            ("contacts", "1", "changed"),
         ]
     );
     assert_eq!((received.ignored, received.unreadable), (1, 0));

@@ -8,7 +8,7 @@ mod record_table;
 mod timer;
 
 use proptest::test_runner::Config;
-use syncline_engine::operation_slab::{NewOperation, OpClass, Position, Priority, Target};
+use syncline_engine::operation_slab::{Flow, NewOperation, OpClass, Position, Priority, Target};
 
 /// Proptest cases a structure: each is a few hundred steps.
 fn cases() -> Config {
@@ -26,6 +26,7 @@ fn operation(number: u32, target: u16, priority: u8, class: OpClass) -> NewOpera
         sequence_low: number,
         priority: Priority::new(priority).expect("from 1 to 10"),
         class,
+        flow: Flow::UNREAD,
     }
 }
 

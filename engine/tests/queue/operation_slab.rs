@@ -4,8 +4,8 @@ use proptest::prelude::*;
 use proptest::test_runner::Config;
 use syncline_engine::id::RecordHash;
 use syncline_engine::operation_slab::{
-    NewOperation, OPERATION_BYTES, OpClass, OpFlags, OpIndex, OpState, OperationSlab, Position,
-    Priority, Target,
+    Flow, NewOperation, OPERATION_BYTES, OpClass, OpFlags, OpIndex, OpState, OperationSlab,
+    Position, Priority, Target,
 };
 
 use crate::{cases, operation};
@@ -43,15 +43,16 @@ proptest! {
         sequence_low: u32,
         priority in 1..=10_u8,
         class in prop::sample::select(&OpClass::ALL[..]),
-        attempts in 0..300_u16,
+        flow in 0..Flow::COUNT as u16,
     ) {
-        const STATES: [OpState; 7] = [
+        const STATES: [OpState; 8] = [
             OpState::Waiting,
             OpState::Ready,
             OpState::InFlight,
             OpState::Backoff,
             OpState::Scheduled,
             OpState::Paused,
+            OpState::Aside,
             OpState::Dead,
         ];
         let new = NewOperation {
@@ -60,11 +61,11 @@ proptest! {
             sequence_low,
             priority: Priority::new(priority).unwrap(),
             class,
+            flow: Flow::new(flow).unwrap(),
         };
         let mut slab = OperationSlab::new();
         let op = slab.insert(new);
         let node = &mut slab[op];
-        (0..attempts).for_each(|_| node.count_attempt());
         node.set_flags(OpFlags::REDRIVEN);
         for state in STATES {
             node.set_state(state);
@@ -77,13 +78,14 @@ proptest! {
         node.set_position(new.position);
 
         prop_assert!(node.has(OpFlags::REDRIVEN) && !node.has(OpFlags::INTENT_LOGGED));
-        prop_assert_eq!(u16::from(node.attempts()), attempts.min(255));
+        prop_assert!(!node.has(OpFlags::ATTEMPTED));
         let read = NewOperation {
             position: node.position(),
             target: node.target(),
             sequence_low: node.sequence_low(),
             priority: node.priority(),
             class: node.class(),
+            flow: node.flow(),
         };
         prop_assert_eq!(read, new);
     }

@@ -281,6 +281,7 @@ fn a_lease_in_the_log_counts_where_its_calls_did_and_an_unlabelled_one_everywher
             permits: 2,
             usable_until: now(5000).mono,
             wall_until: now(5000).wall,
+            ended_by: None,
             same_boot: true,
         };
         coordinator.restore(now(4000), &[lease]);

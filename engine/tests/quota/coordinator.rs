@@ -169,6 +169,7 @@ fn recovered(permits: u32, usable_until: u64) -> RecoveredLease {
         permits,
         usable_until: Mono(usable_until),
         wall_until: at(usable_until).wall,
+        ended_by: None,
         same_boot: true,
     }
 }

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use syncline_engine::quota::{
     AccountId, AccountLimits, AccountView, CallEnd, Coordinator, CostClass, Ended, FromShard,
-    Holdings, LeaseId, LeaseTaken, Observation, Permit, Policy, RecoveredLease, ShardId, Start,
-    ToShard, Trouble, Verdict, Waiting,
+    Holdings, LeaseId, LeaseTaken, Observation, Permit, Policy, RecoveredLease, Settled, ShardId,
+    Start, ToShard, Trouble, Verdict, Waiting,
 };
 use syncline_engine::time::{Mono, Now, WallMs};
 
@@ -213,11 +213,13 @@ enum Fate {
 enum Record {
     Taken(LeaseTaken, i64),
     Returned(LeaseId, u32),
+    Settled(Settled),
 }
 
 /// A lease in the durable log.
 struct Logged {
     lease: LeaseId,
+    shard: u16,
     boot: u32,
     forget_at: Mono,
     recovered: RecoveredLease,
@@ -461,6 +463,8 @@ impl Simulation {
             self.inbox.push_back((ShardId(index), word));
             self.wake_coordinator();
         }
+        let settled = holdings.settled(mono);
+        records.extend(settled.map(|(_, settled)| Record::Settled(settled)));
         while let Some(report) = holdings.poll() {
             if let FromShard::Unspent { lease, count, .. } = report {
                 records.push(Record::Returned(lease, count));
@@ -635,9 +639,26 @@ impl Simulation {
     fn commit(&mut self, index: u16, commit: u64) {
         let records = &self.shards[usize::from(index)].commits[&commit];
         for record in records {
+            let settled = match record {
+                Record::Taken(taken, _) => Some(taken.settled),
+                Record::Settled(settled) => Some(*settled),
+                Record::Returned(..) => None,
+            };
+            if let Some(settled) = settled.filter(|settled| settled.by > Mono(0)) {
+                // As a shard's book does: what was settled before ends the walk.
+                let newest = self.log.iter_mut().rev();
+                let of_this_life = newest.take_while(|l| l.lease >= settled.from);
+                let own = |l: &&mut Logged| l.shard == index && l.lease < settled.below;
+                let older = of_this_life.filter(own);
+                for logged in older.take_while(|l| l.recovered.ended_by.is_none()) {
+                    logged.recovered.ended_by = Some(settled.by);
+                }
+            }
             match record {
+                Record::Settled(_) => {}
                 Record::Taken(taken, wall_until) => self.log.push(Logged {
                     lease: taken.lease,
+                    shard: index,
                     boot: self.boot,
                     forget_at: taken.forget_at,
                     recovered: RecoveredLease {
@@ -646,6 +667,7 @@ impl Simulation {
                         permits: taken.permits,
                         usable_until: taken.usable_until,
                         wall_until: WallMs(*wall_until),
+                        ended_by: None,
                         same_boot: true,
                     },
                 }),

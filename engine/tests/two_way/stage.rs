@@ -748,6 +748,7 @@ fn plan(
         fold: true,
         parent_timeout: Duration::from_secs(3600),
         max_wait: Duration::from_millis(50),
+        weights: Default::default(),
         role,
         two_way: match role {
             Role::Provider => [(OBJECT.to_owned(), two_way)].into_iter().collect(),

@@ -183,6 +183,15 @@ pub(super) fn status_json(status: &AccountStatus) -> Value {
         })
     });
     let held: Vec<Value> = held.collect();
+    let endpoints = status.outlook.endpoints.iter().map(|endpoint| {
+        json!({
+            "endpoint": endpoint.endpoint,
+            "breaker": endpoint.breaker.as_str(),
+            "failures_in_row": endpoint.failures_in_row,
+            "resumes_at": endpoint.resumes_at.map(rfc3339),
+        })
+    });
+    let endpoints: Vec<Value> = endpoints.collect();
     json!({
         "name": status.account.name,
         "type": status.account.definition,
@@ -196,6 +205,7 @@ pub(super) fn status_json(status: &AccountStatus) -> Value {
         "limits": limits,
         "held_by": status.outlook.held_by,
         "held_objects": held,
+        "endpoints": endpoints,
         "resumes_at": status.outlook.resumes_at.map(rfc3339),
         "drained_at": status.outlook.drained_at.map(rfc3339),
     })

@@ -282,6 +282,9 @@ mod tests {
             usable_until_ms: 1_000,
             boot: 2,
             label: "lookup",
+            settled_from: 7,
+            settled_below: 7,
+            settled_by_ns: 1,
         };
         lease.encode(&mut payload);
         assert_eq!(

@@ -22,6 +22,7 @@ use serde_json::{Map, Value};
 use wal::Lsn;
 
 use super::marks::{Mark, Marks};
+use super::options::Options;
 use super::spied_log::{PAYLOAD_BYTES_MAX, Written};
 use ends::End;
 pub(super) use expected::Expected;
@@ -68,6 +69,8 @@ pub(super) type Broken = String;
 /// What the logs say.
 #[derive(Debug, Default, Clone)]
 pub(super) struct Fold {
+    /// Attempts that may fail, by account.
+    attempts_max: BTreeMap<String, u16>,
     pub(super) ops: BTreeMap<OpKey, Op>,
     /// Open operations of a record at an account, in the order of acceptance.
     pub(super) lanes: BTreeMap<LaneKey, VecDeque<OperationId>>,
@@ -96,10 +99,20 @@ pub(super) fn names(run: &[OperationId]) -> String {
 }
 
 impl Fold {
+    pub(super) fn new(options: &Options) -> Self {
+        let accounts = options.accounts.iter();
+        let attempts = accounts.map(|account| (account.name.clone(), account.max_attempts));
+        Self {
+            attempts_max: attempts.collect(),
+            ..Self::default()
+        }
+    }
+
     /// As it was before the first frame; what was sent stays sent.
     pub(super) fn anew(&mut self) -> Self {
         Self {
             sent: std::mem::take(&mut self.sent),
+            attempts_max: std::mem::take(&mut self.attempts_max),
             ..Self::default()
         }
     }
@@ -304,6 +317,13 @@ impl Fold {
         let Some(progress) = &target.last else {
             return Err("a moved target has no progress".to_owned());
         };
+        let attempts_max = self.attempts_max.get(&target.account);
+        if attempts_max.is_some_and(|most| progress.burnt > *most) {
+            return Err(format!(
+                "I9 {} attempts were made at {}",
+                progress.burnt, target.account
+            ));
+        }
         let id = OperationId {
             record: RecordHash(states.record),
             seq: progress.seq,

@@ -7,8 +7,8 @@ use engine::shard::CheckpointPart;
 
 const GENERAL: u16 = u16::MAX;
 
-/// One operation: place of its event, its number, priority, class and marks.
-pub(super) type OpDump = (u64, u32, u8, u8, u8);
+/// One operation: place of its event, its number, priority, class, marks and flow.
+pub(super) type OpDump = (u64, u32, u8, u8, u8, u16);
 
 /// One record: place of its state, and its lanes by account.
 pub(super) type RecordDump = (u64, BTreeMap<String, Vec<OpDump>>);
@@ -72,6 +72,7 @@ impl IndexDump {
             d.i64("until, wall")?;
             d.u64("boot")?;
             d.text("label")?;
+            d.u64("ended by")?;
         }
         for _ in 0..d.u32("learned")? {
             self.learned.push(d.bytes("learned")?.to_vec());
@@ -158,6 +159,7 @@ fn operation(d: &mut Decoder<'_>) -> Result<(u16, OpDump), Damaged> {
             d.u8("priority")?,
             d.u8("class")?,
             d.u8("flags")?,
+            d.u16("flow")?,
         ),
     ))
 }

@@ -83,11 +83,13 @@ pub enum Mark {
     BatchRefused,
     /// An answer to such a call did not tell of a record.
     RecordUntold,
+    /// An endpoint failed five times in a row.
+    EndpointHeld,
 }
 
 impl Mark {
     /// All of them.
-    pub const ALL: [Self; 39] = [
+    pub const ALL: [Self; 40] = [
         Self::Killed,
         Self::PowerCut,
         Self::CutInWrite,
@@ -127,6 +129,7 @@ impl Mark {
         Self::Batched,
         Self::BatchRefused,
         Self::RecordUntold,
+        Self::EndpointHeld,
     ];
 }
 

@@ -67,11 +67,27 @@ pub enum Mutant {
     FailedNeighbours,
     /// Batches are twice as large as the account takes.
     OverfullBatch,
+    /// A record whose row in the answer to a batch tells of an error is taken for done.
+    ErrorTakenForDone,
+    /// The rows of an answer to a batch are taken in the order of the records sent.
+    ResultsByPosition,
+    /// A reply's Retry-After is not read.
+    RetryAfterLost,
+    /// The coordinator does not hear of failures and pauses.
+    TroublesLost,
+    /// Shards do not hear that an account or an endpoint is held.
+    GatesLost,
+    /// Every shard probes.
+    ProbesForAll,
+    /// A breaker that is open stays open.
+    NeverHalfOpen,
+    /// Operations are tried more often than the account allows.
+    EndlessAttempts,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 29] = [
+    pub const ALL: [Self; 37] = [
         Self::AckBeforeDurable,
         Self::EffectsBeforeDurable,
         Self::UnsyncedWrite,
@@ -101,6 +117,14 @@ impl Mutant {
         Self::UntoldTakenForDone,
         Self::FailedNeighbours,
         Self::OverfullBatch,
+        Self::ErrorTakenForDone,
+        Self::ResultsByPosition,
+        Self::RetryAfterLost,
+        Self::TroublesLost,
+        Self::GatesLost,
+        Self::ProbesForAll,
+        Self::NeverHalfOpen,
+        Self::EndlessAttempts,
     ];
 
     /// Its name on the command line.

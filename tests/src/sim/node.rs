@@ -221,6 +221,7 @@ impl Node {
                 permits: lease.permits,
                 usable_until: lease.usable_until,
                 wall_until: lease.usable_until_wall,
+                ended_by: lease.ended_by,
                 same_boot: lease.boot == boot,
             })
             .collect();
@@ -481,12 +482,14 @@ pub(super) fn plans(options: &Options) -> Vec<Arc<AccountPlan>> {
     let plan = |account: &super::options::AccountOptions| {
         let overfull = options.mutant == Some(Mutant::OverfullBatch) && account.batch_max > 1;
         let batch_max = account.batch_max * if overfull { 2 } else { 1 };
+        let endless = options.mutant == Some(Mutant::EndlessAttempts);
+        let more_attempts = if endless { 3 } else { 0 };
         Arc::new(AccountPlan {
             name: account.name.as_str().into(),
             definition: definition.clone().with_batch_items_max(batch_max),
             mappings: std::collections::HashMap::new(),
             retry: RetryPolicy {
-                max_attempts: account.max_attempts,
+                max_attempts: account.max_attempts + more_attempts,
                 max_age: Duration::from_secs(24 * 3600),
                 base_delay: Duration::from_millis(200),
                 max_delay: Duration::from_secs(5),
@@ -495,6 +498,7 @@ pub(super) fn plans(options: &Options) -> Vec<Arc<AccountPlan>> {
             timeout: account.timeout,
             parent_timeout: Duration::from_secs(60),
             max_wait: Duration::from_millis(50),
+            weights: engine::shard::Weights::default(),
             fold: account.fold,
             role: engine::shard::Role::Provider,
             two_way: std::collections::HashMap::new(),

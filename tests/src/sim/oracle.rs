@@ -47,7 +47,7 @@ impl Oracle {
     pub(super) fn new(options: &Options) -> Self {
         Self {
             traces: Vec::new(),
-            fold: Fold::default(),
+            fold: Fold::new(options),
             promised: Vec::new(),
             calls: BTreeMap::new(),
             writes: BTreeMap::new(),

@@ -28,6 +28,7 @@ use super::node::{Letter, Node, Saved, plans};
 use super::options::Options;
 use super::oracle::Oracle;
 use super::provider::Provider;
+use super::trouble::Troubles;
 use calls::{Call, CallEnd};
 use clients::Client;
 use mishaps::Mishap;
@@ -158,6 +159,7 @@ struct World {
     commands: BTreeSet<(u64, usize)>,
     last_command: u64,
     oracle: Oracle,
+    troubles: Troubles,
     marks: Marks,
     healed: bool,
     /// The engine does not open any more, and says so: the run ends.
@@ -224,6 +226,7 @@ impl World {
             commands: BTreeSet::new(),
             last_command: 0,
             oracle: Oracle::new(&options),
+            troubles: Troubles::default(),
             marks: Marks::default(),
             healed: false,
             detected: false,

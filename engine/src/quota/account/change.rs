@@ -39,6 +39,7 @@ impl Account {
         self.slots.resize(limits.slots());
         self.in_flight.resize(limits.slots(), 1);
         self.health.reconfigure(limits.hold);
+        self.endpoints.reconfigure(limits.hold);
         for lane in &mut self.lanes {
             lane.keep_classes(|class| classes.costs(class).is_some());
         }
@@ -49,6 +50,7 @@ impl Account {
 
     pub(in crate::quota) fn remove(&mut self, now: Mono) {
         self.gone = true;
+        self.endpoints.clear();
         for (index, lane) in self.lanes.iter_mut().enumerate() {
             lane.clear();
             self.slots.want(now, shard_id(index), 0);

@@ -9,10 +9,12 @@ use mock::Answer;
 
 use super::planted::planted_reply;
 use super::{Due, MS, US, World};
-use crate::sim::marks::Mark;
+use crate::sim::marks::{Mark, Marks};
 use crate::sim::mutants::Mutant;
 use crate::sim::node::Letter;
 use crate::sim::oracle::Carried;
+use crate::sim::provider::Provider;
+use crate::sim::trouble::Troubles;
 
 /// One call between the shard and its end.
 #[derive(Debug)]
@@ -55,6 +57,8 @@ impl World {
         account: &str,
         request: Request,
     ) {
+        let checked = self.troubles.call_leaves(self.now_ns(), account, &request);
+        self.oracle.note(checked);
         let request = self.planted(shard, account, request);
         let carried = self
             .oracle
@@ -260,6 +264,26 @@ impl World {
             Some(other) => std::mem::replace(&mut other.id, id),
             None => id,
         }
+    }
+
+    /// A shard takes in how a call ended: what an engine with a planted bug would understand.
+    pub(super) fn taken_in(
+        calls: &[Call],
+        (life, shard, id): (u64, usize, CallId),
+        (troubles, marks): (&mut Troubles, &mut Marks),
+        (now, providers, mutant): (u64, &[Provider], Option<Mutant>),
+        mut result: Result<Reply, SendFailure>,
+    ) -> Result<Reply, SendFailure> {
+        let mut calls = calls.iter().rev();
+        let own = |call: &&Call| call.life == life && call.shard == shard && call.id == id;
+        if let Some(call) = calls.find(own) {
+            let account = &providers[call.provider].options.name;
+            troubles.call_ended(now, account, &call.request, &result, marks);
+        }
+        if let (Some(Mutant::RetryAfterLost), Ok(reply)) = (mutant, &mut result) {
+            reply.retry_after = None;
+        }
+        result
     }
 
     /// What the call carried that the engine was told the end of.

@@ -156,6 +156,7 @@ impl World {
         self.coordinator_at = None;
         self.calls_die();
         self.oracle.died();
+        self.troubles.died();
         for client in &mut self.clients {
             client.disconnect();
         }

@@ -1,7 +1,7 @@
 //! The turns of the shards and of the coordinator, as their threads take them.
 
 use engine::journal::{Class, Journal};
-use engine::quota::{FromShard, Gate, ShardId, ToShard};
+use engine::quota::{EndpointWord, FromShard, Gate, ShardId, ToShard};
 use engine::shard::{Input, Output};
 
 use super::{Due, MS, US, World};
@@ -129,6 +129,7 @@ impl World {
 
     fn take_mail(&mut self, shard: usize) {
         let now = self.clock.now();
+        let now_ns = self.now_ns();
         let Some(node) = &mut self.node else { return };
         let own = &mut node.shards[shard];
         own.journal.refresh_space();
@@ -169,6 +170,17 @@ impl World {
                         continue;
                     }
                     ended.push(call);
+                    let result = if own.shard.is_fenced() {
+                        result
+                    } else {
+                        Self::taken_in(
+                            &self.calls,
+                            (self.life, shard, call),
+                            (&mut self.troubles, &mut self.marks),
+                            (now_ns, &self.providers, self.options.mutant),
+                            result,
+                        )
+                    };
                     Input::Reply {
                         call,
                         result,
@@ -252,6 +264,10 @@ impl World {
                 Output::Coordinator(word) => {
                     if matches!(word, FromShard::Unspent { .. }) {
                         self.marks.hit(Mark::LeaseUnspent);
+                    }
+                    if self.options.mutant == Some(Mutant::TroublesLost) && tells_of_trouble(&word)
+                    {
+                        continue;
                     }
                     let delay = self.shard_dice.between(US, 300 * US);
                     let at = self.in_order((0, shard), delay);
@@ -438,6 +454,25 @@ impl World {
         let learned = node.coordinator.take_learned().into_iter();
         words.extend(learned.map(|learned| (ShardId(0), ToShard::Learned(learned))));
         let deadline = node.coordinator.next_deadline();
+        let shards = node.shards.len() as u16;
+        let words = words
+            .into_iter()
+            .flat_map(|(shard, word)| match self.options.mutant {
+                Some(Mutant::GatesLost)
+                    if is_gate(&word, |gate| matches!(gate, Gate::Held { .. })) =>
+                {
+                    Vec::new()
+                }
+                Some(Mutant::NeverHalfOpen) if is_gate(&word, |gate| gate == Gate::Probe) => {
+                    Vec::new()
+                }
+                Some(Mutant::ProbesForAll) if is_gate(&word, |gate| gate == Gate::Probe) => {
+                    let all = (0..shards).map(ShardId);
+                    all.map(|shard| (shard, word.clone())).collect()
+                }
+                _ => vec![(shard, word)],
+            });
+        let words: Vec<_> = words.collect();
         for (shard, word) in words {
             let shard = usize::from(shard.0);
             let delay = self.shard_dice.between(US, 300 * US);
@@ -475,5 +510,24 @@ impl World {
                 self.at(at, Due::Coordinator { life });
             }
         }
+    }
+}
+
+fn tells_of_trouble(word: &FromShard) -> bool {
+    matches!(
+        word,
+        FromShard::Trouble { .. }
+            | FromShard::Endpoint {
+                word: EndpointWord::Failed { .. },
+                ..
+            }
+    )
+}
+
+/// Whether a word tells of such a gate, of an account or of an endpoint.
+fn is_gate(word: &ToShard, such: impl Fn(Gate) -> bool) -> bool {
+    match word {
+        ToShard::Gate { gate, .. } | ToShard::Endpoint { gate, .. } => such(*gate),
+        _ => false,
     }
 }
