@@ -377,6 +377,7 @@ many = "/items/1/id"
 absent = [404]
 idempotent = true
 tags = ["search"]
+endpoint = "search"
 
 [batch.b]
 takes = ["upsert"]

@@ -381,7 +381,7 @@ fn a_conflict_can_be_decided_by_an_expression() {
 #[test]
 fn an_expression_that_cannot_decide_a_conflict_is_refused_in_place() {
     for (expression, expected) in [
-        ("change.theirs ==", "a.toml:8:"),
+        ("change.theirs ==", "a.toml:9:"),
         ("stranger > 1", "stranger"),
     ] {
         let found = problems(&format!(

@@ -291,6 +291,19 @@ fn letters(node: &Node) -> Vec<Value> {
     dead["items"].as_array().expect("a list").clone()
 }
 
+/// What the node says of the first record that differs, and of the accounts.
+fn why(node: &Node, difference: &str) -> String {
+    let record = difference.split(": here").next().unwrap_or_default();
+    let told = ["salesforce", "hubspot", "system_a"].map(|account| {
+        let explained = node.get(&format!(
+            "/v1/explain?record_id={record}&provider={account}"
+        ));
+        let status = node.get(&format!("/v1/providers/{account}/status"));
+        format!("{account}: {} {}", explained.json(), status.json())
+    });
+    told.join("\n")
+}
+
 /// How many letters of which kind.
 fn causes(node: &Node) -> BTreeMap<String, usize> {
     let mut causes = BTreeMap::new();
@@ -392,9 +405,10 @@ fn three_systems_that_are_all_edited_show_the_same_in_the_end() {
         }
         assert!(
             until_equal.elapsed() < PATIENCE,
-            "{} after {:?}: {different:#?}",
+            "{} after {:?}: {different:#?} {}",
             different.len(),
-            stage.tally
+            stage.tally,
+            why(&node, &different[0])
         );
         wait(Duration::from_millis(200));
     }

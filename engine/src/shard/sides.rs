@@ -9,11 +9,14 @@ use super::item::Item;
 use super::prepare::Prepared;
 use super::two_way::{Hint, Role, SYSTEM_A, TwoWay, merged_into, origin_of};
 use super::{AccountPlan, Shard};
-use crate::event::codec::AcceptedEvent;
+use crate::event::codec::{self, AcceptedEvent};
 use crate::event::{Operation, TargetAction};
+use crate::index::lsn;
 use crate::journal::Journal;
 use crate::json::RawObject;
+use crate::lane;
 use crate::merge::{Base, Fields};
+use crate::operation_slab::OpFlags;
 use crate::provider::{Reply, SendFailure, Verdict};
 use crate::record::{Link, Resume};
 use crate::state::{Reason, State};
@@ -151,6 +154,15 @@ impl<T> Shard<T> {
             return Some(Aside::Told);
         }
         let born = target.base.is_some();
+        if hint.news() == News::Changed
+            && (born || !hint.provisional)
+            && self.is_told_again(journal, item, remote_id)
+        {
+            item.progress.state = State::Synced;
+            item.progress.reason = Some(Reason::Unchanged);
+            return Some(Aside::Told);
+        }
+        let target = item.states[0].target_mut(account);
         let seen_since = |base: &Base| base.seen_after(changed_at_ms);
         if hint.deleted && target.base.as_deref().is_some_and(seen_since) {
             // It may be back since. A read says.
@@ -203,6 +215,32 @@ impl<T> Shard<T> {
         }
         self.absorb(now, journal, account, item, shown);
         Some(Aside::Told)
+    }
+
+    /// Whether the next operation of the lane is another notice of the same: one look serves both.
+    fn is_told_again(&self, journal: &mut impl Journal, item: &Item, remote_id: &str) -> bool {
+        let slab = &self.index.slab;
+        let target = slab[item.op].target();
+        let lane = lane::of(slab, self.index.lanes_of(item.record), target);
+        let next = lane.and_then(|lane| lane.iter(slab).nth(1));
+        let Some(next) = next.filter(|next| !slab[*next].has(OpFlags::REDRIVEN)) else {
+            return false;
+        };
+        let mut bytes = Vec::new();
+        if journal
+            .read(lsn(slab[next].position()), &mut bytes)
+            .is_err()
+        {
+            return false;
+        }
+        codec::decode(&bytes).is_ok_and(|event| {
+            event.record_hash == item.record.0
+                && event.event.operation == Operation::Pull
+                && event.event.object == item.object()
+                && event.event.record_id.as_deref() == Some(item.record_id())
+                && event.event.remote_id.as_deref() == Some(remote_id)
+                && Hint::of(&event).news() == News::Changed
+        })
     }
 
     /// A record that came back at its account, and was deleted after that, goes again.

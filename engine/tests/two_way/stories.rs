@@ -378,3 +378,23 @@ fn a_delete_there_takes_along_what_waits_for_it() {
         );
     }
 }
+
+#[test]
+fn notices_that_wait_behind_one_another_are_looked_at_once() {
+    let mut stage = two(Rule::LastWriteWins);
+    stage.edit_here("c-1", r#"{"a":1}"#);
+    stage.settle();
+    // A write is under way while somebody edits three times.
+    stage.edit_here("c-1", r#"{"b":1}"#);
+    for n in 2..5 {
+        stage.edit_there("alpha", "r1", &format!(r#"{{"a":{n}}}"#));
+    }
+    let reads = stage.reads;
+    while let Some(notice) = stage.notices.pop_front() {
+        stage.deliver(&notice);
+    }
+    stage.settle();
+    all_show(&stage, "c-1", r#"{"a":4,"b":1}"#);
+    // One for the notices that waited, one for the word of the write.
+    assert!(stage.reads - reads <= 2, "{}", stage.reads - reads);
+}
