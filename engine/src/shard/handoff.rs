@@ -251,10 +251,30 @@ impl<T> Shard<T> {
                 return;
             };
             if let Some((object, record_id)) = self.untold.links.remove(&provisional) {
+                if !self.leads_to(journal, &provisional, &object, &record_id) {
+                    continue;
+                }
                 let word = self.known_as(object, provisional, record_id);
                 self.tell_known(now, journal, word);
             }
         }
+    }
+
+    /// Whether an account's own id leads to a record as it is now: the log's tail shows links, too,
+    /// that were taken away since.
+    fn leads_to(
+        &self,
+        journal: &mut impl Journal,
+        provisional: &str,
+        object: &str,
+        record_id: &str,
+    ) -> bool {
+        let record = self.settings.hash_key.record(object, record_id);
+        let state = self.states_of(journal, record, object, record_id);
+        state.is_some_and(|state| {
+            let mut bases = state.targets.iter().filter_map(|it| it.base.as_deref());
+            bases.any(|base| base.announced() == provisional)
+        })
     }
 
     /// Whether links wait to be told again.
