@@ -17,7 +17,6 @@ struct Names {
     id: &'static str,
     kind: ProviderKind,
     object: &'static str,
-    key: &'static str,
     field: &'static str,
     /// A field that reads do not show by themselves.
     custom: &'static str,
@@ -27,7 +26,6 @@ const HUBSPOT: Names = Names {
     id: "hubspot",
     kind: ProviderKind::HubSpot,
     object: "contacts",
-    key: "external_id",
     field: "lastname",
     custom: "visits",
 };
@@ -36,7 +34,6 @@ const SALESFORCE: Names = Names {
     id: "salesforce",
     kind: ProviderKind::Salesforce,
     object: "Contact",
-    key: "External_Id__c",
     field: "LastName",
     custom: "Visits__c",
 };
@@ -513,13 +510,6 @@ const PLANTED: &[Planted] = &[
         within: "code = [\"DUPLICATE_VALUE\", \"DUPLICATES_DETECTED\"]",
         from: "class = \"duplicate\"\nremote_id = \"record with id: {id}\"",
         to: "class = \"permanent\"",
-    },
-    Planted {
-        bug: "an update of what is gone is a refusal for good",
-        names: SALESFORCE,
-        within: "[operations.update]",
-        from: "gone = [404]\n",
-        to: "",
     },
     Planted {
         bug: "a look-up asks by another field",
