@@ -55,7 +55,7 @@ assert.equal(pages.length ?? pages.records.length, 6);
 checked("search: conditions, order, count");
 
 assert.equal((await contacts.destroy(ada.id)).success, true);
-await assert.rejects(contacts.retrieve(ada.id), refused("NOT_FOUND"));
+await assert.rejects(contacts.retrieve(ada.id), refused("ENTITY_IS_DELETED"));
 const destroyed = await contacts.destroy(three.map((row) => row.id));
 assert.deepEqual(destroyed.map((row) => row.success), [true, true, true]);
 const span = [new Date(Date.now() - 300_000), new Date(Date.now() + 60_000)];

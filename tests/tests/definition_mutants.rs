@@ -512,13 +512,6 @@ const PLANTED: &[Planted] = &[
         to: "class = \"permanent\"",
     },
     Planted {
-        bug: "an update of what is gone is a refusal for good",
-        names: SALESFORCE,
-        within: "[operations.update]",
-        from: "gone = [404]\n",
-        to: "",
-    },
-    Planted {
         bug: "a look-up asks by another field",
         names: SALESFORCE,
         within: "[batch.lookup.results]",
