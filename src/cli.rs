@@ -19,6 +19,7 @@ mod status;
 mod subscribe;
 mod table;
 mod wal;
+mod walks;
 
 use std::process::ExitCode;
 
@@ -46,6 +47,8 @@ enum Command {
     Explain(explain::Arguments),
     Dlq(dlq::Arguments),
     Replay(replay::Arguments),
+    Backfill(walks::BackfillArguments),
+    Reconcile(walks::ReconcileArguments),
     Providers(providers::Arguments),
     Pause(hold::PauseArguments),
     Resume(hold::ResumeArguments),
@@ -72,6 +75,8 @@ pub(crate) fn run() -> ExitCode {
         Command::Explain(arguments) => explain::run(&arguments),
         Command::Dlq(arguments) => dlq::run(&arguments),
         Command::Replay(arguments) => replay::run(&arguments),
+        Command::Backfill(arguments) => walks::backfill(&arguments),
+        Command::Reconcile(arguments) => walks::reconcile(&arguments),
         Command::Providers(arguments) => providers::run(&arguments),
         Command::Pause(arguments) => hold::pause(&arguments),
         Command::Resume(arguments) => hold::resume(&arguments),

@@ -3,6 +3,7 @@
 mod account_outlook;
 mod account_store;
 mod added_account;
+mod added_mappings;
 pub(crate) mod backend;
 mod causes;
 mod checkpointer;
@@ -18,9 +19,11 @@ mod intake;
 mod jobs;
 mod journal;
 mod keys;
+mod links;
 mod mailbox;
 mod node;
 mod open;
+mod operation_list;
 mod override_member;
 mod plans;
 mod postgres;
@@ -40,6 +43,7 @@ mod start_error;
 mod ticket;
 mod tokens;
 mod tuning;
+mod walks;
 
 pub use journal::{STAGED_BYTES_MAX, ShardLog};
 pub use keys::{ApiKey, KeyFile};

@@ -277,22 +277,8 @@ fn read_object(mut section: Section<'_>, problems: &mut ProblemList<'_>) -> Obje
         .into_iter()
         .map(|(account, mut section)| {
             let fields = section.take_list("fields", problems);
-            let TargetKeys {
-                remote,
-                external_id,
-                enabled,
-                share,
-            } = section.rest(problems).unwrap_or_default();
-            (
-                account,
-                TargetSettings {
-                    remote,
-                    external_id,
-                    enabled: enabled.unwrap_or(true),
-                    share: share.unwrap_or_default(),
-                    fields,
-                },
-            )
+            let keys: TargetKeys = section.rest(problems).unwrap_or_default();
+            (account, keys.with(fields))
         })
         .collect();
     ObjectSettings {

@@ -2,7 +2,16 @@
 
 #![forbid(unsafe_code)]
 
+extern crate postgres as syncline_postgres;
+
 mod batch;
+#[expect(
+    dead_code,
+    clippy::unwrap_used,
+    reason = "the connector's tests use the rest of it, and panic where it cannot be set up"
+)]
+#[path = "../../postgres/tests/server/cluster.rs"]
+mod cluster;
 mod compare;
 mod events;
 mod figures;
@@ -18,6 +27,7 @@ mod scenario;
 mod settings;
 mod simulated;
 mod sink;
+mod two_way;
 mod watch;
 mod wire;
 mod yardstick;
@@ -60,6 +70,8 @@ enum Command {
     Batch(batch::BatchSettings),
     /// Accounts under their limits: what is used of them, and what one in trouble does to the others
     Quota(quota::QuotaSettings),
+    /// Rows of a PostgreSQL that change, and how soon the account is called
+    TwoWay(two_way::TwoWaySettings),
     /// Ratios between two reports
     Compare {
         /// The one before
@@ -75,6 +87,7 @@ fn main() -> ExitCode {
         Command::Deliver(settings) => measure(Scenario::Deliver, settings.settled(true)),
         Command::Batch(settings) => batch::run(&settings),
         Command::Quota(settings) => quota::run(&settings),
+        Command::TwoWay(settings) => two_way::run(&settings),
         Command::Compare { a, b } => compare_files(&a, &b),
     };
     match done {

@@ -6,8 +6,10 @@ mod access;
 mod dead_letter;
 mod explain;
 mod job;
+mod link;
 mod overrides;
 mod replay;
+mod walk;
 
 pub use access::{Admission, Scope};
 pub use dead_letter::{
@@ -15,8 +17,10 @@ pub use dead_letter::{
 };
 pub use explain::{ExplainLookup, ExplainTarget, ExplainView};
 pub use job::{JobKind, JobState, JobView};
+pub use link::{LinkAnswer, LinkChange, LinkRequest, PictureLookup};
 pub use overrides::{OverrideChange, OverrideMember, OverrideRequest, OverridesView};
 pub use replay::{ReplayCount, ReplayRequest};
+pub use walk::{WalkExample, WalkPurpose, WalkRequest, WalkTally, WalkView};
 
 use crate::rules::{RuleSettings, Trial};
 use crate::state::{CallClass, Reason, State};
@@ -199,6 +203,8 @@ pub struct ConsumerView {
     pub unacked: usize,
     /// The highest number that it acknowledged.
     pub acked: u64,
+    /// How long it lacks the oldest of these, in ms; 0 when it has all.
+    pub lag_ms: u64,
 }
 
 /// How an account is doing.

@@ -144,6 +144,43 @@ fn a_batch_that_would_mix_up_its_records_is_named_with_its_line() {
 }
 
 #[test]
+fn look_ups_share_a_call_among_themselves_and_say_what_is_not_there() {
+    let lookup = "[operations.lookup]\nidempotent = true\nmethod = \"GET\"\npath = \"/{record_id}\"\nid = \"/id\"\nabsent = [404]\n";
+    let batch = |takes: &str, results: &str| {
+        format!(
+            "{UPSERT}{lookup}[batch.b]\ntakes = {takes}\nmethod = \"GET\"\npath = \"/?k={{record_ids|quoted}}\"\nmax_items = 10\nunique_by = \"record_id\"\nresults = {{ at = \"/r\", by = [\"record_id:/k\"], {results} }}\n"
+        )
+    };
+    let takes = "[\"lookup\"]";
+    check(&batch(takes, "id = \"/id\", missing = \"absent\""), &[]);
+    check(
+        &batch(takes, "missing = \"absent\""),
+        &["21 batch.b.results.id: a lookup operation needs `id`"],
+    );
+    check(
+        &batch(takes, "id = \"/id\""),
+        &["21 batch.b.results: `results` needs"],
+    );
+    check(
+        &batch(
+            "[\"lookup\", \"upsert\"]",
+            "id = \"/id\", missing = \"absent\"",
+        ),
+        &[
+            "15 batch.b: a upsert writes the record's fields",
+            "16 batch.b.takes: a batch takes some of create",
+        ],
+    );
+    check(
+        &batch("[\"upsert\"]", "status = \"/s\", missing = \"absent\"").replace(
+            "method = \"GET\"\npath = \"/?",
+            "method = \"POST\"\nbody = { l = { \"$each\" = { \"$fields\" = true } } }\npath = \"/?",
+        ),
+        &["22 batch.b.results.missing: `missing` has no meaning here"],
+    );
+}
+
+#[test]
 fn a_rule_or_limit_that_means_nothing_is_named_with_its_line() {
     check(
         "[operations]\n[[errors]]\nclass = \"permanent\"\n[[errors]]\nstatus = 404\nclass = \"gone\"\nlimit = \"daily\"\n[[errors]]\nstatus = [\"4xx\"]\nclass = \"throttled\"\nlimit = \"daily\"\ndelay = \"soon\"\n",
@@ -364,6 +401,14 @@ created = "/new"
 error = { code = "/code", message = ["/m", "/n"], policy = "/p" }
 errors = { at = "/errors", by = ["trace:/t"], error = { code = "/code" } }
 empty = "transient"
+
+[batch.l]
+takes = ["lookup"]
+method = "GET"
+path = "/{object}?keys={record_ids|quoted}"
+max_items = 100
+unique_by = "record_id"
+results = { at = "/items", by = ["record_id:/k"], id = "/id", missing = "absent" }
 
 [batch.d]
 takes = ["delete"]

@@ -486,6 +486,9 @@ fn entry(now: Duration, id: CallId, call: &RawCall, subject: &Subject) -> Call {
         done: None,
         method: call.method.clone(),
         path: call.path().into(),
+        query: Some(call.query())
+            .filter(|query| !query.is_empty())
+            .map(Into::into),
         status: 0,
         applied: false,
         object: subject.object.as_deref().map(Into::into),

@@ -231,6 +231,11 @@ impl Crm {
         self.keys_of(object).any(|key| key.field == field)
     }
 
+    /// The key fields of an object.
+    pub(crate) fn key_names(&self, object: &str) -> impl Iterator<Item = &str> {
+        self.keys_of(object).map(|key| key.field.as_str())
+    }
+
     /// A unique value among these fields that a record other than `except` has.
     pub(crate) fn taken(
         &self,
@@ -285,6 +290,25 @@ impl Crm {
     /// The caller's own key of a live record.
     pub(crate) fn external_id_of(&self, object: &str, serial: u64) -> Option<&str> {
         self.row(object, serial)?.record.external_id.as_deref()
+    }
+
+    /// The live record of this number, as paths have it.
+    pub(crate) fn serial_of(&self, object: &str, number: &str) -> Option<u64> {
+        let serial = number.parse().ok()?;
+        self.row(object, serial).map(|_| serial)
+    }
+
+    /// The caller's key of the record that a write makes, or changes.
+    pub(crate) fn key_of_write(
+        &self,
+        object: &str,
+        serial: Option<u64>,
+        fields: &Map<String, Value>,
+    ) -> Option<String> {
+        match serial {
+            None => self.external_id_in(object, fields),
+            Some(serial) => self.external_id_of(object, serial).map(str::to_owned),
+        }
     }
 
     /// How a record is known that a call names by an id; `serial` is what the id leads to.

@@ -22,6 +22,8 @@ pub struct Call {
     pub method: Method,
     /// The path without its query, as sent.
     pub path: Box<str>,
+    /// The query, as sent.
+    pub query: Option<Box<str>>,
     /// The status answered; 0 while the call is open and when it ended without an answer.
     pub status: u16,
     /// Whether the store was changed (or read) by it.
@@ -107,6 +109,7 @@ impl Journal {
             done_ms: call.done.map(at_ms),
             method: call.method.as_str(),
             path: &call.path,
+            query: call.query.as_deref(),
             status: call.status,
             object: call.object.as_deref(),
             external_id: call.external_id.as_deref(),
@@ -127,6 +130,7 @@ fn cost(call: &Call) -> usize {
     let text = |text: &Option<Box<str>>| text.as_deref().map_or(0, str::len);
     CALL_BYTES
         + call.path.len()
+        + text(&call.query)
         + text(&call.object)
         + text(&call.external_id)
         + text(&call.idempotency_key)
@@ -140,6 +144,8 @@ struct Row<'a> {
     done_ms: Option<u64>,
     method: &'a str,
     path: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    query: Option<&'a str>,
     status: u16,
     object: Option<&'a str>,
     external_id: Option<&'a str>,
@@ -186,6 +192,7 @@ mod tests {
             done: None,
             method: Method::PUT,
             path: "/contact/external/c-1".into(),
+            query: None,
             status: 0,
             applied: false,
             object: Some("contact".into()),
@@ -205,6 +212,10 @@ mod tests {
              \"path\":\"/contact/external/c-1\",\"status\":0,\"object\":\"contact\",\
              \"external_id\":\"c-1\",\"records\":1,\"idempotency_key\":null,\"body\":{\"a\":1.50}}"
         );
+        let mut asked = call(8, b"");
+        asked.query = Some("idProperty=email".into());
+        let line = journal.render(&asked);
+        assert!(line.contains("\"path\":\"/contact/external/c-1\",\"query\":\"idProperty=email\""));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use http::{HeaderMap, Method};
 use serde_json::{Map, Value};
 
 use crate::exchange::Reply;
-use crate::fault::{Faults, Roll};
+use crate::fault::{Fault, Faults, Roll};
 use crate::limit::{CallClass, Limit, LimitSet};
 use crate::open_writes::RecordKey;
 use crate::record::{Record, RemoteId};
@@ -109,6 +109,15 @@ pub(crate) struct Scene<'a> {
     pub(crate) faults: &'a Faults,
     pub(crate) limits: &'a LimitSet,
     pub(crate) roll: Roll,
+}
+
+/// What a fault does to one record of a write, whether or not it is alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mishap {
+    /// Refused for good.
+    Refused,
+    /// Somebody else is changing it.
+    Locked,
 }
 
 /// A reason to say no that has nothing to do with the request.
@@ -228,6 +237,22 @@ impl Scene<'_> {
 /// `Retry-After` has no fractions: the next whole second is the first that is late enough.
 pub(crate) fn whole_seconds(wait: Duration) -> u64 {
     wait.as_secs() + u64::from(wait.subsec_nanos() > 0)
+}
+
+impl Scene<'_> {
+    /// What happens to the record with this key of the caller's, by its own dice.
+    pub(crate) fn mishap(
+        &self,
+        roll: Roll,
+        external_id: Option<&str>,
+        fields: &Map<String, Value>,
+    ) -> Option<Mishap> {
+        if external_id.is_some_and(|id| self.faults.poisons(id)) || is_poison(fields) {
+            return Some(Mishap::Refused);
+        }
+        let locked = self.faults.strikes(Fault::Lock, roll);
+        locked.then_some(Mishap::Locked)
+    }
 }
 
 /// Whether a record asks to be refused: a field named `poison` that is true, at any depth. The

@@ -129,6 +129,7 @@ impl Salesforce {
             ("GET", ["sobjects"]) => Ok(self.describe_all(ask)),
             ("POST", ["sobjects", object]) => self.create(scene, ask, object),
             ("GET", ["sobjects", object]) => self.describe(ask, object),
+            ("GET", ["sobjects", object, "describe"]) => self.describe_fields(ask, object),
             ("GET", ["sobjects", object, "updated"]) => self.updated(scene, ask, object),
             ("GET", ["sobjects", object, "deleted"]) => self.deleted(scene, ask, object),
             (_, ["sobjects", object, id]) => self.by_id(scene, ask, object, id),

@@ -190,6 +190,34 @@ fn fields_are_checked_one_by_one() {
 }
 
 #[test]
+fn an_object_tells_its_fields_with_those_that_records_brought() {
+    let mut org = org("");
+    create(
+        &mut org,
+        "Contact",
+        &json!({"LastName": "A", "Score__c": 3}),
+    );
+    let (status, page) = org.get(&path("sobjects/Contact/describe"));
+    assert_eq!((status, &page["name"]), (200, &json!("Contact")));
+    let fields = page["fields"].as_array().unwrap();
+    let field = |name: &str| {
+        let mut fields = fields.iter();
+        fields
+            .find(|field| field["name"] == name)
+            .unwrap_or(&Value::Null)
+    };
+    assert_eq!(field("Score__c")["custom"], true);
+    assert_eq!(field("External_Id__c")["externalId"], true);
+    assert_eq!(
+        (&field("AccountId")["type"], &field("Id")["type"]),
+        (&json!("reference"), &json!("id"))
+    );
+    assert_eq!(field("LastName")["nillable"], false);
+    assert_eq!(field("Nothing"), &Value::Null);
+    assert_eq!(org.get(&path("sobjects/Nothing/describe")).0, 404);
+}
+
+#[test]
 fn a_parent_is_named_by_id_or_by_its_own_key() {
     let mut org = org("");
     let account = create(
@@ -237,7 +265,8 @@ fn a_collection_answers_row_by_row_in_the_order_asked() {
     ];
     let update = json!({"records": [
         row(json!({"id": ids[1], "Title": "x"})),
-        row(json!({"id": ids[0], "Title": "y"})),
+        // As jsforce writes it.
+        json!({"id": ids[0], "attributes": {"type": "Contact"}, "Title": "y"}),
     ]});
     let (_, rows) = org.patch(&path("composite/sobjects"), &update);
     assert_eq!(
@@ -280,7 +309,7 @@ fn rows_that_share_a_key_are_all_turned_down_whatever_their_case() {
 #[test]
 fn a_collection_that_is_not_well_formed_is_refused_whole() {
     let mut org = org("");
-    let type_last = json!({"External_Id__c": "c-1", "attributes": {"type": "Contact"}});
+    let untyped = json!({"External_Id__c": "c-1", "attributes": {}});
     let many: Vec<Value> = (0..201)
         .map(|n| row(json!({"External_Id__c": n.to_string(), "LastName": "A"})))
         .collect();
@@ -292,7 +321,7 @@ fn a_collection_that_is_not_well_formed_is_refused_whole() {
     for (below, records) in [
         (
             "composite/sobjects/Contact/External_Id__c",
-            json!([type_last]),
+            json!([untyped]),
         ),
         ("composite/sobjects/Contact/External_Id__c", json!(many)),
         ("composite/sobjects", json!(types)),

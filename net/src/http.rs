@@ -11,16 +11,19 @@ mod dead_letters;
 mod explain;
 mod founding;
 mod jobs;
+mod links;
 mod operations;
 mod origin;
 mod overrides;
 mod probes;
 mod problem;
+mod records;
 mod replay;
 mod rules;
 mod server;
 mod split;
 mod sync;
+mod walks;
 mod webhooks;
 
 use std::sync::Arc;
@@ -28,7 +31,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::middleware;
-use axum::routing::{any, delete, get, post};
+use axum::routing::{any, delete, get, post, put};
 
 pub use account_request::{AccountRequest, AuthRequest, ClientRequest};
 pub use backend::Backend;
@@ -97,6 +100,21 @@ fn router<B: Backend>(backend: Arc<B>, limits: HttpLimits, hosts: Arc<AllowedHos
             "/v1/replay/{id}",
             get(replay::show::<B>).delete(replay::cancel::<B>),
         )
+        .route("/v1/records/{record_id}", get(records::show::<B>))
+        .route(
+            "/v1/records/{record_id}/links/{provider}",
+            put(links::put::<B>).delete(links::delete::<B>),
+        )
+        .route("/v1/links", get(links::list::<B>))
+        .route("/v1/links/changes", get(links::changes::<B>))
+        .route("/v1/backfill", post(walks::backfill::<B>))
+        .route("/v1/reconcile", post(walks::reconcile::<B>))
+        .route("/v1/resync", post(walks::resync::<B>))
+        .route("/v1/walks", get(walks::list::<B>))
+        .route(
+            "/v1/walks/{id}",
+            get(walks::show::<B>).delete(walks::cancel::<B>),
+        )
         .route("/v1/conflicts", get(conflicts::list::<B>))
         .route("/v1/conflicts/{id}/resolve", post(conflicts::resolve::<B>))
         .route("/v1/pause", post(accounts::pause::<B>))
@@ -146,7 +164,7 @@ fn router<B: Backend>(backend: Arc<B>, limits: HttpLimits, hosts: Arc<AllowedHos
 /// Paths of the contract that this version does not answer: told apart from
 /// paths that are nobody's, so that a client sees which of the two it is.
 fn not_available<S: Clone + Send + Sync + 'static>() -> Router<S> {
-    const PATHS: [&str; 4] = ["/v1/records/{record_id}", "/openapi.json", "/docs", "/"];
+    const PATHS: [&str; 3] = ["/openapi.json", "/docs", "/"];
     PATHS.into_iter().fold(Router::new(), |router, path| {
         router.route(path, any(unavailable))
     })

@@ -15,9 +15,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use engine::event::Operation;
+use engine::merge::Winner;
 use engine::refusal::Code;
 use engine::state::{CallClass, State};
-use engine::view::{AccountStatus, BreakerState};
+use engine::view::{AccountStatus, BreakerState, ConsumerView};
 
 pub use inbound::{PollResult, WebhookResult};
 
@@ -117,8 +118,8 @@ impl Metrics {
         MetricsWriter { cells, layout }
     }
 
-    /// Everything in Prometheus' text format; `levels` is what the engine says now.
-    pub fn render(&self, levels: &[AccountStatus]) -> String {
+    /// Everything in Prometheus' text format; `levels` and `consumers` are what the engine says now.
+    pub fn render(&self, levels: &[AccountStatus], consumers: &[ConsumerView]) -> String {
         let mut totals = vec![0u64; self.shared.layout.len()];
         for cells in self.all_cells().iter() {
             cells.add_to(&mut totals);
@@ -128,6 +129,7 @@ impl Metrics {
         self.render_inbound(&totals, &mut text);
         self.render_histograms(&totals, &mut text);
         render_levels(levels, &mut text);
+        render_consumers(consumers, &mut text);
         text.finish()
     }
 
@@ -183,6 +185,15 @@ impl Metrics {
             for result in PollResult::ALL {
                 let labels = [("provider", provider.as_str()), ("result", result.as_str())];
                 let count = totals[layout.poll(AccountLabel(at), result)];
+                metric.sample_above_zero(&labels, count);
+            }
+        }
+        let help = "Fields that both sides had changed";
+        let mut metric = text.counter("syncline_conflicts_total", help);
+        for (at, provider) in accounts.iter().enumerate() {
+            for winner in cells::WINNERS {
+                let labels = [("provider", provider.as_str()), ("winner", winner.as_str())];
+                let count = totals[layout.conflict(AccountLabel(at), winner)];
                 metric.sample_above_zero(&labels, count);
             }
         }
@@ -255,6 +266,11 @@ impl MetricsWriter {
     /// An account was asked for changes, and it ended so.
     pub fn poll(&mut self, account: AccountLabel, result: PollResult) {
         self.cells.add(self.layout.poll(account, result), 1);
+    }
+
+    /// A field that both sides had changed ended so.
+    pub fn conflict(&mut self, account: AccountLabel, winner: Winner) {
+        self.cells.add(self.layout.conflict(account, winner), 1);
     }
 
     /// From acceptance to the provider's answer that settled it.
@@ -338,6 +354,26 @@ fn render_levels(levels: &[AccountStatus], text: &mut TextWriter) {
             BreakerState::Open => 2,
         };
         metric.sample(&[("provider", &level.account.name)], state);
+    }
+}
+
+fn render_consumers(consumers: &[ConsumerView], text: &mut TextWriter) {
+    let help = "Changes that a consumer has not acknowledged";
+    let mut metric = text.gauge("syncline_consumer_unacked", help);
+    for consumer in consumers {
+        let labels = [("consumer", consumer.name.as_str())];
+        metric.sample(&labels, consumer.unacked as u64);
+    }
+    let mut metric = text.gauge("syncline_consumer_connected", "1 while it is connected");
+    for consumer in consumers {
+        let labels = [("consumer", consumer.name.as_str())];
+        metric.sample(&labels, u64::from(consumer.connected));
+    }
+    let help = "Since when a consumer lacks a change, 0 if it lacks none";
+    let mut metric = text.gauge("syncline_consumer_lag_seconds", help);
+    for consumer in consumers {
+        let labels = [("consumer", consumer.name.as_str())];
+        metric.sample(&labels, consumer.lag_ms as f64 / 1000.0);
     }
 }
 

@@ -2,13 +2,15 @@
 
 #[path = "http/fake.rs"]
 mod fake;
+#[path = "http/lists.rs"]
+mod lists;
 
 use std::io::{Read, Write};
 use std::time::Duration;
 
 use engine::rules::{Action, Difference, Tally, Trial};
 use engine::state::State;
-use engine::view::{BreakerState, Check, ConsumerView, Hold, Scope};
+use engine::view::{BreakerState, Check, Hold, Scope};
 use fake::{Answer, Server, dead_letter, operation, read_answer};
 use serde_json::json;
 use syncline_net::http::{BODY_BYTES_MAX, EVENT_BYTES_MAX, HttpLimits};
@@ -242,41 +244,6 @@ fn unknown_paths_and_methods_are_problems_too() {
     assert!(answer.has_header("allow: POST"), "{}", answer.head);
     assert_problem(&server.get("/"), 501, "not_available");
     assert_problem(&server.get("/v1/sync/status/%FF"), 404, "not_found");
-}
-
-#[test]
-fn consumers_are_listed_and_removed_by_name() {
-    let server = Server::start();
-    server.node.lock().unwrap().consumers = vec![
-        ConsumerView {
-            name: "billing/eu".into(),
-            objects: Some(vec!["contact".into()]),
-            connected: true,
-            unacked: 2,
-            acked: 40,
-        },
-        ConsumerView {
-            name: "all".into(),
-            objects: None,
-            connected: false,
-            unacked: 0,
-            acked: 0,
-        },
-    ];
-    let expected = json!({"consumers": [
-        {"name": "billing/eu", "objects": ["contact"], "connected": true, "unacked": 2,
-         "last_acked_seq": 40},
-        {"name": "all", "objects": null, "connected": false, "unacked": 0, "last_acked_seq": 0},
-    ]});
-    assert_eq!(server.get("/v1/consumers").json(), expected);
-    let path = "/v1/consumers/billing%2Feu";
-    let removed = server.ask("DELETE", path, "", "");
-    assert_eq!(
-        removed.json(),
-        json!({"name": "billing/eu", "removed": true})
-    );
-    assert_problem(&server.ask("DELETE", path, "", ""), 404, "not_found");
-    assert_eq!(server.node.lock().unwrap().consumers.len(), 1);
 }
 
 #[test]

@@ -13,6 +13,7 @@ mod error;
 mod followed;
 mod json;
 mod lsn;
+mod pages;
 pub mod pgoutput;
 mod reader;
 mod sink;
@@ -25,6 +26,7 @@ pub use change::{Change, Drift, DriftKind, Event, Operation, Unreadable};
 pub use connection::{Connection, Row};
 pub use error::{Error, ServerError};
 pub use lsn::{Lsn, LsnError};
+pub use pages::{PAGE_ROWS_MAX, Pages, TablePage, TableRow};
 pub use reader::DecodeError;
 pub use sink::{
     Outcome, Refusal, Sink, SinkSettings, SinkTable, WRITES_MAX, Write, WriteOperation,

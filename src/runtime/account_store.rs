@@ -21,12 +21,12 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::added_account::settings_of;
 use super::tokens::{SealKeeper, SecretKeyError};
-use super::{clock, durable_file};
+use super::{added_mappings, clock, durable_file};
 use crate::settings::{ProviderSettings, Settings};
 
 const FILE: &str = "accounts.sealed";
 const HEAD: [u8; 8] = *b"SYNCACC\x01";
-/// A thousand accounts with a private key each.
+/// A thousand accounts with a private key and mappings of some kilobytes each.
 const FILE_BYTES_MAX: u64 = 16 << 20;
 
 /// What the API made of accounts.
@@ -64,6 +64,9 @@ pub(crate) enum AccountStoreError {
     /// No key to seal with.
     #[error(transparent)]
     Key(#[from] SecretKeyError),
+    /// What is to be kept would not be read at the next start.
+    #[error("accounts and their mappings take more than {FILE_BYTES_MAX} bytes")]
+    TooLarge,
     /// Changed, sealed with another key, or a newer version's.
     #[error(
         "{0} does not open with this key: put the key back, or move the file away to do without \
@@ -129,6 +132,9 @@ impl AccountStore {
                 .position(|(known, _)| known == name);
             match (&account.request, at) {
                 (Some(request), at) => {
+                    if let Some(mappings) = &request.mappings {
+                        added_mappings::lay_over(&mut settings, name, mappings);
+                    }
                     let provider = settings_of(request, file.provider(name));
                     match at {
                         Some(at) => settings.providers[at].1 = provider,
@@ -193,6 +199,10 @@ impl AccountStore {
 
     fn keep(&mut self, next: Kept) -> Result<(), AccountStoreError> {
         let json = serde_json::to_vec(&next).expect("maps of plain values are JSON");
+        // Head and seal are some forty bytes.
+        if json.len() as u64 + 64 > FILE_BYTES_MAX {
+            return Err(AccountStoreError::TooLarge);
+        }
         let seal = self.seal.seal()?;
         let sealed = seal.seal(&HEAD, clock::random_bytes(), &json);
         let bytes = [&HEAD[..], &sealed].concat();

@@ -11,7 +11,7 @@ use net::http::{AccountRequest, AuthRequest, ClientRequest};
 
 use super::override_member::admitted;
 use super::shard_thread::chain;
-use super::{StartError, plans, tokens};
+use super::{StartError, added_mappings, plans, tokens};
 use crate::settings::{
     AuthSettings, Credential, LimitKind, LimitSettings, OAuthClient, ProviderSettings, Secret,
     SecretSource, Settings, is_name,
@@ -107,6 +107,7 @@ pub(crate) fn check(
     {
         admitted(url, addresses).map_err(|detail| refuse("/auth_config/token_url", detail))?;
     }
+    added_mappings::check(request)?;
     let unfit = |error: StartError| Refusal::new(Code::InvalidField, chain(&error));
     let definition = plans::definition(name, provider).map_err(unfit)?;
     let base_url = provider.account.base_url.as_deref();

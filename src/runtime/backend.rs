@@ -14,16 +14,15 @@ use engine::merge::Winner;
 use engine::quota::{Gate, HoldReason};
 use engine::refusal::{Code, Refusal};
 use engine::shard::{
-    Command, DeadFilter, EventBatch, Explanation, OpenCounts, RefusedObject, Standing,
+    Command, DeadFilter, EventBatch, Explanation, LinkFilter, LinkRow, OpenCounts, RefusedObject,
 };
-use engine::state::State;
 use engine::view::{
-    Accepted, AccountOutlook, AccountStatus, AccountView, Admission, AttemptView, AuthState,
-    BreakerState, Check, ConsumerView, DeadLetterDetail, DeadLetterFilter, DeadLetterGroups,
-    DeadLetterView, ExplainLookup, ExplainTarget, ExplainView, HealthView, Hold, JobKind, JobView,
-    OpenOperations, OperationFilter, OperationTarget, OperationView, OverrideRequest,
-    OverridesView, Page, PageRequest, RecordLookup, RecordTarget, RecordView, ReplayCount,
-    ReplayRequest, RulesPush, RulesPushed, RulesView, Scope,
+    Accepted, AccountOutlook, AccountStatus, AccountView, Admission, AuthState, BreakerState,
+    Check, ConsumerView, DeadLetterDetail, DeadLetterFilter, DeadLetterGroups, DeadLetterView,
+    ExplainLookup, ExplainTarget, ExplainView, HealthView, Hold, JobKind, JobView, LinkAnswer,
+    LinkChange, LinkRequest, OpenOperations, OperationFilter, OperationView, OverrideRequest,
+    OverridesView, Page, PageRequest, PictureLookup, RecordLookup, RecordTarget, RecordView,
+    ReplayCount, ReplayRequest, RulesPush, RulesPushed, RulesView, Scope, WalkRequest, WalkView,
 };
 use net::auth::TokenStanding;
 use net::http::{AccountRequest, Backend, WebhookDelivery, Webhooks};
@@ -39,12 +38,15 @@ use super::in_force::InForce;
 use super::inbound::{PullSink, WebhookIntake};
 use super::jobs::Jobs;
 use super::keys::Keys;
+use super::links::Links;
+use super::operation_list::{cursor, operation_view, paged};
 use super::query::Query;
 use super::replay;
 use super::rule_store::{self, RuleOrigin, RuleStore};
 use super::shard_thread::Gauges;
 use super::shards::Shards;
 use super::tokens::TokenCells;
+use super::walks::Walks;
 use crate::settings::{AuthSettings, Settings};
 
 /// The scope of event ids over HTTP while there are no API keys; no producer's name hashes to it
@@ -70,6 +72,8 @@ pub(crate) struct Node {
     /// Of the accounts whose credentials are tokens.
     pub(crate) tokens: TokenCells,
     pub(crate) trends: Trends,
+    pub(crate) links: Arc<Links>,
+    pub(crate) walks: Arc<Walks>,
     pub(crate) webhooks: WebhookIntake<PullSink>,
 }
 
@@ -457,6 +461,52 @@ impl Backend for Node {
         }))
     }
 
+    async fn picture(
+        &self,
+        record_id: &str,
+        object: Option<&str>,
+    ) -> Result<PictureLookup, Refusal> {
+        let object = match self.object_of(record_id, object).await? {
+            Ok(object) => object,
+            Err(objects) if objects.is_empty() => return Ok(PictureLookup::NotFound),
+            Err(objects) => return Ok(PictureLookup::Ambiguous(objects)),
+        };
+        let picture = self.links.picture(&object, record_id).await?;
+        Ok(picture.map_or(PictureLookup::NotFound, |picture| {
+            PictureLookup::Found(Box::new(picture))
+        }))
+    }
+
+    async fn links(&self, filter: LinkFilter, page: PageRequest) -> Result<Page<LinkRow>, Refusal> {
+        self.links.page(&filter, &page).await
+    }
+
+    async fn set_link(&self, by: &str, request: LinkRequest) -> Result<LinkAnswer, Refusal> {
+        let object = request.object.as_deref();
+        let object = match self.object_of(&request.record_id, object).await? {
+            Ok(object) => object,
+            Err(objects) if objects.is_empty() => return Ok(LinkAnswer::NotFound),
+            Err(objects) => return Ok(LinkAnswer::Ambiguous(objects)),
+        };
+        self.links.set(by, &object, &request).await
+    }
+
+    async fn link_changes(&self) -> Vec<LinkChange> {
+        self.links.changes().await
+    }
+
+    async fn begin_walk(&self, request: WalkRequest) -> Result<WalkView, Refusal> {
+        self.walks.begin(request).await
+    }
+
+    fn walks(&self) -> Vec<WalkView> {
+        self.walks.views()
+    }
+
+    async fn cancel_walk(&self, id: &str) -> Option<WalkView> {
+        self.walks.cancel(id).await
+    }
+
     async fn explain(
         &self,
         record_id: &str,
@@ -762,8 +812,8 @@ impl Backend for Node {
     }
 
     async fn metrics(&self) -> String {
-        self.metrics
-            .render(&self.statuses().await.unwrap_or_default())
+        let statuses = self.statuses().await.unwrap_or_default();
+        self.metrics.render(&statuses, &self.consumers())
     }
 }
 
@@ -772,64 +822,6 @@ fn scope(hold: Hold) -> HoldScope {
         provider: hold.provider,
         object: hold.object,
         record_id: hold.record_id,
-    }
-}
-
-fn operation_view(standings: Vec<Standing>) -> Option<OperationView> {
-    let first = standings.first()?;
-    let result = standings
-        .iter()
-        .find(|standing| !standing.result.is_empty());
-    let result = result.map(|standing| String::from_utf8_lossy(&standing.result).into_owned());
-    Some(OperationView {
-        operation_id: first.id.to_string(),
-        record_id: first.record_id.clone(),
-        object: first.object.clone(),
-        operation: first.operation,
-        state: standings
-            .iter()
-            .map(|standing| standing.state)
-            .max_by_key(|&state| severity(state))?,
-        accepted_at: first.accepted_at_ms,
-        result,
-        targets: standings
-            .into_iter()
-            .map(|standing| OperationTarget {
-                provider: standing.account,
-                state: standing.state,
-                reason: standing.reason,
-                remote_id: standing.remote_id,
-                updated_at: standing.updated_at_ms,
-                superseded_by: standing.superseded_by.map(|newer| newer.to_string()),
-                attempts: standing
-                    .attempts
-                    .into_iter()
-                    .map(|attempt| AttemptView {
-                        at: attempt.at_ms,
-                        status: (attempt.status > 0).then_some(attempt.status),
-                        class: attempt.class,
-                        detail: attempt.detail,
-                    })
-                    .collect(),
-            })
-            .collect(),
-    })
-}
-
-/// What is open outweighs what is final, and trouble outweighs success.
-fn severity(state: State) -> u8 {
-    match state {
-        State::Conflict => 10,
-        State::Unknown => 9,
-        State::Retrying => 8,
-        State::InFlight => 7,
-        State::Waiting => 6,
-        State::Queued => 5,
-        State::Failed => 4,
-        State::Dropped => 3,
-        State::SkippedByRule => 2,
-        State::Superseded => 1,
-        State::Synced => 0,
     }
 }
 
@@ -845,21 +837,5 @@ fn open_operations(counts: OpenCounts) -> OpenOperations {
         retrying: counts.timed.backoff,
         unknown: counts.timed.unknown,
         conflict: 0,
-    }
-}
-
-fn cursor(after: Option<&str>) -> Result<usize, Refusal> {
-    let Some(after) = after else { return Ok(0) };
-    after
-        .parse()
-        .map_err(|_| Refusal::new(Code::InvalidField, "`after` is not a cursor of this list"))
-}
-
-fn paged<V>(mut items: Vec<V>, skip: usize, limit: usize) -> Page<V> {
-    let more = items.len() > limit;
-    items.truncate(limit);
-    Page {
-        items,
-        next: more.then(|| (skip + limit).to_string()),
     }
 }

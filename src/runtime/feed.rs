@@ -3,10 +3,11 @@
 mod consumer;
 mod desk;
 mod roster;
+mod spill;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -17,9 +18,11 @@ use engine::refusal::{Code, Refusal};
 use engine::view::ConsumerView;
 use net::subscription::{NeverSent, Over, Seat, Subscription, Taken};
 use tokio::sync::{Notify, oneshot};
+use tokio::time::Instant;
 
-use consumer::{Consumer, Wish};
+use consumer::{Consumer, Next, Wish};
 use roster::Roster;
+use spill::Spill;
 
 pub(crate) use desk::{Arrivals, Desk};
 
@@ -27,6 +30,8 @@ pub(crate) use desk::{Arrivals, Desk};
 const CONSUMERS_MAX: usize = 256;
 /// Between two writes of the roster for nothing but acks, which only a listing shows.
 const ACKS_EVERY: Duration = Duration::from_secs(1);
+/// Between two looks for consumers that are away, at most.
+const ABSENT_LOOK: Duration = Duration::from_secs(1);
 /// After a write that failed.
 const RETRY_EVERY: Duration = Duration::from_secs(1);
 
@@ -39,6 +44,9 @@ const RETRY_EVERY: Duration = Duration::from_secs(1);
 pub(crate) struct Feed {
     state: Mutex<State>,
     roster: Roster,
+    data_dir: PathBuf,
+    /// How long a consumer may be away before what waits for it goes to disk.
+    absent_after: Duration,
     /// Held while the roster is written, so that an older one never replaces a newer one.
     writing: Mutex<()>,
     /// What the keeper is to write at once.
@@ -72,6 +80,7 @@ struct Offer {
     object: String,
     /// The members of the change, as JSON behind an opening brace.
     change: Bytes,
+    since: Instant,
     /// Consumers that have not acknowledged it.
     missing: usize,
     /// Some consumer has.
@@ -84,15 +93,20 @@ impl Feed {
     ///
     /// # Errors
     /// When what it knows cannot be read.
-    pub(crate) fn open(data_dir: &Path) -> io::Result<Feed> {
+    pub(crate) fn open(data_dir: &Path, absent_after: Duration) -> io::Result<Feed> {
         let roster = Roster::of(data_dir);
-        let consumers = roster.read()?;
+        let mut consumers = roster.read()?;
+        for (name, consumer) in &mut consumers {
+            consumer.keep_in(Spill::open(data_dir, name)?);
+        }
         Ok(Feed {
             state: Mutex::new(State {
                 consumers,
                 ..State::default()
             }),
             roster,
+            data_dir: data_dir.to_owned(),
+            absent_after,
             writing: Mutex::default(),
             urgent: Notify::new(),
             acked: Notify::new(),
@@ -133,8 +147,13 @@ impl Feed {
     pub(crate) fn consumers(&self) -> Vec<ConsumerView> {
         let state = self.state();
         let consumers = state.consumers.iter();
+        let lag = |consumer: &Consumer| {
+            let spilled = consumer.spilled_since();
+            let offered = || Some(state.offers.get(&consumer.oldest()?)?.since);
+            Some(spilled.or_else(offered)?.elapsed())
+        };
         consumers
-            .map(|(name, consumer)| consumer.view(name))
+            .map(|(name, consumer)| consumer.view(name, lag(consumer).unwrap_or_default()))
             .collect()
     }
 
@@ -153,6 +172,9 @@ impl Feed {
                 state.release(id, false);
             }
             consumer.wake();
+            if let Err(error) = consumer.forget_spill() {
+                tracing::warn!(consumer = name, %error, "its changes on disk cannot be removed");
+            }
         }
         tracing::info!(consumer = name, "a consumer was removed");
         self.write(Consumer::ahead).map_err(|error| {
@@ -179,6 +201,53 @@ impl Feed {
                 tokio::time::sleep(RETRY_EVERY).await;
                 self.urgent.notify_one();
             }
+        }
+    }
+
+    /// Keeps changes on disk for consumers that stay away, until the runtime ends.
+    pub(crate) async fn watch_absent(self: Arc<Self>) {
+        loop {
+            tokio::time::sleep(ABSENT_LOOK.min(self.absent_after)).await;
+            let feed = self.clone();
+            // It waits for the disk, and others live on this thread.
+            if let Err(error) = tokio::task::spawn_blocking(move || feed.spill_absent()).await {
+                tracing::error!(%error, "changes for absent consumers are not kept on disk");
+            }
+        }
+    }
+
+    /// Moves what waits for absent consumers to disk, so that it holds nobody else back.
+    fn spill_absent(&self) {
+        let mut state = self.state();
+        if state.stopped {
+            return;
+        }
+        let State {
+            consumers, offers, ..
+        } = &mut *state;
+        let mut released = Vec::new();
+        for (name, consumer) in consumers {
+            if !consumer.holds_others_back(self.absent_after) {
+                continue;
+            }
+            let ids = consumer.offers();
+            let changes = ids.iter().filter_map(|id| offers.get(id));
+            let changes: Vec<Bytes> = changes.map(|offer| offer.change.clone()).collect();
+            match consumer.spill(&changes) {
+                Ok(true) => released.extend(ids),
+                Ok(false) => {
+                    tracing::warn!(
+                        consumer = &**name,
+                        "as much as may waits on disk for a consumer that is away: it holds others back"
+                    );
+                }
+                Err(error) => {
+                    tracing::error!(consumer = &**name, %error, "changes for a consumer that is away cannot be kept on disk");
+                }
+            }
+        }
+        for id in released {
+            state.release(id, true);
         }
     }
 
@@ -213,6 +282,15 @@ impl net::subscription::Feed for Feed {
     fn subscribe(&self, subscription: &Subscription) -> Result<Seat, Refusal> {
         let mut state = self.state();
         let seat = state.subscribe(subscription)?;
+        let consumer = state.consumers.get_mut(&seat.consumer);
+        if let Some(consumer) = consumer.filter(|consumer| !consumer.has_spill()) {
+            match Spill::open(&self.data_dir, &seat.consumer) {
+                Ok(spill) => consumer.keep_in(spill),
+                Err(error) => {
+                    tracing::error!(consumer = &*seat.consumer, %error, "changes cannot be kept on disk for it");
+                }
+            }
+        }
         if state.version > state.durable {
             self.urgent.notify_one();
         }
@@ -242,10 +320,15 @@ impl net::subscription::Feed for Feed {
         }
         let before = out.len();
         while out.len() - before < net::subscription::OUTPUT_BYTES
-            && let Some((seq, id)) = consumer.next()
+            && let Some((seq, next)) = consumer.next()
         {
-            let offer = offers.get(&id).expect("an offer stays until it is taken");
-            write_line(out, seq, &offer.change);
+            match next {
+                Next::Offer(id) => {
+                    let offer = offers.get(&id).expect("an offer stays until it is taken");
+                    write_line(out, seq, &offer.change);
+                }
+                Next::Spilled(change) => write_line(out, seq, &change),
+            }
         }
         if consumer.wants_numbers() {
             self.urgent.notify_one();
@@ -322,6 +405,7 @@ impl State {
         let offer = Offer {
             object,
             change: change.slice(1..),
+            since: Instant::now(),
             missing,
             arrived: false,
             done,

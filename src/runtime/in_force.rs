@@ -110,7 +110,7 @@ impl InForce {
         told.configured = configured;
         for (name, provider) in &settings.providers {
             let before = told.settings.provider(name);
-            if before == Some(provider) {
+            if before == Some(provider) && told.settings.objects == settings.objects {
                 continue;
             }
             self.tell_account(&settings, name).await?;
@@ -118,7 +118,8 @@ impl InForce {
                 coordinator::lock(&self.coordinator).credentials_changed(clock::now(), name);
             }
         }
-        if told.settings.providers != settings.providers {
+        let others = told.settings.providers != settings.providers;
+        if others || told.settings.objects != settings.objects {
             self.tell_all(&settings)?;
         }
         for (name, _) in &told.settings.providers {

@@ -29,11 +29,12 @@ use super::checkpointer::{CheckpointFeed, Checkpointer, EventIdRules, Keep};
 use super::feed::{Arrivals, Desk, Feed};
 use super::in_force::InForce;
 use super::inbound::{
-    CursorFile, InboundObjects, Poller, PullSink, ShardFetcher, WebhookIntake, account_polls,
-    webhook_accounts,
+    CursorFile, GapNotice, InboundObjects, Poller, PullSink, ShardFetcher, WebhookIntake,
+    account_polls, webhook_accounts,
 };
 use super::intake::{Shared, ThreadIntake};
 use super::keys::Keys;
+use super::links::{LinkAudit, Links};
 use super::mailbox::Mailbox;
 use super::open::{self, OpenPlan, OpenedShard};
 use super::postgres::{Database, Tables};
@@ -44,6 +45,7 @@ use super::shard_thread::{Gauges, Peer, ShardThread, Word, chain};
 use super::shards::Shards;
 use super::tokens::{SealKeeper, Tokens};
 use super::tuning::Tuning;
+use super::walks::Walks;
 use super::{StartError, clock, coordinator, plans};
 use crate::settings::{Retention, Settings, SystemASettings};
 
@@ -51,6 +53,8 @@ use crate::settings::{Retention, Settings, SystemASettings};
 const WORDS_MAX: usize = 4096;
 /// Words that wait for the coordinator at most.
 const COORDINATOR_WORDS_MAX: usize = 16 * 1024;
+/// Gaps that wait for their resyncs; more wait with the polls that found them.
+const GAPS_MAX: usize = 16;
 /// How long a stop waits for open calls.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(10);
 
@@ -226,7 +230,8 @@ impl Engine {
         let objects = InboundObjects::of(plan.accounts.iter().map(Arc::as_ref));
         let plans = plan.accounts.iter().map(Arc::as_ref);
         let polls = account_polls(settings, plans, &objects, clock::now().wall.0);
-        let pull_sink = Arc::new(PullSink::new(shards.clone(), objects));
+        let (gaps, gap_notices) = mpsc::channel(GAPS_MAX);
+        let pull_sink = Arc::new(PullSink::new(shards.clone(), objects, gaps));
         let fetcher = Arc::new(ShardFetcher::new(shards.clone()));
         let poll_metrics = Arc::new(Mutex::new(metrics.writer()));
         let pollers = polls
@@ -249,14 +254,28 @@ impl Engine {
         let webhook_intake = WebhookIntake::new(
             webhook_accounts(settings, &metrics)?,
             settings.server.public_url.as_deref(),
-            pull_sink,
+            pull_sink.clone(),
             metrics.writer(),
             || clock::now().wall.0,
         );
+        let audit =
+            LinkAudit::load(data_dir).map_err(|error| StartError::data_dir(data_dir, &error))?;
+        let links = Arc::new(Links::new(shards.clone(), audit));
+        let in_force = Arc::new(in_force);
+        let walks = Walks::open(
+            data_dir,
+            (shards.clone(), links.clone()),
+            (fetcher, pull_sink),
+            (coordinator.clone(), in_force.clone()),
+            database.as_ref().map(Database::rows),
+        )
+        .map_err(|error| StartError::data_dir(data_dir, &error))?;
         let node = Arc::new(Node {
+            links,
+            walks: Arc::new(walks),
             shards,
             webhooks: webhook_intake,
-            in_force: Arc::new(in_force),
+            in_force,
             jobs: Arc::default(),
             keys: Arc::new(Keys::new(&file.server.data_dir, http_at)),
             feed: feed.clone(),
@@ -286,6 +305,7 @@ impl Engine {
             causes,
             database,
             pollers,
+            gap_notices,
             http_stopped,
         )?;
         let (ingest, ingest_stop) = spawn_ingest(tcp, shared, feed.map(|_| desk), &metrics)?;
@@ -573,6 +593,7 @@ fn spawn_control(
     causes: Causes,
     database: Option<Database>,
     pollers: Vec<Poller<ShardFetcher, PullSink>>,
+    gaps: mpsc::Receiver<GapNotice>,
     mut stopped: watch::Receiver<bool>,
 ) -> Result<JoinHandle<()>, StartError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -592,9 +613,11 @@ fn spawn_control(
             let trade = tokio::spawn(coordinator::run(coordinator, from_shards, links));
             if let Some(feed) = &node.feed {
                 tokio::spawn(feed.clone().keep());
+                tokio::spawn(feed.clone().watch_absent());
                 tokio::spawn(arrivals.serve(feed.clone(), node.keys.clone()));
             }
             tokio::spawn(causes.redrive(node.shards.clone(), node.jobs.clone()));
+            tokio::spawn(node.walks.clone().run(gaps));
             for poller in pollers {
                 tokio::spawn(poller.run());
             }
@@ -688,11 +711,12 @@ fn spawn_ingest(
 fn feed(settings: &Settings) -> Result<Option<Arc<Feed>>, StartError> {
     let system_a = settings.system_a.as_ref();
     let elsewhere = |it: &SystemASettings| it.url.is_some() || it.postgres.is_some();
-    if system_a.is_none_or(elsewhere) {
+    let Some(system_a) = system_a.filter(|it| !elsewhere(it)) else {
         return Ok(None);
-    }
+    };
     let data_dir = &settings.server.data_dir;
-    let feed = Feed::open(data_dir).map_err(|error| StartError::data_dir(data_dir, &error))?;
+    let feed = Feed::open(data_dir, system_a.absent_after)
+        .map_err(|error| StartError::data_dir(data_dir, &error))?;
     Ok(Some(Arc::new(feed)))
 }
 

@@ -94,7 +94,7 @@ pub(crate) fn plan(
         } else {
             Role::Provider
         },
-        two_way: two_way(settings, name),
+        two_way: two_way(settings, name)?,
     })
 }
 
@@ -112,7 +112,7 @@ fn weights(settings: &WeightSettings) -> Weights {
 }
 
 /// The objects whose changes at an account matter: they are taken, or told to it by others.
-fn two_way(settings: &Settings, name: &str) -> HashMap<String, TwoWay> {
+fn two_way(settings: &Settings, name: &str) -> Result<HashMap<String, TwoWay>, StartError> {
     let objects = settings.objects.iter();
     let objects = objects.filter(|(_, object)| object.record.direction != Direction::Out);
     let taken = objects.filter_map(|(object, wanted)| {
@@ -120,13 +120,21 @@ fn two_way(settings: &Settings, name: &str) -> HashMap<String, TwoWay> {
         if !accounts.contains(&name) {
             return None;
         }
-        let conflict = wanted.record.conflict.as_ref();
+        let conflict = wanted
+            .record
+            .conflict
+            .as_ref()
+            .map(ConflictSettings::policy);
+        let conflicts = match conflict.transpose() {
+            Ok(conflicts) => conflicts.unwrap_or_default(),
+            Err((_, detail)) => return Some(Err(StartError::config(object, detail))),
+        };
         let tells_accounts = wanted.record.direction == Direction::Both;
         let others = accounts
             .into_iter()
             .filter(|other| *other != name && tells_accounts);
         let two_way = TwoWay {
-            conflicts: conflict.map(ConflictSettings::policy).unwrap_or_default(),
+            conflicts,
             deletes: match wanted.record.deletes {
                 Deletes::Propagate => DeletePolicy::Propagate,
                 Deletes::Ignore => DeletePolicy::Ignore,
@@ -137,7 +145,7 @@ fn two_way(settings: &Settings, name: &str) -> HashMap<String, TwoWay> {
                 .collect(),
             inbound: true,
         };
-        Some((object.clone(), two_way))
+        Some(Ok((object.clone(), two_way)))
     });
     taken.collect()
 }

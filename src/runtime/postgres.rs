@@ -3,6 +3,7 @@
 mod source;
 mod tables;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use tokio::sync::watch;
 
 use super::StartError;
 use super::backend::Node;
+use super::walks::RowTables;
 use crate::settings::{PostgresSettings, Settings};
 
 pub(crate) use tables::Tables;
@@ -29,6 +31,8 @@ pub(crate) struct Database {
     source: SourceSettings,
     /// Objects by table, the table's name as the source tells it.
     objects: Vec<(String, String)>,
+    /// The columns that mark rows as deleted, by object.
+    marks: BTreeMap<String, String>,
     tables: Option<Arc<Tables>>,
 }
 
@@ -50,12 +54,14 @@ impl Database {
         let mut followed = Vec::new();
         let mut written = Vec::new();
         let mut objects = Vec::new();
+        let mut marks = BTreeMap::new();
         for (object, wanted) in &settings.objects {
             let Some(source) = &wanted.record.source else {
                 continue;
             };
             let name: TableName = source.table.parse().map_err(|error| wrong(&error))?;
             objects.push((name.to_string(), object.clone()));
+            marks.extend(source.deleted.clone().map(|mark| (object.clone(), mark)));
             followed.push(Table {
                 name: name.clone(),
                 key: source.key.clone(),
@@ -84,8 +90,21 @@ impl Database {
         Ok(Some(Database {
             source,
             objects,
+            marks,
             tables: tables.map(Arc::new),
         }))
+    }
+
+    /// The tables that hold the objects.
+    pub(crate) fn rows(&self) -> RowTables {
+        let tables = self.source.tables.iter().zip(&self.objects);
+        let marks = |object: &String| self.marks.get(object).cloned();
+        RowTables {
+            address: self.source.address.clone(),
+            tables: tables
+                .map(|(table, (_, object))| (object.clone(), (table.clone(), marks(object))))
+                .collect(),
+        }
     }
 
     /// Where changes for System A are written.

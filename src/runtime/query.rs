@@ -1,9 +1,13 @@
 //! Questions that cross into a shard's thread and come back as plain values.
 
+use std::sync::Arc;
+
 use engine::id::{OperationId, VShard};
+use engine::merge::Fields;
 use engine::shard::{
-    DeadFilter, DeadId, DeadLetter, DeadSlice, Explanation, OpenCounts, RefusedObject,
-    ReplayCursor, ReplaySlice, ReplaySpan, Shard, Standing,
+    Comparison, DeadFilter, DeadId, DeadLetter, DeadSlice, Explanation, LinkCursor, LinkFilter,
+    LinkSlice, Listed, OpenCounts, RecordPicture, RefusedObject, ReplayCursor, ReplaySlice,
+    ReplaySpan, Shard, Standing,
 };
 use engine::time::Now;
 use engine::view::OperationFilter;
@@ -31,6 +35,40 @@ pub(crate) enum Query {
     Objects {
         record_id: String,
         reply: oneshot::Sender<Vec<String>>,
+    },
+    /// All that is held of a record.
+    Picture {
+        object: String,
+        record_id: String,
+        reply: oneshot::Sender<Option<RecordPicture>>,
+    },
+    /// A slice of the links.
+    Links {
+        filter: LinkFilter,
+        from: Option<LinkCursor>,
+        records_max: usize,
+        reply: oneshot::Sender<LinkSlice>,
+    },
+    /// Which records an account's own ids stand for, in the order asked.
+    Whose {
+        account: Arc<str>,
+        object: Arc<str>,
+        remote_ids: Vec<String>,
+        reply: oneshot::Sender<Vec<Option<String>>>,
+    },
+    /// How records stand against a list of an account, in its order.
+    Compare {
+        account: Arc<str>,
+        object: Arc<str>,
+        listed: Vec<Listed>,
+        reply: oneshot::Sender<Vec<Comparison>>,
+    },
+    /// How records stand against rows of System A's, by their ids and texts, in their order.
+    CompareRows {
+        account: Arc<str>,
+        object: Arc<str>,
+        rows: Vec<(String, String)>,
+        reply: oneshot::Sender<Vec<Comparison>>,
     },
     /// Where an operation stands.
     Operation {
@@ -101,6 +139,48 @@ impl Query {
             }
             Self::Objects { record_id, reply } => {
                 drop(reply.send(shard.objects(journal, &record_id)))
+            }
+            Self::Picture {
+                object,
+                record_id,
+                reply,
+            } => drop(reply.send(shard.picture(journal, &object, &record_id))),
+            Self::Links {
+                filter,
+                from,
+                records_max,
+                reply,
+            } => drop(reply.send(shard.links_in(journal, &filter, from, records_max))),
+            Self::Whose {
+                account,
+                object,
+                remote_ids,
+                reply,
+            } => {
+                let ids = remote_ids.iter();
+                let records = ids.map(|id| shard.whose(journal, &account, &object, id));
+                drop(reply.send(records.collect()));
+            }
+            Self::Compare {
+                account,
+                object,
+                listed,
+                reply,
+            } => {
+                let listed = listed.iter();
+                let found = listed.map(|it| shard.compare(now, journal, &account, &object, it));
+                drop(reply.send(found.collect()));
+            }
+            Self::CompareRows {
+                account,
+                object,
+                rows,
+                reply,
+            } => {
+                let found = rows.iter().map(|(id, row)| {
+                    shard.compare_row(journal, &account, &object, id, &Fields::parse(row))
+                });
+                drop(reply.send(found.collect()));
             }
             Self::Operation { id, reply } => drop(reply.send(shard.operation(journal, id))),
             Self::Operations {

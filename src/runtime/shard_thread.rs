@@ -418,6 +418,11 @@ impl ShardThread {
                         self.metrics.operations(label, operation, state, 1);
                     }
                 }
+                Observation::Conflict { account, winner } => {
+                    if let Some(&label) = self.labels.get(&account) {
+                        self.metrics.conflict(label, winner);
+                    }
+                }
                 Observation::Folded {
                     account,
                     operation,

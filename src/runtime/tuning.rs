@@ -459,6 +459,9 @@ fn named(whose: &str) -> (&str, Option<&str>) {
 }
 
 fn unkept(error: &AccountStoreError) -> Refusal {
+    if let AccountStoreError::TooLarge = error {
+        return Refusal::new(Code::TooLarge, error.to_string());
+    }
     tracing::error!(error = %chain(error), "the accounts cannot be kept");
     Refusal::new(Code::DiskFull, "the change cannot be written to disk")
 }

@@ -18,8 +18,8 @@ use super::problem::ProblemList;
 use super::provider::{ProviderSettings, RecordIdIs, WeightSettings};
 use super::quantity::ByteSize;
 use super::{
-    Direction, ObjectSettings, PoolSettings, RuleSettings, Settings, SystemASettings,
-    TargetSettings, read_schema,
+    ConflictSettings, Direction, ObjectSettings, PoolSettings, RuleSettings, Settings,
+    SystemASettings, TargetSettings, read_schema,
 };
 
 /// What a file may say but this version does not do: refused, so that nobody
@@ -374,6 +374,10 @@ impl Checker<'_, '_> {
         } else if object.record.conflict.is_some() {
             let message = "changes of one side alone never conflict: `direction` is \"out\"";
             self.refuse(&format!("{path}.conflict"), message);
+        }
+        let conflict = object.record.conflict.as_ref();
+        if let Some(Err((key, detail))) = conflict.map(ConflictSettings::policy) {
+            self.refuse(&format!("{path}.conflict.{key}"), detail);
         }
         for (account, target) in &object.to {
             let path = format!("{path}.to.{account}");

@@ -70,24 +70,26 @@ fn clock_skew() -> Duration {
 
 impl ConflictSettings {
     /// As the engine decides by it.
-    pub fn policy(&self) -> engine::merge::ConflictPolicy {
+    ///
+    /// # Errors
+    /// The keys of an expression that cannot be one, below `conflict`, and what is wrong with it.
+    pub fn policy(&self) -> Result<engine::merge::ConflictPolicy, (String, String)> {
+        let default = self.default.rule("default")?;
         let fields = self.fields.iter().map(|(field, policy)| {
             let names: Vec<&str> = field.split('.').collect();
-            (
-                String::from(engine::json::Pointer::of(&names)),
-                policy.rule(),
-            )
+            let pointer = String::from(engine::json::Pointer::of(&names));
+            Ok((pointer, policy.rule(&format!("fields.{field}"))?))
         });
-        engine::merge::ConflictPolicy {
-            default: self.default.rule(),
-            fields: fields.collect(),
+        Ok(engine::merge::ConflictPolicy {
+            default,
+            fields: fields.collect::<Result<_, (String, String)>>()?,
             skew: self.clock_skew,
-        }
+        })
     }
 }
 
 /// Who wins.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ConflictPolicy {
     /// The later change.
@@ -98,16 +100,23 @@ pub enum ConflictPolicy {
     Provider,
     /// A person decides.
     Manual,
+    /// An expression says which of the others.
+    Cel(String),
 }
 
 impl ConflictPolicy {
-    fn rule(self) -> engine::merge::Rule {
-        match self {
+    fn rule(&self, at: &str) -> Result<engine::merge::Rule, (String, String)> {
+        Ok(match self {
             Self::LastWriteWins => engine::merge::Rule::LastWriteWins,
             Self::SystemA => engine::merge::Rule::SystemA,
             Self::Provider => engine::merge::Rule::Provider,
             Self::Manual => engine::merge::Rule::Manual,
-        }
+            Self::Cel(source) => engine::merge::Rule::expression(source).map_err(|error| {
+                let place = error.at.map(|(line, column)| format!("{line}:{column}: "));
+                let detail = format!("{}{}", place.unwrap_or_default(), error.detail);
+                (format!("{at}.cel"), detail)
+            })?,
+        })
     }
 }
 
@@ -246,7 +255,43 @@ pub fn read_schema(path: &Path) -> Result<Schema, String> {
     })
 }
 
+impl TargetKeys {
+    pub(super) fn with(self, fields: Vec<FieldSettings>) -> TargetSettings {
+        TargetSettings {
+            remote: self.remote,
+            external_id: self.external_id,
+            enabled: self.enabled.unwrap_or(true),
+            share: self.share.unwrap_or_default(),
+            fields,
+        }
+    }
+}
+
 impl TargetSettings {
+    /// What a client gives in place of `[objects.NAME.to.ACCOUNT]`.
+    ///
+    /// # Errors
+    /// The member at fault, as a JSON Pointer, and what to tell the client.
+    pub fn given(value: &Value) -> Result<TargetSettings, (String, String)> {
+        let Value::Object(members) = value else {
+            return Err((String::new(), "expected an object".to_owned()));
+        };
+        let mut keys = members.clone();
+        let fields = match keys.remove("fields") {
+            None => Vec::new(),
+            Some(Value::Array(fields)) => fields,
+            Some(_) => return Err(("/fields".to_owned(), "expected a list".to_owned())),
+        };
+        let fields = fields.iter().enumerate().map(|(at, field)| {
+            FieldSettings::deserialize(field)
+                .map_err(|error| (format!("/fields/{at}"), error.to_string()))
+        });
+        let fields = fields.collect::<Result<_, _>>()?;
+        let keys = TargetKeys::deserialize(Value::Object(keys))
+            .map_err(|error| (String::new(), error.to_string()))?;
+        Ok(keys.with(fields))
+    }
+
     /// As the engine takes it; `object` is the default for the remote name.
     pub fn mapping(&self, object: &str) -> MappingSettings {
         MappingSettings {

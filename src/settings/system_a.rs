@@ -20,8 +20,12 @@ pub struct SystemASettings {
     pub url: Option<String>,
     /// Signs what is posted (Standard Webhooks).
     pub secret: Option<SecretSource>,
-    /// Changes under way at once, at most.
-    pub max_in_flight: NonZeroU32,
+    /// Changes under way at once, at most; absent: 64 posts, or 1,024 changes that consumers have
+    /// not acknowledged or a database has not committed.
+    pub max_in_flight: Option<NonZeroU32>,
+    /// How long a consumer may be away before what waits for it goes to disk.
+    #[serde(deserialize_with = "quantity::duration")]
+    pub absent_after: Duration,
     /// One post's time, from connecting to the last byte.
     #[serde(deserialize_with = "quantity::duration")]
     pub timeout: Duration,
@@ -54,12 +58,18 @@ fn syncline() -> String {
 /// Where changes would be posted if nobody subscribed: nowhere that exists (RFC 6761).
 const NOWHERE: &str = "http://system-a.invalid";
 
+/// Each post has a connection of its own.
+const POSTS_MAX: NonZeroU32 = NonZeroU32::new(64).expect("not zero");
+/// As many as one consumer is given without an ack: some hundred kilobytes of common changes.
+const OFFERS_MAX: NonZeroU32 = NonZeroU32::new(1_024).expect("not zero");
+
 impl Default for SystemASettings {
     fn default() -> SystemASettings {
         SystemASettings {
             url: None,
             secret: None,
-            max_in_flight: NonZeroU32::new(64).expect("not zero"),
+            max_in_flight: None,
+            absent_after: Duration::from_secs(60),
             timeout: Duration::from_secs(30),
             fold: true,
             retry: RetrySettings {
@@ -91,7 +101,11 @@ impl SystemASettings {
             account: AccountSettings {
                 definition: Some("rest".to_owned()),
                 base_url: Some(url.to_owned()),
-                max_in_flight: self.max_in_flight,
+                max_in_flight: self.max_in_flight.unwrap_or(if self.url.is_some() {
+                    POSTS_MAX
+                } else {
+                    OFFERS_MAX
+                }),
                 timeout: self.timeout,
                 fold: self.fold,
                 retry: self.retry.clone(),

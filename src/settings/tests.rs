@@ -345,3 +345,48 @@ fn a_wrong_variable_is_named() {
         "{found}"
     );
 }
+
+const TWO_WAYS: &str = "[providers.crm]\ntype = \"rest\"\nbase_url = \"http://127.0.0.1:9100\"\n\
+    [system_a]\n[objects.contact]\ndirection = \"both\"\n\
+    to.crm.remote = \"contact\"\n";
+
+#[test]
+fn a_conflict_can_be_decided_by_an_expression() {
+    use engine::merge::{Rivals, Winner};
+
+    let text = format!(
+        "{TWO_WAYS}conflict.default.cel = 'change.theirs == null ? \"system_a\" : \"provider\"'\n\
+         conflict.fields.email = \"manual\"\n"
+    );
+    let settings = read(&text).unwrap();
+    let conflict = settings.objects[0].1.record.conflict.as_ref();
+    let policy = conflict.unwrap().policy().unwrap();
+    for (field, theirs, winner) in [
+        ("/name", "null", Winner::SystemA),
+        ("/name", "\"Ada\"", Winner::Provider),
+        ("/email", "null", Winner::Undecided),
+    ] {
+        let rivals = Rivals {
+            field,
+            base: "null",
+            ours: "1",
+            ours_at_ms: 1,
+            theirs,
+            theirs_at_ms: 2,
+        };
+        assert_eq!(policy.decide(&rivals), winner, "{field} {theirs}");
+    }
+}
+
+#[test]
+fn an_expression_that_cannot_decide_a_conflict_is_refused_in_place() {
+    for (expression, expected) in [
+        ("change.theirs ==", "a.toml:8:"),
+        ("stranger > 1", "stranger"),
+    ] {
+        let found = problems(&format!(
+            "{TWO_WAYS}conflict.default = \"manual\"\nconflict.fields.email = {{ cel = '{expression}' }}\n"
+        ));
+        assert!(found.contains(expected), "{expression}: {found}");
+    }
+}

@@ -171,6 +171,64 @@ fn a_removed_account_takes_nothing_and_what_waits_goes_on_when_it_is_back() {
 }
 
 #[test]
+fn an_account_brings_its_own_mappings_which_a_bad_set_does_not_replace() {
+    let provider = Provider::start_as("salesforce", &["--token", "t-1"]);
+    // The file knows the object, but nothing of the account.
+    let mut node = Node::start(
+        Config::new()
+            .shards(2)
+            .with("[objects.contact]\ndirection = \"out\""),
+    );
+    let mapping = |title: &str| {
+        json!({"remote": "Contact", "external_id": "External_Id__c", "fields": [
+            {"local": "last_name", "remote": "LastName", "required": true},
+            {"local": "role", "remote": title, "values": {"boss": "CEO", "clerk": "Clerk"}},
+        ]})
+    };
+    let account = |mappings: Value| {
+        json!({"name": "crm", "type": "salesforce", "base_url": provider.url(),
+               "auth_config": {"auth_type": "bearer", "credentials": {"token": "t-1"}},
+               "mappings": mappings})
+    };
+    let put = |node: &Node, mappings: Value| {
+        let answer = node.post("/v1/providers", account(mappings).to_string());
+        (answer.status, answer.json())
+    };
+    let send = |node: &Node, record_id: &str, role: &str| {
+        let event = json!({"operation": "UPSERT", "object": "contact", "record_id": record_id,
+                           "data": {"last_name": "Doe", "role": role}});
+        assert_eq!(node.post("/v1/sync", event.to_string()).status, 202);
+        assert_eq!(node.drain(), Vec::<Value>::new());
+    };
+    let fields = |record_id: &str| provider.records()[&format!("Contact/{record_id}")].clone();
+
+    assert_eq!(put(&node, json!({"contact": mapping("Title")})).0, 201);
+    send(&node, "c-1", "boss");
+    assert_eq!(fields("c-1")["Title"], "CEO");
+
+    let mut bad = mapping("Department");
+    bad["fields"][1]["convert"] = json!("rot13");
+    let (status, answer) = put(&node, json!({"contact": bad}));
+    assert_eq!(
+        (status, &answer["errors"][0]["pointer"]),
+        (422, &json!("/mappings/contact"))
+    );
+    node.kill();
+    node.restart();
+    send(&node, "c-2", "clerk");
+    assert_eq!(
+        fields("c-2")["Title"],
+        "Clerk",
+        "as before, also after a crash"
+    );
+
+    assert_eq!(put(&node, json!({"contact": mapping("Department")})).0, 200);
+    send(&node, "c-3", "boss");
+    assert_eq!(fields("c-3")["Department"], "CEO");
+    assert_eq!(fields("c-3")["Title"], Value::Null);
+}
+
+#[test]
 fn addresses_that_the_api_may_not_name_are_refused_and_nothing_is_kept() {
     let node = Node::start(Config::new());
     let refused = |request: Value| {

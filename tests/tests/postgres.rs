@@ -31,6 +31,10 @@ struct Stage {
 
 impl Stage {
     fn new(name: &str, database: &str) -> Option<Stage> {
+        Stage::with(name, database, || Provider::start(&[]))
+    }
+
+    fn with(name: &str, database: &str, provider: impl FnOnce() -> Provider) -> Option<Stage> {
         let cluster = match Cluster::shared() {
             Ok(cluster) => cluster,
             Err(unavailable) => {
@@ -42,7 +46,7 @@ impl Stage {
         Some(Stage {
             cluster,
             database,
-            provider: Provider::start(&[]),
+            provider: provider(),
             folder: tempfile::tempdir().expect("a folder"),
         })
     }
@@ -58,6 +62,12 @@ impl Stage {
     }
 
     fn config(&self, direction: &str) -> Config {
+        let account = Config::new().account("crm", &self.provider.url(), "");
+        account.shards(2).with(&self.tables(direction))
+    }
+
+    /// The sections that say which tables are System A's.
+    fn tables(&self, direction: &str) -> String {
         let Host::Socket(folder) = &self.database.host else {
             panic!("the cluster is reached by its socket");
         };
@@ -70,16 +80,44 @@ impl Stage {
         let file = self.folder.path().join("url");
         fs::write(&file, url).expect("our folder");
         fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).expect("our file");
-        Config::new()
-            .shards(2)
-            .account("crm", &self.provider.url(), "")
-            .with(&format!(
-                "[system_a.postgres]\nurl = \"file:{}\"\nslot = \"{}\"\n\
-                 [objects.contact]\ndirection = \"{direction}\"\n\
-                 source = {{ table = \"public.contacts\", key = \"id\" }}\n",
-                file.display(),
-                self.database.database,
-            ))
+        format!(
+            "[system_a.postgres]\nurl = \"file:{}\"\nslot = \"{}\"\n\
+             [objects.contact]\ndirection = \"{direction}\"\n\
+             source = {{ table = \"public.contacts\", key = \"id\" }}\n",
+            file.display(),
+            self.database.database,
+        )
+    }
+
+    /// A CRM in place of the plain account.
+    fn crm(&self) -> Config {
+        let account = format!(
+            "[providers.crm]\ntype = \"hubspot\"\nbase_url = \"{}\"\nsettle = \"300ms\"\n\
+             poll = {{ interval = \"200ms\" }}\n\
+             auth = {{ kind = \"bearer\", token = \"exec:printf t-1\" }}\n",
+            self.provider.url()
+        );
+        let mapping = "[objects.contact.to.crm]\nremote = \"contacts\"\nexternal_id = \"key\"\n\
+            fields = [{ local = \"name\", remote = \"lastname\" }, { local = \"city\", remote = \"city\" }]\n";
+        let config = Config::new().shards(2).with(&account);
+        config.with(&self.tables("both")).with(mapping)
+    }
+
+    /// What the CRM has of a contact of System A's.
+    fn in_crm(&self, id: &str) -> Option<Value> {
+        let records = self.provider.records();
+        records.get(&format!("contacts/{id}")).cloned()
+    }
+
+    /// The first column of the first row.
+    fn value(&self, query: &str) -> Option<String> {
+        block_on(async {
+            let connection = Connection::open(&self.database).await;
+            let mut connection = connection.expect("the server runs");
+            let value = cluster::value(&mut connection, query).await;
+            connection.close().await;
+            value
+        })
     }
 
     /// What the account has of a contact.
@@ -164,4 +202,104 @@ fn kills_lose_no_row_and_keep_their_order() {
     });
     assert_eq!(stage.provider.violations(), Violations::default());
     drop(stage.cluster);
+}
+
+#[test]
+fn what_a_crm_changes_is_in_the_table_and_our_own_write_does_not_come_back() {
+    let crm = || Provider::start_as("hubspot", &["--token", "t-1", "--key", "contacts.key"]);
+    let Some(stage) = Stage::with("what_a_crm_changes", "sink_of_a_crm", crm) else {
+        return;
+    };
+    stage.sql(TABLE);
+    let mut node = Node::start(stage.crm());
+
+    let fields = json!({"lastname": "Lovelace", "city": "London"});
+    let made = stage.provider.make("contacts", &fields);
+    let row = format!("SELECT name || ', ' || city FROM contacts WHERE id = 'crm:{made}'");
+    until("the row is there", || {
+        (stage.value(&row)? == "Lovelace, London").then_some(())
+    });
+    node.kill();
+    node.restart();
+    assert!(node.drain().is_empty());
+    let writes = || {
+        let calls = stage.provider.journal();
+        let writes = calls.into_iter().filter(|call| {
+            call.is_write() && !call.path.contains("/search") && !call.path.contains("/batch/read")
+        });
+        writes.map(|call| call.body.to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(writes(), Vec::<String>::new());
+
+    // System A's own change of that row goes there, once, and nothing of it returns.
+    stage.sql(&format!(
+        "UPDATE contacts SET city = 'Paris' WHERE id = 'crm:{made}'"
+    ));
+    until("the CRM has it", || {
+        (writes().iter().any(|body| body.contains("Paris"))).then_some(())
+    });
+    assert!(node.drain().is_empty());
+    assert_eq!(writes().len(), 1, "{:?}", writes());
+    assert_eq!(stage.value(&row).as_deref(), Some("Lovelace, Paris"));
+}
+
+#[test]
+fn rows_that_nobody_told_are_found_by_a_walk() {
+    let crm = || Provider::start_as("hubspot", &["--token", "t-1", "--key", "contacts.key"]);
+    let Some(stage) = Stage::with("rows_that_nobody_told", "walked", crm) else {
+        return;
+    };
+    stage.sql(TABLE);
+    stage.sql("INSERT INTO contacts VALUES ('c-1', 'Ada', 'London')");
+    let mut node = Node::start(stage.crm());
+    until("the row of the snapshot is there", || stage.in_crm("c-1"));
+    assert!(node.drain().is_empty());
+    node.kill();
+    // Written as if by us, which the source passes over.
+    stage.sql(
+        "SELECT pg_replication_origin_create('walked_sink')
+            WHERE NOT EXISTS (SELECT FROM pg_replication_origin WHERE roname = 'walked_sink')",
+    );
+    stage.sql(
+        "SELECT pg_replication_origin_session_setup('walked_sink');
+         INSERT INTO contacts VALUES ('c-2', 'Bob', 'Rome');
+         UPDATE contacts SET city = 'Paris' WHERE id = 'c-1'",
+    );
+    node.restart();
+    let walk = |path: &str, more: &str| {
+        let body = format!("{{\"provider\":\"crm\",\"object\":\"contact\"{more}}}");
+        let begun = node.post(path, body);
+        assert_eq!(begun.status, 202, "{}", begun.json());
+        let id = begun.json()["id"].as_str().expect("an id").to_owned();
+        until("the walk ends", || {
+            let walk = node.get(&format!("/v1/walks/{id}")).json();
+            (walk["state"] != "running").then_some(walk)
+        })
+    };
+    let filled = walk("/v1/backfill", "");
+    assert_eq!(
+        (&filled["state"], &filled["rows"]),
+        (&json!("done"), &json!(2)),
+        "{filled}"
+    );
+    until("the row that was never told is there", || {
+        stage.in_crm("c-2")
+    });
+    let city = |id: &str| stage.in_crm(id).map(|fields| fields["city"].clone());
+    assert_eq!(
+        city("c-1"),
+        Some(json!("London")),
+        "a record that is known is passed over"
+    );
+    assert!(node.drain().is_empty());
+
+    let found = walk("/v1/reconcile", "");
+    assert_eq!(found["report"]["differs"], 1, "{found}");
+    assert_eq!(found["report"]["fields"], json!({"/city": 1}), "{found}");
+    let repaired = walk("/v1/reconcile", ",\"repair\":true");
+    assert_eq!(repaired["report"]["repaired"], 1, "{repaired}");
+    until("the CRM has the row's city", || {
+        (city("c-1")? == "Paris").then_some(())
+    });
+    assert!(node.drain().is_empty());
 }

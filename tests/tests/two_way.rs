@@ -66,6 +66,11 @@ fn changes_of_a_crm_reach_system_a_and_system_a_s_reach_it_without_an_echo() {
     assert_eq!(again["record_id"], made["record_id"]);
     billing.send(format!("{{\"ack\":{{\"seq\":{}}}}}\n", again["seq"]));
 
+    let all_acknowledged = || {
+        let told = node.get("/v1/consumers").json();
+        (told["consumers"][0]["unacked"] == 0).then_some(())
+    };
+    until("System A has acknowledged it", all_acknowledged);
     // System A's own change goes there and does not come back.
     let record_id = made["record_id"].as_str().expect("a text").to_owned();
     let event = json!({"operation": "UPDATE", "object": "contact", "record_id": record_id,
@@ -90,9 +95,46 @@ fn changes_of_a_crm_reach_system_a_and_system_a_s_reach_it_without_an_echo() {
     assert_eq!(next["data"], json!({"last_name": "King"}), "{next}");
     assert_eq!(next["record_id"], json!(record_id));
     billing.send(format!("{{\"ack\":{{\"seq\":{}}}}}\n", next["seq"]));
-    until("System A has acknowledged it", || {
-        let told = node.get("/v1/consumers").json();
-        (told["consumers"][0]["unacked"] == 0).then_some(())
-    });
+    until("System A has acknowledged it", all_acknowledged);
     assert!(node.drain().is_empty());
+}
+
+#[test]
+fn a_consumer_that_is_away_holds_nobody_back_and_misses_nothing() {
+    let provider = Provider::start_as("hubspot", &["--token", "t-1"]);
+    let mut node = Node::start(config(&provider).with("[system_a]\nabsent_after = \"100ms\"\n"));
+    let mut here = subscribe(&node);
+    let away = |node: &Node| {
+        let mut lines = Lines::connect(node.tcp());
+        lines.send("{\"subscribe\":{\"consumer\":\"archive\"}}\n");
+        lines
+    };
+    let leaves = away(&node);
+    until("both are known", || {
+        let known = node.get("/v1/consumers").json();
+        (known["consumers"].as_array()?.len() == 2).then_some(())
+    });
+    drop(leaves);
+    let mut made = Vec::new();
+    for name in ["Lovelace", "Byron"] {
+        made.push(provider.make("contacts", &json!({ "lastname": name })));
+        let change = next_change(&mut here);
+        here.send(format!("{{\"ack\":{{\"seq\":{}}}}}\n", change["seq"]));
+        // It is over for everybody else, though one of them never came.
+        assert!(node.drain().is_empty());
+    }
+    node.kill();
+    node.restart();
+    let known = node.get("/v1/consumers").json();
+    assert_eq!(known["consumers"][0]["unacked"], 2, "{known}");
+    let mut back = away(&node);
+    for id in made {
+        let change = next_change(&mut back);
+        assert_eq!(change["record_id"], format!("crm:{id}"), "{change}");
+        back.send(format!("{{\"ack\":{{\"seq\":{}}}}}\n", change["seq"]));
+    }
+    until("all of it is acknowledged", || {
+        let known = node.get("/v1/consumers").json();
+        (known["consumers"][0]["unacked"] == 0).then_some(())
+    });
 }

@@ -142,6 +142,24 @@ impl Base {
         &self.agreed
     }
 
+    /// The account's spelling of values that it keeps in another one.
+    #[must_use]
+    pub fn shown(&self) -> &Fields {
+        &self.shown
+    }
+
+    /// When our last write was answered, ms since the epoch; 0 before it.
+    #[must_use]
+    pub fn written_ms(&self) -> i64 {
+        self.written_ms
+    }
+
+    /// When the newest of what was compared was asked for, ms since the epoch; 0 before it.
+    #[must_use]
+    pub fn seen_ms(&self) -> i64 {
+        self.seen_ms
+    }
+
     /// Fields that wait for an operator, by pointer.
     #[must_use]
     pub fn held(&self) -> &BTreeMap<String, Held> {
@@ -179,6 +197,25 @@ impl Base {
                 // What was never told is not known to be absent there.
                 agreed.is_some() && same(agreed, Some(value))
             })
+    }
+
+    /// Fields of System A's record that are not as both sides agreed. One that waits for an operator
+    /// is none of them; one that was never agreed on is, unless it is not kept in step.
+    #[must_use]
+    pub fn differences(&self, record: &Fields, is_mapped: impl Fn(&str) -> bool) -> Vec<String> {
+        let agreed = self.agreed.iter().map(|(pointer, _)| pointer);
+        let others = record.iter().map(|(pointer, _)| pointer);
+        let others = others.filter(|pointer| !self.agreed.touches(pointer));
+        let differs = |pointer: &&str| {
+            is_mapped(pointer)
+                && !self.held.contains_key(*pointer)
+                && !same(self.agreed.get(pointer), record.get(pointer))
+        };
+        agreed
+            .chain(others)
+            .filter(differs)
+            .map(str::to_owned)
+            .collect()
     }
 
     /// Takes fields out that wait for an operator, keeping what System A says of them now.

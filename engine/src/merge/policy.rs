@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::expression::{Expression, Variable};
+use crate::expression::{Declared, Expression, ExpressionError, Variable};
 use crate::json::RawObject;
 
 /// How conflicts of one object at one account end.
@@ -33,6 +33,12 @@ pub enum Rule {
     /// What an expression over [`Rivals`] says: `"system_a"`, `"provider"`, `"manual"`.
     Expression(Box<Expression>),
 }
+
+/// What an expression may name: see [`Rivals`].
+const DECLARED: Declared = Declared {
+    scalars: &["field"],
+    documents: &["change"],
+};
 
 /// The two changes of a field.
 #[derive(Debug, Clone, Copy)]
@@ -71,6 +77,18 @@ impl Default for ConflictPolicy {
             // Providers tell times in whole seconds.
             skew: Duration::from_secs(1),
         }
+    }
+}
+
+impl Rule {
+    /// The rule that an expression decides, over the text `field` and the document `change` with
+    /// `base`, `ours`, `ours_at`, `theirs` and `theirs_at`.
+    ///
+    /// # Errors
+    /// [`ExpressionError`]: it is not CEL, names something else, or may take too many steps.
+    pub fn expression(source: &str) -> Result<Self, ExpressionError> {
+        let expression = Expression::compile(source, DECLARED)?;
+        Ok(Self::Expression(Box::new(expression)))
     }
 }
 

@@ -245,7 +245,7 @@ impl Batch {
         });
         let unique_by = problems.note(key("unique_by"), unique_by.transpose());
         check_takes(name, block, problems);
-        let results = BatchResults::compile(name, &block.results, problems);
+        let results = BatchResults::compile(name, block, problems);
         let batch = Batch {
             name: name.to_owned(),
             takes: block.takes.clone(),
@@ -299,7 +299,8 @@ impl Batch {
     /// What holds between the parts of a batch.
     fn check_parts(&self) -> Result<(), TemplateError> {
         let each = self.body.as_ref().is_some_and(BodyTemplate::has_each);
-        if !each && !self.needs(Placeholder::RemoteIds) {
+        let lists = [Placeholder::RemoteIds, Placeholder::RecordIdsQuoted];
+        if !each && !lists.into_iter().any(|list| self.needs(list)) {
             return Err(TemplateError::NamesNoRecords);
         }
         if self.method == Method::Get && self.body.is_some() {
@@ -321,8 +322,10 @@ impl Batch {
         {
             return Err(TemplateError::NoUniqueKey(*kind));
         }
-        let names = |kind: &CallKind| matches!(kind, CallKind::Create | CallKind::Upsert);
-        // Who made a record must tell its id, one by one.
+        let names = |kind: &CallKind| {
+            matches!(kind, CallKind::Create | CallKind::Upsert | CallKind::Lookup)
+        };
+        // Who made or found a record must tell its id, one by one.
         if self.results == BatchResults::All && self.takes.iter().any(names) {
             return Err(TemplateError::NoResults);
         }
@@ -405,8 +408,9 @@ pub(crate) fn check_batches(batches: &[Batch], problems: &mut Problems) {
 
 fn check_takes(name: &str, block: &BatchBlock, problems: &mut Problems) {
     let key = |member: &str| format!("batch.{name}.{member}");
-    if block.takes.is_empty() || !block.takes.iter().all(|kind| kind.is_write()) {
-        problems.add(key("takes"), TemplateError::NotAWrite);
+    let writes = !block.takes.is_empty() && block.takes.iter().all(|kind| kind.is_write());
+    if !writes && block.takes != [CallKind::Lookup] {
+        problems.add(key("takes"), TemplateError::NotTogether);
     }
     let same = block.same.as_deref();
     if same.is_some_and(|same| !same.iter().any(|same| same == "object")) {

@@ -9,7 +9,7 @@ use super::batch_results::{BatchResults, ItemList, MatchKey, Matching, ResultLis
 use super::classify::{IdAt, id_at, readable, refusal_detail, unreadable};
 use super::error_rule::ErrorClass;
 use super::excerpt::excerpt;
-use super::file::{EmptyMeans, IdMissing};
+use super::file::{EmptyMeans, IdMissing, MissingMeans};
 use super::pointer::{Landing, Pointer, scalar_text};
 use super::refusal::{About, ErrorWords, Meaning, Refusal};
 use super::{BatchGroup, BatchItemRef, CallKind, Definition, Reply, Verdict};
@@ -160,8 +160,11 @@ impl Reading<'_> {
                 self.of_error(kind, entry, list)
             });
         }
-        let untold = || Verdict::Unknown {
-            detail: unreadable(self.reply, "that does not tell of this record"),
+        let untold = || match self.list.missing {
+            MissingMeans::Absent => Verdict::Absent,
+            MissingMeans::Unknown => Verdict::Unknown {
+                detail: unreadable(self.reply, "that does not tell of this record"),
+            },
         };
         BatchVerdict::Items(
             told.into_iter()
@@ -189,6 +192,7 @@ impl Reading<'_> {
                 return;
             }
         };
+        let ignores_case = self.list.ignores_case;
         let index = self.index(keys);
         let keys: Vec<(MatchKey, Pointer)> = keys
             .iter()
@@ -197,7 +201,7 @@ impl Reading<'_> {
             })
             .collect();
         for entry in entries {
-            for at in matched(&keys, &index, entry.get()) {
+            for at in matched(&keys, &index, ignores_case, entry.get()) {
                 self.note(told, at, verdict(at, entry.get()));
             }
         }
@@ -205,10 +209,15 @@ impl Reading<'_> {
 
     /// A record that is told of twice is one we do not understand.
     fn note(&self, told: &mut [Option<Verdict>], at: usize, verdict: Verdict) {
-        told[at] = Some(match told[at].take() {
-            None => verdict,
-            Some(before) if before == verdict => verdict,
-            Some(_) => Verdict::Unknown {
+        told[at] = Some(match (told[at].take(), verdict) {
+            (None, verdict) => verdict,
+            (Some(before), verdict) if before == verdict => verdict,
+            (Some(Verdict::Found { remote_id: one }), Verdict::Found { remote_id: other }) => {
+                Verdict::Ambiguous {
+                    detail: format!("{one} and {other} have this key"),
+                }
+            }
+            (Some(_), _) => Verdict::Unknown {
                 detail: unreadable(self.reply, "that tells of this record twice"),
             },
         });
@@ -221,6 +230,7 @@ impl Reading<'_> {
             for (at, item) in self.items.iter().enumerate() {
                 let value = match key {
                     MatchKey::Trace => at.to_string(),
+                    MatchKey::RecordId if self.list.ignores_case => item.record_id.to_lowercase(),
                     MatchKey::RecordId => item.record_id.to_owned(),
                     MatchKey::RemoteId => match item.remote_id {
                         Some(remote_id) => remote_id.to_owned(),
@@ -254,12 +264,15 @@ impl Reading<'_> {
         if !done {
             return self.refused(at, status, list.done.error.read(entry), entry);
         }
-        let kind = item.kind;
-        if !matches!(kind, CallKind::Create | CallKind::Upsert) {
-            return Verdict::Done {
-                remote_id: None,
-                created: false,
-            };
+        match item.kind {
+            CallKind::Create | CallKind::Upsert => {}
+            CallKind::Lookup => return self.found(entry),
+            CallKind::Update | CallKind::Delete | CallKind::Read => {
+                return Verdict::Done {
+                    remote_id: None,
+                    created: false,
+                };
+            }
         }
         let created = match &list.created {
             Some(pointer) => matches!(pointer.find_any(entry), Ok(Landing::Value("true"))),
@@ -282,6 +295,17 @@ impl Reading<'_> {
         match remote_id {
             Some(remote_id) => Verdict::Done { remote_id, created },
             None => Verdict::Unknown {
+                detail: excerpt(entry.as_bytes()),
+            },
+        }
+    }
+
+    /// An entry of a batch of look-ups.
+    fn found(&self, entry: &str) -> Verdict {
+        let id = self.list.id.as_ref().map(|pointer| id_at(pointer, entry));
+        match id {
+            Some(IdAt::Text(remote_id)) => Verdict::Found { remote_id },
+            _ => Verdict::Unknown {
                 detail: excerpt(entry.as_bytes()),
             },
         }
@@ -313,6 +337,7 @@ impl Reading<'_> {
 fn matched(
     keys: &[(MatchKey, Pointer)],
     index: &HashMap<(MatchKey, String), usize>,
+    ignores_case: bool,
     entry: &str,
 ) -> Vec<usize> {
     for (key, pointer) in keys {
@@ -325,7 +350,13 @@ fn matched(
         };
         let known = values.into_iter();
         let known: Vec<usize> = known
-            .filter_map(|value| index.get(&(*key, value)).copied())
+            .filter_map(|value| {
+                let value = match key {
+                    MatchKey::RecordId if ignores_case => value.to_lowercase(),
+                    _ => value,
+                };
+                index.get(&(*key, value)).copied()
+            })
             .collect();
         if !known.is_empty() {
             return known;

@@ -1,12 +1,12 @@
 //! `[batch.NAME.results]`: where a batch's reply tells of which record.
 
-use super::TemplateError;
 use super::batch::RecordKey;
-use super::file::{EmptyMeans, IdMissing, ItemErrorsBlock, ResultsBlock, ShapeBlock};
+use super::file::{BatchBlock, EmptyMeans, IdMissing, ItemErrorsBlock, MissingMeans, ShapeBlock};
 use super::operation::OkCondition;
 use super::pointer::Pointer;
 use super::problems::Problems;
 use super::refusal::ErrorShape;
+use super::{CallKind, TemplateError};
 
 /// `[batch.NAME.results]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,6 +27,9 @@ pub(crate) struct ResultList {
     /// What was refused, if it is listed apart.
     pub(crate) refused: Option<ItemList>,
     pub(crate) empty: EmptyMeans,
+    pub(crate) missing: MissingMeans,
+    /// Keys of records that differ in case alone are the same key.
+    pub(crate) ignores_case: bool,
 }
 
 /// A list in a reply, whose entries each tell of a record.
@@ -57,9 +60,11 @@ pub(crate) enum MatchKey {
 impl BatchResults {
     pub(crate) fn compile(
         batch: &str,
-        block: &ResultsBlock,
+        of: &BatchBlock,
         problems: &mut Problems,
     ) -> Option<BatchResults> {
+        let block = &of.results;
+        let looks_up = of.takes.contains(&CallKind::Lookup);
         let key = |member: &str| format!("batch.{batch}.results.{member}");
         let Some(at) = &block.at else {
             if block.all {
@@ -68,7 +73,17 @@ impl BatchResults {
             problems.add(format!("batch.{batch}.results"), TemplateError::NoResults);
             return None;
         };
-        let outcome = block.status.is_some() || block.ok.is_some() || block.errors.is_some();
+        let absent = block.missing == MissingMeans::Absent;
+        let outcome = match looks_up {
+            true => absent || block.errors.is_some(),
+            false => block.status.is_some() || block.ok.is_some() || block.errors.is_some(),
+        };
+        if absent && !looks_up {
+            problems.add(key("missing"), TemplateError::Meaningless("missing"));
+        }
+        if looks_up && block.id.is_none() {
+            problems.add(key("id"), TemplateError::NoIdPointer(CallKind::Lookup));
+        }
         if block.all || block.by.is_empty() || !outcome {
             let fault = match block.all || block.by.is_empty() {
                 true => TemplateError::NoResults,
@@ -103,6 +118,8 @@ impl BatchResults {
                 None => None,
             },
             empty: block.empty,
+            missing: block.missing,
+            ignores_case: of.unique_ignores_case,
         })))
     }
 

@@ -268,6 +268,8 @@ pub(crate) struct ResultsBlock {
     pub(crate) errors: Option<ItemErrorsBlock>,
     #[serde(default)]
     pub(crate) empty: EmptyMeans,
+    #[serde(default)]
+    pub(crate) missing: MissingMeans,
 }
 
 /// Where a batch's reply lists what it refused, when that is apart from what it did.
@@ -288,6 +290,16 @@ pub(crate) enum EmptyMeans {
     Unknown,
     /// Nothing was written.
     Transient,
+}
+
+/// What a record is of which a batch's reply does not tell.
+#[derive(Deserialize, Default, Clone, Copy, Debug, PartialEq, Eq)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum MissingMeans {
+    #[default]
+    Unknown,
+    /// The provider lists those that there are.
+    Absent,
 }
 
 #[derive(Deserialize, Default)]

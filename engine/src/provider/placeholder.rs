@@ -25,6 +25,11 @@ pub(crate) enum Placeholder {
     Item,
     /// The provider's ids of all records of the batch, with commas between.
     RemoteIds,
+    /// The provider's names of the fields that are asked for, with commas between.
+    FieldNames,
+    /// System A's keys of all records of the batch, each in single quotes as SQL and its like have
+    /// it, with commas between.
+    RecordIdsQuoted,
     /// The value of the field being wrapped, as it is.
     Value,
 }
@@ -55,7 +60,7 @@ pub(crate) struct Values<'a> {
 }
 
 impl Placeholder {
-    const ALL: [Placeholder; 9] = [
+    const ALL: [Placeholder; 11] = [
         Placeholder::Object,
         Placeholder::ObjectType,
         Placeholder::ExternalIdField,
@@ -64,6 +69,8 @@ impl Placeholder {
         Placeholder::Operation,
         Placeholder::Item,
         Placeholder::RemoteIds,
+        Placeholder::FieldNames,
+        Placeholder::RecordIdsQuoted,
         Placeholder::Value,
     ];
 
@@ -89,6 +96,8 @@ impl Placeholder {
             Placeholder::Operation => "operation",
             Placeholder::Item => "item",
             Placeholder::RemoteIds => "remote_ids",
+            Placeholder::FieldNames => "field_names",
+            Placeholder::RecordIdsQuoted => "record_ids|quoted",
             Placeholder::Value => "value",
         }
     }
@@ -101,8 +110,9 @@ impl Placeholder {
             Placeholder::RecordId | Placeholder::RemoteId | Placeholder::Operation => {
                 matches!(place, Place::Call | Place::Item)
             }
+            Placeholder::FieldNames => place == Place::Call,
             Placeholder::Item => place == Place::Item,
-            Placeholder::RemoteIds => place == Place::Batch,
+            Placeholder::RemoteIds | Placeholder::RecordIdsQuoted => place == Place::Batch,
             Placeholder::Value => place == Place::Wrap,
         }
     }
@@ -131,8 +141,51 @@ impl Placeholder {
                     .collect();
                 return Ok(Cow::Owned(ids.ok_or(RenderError::NoRemoteId)?.join(",")));
             }
+            Placeholder::FieldNames => {
+                let names: Vec<&str> = subject.fields.iter().map(|field| field.name).collect();
+                return Ok(Cow::Owned(names.join(",")));
+            }
+            Placeholder::RecordIdsQuoted => {
+                let ids = values
+                    .items
+                    .iter()
+                    .map(|item| quoted(item.subject.record_id));
+                return Ok(Cow::Owned(ids.collect::<Vec<_>>().join(",")));
+            }
             // Written by the body, which knows how; nothing else stands in a wrap.
             Placeholder::Value => "",
         }))
+    }
+}
+
+/// A key between single quotes: with a backslash before those that are part of it.
+fn quoted(record_id: &str) -> String {
+    let mut text = String::with_capacity(record_id.len() + 2);
+    text.push('\'');
+    for character in record_id.chars() {
+        if matches!(character, '\'' | '\\') {
+            text.push('\\');
+        }
+        text.push(character);
+    }
+    text.push('\'');
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_cannot_end_its_own_quotes() {
+        let rows = [
+            ("c-1", "'c-1'"),
+            ("O'Hara", r"'O\'Hara'"),
+            (r"\", r"'\\'"),
+            (r"\' OR Id != '", r"'\\\' OR Id != \''"),
+        ];
+        for (key, expected) in rows {
+            assert_eq!(quoted(key), expected);
+        }
     }
 }

@@ -326,6 +326,17 @@ impl Poll {
         self.feed.page.tells == Tells::Changed
     }
 
+    /// How much of the list is read again each time.
+    pub fn overlap(&self) -> Duration {
+        self.feed.overlap
+    }
+
+    /// Whether it shows all records, however long ago they changed, when it is read from its
+    /// beginning.
+    pub fn lists_all(&self) -> bool {
+        self.tells_changes() && self.feed.reach.is_none()
+    }
+
     /// This list with another overlap: how much of it is read again each time.
     #[must_use]
     pub fn with_overlap(mut self, overlap: Duration) -> Poll {

@@ -28,7 +28,7 @@ pub enum TemplateError {
     /// A name between braces that templates do not know.
     #[error(
         "unknown placeholder `{{{0}}}`; one of object, object_type, external_id_field, record_id, \
-         remote_id, operation, item, remote_ids, value"
+         remote_id, operation, item, field_names, remote_ids, record_ids|quoted, value"
     )]
     UnknownPlaceholder(String),
     /// A name that templates know, at a place where it has no value.
@@ -109,9 +109,9 @@ pub enum TemplateError {
     /// What a batch takes must be sendable alone too: a refused batch is halved down to one.
     #[error("a batch takes {0} only if there is an [operations.{0}]")]
     NoSingleOperation(CallKind),
-    /// Reads have one answer each.
-    #[error("a batch takes create, upsert, update and delete, at least one of them")]
-    NotAWrite,
+    /// Reads have one answer each, and look-ups say nothing of writes beside them.
+    #[error("a batch takes some of create, upsert, update and delete, or lookup alone")]
+    NotTogether,
     /// One operation and object goes into one batch only.
     #[error("another batch takes {0} already")]
     TakenTwice(CallKind),
@@ -128,7 +128,10 @@ pub enum TemplateError {
     #[error("`same` holds `object`, as every batch is about one object")]
     NotSame,
     /// A batch without a place for its records.
-    #[error("a batch's request needs `$each` in its body or `{{remote_ids}}` in its path")]
+    #[error(
+        "a batch's request needs `$each` in its body, or `{{remote_ids}}` or \
+         `{{record_ids|quoted}}` in its path"
+    )]
     NamesNoRecords,
     /// Nothing would tell which records a reply is about.
     #[error("`results` needs `all = true`, or `at` and `by`")]
@@ -137,7 +140,10 @@ pub enum TemplateError {
     #[error("`{0}` is not `position`, `trace:/…`, `record_id:/…` or `remote_id:/…`")]
     NotAMatch(String),
     /// Nothing would tell success from failure.
-    #[error("`results` needs `status`, `ok` or `errors`: which records were taken")]
+    #[error(
+        "`results` needs `status`, `ok` or `errors`: which records were taken; of look-ups \
+         `errors` or `missing = \"absent\"`: which are not there"
+    )]
     NoItemOutcome,
     /// Trace ids that were never sent cannot come back.
     #[error("`trace:` needs `{{item}}` in the body")]

@@ -8,11 +8,11 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use super::Shard;
 use super::fold::Unreadable;
 use super::handoff::provisional_id;
 use super::item::{Item, clipped};
 use super::two_way::{TwoWay, extra};
+use super::{Observation, Shard};
 use crate::event::codec::{self, AcceptedEvent};
 use crate::event::{Event, Extra, Operation, Priority, Target, TargetAction};
 use crate::id::{OperationSeq, RecordHash};
@@ -194,6 +194,12 @@ impl<T> Shard<T> {
         if item.deleted_at_ms.is_some() {
             absorbed.complete(&fields, &behind.changes);
         }
+        for conflict in &absorbed.conflicts {
+            self.observe(Observation::Conflict {
+                account: account.clone(),
+                winner: conflict.winner,
+            });
+        }
         item.progress.result = result(&absorbed);
         if news || !absorbed.change.is_empty() {
             let mut targets = two_way.learners.clone();
@@ -334,18 +340,22 @@ impl<T> Shard<T> {
                 theirs: &told.value,
                 theirs_at_ms: told.changed_at_ms,
             });
+            let winner = match winner {
+                Winner::Provider => winner,
+                // Both have crossed already: there is nobody left for an undecided one to wait at.
+                Winner::SystemA | Winner::Undecided => Winner::SystemA,
+            };
+            self.observe(Observation::Conflict {
+                account: told.origin.as_str().into(),
+                winner,
+            });
             crossed.push(Conflict {
                 field: pointer.to_owned(),
                 ours: value.to_owned(),
                 theirs: told.value.clone(),
-                winner: if winner == Winner::Provider {
-                    winner
-                } else {
-                    Winner::SystemA
-                },
+                winner,
             });
-            // Both have crossed already: there is nobody left for an undecided one to wait at.
-            if winner != Winner::Provider {
+            if winner == Winner::SystemA {
                 ours.set(pointer, value);
             } else {
                 theirs.set(pointer, &told.value);
@@ -539,7 +549,11 @@ pub(super) fn base_of<'i>(item: &'i mut Item, account: &str) -> &'i mut Base {
 
 /// What an account shows, in System A's names. Fields that hold ids of other records are left out:
 /// the account's id of a record is not System A's.
-fn local(mapping: Option<&Mapping>, shown: Shown<'_>, base: &Base) -> Result<Fields, String> {
+pub(super) fn local(
+    mapping: Option<&Mapping>,
+    shown: Shown<'_>,
+    base: &Base,
+) -> Result<Fields, String> {
     let remote = RawObject::new(shown.remote).ok_or("the record is no object")?;
     let Some(mapping) = mapping.filter(|mapping| !mapping.is_plain()) else {
         let mut fields = Fields::of(remote);

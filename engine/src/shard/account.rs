@@ -100,6 +100,10 @@ pub(super) struct Account {
     pub(super) lingers_since: Option<Mono>,
     /// Until when it waits.
     pub(super) lingers_until: Option<Mono>,
+    /// When a record that others wait for was last linked, and let some of them go.
+    pub(super) parent_linked: Option<Mono>,
+    /// Words to this shard's own records that theirs were linked, which have not come yet.
+    pub(super) news_under_way: usize,
     /// Its endpoints that are not well.
     pub(super) endpoints: Endpoints,
 }
@@ -133,6 +137,8 @@ impl Account {
             retry_budget: RetryBudget::default(),
             lingers_since: None,
             lingers_until: None,
+            parent_linked: None,
+            news_under_way: 0,
             endpoints: Endpoints::default(),
         }
     }

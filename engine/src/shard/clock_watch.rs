@@ -11,6 +11,7 @@ pub(super) struct ClockWatch {
     /// The wall clock less the monotonic one, ms.
     offset_ms: Option<i64>,
     set_at_ms: i64,
+    now_ms: i64,
 }
 
 impl ClockWatch {
@@ -23,12 +24,14 @@ impl ClockWatch {
             self.set_at_ms = now.wall.0;
         }
         self.offset_ms = Some(offset_ms);
+        self.now_ms = now.wall.0;
     }
 
     /// Whether an instant, ms since the epoch, was read from the clock as it has run since, in this
-    /// life. Which of two others was earlier, nobody can say.
+    /// life. Which of two others was earlier, nobody can say. One in the future is of a clock that
+    /// was set back.
     pub(super) fn is_comparable(&self, at_ms: i64) -> bool {
-        self.offset_ms.is_some() && at_ms > self.set_at_ms
+        self.offset_ms.is_some() && at_ms > self.set_at_ms && at_ms <= self.now_ms
     }
 }
 
@@ -54,6 +57,8 @@ mod tests {
         watch.look(now(600, 9_000));
         assert!(!watch.is_comparable(1_400) && !watch.is_comparable(8_999));
         watch.look(now(700, 2_000));
+        watch.look(now(800, 2_100));
         assert!(watch.is_comparable(2_001) && !watch.is_comparable(1_999));
+        assert!(!watch.is_comparable(8_999));
     }
 }

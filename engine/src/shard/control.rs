@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use super::dead_letter::{DeadFilter, DeadId};
 use super::dispatch::CALL_ROOM;
+use super::relink::LinkStep;
 use super::replay::ReplaySpan;
 use super::resolve::Resolution;
-use super::{AccountPlan, Output, Shard};
+use super::{AccountPlan, EventBatch, Output, Shard};
 use crate::entry::{HoldChange, HoldScope};
 use crate::event::codec;
 use crate::id::{OperationSeq, RecordHash};
@@ -41,6 +42,10 @@ pub enum Command {
     Count(DeadFilter),
     /// Says whose values stand in a conflict.
     Resolve(Resolution),
+    /// Takes events of records that their targets know nothing of, and passes the others over.
+    Fill(EventBatch),
+    /// One step of setting a link.
+    Link(LinkStep),
     /// Calls of an account that begin from now on go by this plan.
     Plan(Arc<AccountPlan>),
     /// The account is not configured any more: its operations wait until it is.
@@ -119,6 +124,8 @@ impl<T> Shard<T> {
                     CommandReply::Done { matched: 0 }
                 }
                 Command::Resolve(resolution) => self.resolve(now, journal, &resolution),
+                Command::Fill(events) => self.fill(now, journal, &events),
+                Command::Link(step) => self.link_step(now, journal, &step),
                 Command::Count(filter) => CommandReply::Done {
                     matched: self.matching_dead(journal, &filter).len(),
                 },

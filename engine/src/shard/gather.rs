@@ -193,7 +193,11 @@ impl<T> Shard<T> {
             self.holdings.linger(id, account.usual_class())
         });
         let longest = account.plan.as_ref().map(|plan| plan.max_wait);
-        let linger = linger.min(longest.unwrap_or_default());
+        let longest = longest.unwrap_or_default();
+        let linger = match self.siblings_come(now, at, longest) {
+            true => longest,
+            false => linger.min(longest),
+        };
         let records = queue.ready_len();
         let is_urgent = || {
             let mut queues = queue.sorted.iter().chain([&queue.ready, &queue.retries]);
@@ -214,6 +218,15 @@ impl<T> Shard<T> {
             account.lingers_until = Some(until).filter(|until| may_wait && now < *until);
         }
         account.lingers_until.is_some()
+    }
+
+    /// Whether records that waited for others come ready one call after the other: some just did,
+    /// and more may with the calls that are out or the words that are on their way.
+    fn siblings_come(&self, now: Mono, at: usize, longest: Duration) -> bool {
+        let account = &self.accounts[at];
+        let linked = account.parent_linked;
+        linked.is_some_and(|linked| now < linked.saturating_add(longest))
+            && (account.news_under_way > 0 || self.calls.records_of(at as u16) > 0)
     }
 
     fn suspects_can_go(&self, now: Mono, at: usize) -> bool {
@@ -330,7 +343,11 @@ impl<T> Shard<T> {
                 Ok(mut request) => {
                     let items: Vec<Item> = records.into_iter().map(|(item, _)| item).collect();
                     request.request_id = items[0].id().to_string();
-                    request.idempotency_key = Some(content_key(&items, &request));
+                    let key = request
+                        .kind
+                        .is_write()
+                        .then(|| content_key(&items, &request));
+                    request.idempotency_key = key;
                     return Some((items, request));
                 }
                 Err(RenderError::Item { index, source }) if index < records.len() => {
@@ -342,7 +359,9 @@ impl<T> Shard<T> {
                         self.unsendable(now, journal, &plan.name, item, source.to_string());
                     }
                 }
-                Err(RenderError::BatchTooLarge { .. }) if records.len() > 1 => {
+                Err(RenderError::BatchTooLarge { .. } | RenderError::PathTooLong { .. })
+                    if records.len() > 1 =>
+                {
                     for (item, _) in records.drain(records.len() / 2..).rev() {
                         self.index.put_back(item.op);
                     }

@@ -4,6 +4,7 @@
 //! parent is linked, which its owner tells whom it remembers to have asked, or until a timer asks
 //! again, since what is remembered is bounded and lost in a crash.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,6 +18,7 @@ use super::{Output, Shard};
 use crate::id::{OperationSeq, RecordHash};
 use crate::journal::Journal;
 use crate::json::RawObject;
+use crate::lane;
 use crate::mapping::Mapping;
 use crate::operation_slab::{OpFlags, OpIndex, OpState, Target};
 use crate::quota::ShardId;
@@ -58,7 +60,7 @@ pub struct LinkQuestion {
     pub record_id: String,
 }
 
-/// The answer, and later the news that a parent was linked.
+/// The answer; or, later, the news that the parent was linked, for which the child asks again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LinkAnswer {
     /// For which operation.
@@ -80,6 +82,8 @@ pub enum LinkWord {
     Question(LinkQuestion),
     /// To the asker.
     Answer(LinkAnswer),
+    /// To whom the answer was that the parent is not linked.
+    News(LinkAnswer),
     /// To the owner of a record of which an account told something.
     Handoff(Handoff),
     /// Back: it is durable there.
@@ -101,7 +105,7 @@ impl LinkWord {
             Self::Handoff(handoff) => Some(handoff.record),
             Self::KnownAs(known) => Some(known.record),
             Self::Claim(claim) => Some(claim.record),
-            Self::Answer(_) | Self::Handed(_) | Self::Claimed(_) => None,
+            Self::Answer(_) | Self::News(_) | Self::Handed(_) | Self::Claimed(_) => None,
         }
     }
 }
@@ -214,9 +218,13 @@ impl<T> Shard<T> {
         }
         let mut parents = Parents::default();
         let mut questions = Vec::new();
+        // Of several that are not linked, the one that waits itself, or else the last, is linked
+        // last: woken by another, the child would only be looked at in vain.
+        let mut missing: Option<(RecordHash, &str, Cow<'_, str>)> = None;
         for (object, record_id) in references {
             let parent = self.settings.hash_key.record(object, &record_id);
-            let remote_id = if self.index.owns(parent) {
+            let owned = self.index.owns(parent);
+            let remote_id = if owned {
                 self.link_of(journal, parent, object, &record_id, account)
             } else {
                 questions.push(LinkQuestion {
@@ -229,13 +237,20 @@ impl<T> Shard<T> {
                 });
                 None
             };
-            if remote_id.is_none() && self.index.owns(parent) {
-                self.remember_waiter(parent, target, self.settings.id, child, object, &record_id);
-                return Resolved::Unlinked;
+            if remote_id.is_none() && owned {
+                let known = missing.as_ref().map(|(parent, ..)| *parent);
+                if !known.is_some_and(|known| self.waits_itself(known, target)) {
+                    missing = Some((parent, object, record_id));
+                }
+                continue;
             }
             parents
                 .known
                 .push((object.to_owned(), record_id.into_owned(), remote_id));
+        }
+        if let Some((parent, object, record_id)) = missing {
+            self.remember_waiter(parent, target, self.settings.id, child, object, &record_id);
+            return Resolved::Unlinked;
         }
         if questions.is_empty() {
             return Resolved::Known(parents);
@@ -268,6 +283,7 @@ impl<T> Shard<T> {
             LinkWord::Claimed(claimed) => self.on_claimed(now, journal, &claimed),
             LinkWord::Question(question) => self.answer_link(journal, question),
             LinkWord::Answer(answer) => self.take_link(answer),
+            LinkWord::News(news) => self.take_news(now, &news),
         }
     }
 
@@ -319,14 +335,35 @@ impl<T> Shard<T> {
             if asking.open == 0 && self.index.slab[op].state() == OpState::Waiting {
                 self.index.put_back(op);
             }
-            return;
         }
-        // News of a parent that was linked since: the child asks again, and gets the id.
+    }
+
+    /// A parent was linked: the child asks again, and gets the id.
+    fn take_news(&mut self, now: Now, news: &LinkAnswer) {
+        let target = self.account(&news.account);
+        let parent = self.settings.hash_key.record(&news.object, &news.record_id);
+        let account = &mut self.accounts[usize::from(target.0)];
+        if self.index.owns(parent) {
+            account.news_under_way = account.news_under_way.saturating_sub(1);
+        }
+        let Child { record, seq } = news.child;
+        let Some(op) = self.index.find(record, seq, target) else {
+            return;
+        };
         let node = &self.index.slab[op];
         if node.state() == OpState::Backoff && node.has(OpFlags::PARENT) {
+            account.parent_linked = Some(now.mono);
             self.index.unschedule(op);
             self.index.make_ready(op);
         }
+    }
+
+    /// Whether the record's next operation at the target waits for a parent of its own.
+    fn waits_itself(&self, record: RecordHash, target: Target) -> bool {
+        let slab = &self.index.slab;
+        let front = lane::front(slab, self.index.lanes_of(record), target);
+        front
+            .is_some_and(|op| slab[op].state() == OpState::Backoff && slab[op].has(OpFlags::PARENT))
     }
 
     /// A record was linked: whoever waits for that is told.
@@ -344,8 +381,10 @@ impl<T> Shard<T> {
                 record_id: waiter.record_id,
                 remote_id: None,
             };
+            let own = waiter.asker == self.settings.id;
+            self.accounts[usize::from(target.0)].news_under_way += usize::from(own);
             self.effects
-                .push(at, Output::LinkTo(waiter.asker, LinkWord::Answer(answer)));
+                .push(at, Output::LinkTo(waiter.asker, LinkWord::News(answer)));
         }
     }
 

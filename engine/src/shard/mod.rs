@@ -13,6 +13,7 @@ mod calls;
 mod checkpoint;
 mod class_mix;
 mod clock_watch;
+mod compare;
 mod control;
 mod dead_letter;
 mod dispatch;
@@ -21,6 +22,7 @@ mod endpoints;
 mod explain;
 mod feed;
 mod fetch;
+mod fill;
 mod fold;
 mod gather;
 mod handoff;
@@ -28,13 +30,16 @@ mod heard;
 mod item;
 mod learned_book;
 mod leases;
+mod link_list;
 mod links;
 mod merged;
+mod picture;
 mod prepare;
 mod query;
 mod recover;
 mod redrive;
 mod refused;
+mod relink;
 mod relocate;
 mod replay;
 mod resolve;
@@ -51,17 +56,21 @@ use std::time::Duration;
 pub use accept::{EventBatch, Origin};
 pub use account::AccountPlan;
 pub use checkpoint::{Carry, CarryError, CheckpointPart, GeneralUnion, PartKind};
+pub use compare::{Comparison, Listed};
 pub use control::{Command, CommandReply};
 pub use dead_letter::{DeadCause, DeadFilter, DeadId, DeadLetter, DeadSlice};
 pub use explain::{Explanation, Wait};
 pub use handoff::{Handed, Handoff, KnownAs, News, Pull, provisional_id};
 pub use learned_book::LearnedBook;
 pub use leases::{LeaseBook, LoggedLease};
+pub use link_list::{LinkCursor, LinkFilter, LinkRow, LinkSlice};
 pub use links::{Child, LinkAnswer, LinkQuestion, LinkWord};
 pub use merged::{Claim, Claimed};
+pub use picture::{RecordPicture, SidePicture};
 pub use query::{OpenCounts, Standing};
 pub use recover::{Recovered, Recovery};
 pub use refused::RefusedObject;
+pub use relink::{LinkName, LinkStep};
 pub use replay::{ReplayCursor, ReplaySlice, ReplaySpan};
 pub use resolve::Resolution;
 
@@ -71,6 +80,7 @@ pub use weights::Weights;
 use crate::id::{HashKey, OperationSeq, RecordHash};
 use crate::index::Index;
 use crate::journal::Journal;
+use crate::merge::Winner;
 use crate::operation_slab::Target;
 use crate::provider::{Reply, Request, SendFailure};
 use crate::quota::{FromShard, Holdings, ShardId, ToShard};
@@ -224,6 +234,13 @@ pub enum Observation {
         state: State,
         /// From acceptance to here; negative steps of the wall clock count as nothing.
         took: Duration,
+    },
+    /// A field that System A and an account had both changed was decided, or is left to an operator.
+    Conflict {
+        /// The account.
+        account: Arc<str>,
+        /// Whose value stands.
+        winner: Winner,
     },
     /// Operations of one record ended with a newer one's call.
     Folded {

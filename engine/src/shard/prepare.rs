@@ -19,9 +19,9 @@ use crate::event::{Operation, TargetAction};
 use crate::id::{OperationSeq, RecordHash};
 use crate::index::{due, lsn};
 use crate::journal::Journal;
-use crate::mapping::{Write, write_unmapped};
+use crate::mapping::{Mapping, Write, write_unmapped};
 use crate::operation_slab::{OpFlags, OpIndex, OpState, Target};
-use crate::provider::{CallKind, KeySupport};
+use crate::provider::{CallKind, Definition, KeySupport};
 use crate::record::{KeyUse, Link, Progress, RecordState, Resume};
 use crate::state::{Reason, State};
 use crate::time::Now;
@@ -132,7 +132,9 @@ impl<T> Shard<T> {
             .read_state(journal, record, &event.event.object, record_id)
             .ok_or(Unreadable)?;
         let mut progress = self.progress_of(journal, op, position, event, &states[0], &name);
-        let hurried = self.index.slab[op].has(OpFlags::HURRIED);
+        // What waits for a parent is looked at when there is news of it, and asks again then.
+        let hurried =
+            self.index.slab[op].has(OpFlags::HURRIED) || progress.reason == Some(Reason::Parent);
         if let Some(due) = due(now, progress.due_ms).filter(|_| !hurried) {
             self.index.make_timed(op, OpState::Backoff, due);
             return Ok(Prepared::Settled);
@@ -504,7 +506,7 @@ impl<T> Shard<T> {
             }
             String::from_utf8(out).map_err(|_| Hindrance::mapping("the fields are no UTF-8"))?
         } else {
-            "{}".to_owned()
+            names_asked_for(sent.kind, &plan.definition, mapping)
         };
         Ok(Payload {
             object: mapping
@@ -526,6 +528,18 @@ struct Sent {
     kind: CallKind,
     /// Undelivered fields of earlier operations lie beneath its own.
     beneath: bool,
+}
+
+/// A read asks for what the mapping knows and for System A's key, by which a record that is new here
+/// is known; other calls without fields name none.
+fn names_asked_for(kind: CallKind, definition: &Definition, mapping: Option<&Mapping>) -> String {
+    let mapping = mapping.filter(|mapping| kind == CallKind::Read && !mapping.is_plain());
+    let names = mapping.into_iter().flat_map(|mapping| {
+        let key = definition.record_key(mapping.remote());
+        mapping.remote_fields().chain(key)
+    });
+    let nulls = names.map(|name| (name.to_owned(), serde_json::Value::Null));
+    serde_json::Value::Object(nulls.collect()).to_string()
 }
 
 /// What a mapping has to see to: an UPDATE names some fields only.

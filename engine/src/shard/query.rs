@@ -143,8 +143,21 @@ impl<T> Shard<T> {
         let names: Vec<String> = self.index.objects().map(str::to_owned).collect();
         names
             .into_iter()
-            .filter(|object| !self.record(journal, object, record_id).is_empty())
+            .filter(|object| {
+                !self.record(journal, object, record_id).is_empty()
+                    || self.is_linked(journal, object, record_id)
+            })
             .collect()
+    }
+
+    /// Whether a record exists somewhere: an operator may have said so before anything was sent.
+    fn is_linked(&self, journal: &mut impl Journal, object: &str, record_id: &str) -> bool {
+        let record = self.settings.hash_key.record(object, record_id);
+        let state = self.states_of(journal, record, object, record_id);
+        state.is_some_and(|state| {
+            let mut targets = state.targets.iter();
+            targets.any(|target| target.link.remote_id().is_some())
+        })
     }
 
     /// Open operations and dead letters, in no stated order, at most `limit`.
@@ -317,7 +330,11 @@ impl<T> Shard<T> {
         Walked::Cut
     }
 
-    fn open_standing(&mut self, journal: &mut impl Journal, op: OpIndex) -> Option<Standing> {
+    pub(super) fn open_standing(
+        &mut self,
+        journal: &mut impl Journal,
+        op: OpIndex,
+    ) -> Option<Standing> {
         let mut bytes = Vec::new();
         let node = &self.index.slab[op];
         let target = usize::from(node.target().0);

@@ -78,6 +78,8 @@ impl<T> Shard<T> {
             took: ended_at.saturating_since(started),
         });
         match verdict {
+            // What failed together comes back together: one by one, each would be a call of its
+            // own. So the dice fall once a call, and for all of its records alike.
             BatchVerdict::Whole(verdict) => {
                 for item in items {
                     self.settle_item(now, journal, probe, &plan, item, &verdict, result);
@@ -98,6 +100,7 @@ impl<T> Shard<T> {
                 self.answer_intents(now, journal, &plan.name, items, (status, &detail));
             }
         }
+        self.dice.roll();
     }
 
     /// Takes in what a reply says of its account's limits.
@@ -170,12 +173,8 @@ impl<T> Shard<T> {
             probe,
             from_before: item.oldest < self.born,
         };
-        conclude(
-            &outcome,
-            &mut target.link,
-            &mut item.progress,
-            &mut self.dice,
-        );
+        let mut dice = self.dice.clone();
+        conclude(&outcome, &mut target.link, &mut item.progress, &mut dice);
         let whose = self.index.slab[item.op].target();
         self.judge_object(now, whose, &mut item, verdict);
         if item.operation == Operation::Read && item.progress.state == State::Synced {

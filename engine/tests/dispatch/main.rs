@@ -1,9 +1,11 @@
 //! What a shard sends, when, and by which permit: shards, their coordinator and an account in
 //! virtual time.
 
+mod company;
 mod cost_classes;
 mod endpoints;
 mod flows;
+mod held;
 mod linger;
 mod neighbours;
 mod refused_token;

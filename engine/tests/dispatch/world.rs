@@ -11,6 +11,7 @@ use syncline_engine::event::{Defaults, Surface, Target, TargetAction, parse};
 use syncline_engine::id::{HashKey, VSHARD_COUNT, VShard};
 use syncline_engine::journal::{AppendError, Class, Journal, Kind, ReadError};
 use syncline_engine::json::Scratch;
+use syncline_engine::mapping::Mapping;
 use syncline_engine::provider::{
     BodyEnd, CallKind, Definition, Reply, ReplyHeaders, Request, SendFailure, shipped,
 };
@@ -43,6 +44,7 @@ pub(super) struct Seen {
     pub(super) at: u64,
     pub(super) account: usize,
     pub(super) kind: CallKind,
+    pub(super) path: String,
     /// The end of the path: of an upsert by key the record id.
     pub(super) of: String,
     /// HTTP status of the answer.
@@ -95,6 +97,17 @@ impl World {
 
     pub(super) fn with(shards: u16, limits: Vec<Limit>, definition: Definition) -> Self {
         Self::calling(shards, limits, vec![plan("crm", definition)])
+    }
+
+    /// One shard that calls the account `crm`, records of which are mapped like this.
+    pub(super) fn mapped(definition: Definition, mappings: Vec<Mapping>) -> Self {
+        let mut plan = plan("crm", definition);
+        let own = Arc::get_mut(&mut plan).expect("nobody else has it yet");
+        let mappings = mappings.into_iter();
+        own.mappings = mappings
+            .map(|mapping| (mapping.object().to_owned(), mapping))
+            .collect();
+        Self::calling(1, Vec::new(), vec![plan])
     }
 
     fn calling(shards: u16, limits: Vec<Limit>, plans: Vec<Arc<AccountPlan>>) -> Self {
@@ -301,6 +314,7 @@ impl World {
     fn shard_turn(&mut self, at: usize, now: Now) {
         let (shard, log) = &mut self.shards[at];
         shard.upkeep(now, log);
+        let mut told = Vec::new();
         while let Some(output) = shard.poll(now.mono) {
             match output {
                 Output::Call {
@@ -323,6 +337,7 @@ impl World {
                         at: self.now,
                         account,
                         kind: request.kind,
+                        path: path.clone(),
                         of: path.rsplit('/').next().unwrap_or_default().to_owned(),
                         status: result.as_ref().map_or(0, |reply| reply.status),
                         records: records_in(&request),
@@ -334,8 +349,16 @@ impl World {
                     self.coordinator.handle(now, ShardId(at as u16), word);
                 }
                 Output::Accepted(()) | Output::Done { .. } => {}
+                Output::LinkTo(asker, word) => {
+                    assert_eq!(usize::from(asker.0), at, "parents lie in one shard here");
+                    told.push(word);
+                }
                 other => panic!("not expected here: {other:?}"),
             }
+        }
+        for word in told {
+            let (shard, log) = &mut self.shards[at];
+            shard.handle(now, log, Input::Link(word));
         }
     }
 
@@ -531,12 +554,12 @@ pub(super) fn reply(status: u16, body: &str) -> Reply {
     }
 }
 
+/// As the definitions of this world's tests have it.
 fn records_in(request: &Request) -> usize {
-    if request.path_and_query.ends_with("/batch") {
-        batch_records(request).len()
-    } else {
-        1
-    }
+    let body: serde_json::Value = serde_json::from_slice(&request.body).unwrap_or_default();
+    let lists = ["records", "inputs"];
+    let list = lists.into_iter().find_map(|name| body[name].as_array());
+    list.map_or(1, Vec::len)
 }
 
 fn batch_records(request: &Request) -> Vec<String> {

@@ -3,10 +3,12 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use syncline_engine::provider::CallKind::{Create, Delete, Lookup, Update, Upsert};
+use syncline_engine::provider::CallKind::{Create, Delete, Lookup, Read, Update, Upsert};
 use syncline_engine::provider::{BatchVerdict, PauseScope, RestSettings, RetryAfter, Verdict};
 
-use crate::support::{classes, classify, classify_batch, definition, done, reply, request};
+use crate::support::{
+    batch_body, classes, classify, classify_batch, definition, done, reply, request,
+};
 
 #[test]
 fn hubspot_is_asked_as_documented_in_each_of_its_versions() {
@@ -38,6 +40,11 @@ fn hubspot_is_asked_as_documented_in_each_of_its_versions() {
         (
             Delete,
             "DELETE ROOT/contacts/7001".to_owned(),
+            String::new(),
+        ),
+        (
+            Read,
+            "GET ROOT/contacts/7001?properties=LastName%2CScore%2CPhone".to_owned(),
             String::new(),
         ),
         (
@@ -81,6 +88,39 @@ fn hubspot_results_are_found_by_trace_or_key_and_its_errors_beside_them() {
     assert_eq!(verdicts[2], done(Some("902"), true));
     assert!(matches!(&verdicts[3], Verdict::Duplicate { remote_id: Some(id), .. } if id == "3401"));
     assert_eq!(verdicts[4].class(), "unknown");
+}
+
+#[test]
+fn hubspot_is_asked_for_many_keys_at_once_and_says_which_are_not_there() {
+    let (line, body) = batch_body("hubspot", Lookup, "contacts");
+    assert_eq!(line, "POST /crm/v3/objects/contacts/batch/read");
+    assert_eq!(
+        body,
+        json!({"idProperty": "external_id", "inputs": [{"id": "c-0"}, {"id": "c-1"}],
+               "properties": ["external_id"], "propertiesWithHistory": []})
+    );
+    // Keys are told apart without case there, and shown as they were written first.
+    let partial = json!({
+        "status": "COMPLETE",
+        "results": [{"id": "902", "properties": {"external_id": "C-2"}}],
+        "numErrors": 1,
+        "errors": [{"status": "error", "category": "OBJECT_NOT_FOUND",
+                    "message": "Could not get some CONTACT objects, they may be deleted or not exist.",
+                    "context": {"ids": ["c-0", "c-3"]}}],
+    });
+    let verdict = classify_batch("hubspot", Lookup, "contacts", 4, &reply(207, &partial));
+    let BatchVerdict::Items(verdicts) = verdict else {
+        panic!("{verdict:?}")
+    };
+    let found = |id: &str| Verdict::Found {
+        remote_id: id.to_owned(),
+    };
+    assert_eq!(verdicts[0], Verdict::Absent);
+    assert_eq!(verdicts[1].class(), "unknown", "neither found nor missing");
+    assert_eq!(verdicts[2], found("902"));
+    assert_eq!(verdicts[3], Verdict::Absent);
+    let failed = classify_batch("hubspot", Lookup, "contacts", 2, &reply(502, ""));
+    assert_eq!(classes(failed), ["whole", "transient"]);
 }
 
 #[test]

@@ -118,6 +118,43 @@ fn a_salesforce_batch_is_a_collection_with_attributes_first() {
 }
 
 #[test]
+fn salesforce_is_asked_for_many_keys_in_one_query_and_leaves_out_what_is_not_there() {
+    let (line, body) = batch_body("salesforce", Lookup, "Contact");
+    assert_eq!(
+        line,
+        "GET /services/data/v62.0/query?q=SELECT%20Id,External_Id__c%20FROM%20Contact%20WHERE%20\
+         External_Id__c%20IN%20(%27c-0%27%2C%27c-1%27)"
+    );
+    assert_eq!(body, Value::Null);
+    let row = |id: &str, key: &str| json!({"Id": id, "External_Id__c": key});
+    let rows = json!({"totalSize": 4, "done": true, "records": [
+        row("003A", "c-1"), row("003B", "C-2"), row("003C", "c-3"), row("003D", "c-3"),
+    ]});
+    let verdict = classify_batch("salesforce", Lookup, "Contact", 4, &reply(200, &rows));
+    let BatchVerdict::Items(verdicts) = verdict else {
+        panic!("{verdict:?}")
+    };
+    let found = |id: &str| Verdict::Found {
+        remote_id: id.to_owned(),
+    };
+    assert_eq!(
+        verdicts[..3],
+        [Verdict::Absent, found("003A"), found("003B")]
+    );
+    assert_eq!(
+        verdicts[3],
+        Verdict::Ambiguous {
+            detail: "003C and 003D have this key".to_owned()
+        }
+    );
+    let none = json!({"totalSize": 0, "done": true, "records": []});
+    let none = classify_batch("salesforce", Lookup, "Contact", 2, &reply(200, &none));
+    assert_eq!(classes(none), ["absent", "absent"]);
+    let cut = classify_batch("salesforce", Lookup, "Contact", 2, &reply(200, "{}"));
+    assert_eq!(classes(cut), ["whole", "unknown"]);
+}
+
+#[test]
 fn each_recorded_salesforce_reply_is_classified_as_documented() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data/salesforce-replies");
     if !folder.is_dir() {

@@ -7,3 +7,4 @@ mod random;
 mod stage;
 mod store;
 mod stories;
+mod walk;

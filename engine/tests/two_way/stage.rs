@@ -16,9 +16,9 @@ use syncline_engine::provider::{
 use syncline_engine::quota::{AccountId, CostClasses, FromShard, Gate, ShardId, ToShard};
 use syncline_engine::retry::RetryPolicy;
 use syncline_engine::shard::{
-    AccountPlan, CallId, Command, DeadFilter, DeadLetter, DeletePolicy, EventBatch, Input,
-    LinkWord, News, Output, Pull, Recovery, Resolution, Role, SYSTEM_A, Shard, ShardSettings,
-    TwoWay, provisional_id,
+    AccountPlan, CallId, Command, CommandReply, DeadFilter, DeadLetter, DeletePolicy, EventBatch,
+    Input, LinkWord, News, Output, Pull, Recovery, Resolution, Role, SYSTEM_A, Shard,
+    ShardSettings, TwoWay, provisional_id,
 };
 use syncline_engine::state::Reason;
 use syncline_engine::time::{Mono, Now, WallMs};
@@ -108,6 +108,8 @@ pub(crate) struct Stage {
     mutant: Option<Mutant>,
     /// The first answer to each read.
     first_reads: BTreeMap<(String, String), Reply>,
+    /// To operators.
+    replies: Vec<CommandReply>,
 }
 
 impl Stage {
@@ -151,6 +153,7 @@ impl Stage {
             lists: false,
             mutant,
             first_reads: BTreeMap::new(),
+            replies: Vec::new(),
         };
         stage.start();
         stage
@@ -527,6 +530,69 @@ impl Stage {
         self.run();
     }
 
+    pub(crate) fn shards_len(&self) -> usize {
+        self.shards.len()
+    }
+
+    /// Asks one shard.
+    pub(crate) fn at<R>(
+        &mut self,
+        at: usize,
+        ask: impl FnOnce(Now, &mut Shard<u64>, &mut Frames) -> R,
+    ) -> R {
+        let now = self.now();
+        ask(now, &mut self.shards[at], &mut self.logs[at])
+    }
+
+    /// Asks the shard that owns the records of this id.
+    pub(crate) fn owner<R>(
+        &mut self,
+        record_id: &str,
+        ask: impl FnOnce(Now, &mut Shard<u64>, &mut Frames) -> R,
+    ) -> R {
+        let at = KEY.vshard(record_id).owner(self.shards.len());
+        self.at(at, ask)
+    }
+
+    /// An operator's command to the owner of a record.
+    pub(crate) fn command(&mut self, record_id: &str, command: Command) -> CommandReply {
+        self.replies.clear();
+        self.owner(record_id, |now, shard, log| {
+            shard.handle(now, log, Input::Control { command, ticket: 0 });
+        });
+        self.run();
+        self.replies.pop().expect("a command is answered")
+    }
+
+    /// An event as the log takes it, for one account.
+    pub(crate) fn encode_for(&mut self, account: &str, event: &str, batch: &mut EventBatch) {
+        let mut scratch = syncline_engine::json::Scratch::new();
+        let defaults = Defaults {
+            default_object: Some(OBJECT),
+            ..Defaults::default()
+        };
+        let event = parse(event.as_bytes(), &mut scratch, &defaults, Surface::Stream).unwrap();
+        let record = KEY.record(OBJECT, event.record_id.as_deref().unwrap());
+        self.seq += OperationSeq::STEP;
+        let target = Target {
+            name: account,
+            action: TargetAction::Sync,
+            rule: 0,
+        };
+        let accepted = AcceptedEvent {
+            event,
+            operation_seq: self.seq,
+            record_hash: record.0,
+            accepted_at_ms: self.now_ms,
+            producer: None,
+            dedup: None,
+            targets: [target].into_iter().collect(),
+            rules_version: 0,
+            mapping_version: 0,
+        };
+        batch.push_with(|out| accepted.encode_into(out));
+    }
+
     /// Each account tells of all it has and of all that was deleted, as a poll finds it.
     pub(crate) fn tell_all(&mut self) {
         let accounts: Vec<String> = self.stores.keys().cloned().collect();
@@ -616,7 +682,8 @@ impl Stage {
                 self.shards[to].handle(now, &mut self.logs[to], Input::Link(word));
             }
             Output::Coordinator(word) => self.coordinate(now, at, &word),
-            Output::Accepted(_) | Output::Done { .. } | Output::Fetched { .. } => {}
+            Output::Done { reply, .. } => self.replies.push(reply),
+            Output::Accepted(_) | Output::Fetched { .. } => {}
             Output::Refused { code, .. } => panic!("refused: {code:?}"),
         }
     }
@@ -692,7 +759,7 @@ fn plan(
 
 /// A log in memory, durable at once.
 #[derive(Debug, Default)]
-struct Frames(Vec<(Kind, Vec<u8>)>);
+pub(crate) struct Frames(Vec<(Kind, Vec<u8>)>);
 
 fn lsn_of(place: usize) -> Lsn {
     Lsn::new((place as u64 + 1) * 8)

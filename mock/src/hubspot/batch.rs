@@ -284,12 +284,13 @@ impl HubSpot {
         if let Some(property) = id_property {
             self.must_be_unique(kind, property)?;
         }
+        let wanted = kind.shown_of(body.properties.as_deref().unwrap_or_default());
         let (mut results, mut missing) = (Vec::new(), Vec::new());
         for input in &body.inputs {
             let id = input.id.as_deref().unwrap_or_default();
             match self.serial_of(kind, id_property, id) {
                 Ok(serial) => {
-                    results.push(self.live(scene, kind, serial, body.properties.as_deref())?);
+                    results.push(self.live(scene, kind, serial, Some(&wanted))?);
                 }
                 Err(_) => missing.push(id),
             }

@@ -55,6 +55,15 @@ impl Kind {
         }
     }
 
+    /// What a read shows that names these properties: them alone, or the default ones.
+    pub(super) fn shown_of(&self, named: &[String]) -> Vec<String> {
+        if named.is_empty() {
+            let default = self.default_properties().iter();
+            return default.map(|name| (*name).to_owned()).collect();
+        }
+        named.to_vec()
+    }
+
     /// Properties that a read returns without being asked.
     pub(super) fn default_properties(&self) -> &'static [&'static str] {
         match self.name.as_str() {

@@ -10,8 +10,8 @@ use super::wrong::Wrong;
 use super::{Ask, HubSpot, PORTAL};
 use crate::crm::{Row, Taken, text_of};
 use crate::exchange::Reply;
-use crate::fault::{Fault, Roll};
-use crate::provider::{Change, Scene, is_poison};
+use crate::fault::Roll;
+use crate::provider::{Change, Mishap, Scene};
 use crate::stamp;
 
 /// Records in a page of a list (CRM objects guide).
@@ -90,7 +90,7 @@ impl HubSpot {
                 Some((serial, grave))
             });
             let (serial, grave) = grave.ok_or_else(Wrong::not_found)?;
-            let shown = shown(scene, &ask.kind, serial, &grave.row, wanted.as_deref());
+            let shown = shown(scene, &ask.kind, serial, &grave.row, Some(&wanted));
             return Ok(Reply::json(
                 200,
                 &as_archived(scene, shown, grave.deleted_at),
@@ -98,7 +98,7 @@ impl HubSpot {
         }
         let id_property = ask.query_value("idProperty");
         let serial = self.serial_of(&ask.kind, id_property.as_deref(), id)?;
-        let shown = self.live(scene, &ask.kind, serial, wanted.as_deref())?;
+        let shown = self.live(scene, &ask.kind, serial, Some(&wanted))?;
         Ok(Reply::json(200, &shown))
     }
 
@@ -118,7 +118,7 @@ impl HubSpot {
         }
         let after = number("after")?.unwrap_or(0);
         let wanted = ask.wanted();
-        let wanted = wanted.as_deref();
+        let wanted = Some(wanted.as_slice());
         let name = &ask.kind.name;
         let mut rows: Vec<(u64, Value)> = if ask.query_value("archived").as_deref() == Some("true")
         {
@@ -262,13 +262,14 @@ impl HubSpot {
 
 impl Ask {
     /// The properties that a read asks for; `None` for those that come by themselves.
-    fn wanted(&self) -> Option<Vec<String>> {
+    fn wanted(&self) -> Vec<String> {
         let pairs = crate::target::pairs(&self.query).unwrap_or_default();
         let named = pairs.into_iter().filter(|(name, _)| name == "properties");
         let names: Vec<String> = named
             .flat_map(|(_, list)| list.split(',').map(str::to_owned).collect::<Vec<_>>())
+            .filter(|name| !name.is_empty())
             .collect();
-        (!names.is_empty()).then_some(names)
+        self.kind.shown_of(&names)
     }
 }
 
@@ -279,14 +280,14 @@ pub(super) fn row_fault(
     external_id: Option<&str>,
     properties: &Map<String, Value>,
 ) -> Result<(), Wrong> {
-    if external_id.is_some_and(|id| scene.faults.poisons(id)) || is_poison(properties) {
-        return Err(Wrong::invalid("this record is not accepted"));
+    match scene.mishap(roll, external_id, properties) {
+        None => Ok(()),
+        Some(Mishap::Refused) => Err(Wrong::invalid("this record is not accepted")),
+        Some(Mishap::Locked) => {
+            let message = "The resource is locked; locks last for 2 seconds";
+            Err(Wrong::new(423, "LOCKED", message))
+        }
     }
-    if scene.faults.strikes(Fault::Lock, roll) {
-        let message = "The resource is locked; locks last for 2 seconds";
-        return Err(Wrong::new(423, "LOCKED", message));
-    }
-    Ok(())
 }
 
 /// A change with every value a text, as the portal keeps them.

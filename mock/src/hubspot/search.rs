@@ -106,7 +106,8 @@ impl HubSpot {
         });
         let total = found.len();
         let page = found.into_iter().skip(after).take(limit);
-        let wanted = body.properties.as_deref();
+        let wanted = kind.shown_of(body.properties.as_deref().unwrap_or_default());
+        let wanted = Some(wanted.as_slice());
         let results: Vec<Value> = page
             .map(|(serial, _, fields, times)| shown_as(scene, kind, serial, fields, times, wanted))
             .collect();

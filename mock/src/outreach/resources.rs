@@ -9,8 +9,7 @@ use super::wrong::Wrong;
 use super::{Ask, Outreach, is_relationship};
 use crate::crm::{Row, Taken};
 use crate::exchange::Reply;
-use crate::fault::Fault;
-use crate::provider::{Scene, is_poison};
+use crate::provider::{Mishap, Scene};
 use crate::stamp;
 
 /// Resources and the type of their records.
@@ -127,8 +126,7 @@ impl Outreach {
     }
 
     fn serial(&self, ask: &Ask, id: &str) -> Result<u64, Wrong> {
-        let serial = id.parse().ok();
-        let found = serial.filter(|serial| self.crm.row(&ask.resource, *serial).is_some());
+        let found = self.crm.serial_of(&ask.resource, id);
         found.ok_or_else(Wrong::not_found)
     }
 
@@ -139,27 +137,18 @@ impl Outreach {
         serial: Option<u64>,
         fields: &Map<String, Value>,
     ) -> Result<(), Wrong> {
-        let external_id = match serial {
-            None => self.crm.external_id_in(&ask.resource, fields),
-            Some(serial) => self
-                .crm
-                .external_id_of(&ask.resource, serial)
-                .map(str::to_owned),
-        };
-        if external_id.is_some_and(|id| scene.faults.poisons(&id)) || is_poison(fields) {
-            return Err(Wrong::invalid(
-                "/data/attributes",
-                "this record is not accepted",
-            ));
+        let key = self.crm.key_of_write(&ask.resource, serial, fields);
+        match scene.mishap(scene.roll.of_record(0), key.as_deref(), fields) {
+            None => Ok(()),
+            Some(Mishap::Refused) => {
+                let detail = "this record is not accepted";
+                Err(Wrong::invalid("/data/attributes", detail))
+            }
+            Some(Mishap::Locked) => {
+                let detail = "The resource is being changed";
+                Err(Wrong::new(409, "resourceConflict", detail))
+            }
         }
-        if scene.faults.strikes(Fault::Lock, scene.roll.of_record(0)) {
-            return Err(Wrong::new(
-                409,
-                "resourceConflict",
-                "The resource is being changed",
-            ));
-        }
-        Ok(())
     }
 
     fn refuse_taken(

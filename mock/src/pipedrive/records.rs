@@ -9,8 +9,7 @@ use serde_json::{Map, Value, json};
 use super::{Ask, Pipedrive, Wrong, listed, success};
 use crate::crm::{Row, fold, text_of};
 use crate::exchange::Reply;
-use crate::fault::Fault;
-use crate::provider::{Scene, is_poison};
+use crate::provider::{Mishap, Scene};
 use crate::stamp;
 
 /// Records in a page of a list, and of a search (API reference of v2, read 2026-11).
@@ -193,8 +192,7 @@ impl Pipedrive {
     }
 
     fn serial(&self, ask: &Ask, id: &str) -> Result<u64, Wrong> {
-        let serial = id.parse().ok();
-        let found = serial.filter(|serial| self.crm.row(&ask.entity, *serial).is_some());
+        let found = self.crm.serial_of(&ask.entity, id);
         found.ok_or_else(|| Wrong::not_found("Entity"))
     }
 
@@ -211,24 +209,15 @@ impl Pipedrive {
         serial: Option<u64>,
         fields: &Map<String, Value>,
     ) -> Result<(), Wrong> {
-        let external_id = match serial {
-            None => self.crm.external_id_in(&ask.entity, fields),
-            Some(serial) => self
-                .crm
-                .external_id_of(&ask.entity, serial)
-                .map(str::to_owned),
-        };
-        if external_id.is_some_and(|id| scene.faults.poisons(&id)) || is_poison(fields) {
-            return Err(Wrong::invalid("this record is not accepted"));
+        let key = self.crm.key_of_write(&ask.entity, serial, fields);
+        match scene.mishap(scene.roll.of_record(0), key.as_deref(), fields) {
+            None => Ok(()),
+            Some(Mishap::Refused) => Err(Wrong::invalid("this record is not accepted")),
+            Some(Mishap::Locked) => {
+                let message = "the record is being changed".to_owned();
+                Err(Wrong(409, "ERR_CONFLICT", message))
+            }
         }
-        if scene.faults.strikes(Fault::Lock, scene.roll.of_record(0)) {
-            return Err(Wrong(
-                409,
-                "ERR_CONFLICT",
-                "the record is being changed".into(),
-            ));
-        }
-        Ok(())
     }
 }
 

@@ -297,18 +297,11 @@ impl CollectionRow {
         let Value::Object(mut fields) = record else {
             return Err(Wrong::new("JSON_PARSER_ERROR", "a record was expected"));
         };
-        // The parser has to know the type before it reads a field.
-        if fields
-            .keys()
-            .next()
-            .is_none_or(|first| first != "attributes")
-        {
-            let message = "a record must have an attributes field before any other fields";
-            return Err(Wrong::new("JSON_PARSER_ERROR", message));
-        }
+        // Anywhere among them: clients send an update's id before it. Within a parent it is first.
         let attributes = fields.shift_remove("attributes").unwrap_or_default();
         let Some(object) = attributes["type"].as_str().map(str::to_owned) else {
-            return Err(Wrong::new("JSON_PARSER_ERROR", "attributes have no type"));
+            let message = "a record must have attributes with its type";
+            return Err(Wrong::new("JSON_PARSER_ERROR", message));
         };
         Ok(Self { object, fields })
     }

@@ -9,7 +9,7 @@ use super::id::SalesforceId;
 use super::schema::{self, Object};
 use super::wrong::Wrong;
 use crate::fault::{Fault, Roll};
-use crate::provider::{Scene, is_poison};
+use crate::provider::{Mishap, Scene};
 
 /// A write that was done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -168,20 +168,21 @@ impl Salesforce {
         fields: &Map<String, Value>,
     ) -> Result<(), Wrong> {
         let strikes = |fault| scene.faults.strikes(fault, roll);
-        let poisoned = external_id.is_some_and(|id| scene.faults.poisons(id)) || is_poison(fields);
-        if poisoned || strikes(Fault::ItemRefused) {
-            let message = "this record is not accepted";
-            return Err(Wrong::new("FIELD_CUSTOM_VALIDATION_EXCEPTION", message));
-        }
-        if strikes(Fault::Lock) {
-            let message = "unable to obtain exclusive access to this record";
-            return Err(Wrong::new("UNABLE_TO_LOCK_ROW", message));
-        }
-        if strikes(Fault::ItemFailed) {
-            let message = "An unexpected error occurred";
-            return Err(Wrong::new("UNKNOWN_EXCEPTION", message));
-        }
-        Ok(())
+        let (code, message) = match scene.mishap(roll, external_id, fields) {
+            Some(Mishap::Locked) => (
+                "UNABLE_TO_LOCK_ROW",
+                "unable to obtain exclusive access to this record",
+            ),
+            None if strikes(Fault::ItemFailed) => {
+                ("UNKNOWN_EXCEPTION", "An unexpected error occurred")
+            }
+            None if !strikes(Fault::ItemRefused) => return Ok(()),
+            None | Some(Mishap::Refused) => (
+                "FIELD_CUSTOM_VALIDATION_EXCEPTION",
+                "this record is not accepted",
+            ),
+        };
+        Err(Wrong::new(code, message))
     }
 
     /// The fields as they will be kept: texts checked, parents found.

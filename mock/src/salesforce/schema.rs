@@ -259,6 +259,13 @@ impl Object {
         SalesforceId::new(self.prefix, serial)
     }
 
+    /// The standard fields that it is known to have.
+    pub(super) fn standard_fields(&self) -> impl Iterator<Item = &'static str> {
+        let merged = self.can_merge().then_some("MasterRecordId");
+        let own = self.standard.unwrap_or_default().iter().copied();
+        SYSTEM.into_iter().chain(merged).chain(own)
+    }
+
     /// Whether there is such a field; custom fields exist as soon as they are named.
     pub(super) fn has(&self, field: &str) -> bool {
         self.is_writable(field)

@@ -1,5 +1,7 @@
 //! Calls about one record, and what they are about.
 
+use std::collections::BTreeSet;
+
 use http::Method;
 use serde_json::{Map, Value, json};
 
@@ -201,6 +203,24 @@ impl Salesforce {
         Ok(Reply::json(200, &page))
     }
 
+    /// With the fields that it is known to have: standard ones, keys, and what its records hold.
+    pub(super) fn describe_fields(&self, ask: &Ask, object: &str) -> Result<Reply, Wrong> {
+        let object = self.object(object)?;
+        let rows = self.crm.rows(&object.name);
+        let custom = rows.flat_map(|(_, row)| row.record.fields.keys());
+        let keys = self.crm.key_names(&object.name);
+        let mut named: BTreeSet<&str> = object.standard_fields().collect();
+        named.extend(keys);
+        named.extend(custom.map(String::as_str));
+        let fields = named.into_iter().map(|field| {
+            let is_key = self.crm.is_key(&object.name, field);
+            describe_field(&object, field, is_key)
+        });
+        let mut page = describe(ask, &object);
+        page["fields"] = fields.collect();
+        Ok(Reply::json(200, &page))
+    }
+
     /// What a call is about, for the journal and the overlaps.
     pub(super) fn subject_of(&self, ask: &Ask) -> Subject {
         let parts: Vec<&str> = ask.parts.iter().map(String::as_str).collect();
@@ -350,6 +370,29 @@ fn several(ask: &Ask, object: &Object, found: &[SalesforceId]) -> Reply {
         .map(|id| ask.url(&format!("sobjects/{}/{id}", object.name)))
         .collect();
     Reply::json(300, &json!(urls))
+}
+
+/// Types are told by the name alone, as the org keeps values as they come.
+fn describe_field(object: &Object, field: &str, is_key: bool) -> Value {
+    let kind = match field {
+        "Id" => "id",
+        "IsDeleted" => "boolean",
+        "CreatedDate" | "LastModifiedDate" | "SystemModstamp" => "datetime",
+        "Email" => "email",
+        _ if field.ends_with("Id") => "reference",
+        _ => "string",
+    };
+    json!({
+        "name": field,
+        "label": field,
+        "type": kind,
+        "custom": field.ends_with("__c"),
+        "nillable": !object.required.contains(&field) && !SYSTEM.contains(&field),
+        "createable": object.is_writable(field),
+        "updateable": object.is_writable(field),
+        "externalId": is_key && field.ends_with("__c"),
+        "idLookup": is_key || field == "Id",
+    })
 }
 
 fn describe(ask: &Ask, object: &Object) -> Value {

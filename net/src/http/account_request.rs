@@ -40,6 +40,9 @@ pub struct AccountRequest {
     /// Whether waiting changes of a record become one call.
     #[serde(default)]
     pub fold: Option<bool>,
+    /// How records of each object look there: what `[objects.OBJECT.to.NAME]` of the file says.
+    #[serde(default)]
+    pub mappings: Option<Map<String, Value>>,
     /// How it proves who it is.
     #[serde(default)]
     pub auth_config: Option<AuthRequest>,
@@ -155,6 +158,7 @@ impl AccountRequest {
             max_in_flight: self.max_in_flight.or(earlier.max_in_flight),
             batch_size: self.batch_size.or(earlier.batch_size),
             fold: self.fold.or(earlier.fold),
+            mappings: self.mappings.or(earlier.mappings),
             auth_config: self.auth_config.or(earlier.auth_config),
         }
     }
@@ -526,5 +530,17 @@ mod tests {
         let both = next.over(&first);
         assert_eq!(both.rate_limit.map(NonZeroU32::get), Some(90));
         assert_eq!(both.auth_config, first.auth_config);
+    }
+
+    #[test]
+    fn mappings_stay_until_others_are_given() {
+        let read = |text: &str| AccountRequest::read(text.as_bytes()).unwrap();
+        let first = read(r#"{"name":"crm","mappings":{"contact":{"remote":"Contact"}}}"#);
+        assert_eq!(
+            read(r#"{"name":"crm"}"#).over(&first).mappings,
+            first.mappings
+        );
+        let none = read(r#"{"name":"crm","mappings":{}}"#).over(&first);
+        assert_eq!(none.mappings, Some(Map::new()));
     }
 }

@@ -5,7 +5,7 @@ use axum::body::Body;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Extension, Path, State};
 use axum::response::{IntoResponse, Response};
-use engine::view::{AccountStatus, AccountView, Hold, OpenOperations};
+use engine::view::{AccountStatus, AccountView, Hold, JobState, OpenOperations};
 use http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -48,7 +48,23 @@ pub(super) async fn status<B: Backend>(
 ) -> Result<Response, Problem> {
     let Path(name) = name?;
     match api.backend.account_status(&name).await? {
-        Some(status) => Ok(Json(status_json(&status)).into_response()),
+        Some(status) => {
+            let mut told = status_json(&status);
+            let walks = api.backend.walks();
+            let running = walks
+                .iter()
+                .filter(|walk| walk.state == JobState::Running && walk.request.provider == name);
+            let running = running.map(|walk| {
+                json!({
+                    "id": walk.id,
+                    "purpose": walk.request.purpose.as_str(),
+                    "object": walk.request.object,
+                    "phase": walk.phase,
+                })
+            });
+            told["walks"] = running.collect();
+            Ok(Json(told).into_response())
+        }
         None => Err(unknown_account(&name)),
     }
 }

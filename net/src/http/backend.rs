@@ -5,11 +5,13 @@ use std::future::Future;
 use bytes::Bytes;
 use engine::merge::Winner;
 use engine::refusal::Refusal;
+use engine::shard::{LinkFilter, LinkRow};
 use engine::view::{
     Accepted, AccountStatus, AccountView, Admission, ConsumerView, DeadLetterDetail,
     DeadLetterFilter, DeadLetterGroups, DeadLetterView, ExplainLookup, HealthView, Hold, JobKind,
-    JobView, OperationFilter, OperationView, OverrideRequest, OverridesView, Page, PageRequest,
-    RecordLookup, ReplayCount, ReplayRequest, RulesPush, RulesPushed, RulesView, Scope,
+    JobView, LinkAnswer, LinkChange, LinkRequest, OperationFilter, OperationView, OverrideRequest,
+    OverridesView, Page, PageRequest, PictureLookup, RecordLookup, ReplayCount, ReplayRequest,
+    RulesPush, RulesPushed, RulesView, Scope, WalkRequest, WalkView,
 };
 
 use super::AccountRequest;
@@ -36,6 +38,42 @@ pub trait Backend: Webhooks {
         record_id: &str,
         object: Option<&str>,
     ) -> impl Future<Output = Result<RecordLookup, Refusal>> + Send;
+
+    /// All that is held of a record; without `object`, of whichever kind has it.
+    fn picture(
+        &self,
+        record_id: &str,
+        object: Option<&str>,
+    ) -> impl Future<Output = Result<PictureLookup, Refusal>> + Send;
+
+    /// Links, in a stable order.
+    fn links(
+        &self,
+        filter: LinkFilter,
+        page: PageRequest,
+    ) -> impl Future<Output = Result<Page<LinkRow>, Refusal>> + Send;
+
+    /// Sets a link or takes it away, durably.
+    fn set_link(
+        &self,
+        by: &str,
+        request: LinkRequest,
+    ) -> impl Future<Output = Result<LinkAnswer, Refusal>> + Send;
+
+    /// Links that were set by hand, the newest first.
+    fn link_changes(&self) -> impl Future<Output = Vec<LinkChange>> + Send;
+
+    /// Begins a walk through an object's records; it is durable when this answers.
+    fn begin_walk(
+        &self,
+        request: WalkRequest,
+    ) -> impl Future<Output = Result<WalkView, Refusal>> + Send;
+
+    /// Walks, the oldest first.
+    fn walks(&self) -> Vec<WalkView>;
+
+    /// Ends a walk; what it handed in stays. `None`: there is none of this id.
+    fn cancel_walk(&self, id: &str) -> impl Future<Output = Option<WalkView>> + Send;
 
     /// Why a record waits, at all accounts or one.
     fn explain(

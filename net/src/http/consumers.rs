@@ -35,5 +35,6 @@ fn consumer_json(consumer: &ConsumerView) -> Value {
         "connected": consumer.connected,
         "unacked": consumer.unacked,
         "last_acked_seq": consumer.acked,
+        "lag_ms": consumer.lag_ms,
     })
 }

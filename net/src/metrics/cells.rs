@@ -4,6 +4,7 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use engine::event::Operation;
+use engine::merge::Winner;
 use engine::refusal::Code;
 use engine::state::{CallClass, State};
 
@@ -20,6 +21,9 @@ pub(super) const OUTCOMES: [State; 5] = [
     State::Dropped,
 ];
 
+/// Who wins a conflict, which `winner` takes.
+pub(super) const WINNERS: [Winner; 3] = [Winner::SystemA, Winner::Provider, Winner::Undecided];
+
 /// Where each count stands among the cells: what concerns the node, then its
 /// histograms, then the accounts one after another.
 #[derive(Debug, Clone, Copy)]
@@ -33,7 +37,8 @@ const ACCOUNTS: usize = HISTOGRAMS + HistogramKind::CELLS_OF_ALL;
 const CALLS: usize = Operation::ALL.len() * OUTCOMES.len();
 const WEBHOOKS: usize = CALLS + CallClass::ALL.len();
 const POLLS: usize = WEBHOOKS + WebhookResult::ALL.len();
-const CELLS_OF_ACCOUNT: usize = POLLS + PollResult::ALL.len();
+const CONFLICTS: usize = POLLS + PollResult::ALL.len();
+const CELLS_OF_ACCOUNT: usize = CONFLICTS + WINNERS.len();
 
 impl Layout {
     pub(super) fn new(accounts: usize) -> Layout {
@@ -77,6 +82,11 @@ impl Layout {
 
     pub(super) fn poll(&self, account: AccountLabel, result: PollResult) -> usize {
         self.account(account) + POLLS + result as usize
+    }
+
+    pub(super) fn conflict(&self, account: AccountLabel, winner: Winner) -> usize {
+        let place = WINNERS.iter().position(|known| *known == winner);
+        self.account(account) + CONFLICTS + place.expect("every winner is listed")
     }
 
     fn account(&self, account: AccountLabel) -> usize {

@@ -1,9 +1,22 @@
-use engine::view::{AccountOutlook, AccountView, AuthState, LimitStatus, OpenOperations};
+use engine::view::{
+    AccountOutlook, AccountView, AuthState, ConsumerView, LimitStatus, OpenOperations,
+};
 
 use super::*;
 
 fn metrics() -> Metrics {
     Metrics::new(vec!["crm".into(), "odd\"name".into()])
+}
+
+fn consumer() -> ConsumerView {
+    ConsumerView {
+        name: "billing".into(),
+        objects: None,
+        connected: true,
+        unacked: 3,
+        acked: 9,
+        lag_ms: 2_500,
+    }
 }
 
 fn level() -> AccountStatus {
@@ -61,7 +74,7 @@ fn every_fixed_name_is_rendered_with_its_labels() {
     writer.call(odd, CallClass::Throttled, Duration::from_secs(400), 1);
     writer.end_to_end(Duration::from_millis(500));
     writer.wal_commit(Duration::from_micros(50));
-    let text = metrics.render(&[level()]);
+    let text = metrics.render(&[level()], &[consumer()]);
     for line in [
         "syncline_events_accepted_total 5",
         "syncline_events_rejected_total{code=\"missing_field\"} 2",
@@ -110,7 +123,10 @@ fn a_scrape_adds_up_all_threads_and_loses_none_that_ended() {
     for thread in threads {
         thread.join().unwrap();
     }
-    assert_line(&metrics.render(&[]), "syncline_events_accepted_total 8000");
+    assert_line(
+        &metrics.render(&[], &[]),
+        "syncline_events_accepted_total 8000",
+    );
 }
 
 #[test]
@@ -123,7 +139,10 @@ fn a_thread_that_comes_back_writes_on_where_another_ended() {
     one.events_accepted(1);
     other.events_accepted(1);
     assert_eq!(metrics.all_cells().len(), 2, "as many as wrote at once");
-    assert_line(&metrics.render(&[]), "syncline_events_accepted_total 102");
+    assert_line(
+        &metrics.render(&[], &[]),
+        "syncline_events_accepted_total 102",
+    );
 }
 
 #[test]

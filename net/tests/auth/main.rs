@@ -111,6 +111,23 @@ fn a_kept_token_is_used_by_the_next_run() {
     assert_eq!(cause(&failure), NotSent::Unauthorized);
 }
 
+/// Whether an account goes on after a crash that follows any of its tokens.
+fn outlives_crashes(memory: &Memory) -> bool {
+    let provider = Provider::start("r-1");
+    (0..3).all(|_| {
+        let stage = Stage::start(&provider, refresh("r-1"), memory.clone());
+        provider.expire();
+        // Dropped with what is kept by then: a crash looks the same to the next run.
+        stage.call().is_ok_and(|reply| reply.status == 200)
+    })
+}
+
+#[test]
+fn a_rotated_token_outlives_a_crash_and_one_kept_too_late_does_not() {
+    assert!(outlives_crashes(&Memory::default()));
+    assert!(!outlives_crashes(&Memory::late()), "the check sees it");
+}
+
 #[test]
 fn refused_credentials_stop_calls_before_they_leave() {
     let provider = Provider::start("r-1");

@@ -27,7 +27,6 @@ struct State {
     quotes: bool,
     status: u16,
     lifetime: Option<Duration>,
-    keys: Vec<String>,
     form: String,
     watch: Option<Watch>,
     watched: Result<(), String>,
@@ -48,7 +47,6 @@ impl Provider {
             quotes: false,
             status: 200,
             lifetime: None,
-            keys: Vec::new(),
             form: String::new(),
             watch: None,
             watched: Ok(()),
@@ -109,11 +107,6 @@ impl Provider {
     /// Calls that got a 401.
     pub(crate) fn refused(&self) -> u32 {
         self.with(|state| state.refused)
-    }
-
-    /// Idempotency keys of the calls.
-    pub(crate) fn keys(&self) -> Vec<String> {
-        self.with(|state| state.keys.clone())
     }
 
     pub(crate) fn until_asked(&self, times: u32) {
@@ -232,8 +225,6 @@ impl State {
 
     fn call(&mut self, head: &str) -> (u16, Value) {
         self.calls += 1;
-        self.keys
-            .extend(header(head, "idempotency-key").map(str::to_owned));
         let bearer = header(head, "authorization").and_then(|value| value.strip_prefix("Bearer "));
         let bearer = bearer.unwrap_or_default();
         if let Some(watch) = &self.watch {

@@ -54,9 +54,18 @@ pub(crate) fn refresh(token: &str) -> Grant {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Memory {
     state: Arc<Mutex<(Option<KeptToken>, bool)>>,
+    /// A bug planted on purpose: it says that a token is kept, and keeps the one before.
+    late: Option<Arc<Mutex<Option<KeptToken>>>>,
 }
 
 impl Memory {
+    pub(crate) fn late() -> Memory {
+        Memory {
+            late: Some(Arc::default()),
+            ..Memory::default()
+        }
+    }
+
     pub(crate) fn kept(&self) -> Option<KeptToken> {
         self.state.lock().unwrap().0.clone()
     }
@@ -76,7 +85,10 @@ impl TokenStore for Memory {
         if std::mem::take(&mut state.1) {
             return Err("the disk is full".into());
         }
-        state.0 = Some(token.clone());
+        match &self.late {
+            None => state.0 = Some(token.clone()),
+            Some(before) => state.0 = before.lock().unwrap().replace(token.clone()),
+        }
         Ok(())
     }
 }

@@ -15,6 +15,7 @@ use bytes::Bytes;
 use engine::merge::Winner;
 use engine::refusal::{Code, Refusal};
 use engine::rules::{RuleSet, RuleSettings, Trial};
+use engine::shard::{LinkFilter, LinkRow, RecordPicture};
 use engine::state::{CallClass, Reason, State};
 use engine::view::*;
 use serde_json::Value;
@@ -35,6 +36,9 @@ pub(crate) struct Node {
     /// Who asked for which account.
     pub(crate) added: Vec<(String, AccountRequest)>,
     pub(crate) consumers: Vec<ConsumerView>,
+    pub(crate) pictures: Vec<RecordPicture>,
+    pub(crate) links: Vec<LinkRow>,
+    pub(crate) walks: Vec<WalkView>,
     pub(crate) held: Vec<Hold>,
     pub(crate) released: Vec<Hold>,
     pub(crate) wal: Option<Check>,
@@ -687,6 +691,101 @@ impl Backend for FakeBackend {
 
     fn accounts(&self) -> Vec<AccountView> {
         vec![account()]
+    }
+
+    async fn picture(
+        &self,
+        record_id: &str,
+        object: Option<&str>,
+    ) -> Result<PictureLookup, Refusal> {
+        let pictures = &self.node.lock().unwrap().pictures;
+        let fits = |picture: &&RecordPicture| {
+            picture.record_id == record_id && object.is_none_or(|it| it == picture.object)
+        };
+        let found: Vec<_> = pictures.iter().filter(fits).collect();
+        Ok(match found.as_slice() {
+            [] => PictureLookup::NotFound,
+            [one] => PictureLookup::Found(Box::new((*one).clone())),
+            some => PictureLookup::Ambiguous(some.iter().map(|it| it.object.clone()).collect()),
+        })
+    }
+
+    async fn links(&self, filter: LinkFilter, page: PageRequest) -> Result<Page<LinkRow>, Refusal> {
+        let node = self.node.lock().unwrap();
+        let fits = |link: &&LinkRow| {
+            filter
+                .account
+                .as_deref()
+                .is_none_or(|it| it == link.account)
+        };
+        let skip = page
+            .after
+            .as_deref()
+            .map_or(0, |after| after.parse().unwrap());
+        let found: Vec<_> = node.links.iter().filter(fits).skip(skip).cloned().collect();
+        let next = (found.len() > page.limit).then(|| (skip + page.limit).to_string());
+        let items = found.into_iter().take(page.limit).collect();
+        Ok(Page { items, next })
+    }
+
+    async fn set_link(&self, by: &str, request: LinkRequest) -> Result<LinkAnswer, Refusal> {
+        let links = &mut self.node.lock().unwrap().links;
+        let remote_id = request.remote_id.as_deref();
+        let owner = links
+            .iter()
+            .find(|link| Some(&*link.remote_id) == remote_id);
+        if let Some(owner) = owner.filter(|owner| owner.record_id != request.record_id) {
+            return Ok(LinkAnswer::Owned(owner.record_id.clone()));
+        }
+        let own = links.iter().position(|link| {
+            link.record_id == request.record_id && link.account == request.provider
+        });
+        let former = own.map(|own| links.remove(own).remote_id);
+        if former.is_none() && remote_id.is_none() {
+            return Ok(LinkAnswer::NotFound);
+        }
+        let object = request.object.unwrap_or_else(|| "contact".to_owned());
+        if let Some(remote_id) = request.remote_id {
+            links.push(LinkRow {
+                object: object.clone(),
+                record_id: request.record_id,
+                account: request.provider,
+                remote_id,
+                waits: by.is_empty(),
+            });
+        }
+        Ok(LinkAnswer::Changed { object, former })
+    }
+
+    async fn begin_walk(&self, request: WalkRequest) -> Result<WalkView, Refusal> {
+        let walks = &mut self.node.lock().unwrap().walks;
+        let walk = WalkView {
+            id: format!("w{}", walks.len()),
+            request,
+            state: JobState::Running,
+            phase: "listing",
+            tally: WalkTally::default(),
+            started_at: 0,
+            ended_at: None,
+            detail: None,
+        };
+        walks.push(walk.clone());
+        Ok(walk)
+    }
+
+    fn walks(&self) -> Vec<WalkView> {
+        self.node.lock().unwrap().walks.clone()
+    }
+
+    async fn cancel_walk(&self, id: &str) -> Option<WalkView> {
+        let walks = &mut self.node.lock().unwrap().walks;
+        let walk = walks.iter_mut().find(|walk| walk.id == id)?;
+        walk.state = JobState::Cancelled;
+        Some(walk.clone())
+    }
+
+    async fn link_changes(&self) -> Vec<LinkChange> {
+        Vec::new()
     }
 
     fn consumers(&self) -> Vec<ConsumerView> {

@@ -8,6 +8,7 @@
 mod cluster;
 mod connection;
 mod follow;
+mod pages;
 mod sink;
 mod source;
 

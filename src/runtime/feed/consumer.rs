@@ -1,11 +1,16 @@
 //! One consumer: what it has been given, under which numbers, and what it has acknowledged.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::io;
+use std::time::Duration;
 
+use bytes::Bytes;
 use engine::view::ConsumerView;
 use net::subscription::{NeverSent, Seat};
+use tokio::time::Instant;
 
 use super::OfferId;
+use super::spill::Spill;
 
 /// Changes that a consumer is given without an ack at most; a few hundred kilobytes of common
 /// ones.
@@ -23,8 +28,16 @@ pub(super) struct Consumer {
     pub(super) since: u64,
     /// Offers without a number, in order of their arrival.
     waiting: VecDeque<OfferId>,
-    /// Offers under their numbers, which rise: given to it and not acknowledged.
-    numbered: VecDeque<(u64, OfferId)>,
+    /// What it is given and has not acknowledged, under numbers that rise.
+    numbered: VecDeque<(u64, Given)>,
+    /// Changes on disk, which it is given before what waits.
+    spill: Option<Spill>,
+    /// Where the first of them begins that has no number.
+    unread: u64,
+    /// Since when something lies there.
+    spilled_since: Option<Instant>,
+    /// Since when it has no connection.
+    away_since: Option<Instant>,
     /// How many of these its connection has been given.
     given: usize,
     /// The last number used, in any run.
@@ -35,6 +48,24 @@ pub(super) struct Consumer {
     pub(super) promised: u64,
     acked: u64,
     seat: Option<Seat>,
+}
+
+/// Where a change under a number is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Given {
+    /// In memory.
+    Offer(OfferId),
+    /// On disk, from the one place to the other.
+    Spilled(u64, u64),
+}
+
+/// What a consumer is given next.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Next {
+    /// An offer's change.
+    Offer(OfferId),
+    /// The members of a change, as JSON behind an opening brace.
+    Spilled(Vec<u8>),
 }
 
 /// Which changes a consumer takes.
@@ -78,14 +109,67 @@ impl Consumer {
             reserved,
             promised: reserved,
             acked,
+            away_since: Some(Instant::now()),
             ..Consumer::default()
         }
+    }
+
+    /// Changes that wait for it on disk, and those that will.
+    pub(super) fn keep_in(&mut self, spill: Spill) {
+        self.unread = spill.first();
+        self.spilled_since = (!spill.is_empty()).then(Instant::now);
+        self.spill = Some(spill);
+    }
+
+    pub(super) fn has_spill(&self) -> bool {
+        self.spill.is_some()
+    }
+
+    /// Whether it has been away for longer than `patience` while something waits for it in memory.
+    pub(super) fn holds_others_back(&self, patience: Duration) -> bool {
+        let mut numbered = self.numbered.iter();
+        let waits =
+            !self.waiting.is_empty() || numbered.any(|(_, given)| matches!(given, Given::Offer(_)));
+        waits
+            && self
+                .away_since
+                .is_some_and(|since| since.elapsed() >= patience)
+    }
+
+    /// What waits for it in memory, in order.
+    pub(super) fn offers(&self) -> Vec<OfferId> {
+        let numbered = self.numbered.iter().filter_map(|(_, given)| match given {
+            Given::Offer(id) => Some(*id),
+            Given::Spilled(..) => None,
+        });
+        numbered.chain(self.waiting.iter().copied()).collect()
+    }
+
+    /// Keeps the changes of all its offers on disk, and needs the offers no more. False: there is no
+    /// room for them.
+    ///
+    /// # Errors
+    /// The disk refuses; it needs its offers still.
+    pub(super) fn spill(&mut self, changes: &[Bytes]) -> io::Result<bool> {
+        let Some(spill) = &mut self.spill else {
+            return Ok(false);
+        };
+        if !spill.append(changes)? {
+            return Ok(false);
+        }
+        self.spilled_since.get_or_insert_with(Instant::now);
+        self.unread = spill.first();
+        self.numbered.clear();
+        self.waiting.clear();
+        self.given = 0;
+        Ok(true)
     }
 
     /// A connection takes the consumer's place; the one before finds it taken.
     pub(super) fn sit(&mut self, seat: Seat) {
         self.wake();
         self.given = 0;
+        self.away_since = None;
         self.seat = Some(seat);
     }
 
@@ -96,6 +180,7 @@ impl Consumer {
     pub(super) fn leave(&mut self, seat: &Seat) {
         if self.has_seat(seat) {
             self.seat = None;
+            self.away_since = Some(Instant::now());
         }
     }
 
@@ -113,18 +198,52 @@ impl Consumer {
 
     /// The next change for its connection, under its number; `None` while there is none, too many
     /// are not acknowledged, or no number is set aside.
-    pub(super) fn next(&mut self) -> Option<(u64, OfferId)> {
-        if self.given == self.numbered.len() {
-            if self.given >= WINDOW_MAX || self.last_seq >= self.reserved {
+    pub(super) fn next(&mut self) -> Option<(u64, Next)> {
+        if self.given < self.numbered.len() {
+            let (seq, given) = self.numbered[self.given];
+            let next = match given {
+                Given::Offer(id) => Next::Offer(id),
+                Given::Spilled(at, _) => Next::Spilled(self.spilled_at(at)?.0),
+            };
+            self.given += 1;
+            return Some((seq, next));
+        }
+        if self.given >= WINDOW_MAX || self.last_seq >= self.reserved {
+            return None;
+        }
+        let (given, next) = match self.spilled_at(self.unread) {
+            Some((change, end)) => {
+                let given = Given::Spilled(self.unread, end);
+                self.unread = end;
+                (given, Next::Spilled(change))
+            }
+            // What is on disk and cannot be read is not passed over.
+            None if self
+                .spill
+                .as_ref()
+                .is_some_and(|spill| spill.has(self.unread)) =>
+            {
                 return None;
             }
-            let id = self.waiting.pop_front()?;
-            self.last_seq += 1;
-            self.numbered.push_back((self.last_seq, id));
-        }
-        let next = self.numbered[self.given];
+            None => {
+                let id = self.waiting.pop_front()?;
+                (Given::Offer(id), Next::Offer(id))
+            }
+        };
+        self.last_seq += 1;
+        self.numbered.push_back((self.last_seq, given));
         self.given += 1;
-        Some(next)
+        Some((self.last_seq, next))
+    }
+
+    fn spilled_at(&self, at: u64) -> Option<(Vec<u8>, u64)> {
+        match self.spill.as_ref()?.read(at) {
+            Ok(read) => read,
+            Err(error) => {
+                tracing::error!(%error, "changes that wait for a consumer cannot be read");
+                None
+            }
+        }
     }
 
     /// The offers that `seq` acknowledges. An ack below numbers of this run is of changes that
@@ -137,7 +256,27 @@ impl Consumer {
         self.acked = self.acked.max(seq);
         let count = self.numbered.partition_point(|&(number, _)| number <= seq);
         self.given = self.given.saturating_sub(count);
-        Ok(self.numbered.drain(..count).map(|(_, id)| id).collect())
+        let mut arrived = Vec::new();
+        let mut spilled = None;
+        for (_, given) in self.numbered.drain(..count) {
+            match given {
+                Given::Offer(id) => arrived.push(id),
+                Given::Spilled(_, end) => {
+                    let (_, so_far) = spilled.unwrap_or((end, 0));
+                    spilled = Some((end, so_far + 1));
+                }
+            }
+        }
+        if let (Some((end, count)), Some(spill)) = (spilled, &mut self.spill) {
+            if let Err(error) = spill.ack(end, count) {
+                tracing::warn!(%error, "what a consumer acknowledged may come to it again");
+            }
+            if spill.is_empty() {
+                self.unread = spill.first();
+                self.spilled_since = None;
+            }
+        }
+        Ok(arrived)
     }
 
     /// Whether it had this offer to acknowledge.
@@ -146,7 +285,8 @@ impl Consumer {
             self.waiting.remove(at);
             return true;
         }
-        let Some(at) = self.numbered.iter().position(|&(_, given)| given == id) else {
+        let given = Given::Offer(id);
+        let Some(at) = self.numbered.iter().position(|(_, it)| *it == given) else {
             return false;
         };
         self.numbered.remove(at);
@@ -156,11 +296,22 @@ impl Consumer {
         true
     }
 
-    /// Everything that it has not acknowledged.
+    /// All offers that it has not acknowledged. What is on disk stays there.
     pub(super) fn forget_offers(&mut self) -> Vec<OfferId> {
+        let offers = self.offers();
         self.given = 0;
-        let numbered = self.numbered.drain(..).map(|(_, id)| id);
-        numbered.chain(self.waiting.drain(..)).collect()
+        self.numbered.clear();
+        self.waiting.clear();
+        self.unread = self.spill.as_ref().map_or(0, Spill::first);
+        offers
+    }
+
+    /// Forgets what is on disk for it.
+    ///
+    /// # Errors
+    /// The disk refuses.
+    pub(super) fn forget_spill(&mut self) -> io::Result<()> {
+        self.spill.as_mut().map_or(Ok(()), Spill::remove)
     }
 
     /// Whether numbers should be set aside, before it has to wait for them.
@@ -186,13 +337,25 @@ impl Consumer {
         self.acked
     }
 
-    pub(super) fn view(&self, name: &str) -> ConsumerView {
+    /// The oldest offer that it has not acknowledged.
+    pub(super) fn oldest(&self) -> Option<OfferId> {
+        self.offers().first().copied()
+    }
+
+    /// Since when something waits for it on disk.
+    pub(super) fn spilled_since(&self) -> Option<Instant> {
+        self.spilled_since
+    }
+
+    /// How it stands, lacking its oldest change for so long.
+    pub(super) fn view(&self, name: &str, lag: Duration) -> ConsumerView {
         ConsumerView {
             name: name.to_owned(),
             objects: self.wish.names(),
             connected: self.seat.is_some(),
-            unacked: self.waiting.len() + self.numbered.len(),
+            unacked: self.offers().len() + self.spill.as_ref().map_or(0, Spill::len),
             acked: self.acked,
+            lag_ms: u64::try_from(lag.as_millis()).unwrap_or(u64::MAX),
         }
     }
 }

@@ -113,6 +113,7 @@ impl net::subscription::Feed for Guarded<'_> {
 mod tests {
     use std::net::{SocketAddr, TcpListener};
     use std::thread::JoinHandle;
+    use std::time::Duration;
 
     use bytes::Bytes;
     use net::client::{Subscriber, SubscriberError, SubscriberOptions};
@@ -163,7 +164,7 @@ mod tests {
 
     impl Node {
         fn start(data_dir: &std::path::Path) -> Node {
-            let feed = Arc::new(Feed::open(data_dir).unwrap());
+            let feed = Arc::new(Feed::open(data_dir, Duration::MAX).unwrap());
             let listener = TcpListener::bind("127.0.0.1:0").unwrap();
             let tcp = listener.local_addr().unwrap();
             let keys = Arc::new(Keys::new(data_dir, tcp));

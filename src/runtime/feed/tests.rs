@@ -18,13 +18,13 @@ struct Bench {
 impl Bench {
     fn new() -> Bench {
         let folder = tempfile::tempdir().unwrap();
-        let feed = Feed::open(folder.path()).unwrap();
+        let feed = Feed::open(folder.path(), Duration::ZERO).unwrap();
         Bench { folder, feed }
     }
 
     /// The process is killed and starts anew.
     fn crash(self) -> Bench {
-        let feed = Feed::open(self.folder.path()).unwrap();
+        let feed = Feed::open(self.folder.path(), Duration::ZERO).unwrap();
         Bench { feed, ..self }
     }
 
@@ -373,7 +373,7 @@ fn a_name_too_many_is_refused_and_a_known_one_is_not() {
 #[tokio::test]
 async fn the_keeper_writes_when_someone_subscribes() {
     let folder = tempfile::tempdir().unwrap();
-    let feed = Arc::new(Feed::open(folder.path()).unwrap());
+    let feed = Arc::new(Feed::open(folder.path(), Duration::ZERO).unwrap());
     let keeper = tokio::spawn(feed.clone().keep());
     let subscription = Subscription {
         consumer: "billing".to_owned(),
@@ -390,6 +390,72 @@ async fn the_keeper_writes_when_someone_subscribes() {
     }
     feed.ack(&seat, 1).unwrap();
     assert_eq!(offered.await.unwrap().unwrap().status, 200);
-    assert_eq!(Feed::open(folder.path()).unwrap().consumers().len(), 1);
+    assert_eq!(
+        Feed::open(folder.path(), Duration::ZERO)
+            .unwrap()
+            .consumers()
+            .len(),
+        1
+    );
     keeper.abort();
+}
+
+#[test]
+fn a_consumer_that_stays_away_holds_nobody_back_and_is_given_all_of_it_later() {
+    let bench = Bench::new();
+    let away = bench.known("away", &[]);
+    let here = bench.known("here", &[]);
+    let mut first = bench.offer("contact", "c-1");
+    assert_eq!(bench.records(&away), ["c-1"], "given and not acknowledged");
+    bench.feed.leave(&away);
+    let mut second = bench.offer("contact", "c-2");
+    bench.given(&here);
+    bench.feed.ack(&here, 2).unwrap();
+    assert!(is_open(&mut first) && is_open(&mut second));
+    bench.feed.spill_absent();
+    assert!(has_arrived(&mut first) && has_arrived(&mut second));
+
+    // One that is there is waited for, however long it takes.
+    let mut third = bench.offer("contact", "c-3");
+    bench.feed.spill_absent();
+    assert!(is_open(&mut third), "nobody else has it yet");
+    bench.given(&here);
+    bench.feed.ack(&here, 3).unwrap();
+    assert!(has_arrived(&mut third));
+    drop((first, second, third));
+
+    let bench = bench.crash();
+    let back = bench.known("away", &[]);
+    let mut fourth = bench.offer("contact", "c-4");
+    let given = bench.given(&back);
+    let ids: Vec<&str> = given.iter().map(|(_, id)| id.as_str()).collect();
+    assert_eq!(
+        ids,
+        ["c-1", "c-2", "c-3", "c-4"],
+        "in order, ahead of what is new"
+    );
+    assert_eq!(bench.feed.consumers()[0].unacked, 4);
+    let (second, _) = given[1];
+    bench.feed.ack(&back, second).unwrap();
+    bench.feed.leave(&back);
+    let back = bench.known("away", &[]);
+    assert_eq!(bench.records(&back), ["c-3", "c-4"]);
+    let (last, _) = given[3];
+    bench.feed.ack(&back, last).unwrap();
+    assert_eq!(bench.feed.consumers()[0].unacked, 0);
+    // The other one has it not yet.
+    assert!(is_open(&mut fourth));
+}
+
+#[test]
+fn what_is_on_disk_for_a_consumer_goes_with_it() {
+    let bench = Bench::new();
+    let away = bench.known("away", &[]);
+    bench.feed.leave(&away);
+    let mut offered = bench.offer("contact", "c-1");
+    bench.feed.spill_absent();
+    assert!(has_arrived(&mut offered));
+    assert!(bench.feed.remove("away").unwrap());
+    let back = bench.known("away", &[]);
+    assert_eq!(bench.records(&back), Vec::<String>::new());
 }

@@ -58,7 +58,7 @@ pub(crate) struct Poller<F, S> {
     metrics: Arc<Mutex<MetricsWriter>>,
     label: Option<AccountLabel>,
     /// The wall clock, ms since the epoch.
-    now_ms: Box<dyn Fn() -> i64 + Send>,
+    now_ms: Box<dyn Fn() -> i64 + Send + Sync>,
 }
 
 /// One list, and how many pages of it came without a rest.
@@ -100,7 +100,7 @@ impl<F: Fetcher, S: InboundSink> Poller<F, S> {
         fetcher: Arc<F>,
         sink: Arc<S>,
         metrics: (Arc<Mutex<MetricsWriter>>, Option<AccountLabel>),
-        now_ms: Box<dyn Fn() -> i64 + Send>,
+        now_ms: Box<dyn Fn() -> i64 + Send + Sync>,
     ) -> Poller<F, S> {
         let lists = account.polls.into_iter().map(|poll| {
             let cursor = cursors.cursor(poll.feed(), poll.object());
@@ -172,8 +172,13 @@ impl<F: Fetcher, S: InboundSink> Poller<F, S> {
                 return Some(due_ms);
             }
             Step::Gap(gap) => {
-                self.tell_gap(at, gap);
-                if let Err(failed) = self.keep_cursor(at).await {
+                // On disk before the cursor that has passed it: a crash in between finds the gap
+                // again.
+                let kept = match self.on_gap(at, gap).await {
+                    Ok(()) => self.keep_cursor(at).await,
+                    failed => failed,
+                };
+                if let Err(failed) = kept {
                     self.rest(at, &failed);
                 }
                 return None;
@@ -204,10 +209,10 @@ impl<F: Fetcher, S: InboundSink> Poller<F, S> {
                 .await
                 .map_err(Failed::Sink)?,
         };
-        self.lists[at].state = progress.next;
         if let Some(gap) = progress.gap {
-            self.tell_gap(at, gap);
+            self.on_gap(at, gap).await?;
         }
+        self.lists[at].state = progress.next;
         let poll = self.lists[at].state.poll();
         if progress.unreadable > 0 || taken.unusable > 0 {
             tracing::warn!(
@@ -258,7 +263,8 @@ impl<F: Fetcher, S: InboundSink> Poller<F, S> {
         );
     }
 
-    fn tell_gap(&self, at: usize, gap: Gap) {
+    /// Tells of a gap, and has the object walked through.
+    async fn on_gap(&self, at: usize, gap: Gap) -> Result<(), Failed> {
         self.count(PollResult::Gap);
         let poll = self.lists[at].state.poll();
         tracing::error!(
@@ -266,8 +272,11 @@ impl<F: Fetcher, S: InboundSink> Poller<F, S> {
             list = poll.feed(),
             object = poll.object(),
             ?gap,
-            "changes were missed that the account does not tell any more; resync the object"
+            "changes were missed that the account does not tell any more; the object is resynced"
         );
+        let cause = format!("the list {} has a gap: {gap:?}", poll.feed());
+        let missed = self.sink.missed(&self.account, poll.object(), cause);
+        missed.await.map_err(Failed::Sink)
     }
 
     fn count(&self, result: PollResult) {

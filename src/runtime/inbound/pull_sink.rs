@@ -3,25 +3,27 @@
 use std::sync::atomic::Ordering;
 
 use engine::dedup::{Dedup, EventKey, TakenOperation};
-use engine::event::EVENT_BYTES_MAX;
 use engine::event::codec::Dedup as LoggedDedup;
+use engine::event::{EVENT_BYTES_MAX, Priority};
 use engine::id::{OperationSeq, RecordHash};
 use engine::json::{RawObject, Scratch};
 use engine::provider::{Change, ChangeKind};
 use engine::refusal::{Code, Refusal};
 use engine::shard::{EventBatch, News, Pull, provisional_id};
+use tokio::sync::{mpsc, oneshot};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::objects::InboundObjects;
-use super::sink::{InboundSink, Taken, Via};
+use super::sink::{GapNotice, InboundSink, Taken, Via};
 use crate::runtime::clock;
-use crate::runtime::shards::Shards;
+use crate::runtime::shards::{Shards, down};
 
 /// The engine behind [`InboundSink`].
 #[derive(Debug)]
 pub(crate) struct PullSink {
     shards: Shards,
     objects: InboundObjects,
+    gaps: mpsc::Sender<GapNotice>,
 }
 
 /// Changes staged for the shards that own them.
@@ -35,8 +37,21 @@ struct Staging {
 }
 
 impl PullSink {
-    pub(crate) fn new(shards: Shards, objects: InboundObjects) -> PullSink {
-        PullSink { shards, objects }
+    pub(crate) fn new(
+        shards: Shards,
+        objects: InboundObjects,
+        gaps: mpsc::Sender<GapNotice>,
+    ) -> PullSink {
+        PullSink {
+            shards,
+            objects,
+            gaps,
+        }
+    }
+
+    /// The local name of an object whose changes are taken from an account.
+    pub(crate) fn local(&self, account: &str, remote: &str) -> Option<String> {
+        self.objects.local(account, remote).map(str::to_owned)
     }
 
     fn stage(&self, account: &str, via: Via, changes: &[Change]) -> Staging {
@@ -56,6 +71,8 @@ impl PullSink {
             };
             match usable(via, change, &mut scratch) {
                 Ok(shown) => {
+                    let walked = matches!(via, Via::Walk { .. });
+                    let scope = (!walked).then_some(scope);
                     self.stage_one(account, scope, object, at, change, shown, &mut staging);
                 }
                 Err(refusal) => {
@@ -77,7 +94,7 @@ impl PullSink {
     fn stage_one(
         &self,
         account: &str,
-        scope: u64,
+        scope: Option<u64>,
         object: &str,
         at: usize,
         change: &Change,
@@ -105,10 +122,17 @@ impl PullSink {
         let seq = next_seq.fetch_add(OperationSeq::STEP, Ordering::Relaxed);
         pull.with_event(seq, record, now_ms, |event| {
             let mut event = event.clone();
+            event.mapping_version = shared.router.routes().mapping_version;
+            let Some(scope) = scope else {
+                event.event.priority = Priority::LOWEST;
+                staging.batches[shard].push_with(|out| event.encode_into(out));
+                staging.numbers[shard].push(at as u64);
+                staging.taken.new += 1;
+                return;
+            };
             event.event.event_id = Some(change.delivery_id.as_str().into());
             let body_hash = event.event.body_hash();
             event.dedup = Some(LoggedDedup { scope, body_hash });
-            event.mapping_version = shared.router.routes().mapping_version;
             let key = shared.remembered.key(scope, &change.delivery_id);
             let taken = TakenOperation {
                 record: record.0,
@@ -158,6 +182,18 @@ impl InboundSink for PullSink {
         }
         Err(Refusal::new(*code, "not taken; send it again later"))
     }
+
+    async fn missed(&self, account: &str, object: &str, cause: String) -> Result<(), Refusal> {
+        let (begun, waiting) = oneshot::channel();
+        let gap = GapNotice {
+            account: account.to_owned(),
+            object: object.to_owned(),
+            cause,
+            begun,
+        };
+        self.gaps.send(gap).await.map_err(|_| down())?;
+        waiting.await.map_err(|_| down())?
+    }
 }
 
 /// A whole record, and up to when what was written must be in it.
@@ -178,8 +214,11 @@ fn usable<'c>(
     change: &'c Change,
     scratch: &mut Scratch,
 ) -> Result<Option<Shown<'c>>, Refusal> {
-    let (Via::Poll { asked_ms }, Some(fields), true) = (via, &change.fields, change.complete)
-    else {
+    let asked_ms = match via {
+        Via::Poll { asked_ms } | Via::Walk { asked_ms } => asked_ms,
+        Via::Webhook => return Ok(None),
+    };
+    let Some(fields) = change.fields.as_ref().filter(|_| change.complete) else {
         return Ok(None);
     };
     // What surrounds it in the event is small.

@@ -4,6 +4,7 @@ use std::future::Future;
 
 use engine::provider::Change;
 use engine::refusal::Refusal;
+use tokio::sync::oneshot;
 
 /// Takes changes of the accounts into the engine.
 pub(crate) trait InboundSink: Send + Sync + 'static {
@@ -15,6 +16,27 @@ pub(crate) trait InboundSink: Send + Sync + 'static {
         via: Via,
         changes: Vec<Change>,
     ) -> impl Future<Output = Result<Taken, Refusal>> + Send;
+
+    /// Takes up that changes of an object, by its remote name, were missed; answers when what
+    /// follows from that is durable.
+    fn missed(
+        &self,
+        account: &str,
+        object: &str,
+        cause: String,
+    ) -> impl Future<Output = Result<(), Refusal>> + Send;
+}
+
+/// Changes were missed.
+#[derive(Debug)]
+pub(crate) struct GapNotice {
+    pub(crate) account: String,
+    /// By its remote name.
+    pub(crate) object: String,
+    /// What happened, for people.
+    pub(crate) cause: String,
+    /// Who waits until a resync of the object is on disk.
+    pub(crate) begun: oneshot::Sender<Result<(), Refusal>>,
 }
 
 /// How changes came in: each way names its deliveries by itself.
@@ -25,6 +47,12 @@ pub(crate) enum Via {
     /// It was asked, at this instant of our clock, ms since the epoch.
     Poll {
         /// What was written since may be missing.
+        asked_ms: i64,
+    },
+    /// A walk through all records of an object brought them. They are taken as often as they come,
+    /// behind everything else.
+    Walk {
+        /// As of a poll.
         asked_ms: i64,
     },
 }
@@ -48,6 +76,7 @@ impl Via {
         match self {
             Via::Webhook => "webhook",
             Via::Poll { .. } => "poll",
+            Via::Walk { .. } => "walk",
         }
     }
 }

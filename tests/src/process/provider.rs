@@ -56,8 +56,10 @@ pub struct Call {
     pub done_ms: u64,
     /// The HTTP method.
     pub method: String,
-    /// The path.
+    /// The path without its query.
     pub path: String,
+    /// The query as it was sent; empty when there is none.
+    pub query: String,
     /// 0: no answer left.
     pub status: u64,
     /// The record written, as `object/external_id`; empty when the call names none.
@@ -239,6 +241,7 @@ fn call(row: &Value) -> Call {
         done_ms: row["done_ms"].as_u64().unwrap_or(at_ms),
         method: text("method"),
         path: text("path"),
+        query: text("query"),
         status: row["status"].as_u64().unwrap_or(0),
         record,
         body: row["body"].clone(),

@@ -67,6 +67,10 @@ pub enum Mutant {
     FailedNeighbours,
     /// Batches are twice as large as the account takes.
     OverfullBatch,
+    /// A record whose row in the answer to a batch tells of an error is taken for done.
+    ErrorTakenForDone,
+    /// The rows of an answer to a batch are taken in the order of the records sent.
+    ResultsByPosition,
     /// A reply's Retry-After is not read.
     RetryAfterLost,
     /// The coordinator does not hear of failures and pauses.
@@ -83,7 +87,7 @@ pub enum Mutant {
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 35] = [
+    pub const ALL: [Self; 37] = [
         Self::AckBeforeDurable,
         Self::EffectsBeforeDurable,
         Self::UnsyncedWrite,
@@ -113,6 +117,8 @@ impl Mutant {
         Self::UntoldTakenForDone,
         Self::FailedNeighbours,
         Self::OverfullBatch,
+        Self::ErrorTakenForDone,
+        Self::ResultsByPosition,
         Self::RetryAfterLost,
         Self::TroublesLost,
         Self::GatesLost,

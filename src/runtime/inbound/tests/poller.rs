@@ -93,6 +93,7 @@ struct Mirror {
     merged: Mutex<Vec<(String, String)>>,
     told: Mutex<usize>,
     full: Mutex<bool>,
+    missed: Mutex<Vec<String>>,
 }
 
 impl InboundSink for Mirror {
@@ -121,6 +122,14 @@ impl InboundSink for Mirror {
             new: changes.len(),
             ..Taken::default()
         })
+    }
+
+    async fn missed(&self, _: &str, object: &str, _: String) -> Result<(), Refusal> {
+        if *lock(&self.full) {
+            return Err(Refusal::new(Code::Overloaded, "not now"));
+        }
+        lock(&self.missed).push(object.to_owned());
+        Ok(())
     }
 }
 
@@ -332,4 +341,40 @@ async fn what_is_not_taken_is_asked_for_again() {
     elapse(Duration::from_secs(1200)).await;
     assert_eq!(lock(&mirror.records).len(), 1);
     poller.abort();
+}
+
+#[tokio::test]
+async fn a_gap_is_told_until_somebody_has_it_and_then_no_more() {
+    pause();
+    let folder = tempfile::tempdir().unwrap();
+    let line = line(ProviderKind::Salesforce, "", 0);
+    let mirror = Arc::new(Mirror::default());
+    let start = || {
+        let fields = ["LastName"];
+        poll(
+            "salesforce",
+            "Contact",
+            &fields,
+            &line,
+            &mirror,
+            folder.path(),
+        )
+    };
+    let poller = start();
+    elapse(Duration::from_secs(3600)).await;
+    poller.abort();
+    // The list of deletes goes back fifteen days.
+    elapse(Duration::from_secs(20 * 86_400)).await;
+    *lock(&mirror.full) = true;
+    let poller = start();
+    elapse(Duration::from_secs(1)).await;
+    poller.abort();
+    assert_eq!(*lock(&mirror.missed), Vec::<String>::new());
+    *lock(&mirror.full) = false;
+    for _ in 0..2 {
+        let poller = start();
+        elapse(Duration::from_secs(3600)).await;
+        poller.abort();
+        assert_eq!(*lock(&mirror.missed), ["Contact"]);
+    }
 }

@@ -47,6 +47,10 @@ impl InboundSink for Recorder {
         }
         Ok(taken)
     }
+
+    async fn missed(&self, _: &str, object: &str, _: String) -> Result<(), Refusal> {
+        unreachable!("a delivery misses nothing of {object}")
+    }
 }
 
 /// A listener for webhooks alone, and the secrets of its one account.
@@ -130,7 +134,7 @@ impl Listener {
 
     fn counted(&self, result: &str) -> u64 {
         let series = format!("syncline_webhooks_total{{provider=\"crm\",result=\"{result}\"}} ");
-        let text = self.metrics.render(&[]);
+        let text = self.metrics.render(&[], &[]);
         let line = text.lines().find_map(|line| line.strip_prefix(&series));
         line.map_or(0, |count| count.parse().unwrap())
     }

@@ -126,6 +126,17 @@ pub(super) fn planted_reply(
                 }
             }
         }
+        Some(Mutant::ErrorTakenForDone) => {
+            for row in body["results"].as_array_mut().into_iter().flatten() {
+                row["status"] = 200.into();
+            }
+        }
+        Some(Mutant::ResultsByPosition) => {
+            let rows = body["results"].as_array_mut().into_iter().flatten();
+            for (row, carried) in rows.zip(carried) {
+                row["external_id"] = json!(carried.record_id);
+            }
+        }
         Some(Mutant::FailedNeighbours) if reply.status == 400 => {
             reply.status = 200;
             let rows: Vec<Value> = carried.iter().map(|carried| row(carried, 400)).collect();

@@ -1,25 +1,31 @@
 """The official hubspot-api-client against a simulated portal.
 
-    python3 -m venv env && env/bin/pip install hubspot-api-client
-    syncline mock hubspot --listen 127.0.0.1:9644 &
-    env/bin/python mock/clients/hubspot.py 127.0.0.1:9644
+    python3 hubspot_portal.py https://localhost:9644
+
+REQUESTS_CA_BUNDLE names its CA.
 """
 
+import os
 import sys
 import time
-
-# This file's own folder comes first on the path and has a module of the client's name.
-sys.path.pop(0)
 
 from hubspot import HubSpot
 from hubspot.crm import contacts
 
-address = sys.argv[1]
+url = sys.argv[1]
 
 
 def at_mock(api):
-    api.api_client.configuration.host = f"http://{address}"
+    configuration = api.api_client.configuration
+    configuration.host = url
+    configuration.ssl_ca_cert = os.environ.get("REQUESTS_CA_BUNDLE")
+    # Connections are made with what was configured when the client was.
+    api.api_client.rest_client = type(api.api_client.rest_client)(configuration)
     return api
+
+
+def checked(what):
+    print(f"  hubspot-api-client: {what}")
 
 
 client = HubSpot(access_token="pat-eu1-mock")
@@ -56,6 +62,7 @@ basic.update(
 )
 read = basic.get_by_id("c-1", id_property="external_id", properties=["firstname"])
 assert (read.id, read.properties["firstname"]) == (made.id, "Ada"), read
+checked("create, update, read by a unique property")
 
 rows = contacts.BatchInputSimplePublicObjectBatchInputUpsert(
     inputs=[
@@ -67,12 +74,31 @@ rows = contacts.BatchInputSimplePublicObjectBatchInputUpsert(
 done = batch.upsert(batch_input_simple_public_object_batch_input_upsert=rows)
 assert sorted(row.new for row in done.results) == [False, True], done
 assert done.errors[0].context == {"objectWriteTraceId": ["c-3"]}, done
+checked("batch upsert: new, known and refused rows")
 
 ids = contacts.BatchReadInputSimplePublicObjectId(
     inputs=[{"id": made.id}], properties=["email"], properties_with_history=[]
 )
 known = batch.read(batch_read_input_simple_public_object_id=ids)
 assert known.results[0].properties["email"] == "ada@example.com", known
+created = batch.create(
+    batch_input_simple_public_object_batch_input_for_create=contacts.BatchInputSimplePublicObjectBatchInputForCreate(
+        inputs=[new({"external_id": f"c-{n}"}) for n in (4, 5)]
+    )
+)
+ids = [{"id": row.id} for row in created.results]
+changed = batch.update(
+    batch_input_simple_public_object_batch_input=contacts.BatchInputSimplePublicObjectBatchInput(
+        inputs=[row | {"properties": {"city": "Paris"}} for row in ids]
+    )
+)
+assert {row.properties["city"] for row in changed.results} == {"Paris"}, changed
+batch.archive(
+    batch_input_simple_public_object_id=contacts.BatchInputSimplePublicObjectId(
+        inputs=ids
+    )
+)
+checked("batch create, read, update, archive")
 
 # The index follows two seconds later.
 time.sleep(2.1)
@@ -88,6 +114,7 @@ found = search.do_search(
 )
 assert found.total == 2, found
 assert basic.get_page(limit=1).paging.next.after == made.id
+checked("search, list with a page")
 
 for ask, status in [
     (
@@ -103,4 +130,4 @@ for ask, status in [
         raise AssertionError(f"{status} was expected")
     except contacts.ApiException as refused:
         assert refused.status == status, refused
-print("hubspot: as its own client expects")
+checked("archive, a taken address, what is not there")
