@@ -154,7 +154,7 @@ fn a_queue_filled_in_any_order_can_be_put_into_the_order_of_the_log() {
 /// An operation of a flow.
 fn of_flow(number: u32, flow: u16) -> NewOperation {
     NewOperation {
-        flow: Flow::new(flow).expect("below Flow::COUNT"),
+        flow: Flow::new(flow).expect("a flow"),
         ..operation(number, 0, 5, OpClass::Update)
     }
 }
@@ -164,7 +164,7 @@ const NORMAL: Priority = Priority::DEFAULT;
 fn weights(named: &[(u16, u32)]) -> FlowWeights {
     let mut weights = FlowWeights::equal();
     for &(flow, weight) in named {
-        weights.set(Flow::new(flow).expect("below Flow::COUNT"), weight);
+        weights.set(Flow::new(flow).expect("a flow"), weight);
     }
     weights
 }
