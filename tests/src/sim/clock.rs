@@ -66,6 +66,12 @@ impl Clock {
         self.wall_offset_ms = WALL_START_MS;
     }
 
+    /// The wall clock of a provider, ms since the epoch: always right, but for its drift.
+    #[must_use]
+    pub fn provider_wall_ms(&self, ppm: i32) -> i64 {
+        WALL_START_MS + self.of_provider(ppm).as_millis() as i64
+    }
+
     /// Time as a provider counts it, whose clock runs `ppm` millionths fast.
     #[must_use]
     pub fn of_provider(&self, ppm: i32) -> Duration {
