@@ -77,8 +77,6 @@ pub enum Mutant {
     TroublesLost,
     /// Shards do not hear that an account or an endpoint is held.
     GatesLost,
-    /// Every shard probes.
-    ProbesForAll,
     /// A breaker that is open stays open.
     NeverHalfOpen,
     /// Operations are tried more often than the account allows.
@@ -87,7 +85,7 @@ pub enum Mutant {
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 37] = [
+    pub const ALL: [Self; 36] = [
         Self::AckBeforeDurable,
         Self::EffectsBeforeDurable,
         Self::UnsyncedWrite,
@@ -122,7 +120,6 @@ impl Mutant {
         Self::RetryAfterLost,
         Self::TroublesLost,
         Self::GatesLost,
-        Self::ProbesForAll,
         Self::NeverHalfOpen,
         Self::EndlessAttempts,
     ];
