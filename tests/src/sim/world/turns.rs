@@ -115,7 +115,14 @@ impl World {
             next = Some(self.clock.true_ns + 200 * US);
         }
         if own.answer.is_none() && own.sealed_to != own.journal.end() {
+            // What could not be sealed, since there is no room for it, is tried again later.
+            let again = self.clock.true_ns + 10 * MS;
             let seal = own.last_commit_ns + SEAL_AFTER;
+            let seal = if seal > self.clock.true_ns {
+                seal
+            } else {
+                again
+            };
             next = Some(next.map_or(seal, |next| next.min(seal)));
         }
         if own.writer.wants_maintenance() {
