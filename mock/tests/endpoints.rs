@@ -71,7 +71,8 @@ fn the_journal_shows_every_call_as_it_came() {
              "path": "/contact/r1", "status": 200, "object": "contact", "external_id": "c-1", "records": 1,
              "idempotency_key": null, "body": {"name": "B"}},
             {"seq": 3, "at_ms": 1_000_050, "done_ms": 1_000_050, "method": "GET",
-             "path": "/contact", "status": 200, "object": "contact", "external_id": "c-9", "records": 1,
+             "path": "/contact", "query": "external_id=c-9", "status": 200, "object": "contact",
+             "external_id": "c-9", "records": 1,
              "idempotency_key": null, "body": null},
         ], "next": null})
     );

@@ -1,7 +1,9 @@
 //! Both ways through the real program: a simulated CRM is polled, System A subscribes and speaks.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
-use syncline_tests::process::{Config, Lines, Node, Provider, request, until};
+use syncline_tests::process::{Config, Lines, Node, Provider, request, until, wait};
 
 fn config(provider: &Provider) -> Config {
     Config::new().shards(2).with(&format!(
@@ -71,6 +73,12 @@ fn changes_of_a_crm_reach_system_a_and_system_a_s_reach_it_without_an_echo() {
         (told["consumers"][0]["unacked"] == 0).then_some(())
     };
     until("System A has acknowledged it", all_acknowledged);
+    until("the engine knows that", || {
+        let status = node.get("/v1/providers/system_a/status").json();
+        (status["queue_depth"] == 0).then_some(())
+    });
+    // What is said in the millisecond of the answer may have crossed it.
+    wait(Duration::from_millis(2));
     // System A's own change goes there and does not come back.
     let record_id = made["record_id"].as_str().expect("a text").to_owned();
     let event = json!({"operation": "UPDATE", "object": "contact", "record_id": record_id,

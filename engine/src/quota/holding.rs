@@ -442,6 +442,8 @@ impl Holding {
         self.first?;
         let settled = self.settled_so_far(LeaseId(self.newest.0 + 1));
         if settled.below <= self.settled_told || settled.by == Mono::default() {
+            // A lease told it meanwhile: there is nothing to wake up for.
+            self.settled_since = None;
             return None;
         }
         let since = *self.settled_since.get_or_insert(now);

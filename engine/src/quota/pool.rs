@@ -417,6 +417,11 @@ impl Pool {
         Some(calendar.reaches(edge))
     }
 
+    /// Whether its windows begin at fixed instants of the wall clock.
+    pub(super) fn is_aligned(&self) -> bool {
+        matches!(self.rule, Rule::Fixed(_))
+    }
+
     /// How long after its completion a call may still matter.
     pub(super) fn memory(&self) -> Duration {
         self.rule.window(self.capacity)

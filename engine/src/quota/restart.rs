@@ -97,7 +97,10 @@ impl RecoveredLease {
         };
         // No call outlived the process.
         let latest = ended.min(now_ns).saturating_add(nanos_of(ARRIVAL_GRACE));
-        let known = self.ended_by.filter(|_| self.same_boot);
+        // In which window of the wall clock a call fell is told for the kill's instant only.
+        let known = self
+            .ended_by
+            .filter(|_| self.same_boot && !pool.is_aligned());
         known.map_or(latest, |by| nanos(by.0).min(latest))
     }
 }

@@ -79,7 +79,15 @@ impl<T> Shard<T> {
         let settled = base.held().is_empty();
         let targets = match resolution.winner {
             Winner::SystemA => vec![account.clone()],
-            Winner::Provider | Winner::Undecided => learners,
+            Winner::Provider | Winner::Undecided => {
+                let mut learners = learners;
+                // A change that lost may wait for the account, and is undone there behind itself.
+                let target = self.account(account);
+                if self.index.is_open(record, target) {
+                    learners.push(account.clone());
+                }
+                learners
+            }
         };
         let derived = Derived {
             record,

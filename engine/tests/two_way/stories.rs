@@ -398,3 +398,21 @@ fn notices_that_wait_behind_one_another_are_looked_at_once() {
     // One for the notices that waited, one for the word of the write.
     assert!(stage.reads - reads <= 2, "{}", stage.reads - reads);
 }
+
+#[test]
+fn a_decision_for_the_account_outlasts_the_change_that_waits_there() {
+    let mut stage = two(Rule::Manual);
+    stage.edit_here("c-1", r#"{"a":"first","b":1}"#);
+    stage.settle();
+    stage.edit_there("alpha", "r1", r#"{"a":"theirs"}"#);
+    let notice = stage.notices.pop_front().unwrap();
+    stage.deliver(&notice);
+    stage.edit_here("c-1", r#"{"a":"ours"}"#);
+    // The read finds the conflict; what System A said waits behind it.
+    stage.answer(0);
+    let conflicts = stage.conflicts();
+    stage.edit_here("c-1", r#"{"b":2}"#);
+    stage.resolve(&conflicts[0], Winner::Provider);
+    stage.settle();
+    all_show(&stage, "c-1", r#"{"a":"theirs","b":2}"#);
+}

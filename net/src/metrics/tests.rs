@@ -170,6 +170,8 @@ fn no_two_counts_share_a_cell() {
         cells.extend(webhooks.map(|result| layout.webhook(account, result)));
         let polls = PollResult::ALL.into_iter();
         cells.extend(polls.map(|result| layout.poll(account, result)));
+        let winners = cells::WINNERS.into_iter();
+        cells.extend(winners.map(|winner| layout.conflict(account, winner)));
     }
     cells.sort_unstable();
     assert_eq!(cells, (0..layout.len()).collect::<Vec<_>>());

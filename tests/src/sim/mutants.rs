@@ -95,8 +95,6 @@ pub enum Mutant {
     TroublesLost,
     /// Shards do not hear that an account or an endpoint is held.
     GatesLost,
-    /// Every shard probes.
-    ProbesForAll,
     /// A breaker that is open stays open.
     NeverHalfOpen,
     /// Operations are tried more often than the account allows.
@@ -105,7 +103,7 @@ pub enum Mutant {
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 46] = [
+    pub const ALL: [Self; 45] = [
         Self::AckBeforeDurable,
         Self::EffectsBeforeDurable,
         Self::UnsyncedWrite,
@@ -149,7 +147,6 @@ impl Mutant {
         Self::RetryAfterLost,
         Self::TroublesLost,
         Self::GatesLost,
-        Self::ProbesForAll,
         Self::NeverHalfOpen,
         Self::EndlessAttempts,
     ];

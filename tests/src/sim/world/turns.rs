@@ -115,7 +115,14 @@ impl World {
             next = Some(self.clock.true_ns + 200 * US);
         }
         if own.answer.is_none() && own.sealed_to != own.journal.end() {
+            // What could not be sealed, since there is no room for it, is tried again later.
+            let again = self.clock.true_ns + 10 * MS;
             let seal = own.last_commit_ns + SEAL_AFTER;
+            let seal = if seal > self.clock.true_ns {
+                seal
+            } else {
+                again
+            };
             next = Some(next.map_or(seal, |next| next.min(seal)));
         }
         if own.writer.wants_maintenance() {
@@ -487,25 +494,12 @@ impl World {
         let learned = node.coordinator.take_learned().into_iter();
         words.extend(learned.map(|learned| (ShardId(0), ToShard::Learned(learned))));
         let deadline = node.coordinator.next_deadline();
-        let shards = node.shards.len() as u16;
-        let words = words
-            .into_iter()
-            .flat_map(|(shard, word)| match self.options.mutant {
-                Some(Mutant::GatesLost)
-                    if is_gate(&word, |gate| matches!(gate, Gate::Held { .. })) =>
-                {
-                    Vec::new()
-                }
-                Some(Mutant::NeverHalfOpen) if is_gate(&word, |gate| gate == Gate::Probe) => {
-                    Vec::new()
-                }
-                Some(Mutant::ProbesForAll) if is_gate(&word, |gate| gate == Gate::Probe) => {
-                    let all = (0..shards).map(ShardId);
-                    all.map(|shard| (shard, word.clone())).collect()
-                }
-                _ => vec![(shard, word)],
-            });
-        let words: Vec<_> = words.collect();
+        let mutant = self.options.mutant;
+        words.retain(|(_, word)| match mutant {
+            Some(Mutant::GatesLost) => !is_gate(word, |gate| matches!(gate, Gate::Held { .. })),
+            Some(Mutant::NeverHalfOpen) => !is_gate(word, |gate| gate == Gate::Probe),
+            _ => true,
+        });
         for (shard, word) in words {
             let shard = usize::from(shard.0);
             let delay = self.shard_dice.between(US, 300 * US);
