@@ -47,6 +47,7 @@ mod settle;
 mod sides;
 mod trade;
 mod two_way;
+mod unheard;
 mod weights;
 
 use std::collections::HashSet;
@@ -98,6 +99,7 @@ use heard::Heard;
 use links::LinkBook;
 use refused::RefusedObjects;
 use relocate::Relocation;
+use unheard::Unheard;
 
 /// Records looked at for calls in one turn at most, so that a turn stays short.
 const RECORDS_PER_TURN: usize = 256;
@@ -278,6 +280,7 @@ pub struct Shard<T> {
     links: LinkBook,
     heard: Heard,
     untold: Untold,
+    unheard: Unheard,
     clock: ClockWatch,
     fetches: Fetches<T>,
     relocation: Option<Relocation>,
@@ -333,6 +336,7 @@ impl<T> Shard<T> {
         self.tend_endpoints(now.mono);
         self.relocate_some(now, journal);
         self.tell_again(now, journal);
+        self.hear_waiting(now, journal);
         self.dispatch(now, journal);
         self.trade(now, journal);
         // What the turn logged may already be durable when the log is in memory only.
@@ -358,6 +362,7 @@ impl<T> Shard<T> {
             self.index.next_timer(),
             self.holdings.next_deadline(),
             self.next_ask(),
+            self.unheard.next_deadline(),
             lingering,
         ]
         .into_iter()
