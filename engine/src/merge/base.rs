@@ -47,7 +47,7 @@ pub struct Told {
     pub changed_at_ms: i64,
     /// The account it comes from.
     pub origin: String,
-    /// When System A said that it has it, ms since the epoch.
+    /// When System A said that it has it, ms of the shard's steady clock.
     pub heard_at_ms: i64,
 }
 
@@ -296,7 +296,7 @@ impl Base {
         (deleted.heard_at_ms >= said_at_ms).then_some(deleted.changed_at_ms)
     }
 
-    /// When System A was told of something last, ms since the epoch.
+    /// When System A was told of something last, ms of the shard's steady clock.
     #[must_use]
     pub fn heard_at_ms(&self) -> Option<i64> {
         self.told.values().map(|told| told.heard_at_ms).max()

@@ -296,7 +296,7 @@ impl<T> Shard<T> {
         item: &mut Item,
     ) {
         let changed_at_ms = event.event.changed_at_ms.unwrap_or(event.accepted_at_ms);
-        let said_at_ms = changed_at_ms.min(event.accepted_at_ms);
+        let said_at_ms = self.steady().said_ms(now, event);
         let (mut ours, mut theirs) = (Fields::default(), Fields::default());
         let (mut origin, mut theirs_at_ms) = (String::new(), i64::MIN);
         let mut crossed = Vec::new();

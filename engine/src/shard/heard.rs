@@ -70,12 +70,7 @@ impl<T> Shard<T> {
         let observed = event.action_at(SYSTEM_A) == TargetAction::Observe;
         let writes =
             event.event.operation.writes_fields() || event.event.operation == Operation::Delete;
-        if !observed
-            || !writes
-            || !self
-                .heard
-                .since(record, changed_at_ms.min(event.accepted_at_ms))
-        {
+        if !observed || !writes || !self.heard.since(record, self.steady().said_ms(now, event)) {
             return;
         }
         let target = self.account(SYSTEM_A);

@@ -45,6 +45,7 @@ mod replay;
 mod resolve;
 mod settle;
 mod sides;
+mod steady;
 mod trade;
 mod two_way;
 mod unheard;
@@ -99,6 +100,7 @@ use heard::Heard;
 use links::LinkBook;
 use refused::RefusedObjects;
 use relocate::Relocation;
+use steady::SteadyClock;
 use unheard::Unheard;
 
 /// Records looked at for calls in one turn at most, so that a turn stays short.
@@ -113,6 +115,9 @@ pub struct ShardSettings {
     pub hash_key: HashKey,
     /// The present boot of the machine, so that leases of another are told apart.
     pub boot: u64,
+    /// What the wall clock showed, ms since the epoch, when the boot-time clock began; the same in all
+    /// runs of this boot, however often the wall clock was set since.
+    pub booted_at_ms: i64,
     /// Seed of its dice.
     pub seed: u64,
     /// Accounts of the configuration.
@@ -404,6 +409,12 @@ impl<T> Shard<T> {
     #[must_use]
     pub fn is_fenced(&self) -> bool {
         self.fenced
+    }
+
+    fn steady(&self) -> SteadyClock {
+        SteadyClock {
+            booted_at_ms: self.settings.booted_at_ms,
+        }
     }
 
     fn fence(&mut self) {

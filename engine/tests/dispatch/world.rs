@@ -424,6 +424,7 @@ fn open(
             id: ShardId(shard as u16),
             hash_key: HASH_KEY,
             boot: 1,
+            booted_at_ms: 0,
             seed: shard as u64,
             accounts: plans.to_vec(),
         };

@@ -133,6 +133,7 @@ impl Stage {
                 id: ShardId(id),
                 hash_key: KEY,
                 boot: 1,
+                booted_at_ms: 0,
                 seed: u64::from(id),
                 accounts: plans.clone(),
             })

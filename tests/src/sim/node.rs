@@ -285,6 +285,7 @@ impl OpenPlan<'_> {
             id: ShardId(log.shard),
             hash_key: HashKey(dir.superblock().hash_key),
             boot: self.clock.boot,
+            booted_at_ms: self.clock.booted_at_ms,
             seed: self.dice.roll(),
             accounts: self.plans.to_vec(),
         };

@@ -389,7 +389,9 @@ impl Oracle {
         for data in ops.iter().filter_map(|op| op.data.as_ref()) {
             compose(&mut wanted, data);
         }
-        if same(&asked.fields, &wanted) || (self.both_ways && says_no_more(&asked.fields, &wanted, makes)) {
+        if same(&asked.fields, &wanted)
+            || (self.both_ways && says_no_more(&asked.fields, &wanted, makes))
+        {
             return Ok(());
         }
         Err(format!(
