@@ -9,6 +9,8 @@ use crate::json::{RawValue, canonical_hash};
 
 /// The pointer to a whole record.
 const WHOLE: &str = "";
+/// What is told of a record that System A made again, and was told late to delete.
+const MADE_AGAIN: &str = "{}";
 /// Times a provider may bring one value of a field back over ours before the field is parked. A
 /// workflow at each side that undoes the other's would go on for ever.
 const RETURNS_MAX: u8 = 3;
@@ -96,9 +98,9 @@ pub struct Pending {
 pub struct Absorbed {
     /// What the account changed and everybody else has to learn.
     pub change: Fields,
-    /// Whether some of it has to go to the account itself once more: a pending change of System A's
-    /// that lost would undo it.
-    pub restore: bool,
+    /// What of it has to go to the account itself once more: a pending change of System A's that lost
+    /// would undo it.
+    pub restore: Fields,
     /// Fields that both sides had changed.
     pub conflicts: Vec<Conflict>,
 }
@@ -192,11 +194,17 @@ impl Base {
     #[must_use]
     pub fn has(&self, fields: &Fields) -> bool {
         !fields.is_empty()
-            && fields.iter().all(|(pointer, value)| {
-                let agreed = self.agreed.get(pointer);
-                // What was never told is not known to be absent there.
-                agreed.is_some() && same(agreed, Some(value))
-            })
+            && fields
+                .iter()
+                .all(|(pointer, value)| self.has_one(pointer, value))
+    }
+
+    /// Whether it has this one.
+    #[must_use]
+    pub fn has_one(&self, pointer: &str, value: &str) -> bool {
+        let agreed = self.agreed.get(pointer);
+        // What was never told is not known to be absent there.
+        agreed.is_some() && same(agreed, Some(value))
     }
 
     /// Fields of System A's record that are not as both sides agreed. One that waits for an operator
@@ -285,7 +293,10 @@ impl Base {
     #[must_use]
     pub fn was_remade(&self, said_at_ms: i64) -> bool {
         let deleted = self.told.get(WHOLE);
-        self.told.len() > 1 && deleted.is_some_and(|deleted| deleted.heard_at_ms >= said_at_ms)
+        deleted.is_some_and(|deleted| {
+            let remade = self.told.len() > 1 || deleted.value == MADE_AGAIN;
+            remade && deleted.heard_at_ms >= said_at_ms
+        })
     }
 
     /// When a delete happened that System A was told of after it said something at `said_at_ms`, and
@@ -293,7 +304,16 @@ impl Base {
     #[must_use]
     pub fn was_deleted(&self, said_at_ms: i64) -> Option<i64> {
         let deleted = self.told.get(WHOLE).filter(|_| self.told.len() == 1)?;
+        let deleted = Some(deleted).filter(|deleted| deleted.value != MADE_AGAIN)?;
         (deleted.heard_at_ms >= said_at_ms).then_some(deleted.changed_at_ms)
+    }
+
+    /// Takes up that System A had made the record again when it was told to delete it: all that it
+    /// said of the new one is to be told again.
+    pub fn make_again(&mut self) {
+        if let Some(deleted) = self.told.get_mut(WHOLE) {
+            MADE_AGAIN.clone_into(&mut deleted.value);
+        }
     }
 
     /// When System A was told of something last, ms of the shard's steady clock.
@@ -306,6 +326,14 @@ impl Base {
     #[must_use]
     pub fn told(&self, pointer: &str) -> Option<&Told> {
         self.told.get(pointer)
+    }
+
+    /// The fields that System A has of which it was told at `at_ms` or later.
+    pub fn told_since(&self, at_ms: i64) -> impl Iterator<Item = (&str, &Told)> {
+        let fields = self.told.iter().filter(|(pointer, _)| *pointer != WHOLE);
+        fields
+            .filter(move |(_, told)| told.heard_at_ms >= at_ms && told.value != "null")
+            .map(|(pointer, told)| (pointer.as_str(), told))
     }
 
     /// Compares what the account shows with what was agreed on, and with what System A changed
@@ -357,7 +385,9 @@ impl Base {
             match winner {
                 Winner::Provider => {
                     absorbed.change.set(pointer, value);
-                    absorbed.restore |= rival.is_some();
+                    if rival.is_some() {
+                        absorbed.restore.set(pointer, value);
+                    }
                     self.agree(pointer, value);
                 }
                 Winner::SystemA => self.agree(pointer, value),
@@ -579,7 +609,7 @@ mod tests {
         let waiting = [pending(r#"{"a":2}"#, 5)];
         let absorbed = show(&mut base, r#"{"a":1,"b":2}"#, 6, &waiting, Rule::SystemA);
         assert_eq!(absorbed.change, fields(r#"{"b":2}"#));
-        assert!(!absorbed.restore && absorbed.conflicts.is_empty());
+        assert!(absorbed.restore.is_empty() && absorbed.conflicts.is_empty());
     }
 
     #[test]
@@ -602,7 +632,7 @@ mod tests {
                 winner,
             };
             assert_eq!(absorbed.conflicts, [expected]);
-            assert_eq!(absorbed.restore, winner == Winner::Provider);
+            assert_eq!(!absorbed.restore.is_empty(), winner == Winner::Provider);
             assert_eq!(absorbed.change.is_empty(), winner != Winner::Provider);
             assert_eq!(base.held().contains_key("/a"), winner == Winner::Undecided);
         }

@@ -202,10 +202,6 @@ impl<T> Shard<T> {
         }
         item.progress.result = result(&absorbed);
         if news || !absorbed.change.is_empty() {
-            let mut targets = two_way.learners.clone();
-            if absorbed.restore {
-                targets.push(account.clone());
-            }
             let derived = Derived {
                 record: item.record,
                 object: item.object(),
@@ -220,9 +216,18 @@ impl<T> Shard<T> {
                 changed_at_ms: shown.changed_at_ms,
                 origin: account,
                 merged_into: None,
-                targets: &targets,
+                targets: &two_way.learners,
             };
             self.log_derived(now, journal, &derived);
+            if !absorbed.restore.is_empty() {
+                let restored = Derived {
+                    operation: Operation::Update,
+                    data: Some(&absorbed.restore.to_json()),
+                    targets: std::slice::from_ref(account),
+                    ..derived
+                };
+                self.log_derived(now, journal, &restored);
+            }
         }
         let undecided = absorbed
             .conflicts
@@ -306,12 +311,19 @@ impl<T> Shard<T> {
             return ended(item, State::Failed, Some(Reason::Damaged));
         };
         let base = base_of(item, super::SYSTEM_A).clone();
+        if event.event.operation == Operation::Delete {
+            self.compare_deleted(now, journal, &base, (&behind, said_at_ms), item);
+            return ended(item, State::Synced, None);
+        }
         let makes = matches!(event.event.operation, Operation::Create | Operation::Upsert);
         // It made the record again, and was told to delete the one before.
         let made_again = makes
             && base
                 .was_deleted(said_at_ms)
                 .is_some_and(|deleted_at_ms| changed_at_ms > deleted_at_ms);
+        if made_again {
+            base_of(item, super::SYSTEM_A).make_again();
+        }
         for (pointer, value) in said.iter() {
             // What comes after it, from either side, has the last word.
             let mut later = behind.changes.iter();
@@ -364,26 +376,6 @@ impl<T> Shard<T> {
             }
         }
         let system_a: Arc<str> = super::SYSTEM_A.into();
-        if event.event.operation == Operation::Delete && !behind.changes.is_empty() {
-            // It was made again since.
-            return ended(item, State::Synced, None);
-        }
-        if event.event.operation == Operation::Delete {
-            let derived = Derived {
-                record: item.record,
-                object: item.object(),
-                record_id: item.record_id(),
-                seq: item.lead.seq.derived(),
-                operation: Operation::Delete,
-                data: None,
-                changed_at_ms,
-                origin: super::SYSTEM_A,
-                merged_into: None,
-                targets: &[system_a],
-            };
-            self.log_derived(now, journal, &derived);
-            return ended(item, State::Synced, None);
-        }
         if !crossed.is_empty() {
             item.progress.result = result(&Absorbed {
                 conflicts: crossed,
@@ -425,6 +417,47 @@ impl<T> Shard<T> {
             self.log_derived(now, journal, &derived);
         }
         ended(item, State::Synced, None);
+    }
+
+    /// System A deleted a record of which it was told something: what it was told is there again.
+    fn compare_deleted(
+        &mut self,
+        now: Now,
+        journal: &mut impl Journal,
+        base: &Base,
+        (behind, said_at_ms): (&Behind, i64),
+        item: &Item,
+    ) {
+        let mut left = Fields::default();
+        // It made the record again since, and what it says then is all there is of it.
+        for (pointer, _) in base.told_since(said_at_ms) {
+            let mut later = behind.changes.iter();
+            if !later.any(|change| change.fields.touches(pointer)) {
+                left.set(pointer, "null");
+            }
+        }
+        let deletes = behind.changes.is_empty();
+        if !deletes && left.is_empty() {
+            return;
+        }
+        let operation = match deletes {
+            true => Operation::Delete,
+            false => Operation::Update,
+        };
+        let data = left.to_json();
+        let derived = Derived {
+            record: item.record,
+            object: item.object(),
+            record_id: item.record_id(),
+            seq: item.lead.seq.derived(),
+            operation,
+            data: (!deletes).then_some(&data),
+            changed_at_ms: item.lead.changed_at_ms,
+            origin: super::SYSTEM_A,
+            merged_into: None,
+            targets: &[super::SYSTEM_A.into()],
+        };
+        self.log_derived(now, journal, &derived);
     }
 
     /// Logs a change that comes of another operation, behind all that the record has.

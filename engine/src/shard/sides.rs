@@ -15,6 +15,7 @@ use crate::index::lsn;
 use crate::journal::Journal;
 use crate::json::RawObject;
 use crate::lane;
+use crate::mapping::Mapping;
 use crate::merge::{Base, Fields};
 use crate::operation_slab::OpFlags;
 use crate::provider::{Reply, SendFailure, Verdict};
@@ -87,7 +88,8 @@ impl<T> Shard<T> {
                     // second one of one that does not bear it.
                     item.operation = Operation::Update;
                 }
-                weigh(account, said(event, fold), fold, item)
+                let mapping = plan.mappings.get(item.object());
+                weigh((account, mapping), said(event, fold), fold, item)
             }
             Operation::Read | Operation::Delete => None,
         }
@@ -474,7 +476,12 @@ fn said(event: &AcceptedEvent<'_>, fold: &Fold) -> Fields {
 }
 
 /// Takes out of a write what an operator has to decide, and ends one that says nothing new.
-fn weigh(account: &str, said: Fields, fold: &mut Fold, item: &mut Item) -> Option<Aside> {
+fn weigh(
+    (account, mapping): (&str, Option<&Mapping>),
+    said: Fields,
+    fold: &mut Fold,
+    item: &mut Item,
+) -> Option<Aside> {
     let resume = item.progress.resume;
     let target = item.states[0].target_mut(account);
     let linked = target.link.remote_id().is_some();
@@ -482,7 +489,8 @@ fn weigh(account: &str, said: Fields, fold: &mut Fold, item: &mut Item) -> Optio
     let base = target.base.get_or_insert_default();
     let mut sent = said.clone();
     let withheld = base.withhold(&mut sent);
-    let known = settled && !item.progress.is_frozen() && base.has(&sent);
+    let first = settled && !item.progress.is_frozen();
+    let known = first && base.has(&sent);
     item.said = Some(Box::new(said));
     if withheld && sent.is_empty() {
         item.progress.state = State::Superseded;
@@ -494,8 +502,18 @@ fn weigh(account: &str, said: Fields, fold: &mut Fold, item: &mut Item) -> Optio
         item.progress.reason = Some(Reason::Unchanged);
         return Some(Aside::Told);
     }
-    if withheld {
-        fold.data = Some(sent.to_json());
+    // What the account has is not written once more: somebody may have changed it there since.
+    let mut news = sent.clone();
+    if first {
+        let has = |(pointer, value): &(&str, &str)| {
+            base.has_one(pointer, value) && mapping.is_none_or(|it| it.goes_alone(pointer))
+        };
+        for (pointer, _) in sent.iter().filter(has) {
+            news.remove(pointer);
+        }
+    }
+    if withheld || news.len() < sent.len() {
+        fold.data = Some(news.to_json());
     }
     None
 }

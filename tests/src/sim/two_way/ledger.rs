@@ -120,7 +120,8 @@ impl Ledger {
         self.heard.contains(&(account, object, remote_id, deleted))
     }
 
-    /// Whether somebody wrote that value there: at that side, or at any.
+    /// Whether somebody wrote that value there: at that side, or at any. Who deletes a record
+    /// clears all of it.
     pub(in crate::sim) fn has_written(
         &self,
         side: Option<&str>,
@@ -131,6 +132,7 @@ impl Ledger {
         let told = (key.clone(), place.to_owned(), normal(value).to_string());
         let writers = self.writers.get(&told);
         writers.is_some_and(|writers| side.is_none_or(|side| writers.contains(side)))
+            || (value.is_null() && self.has_deleted(side, key))
     }
 
     /// Whether somebody deleted it there, or anywhere.
