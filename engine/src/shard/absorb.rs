@@ -21,7 +21,7 @@ use crate::journal::{Class, Journal, Kind};
 use crate::json::{ObjectWriter, RawObject, RawValue, write_string};
 use crate::lane;
 use crate::mapping::Mapping;
-use crate::merge::{Absorbed, Base, Conflict, Fields, Pending, Sighting, Winner};
+use crate::merge::{Absorbed, Base, Conflict, Fields, Pending, Said, Sighting, Winner};
 use crate::record::Link;
 use crate::state::{Reason, State};
 use crate::time::Now;
@@ -62,11 +62,11 @@ pub(super) struct Derived<'a> {
 impl Derived<'_> {
     /// The event that says this, as it lies in the log.
     pub(super) fn encode(&self, now: Now) -> Vec<u8> {
-        self.encode_as(now, TargetAction::Sync)
+        self.encode_as(now, None)
     }
 
-    /// `Observe`: it is to be compared with what System A heard already.
-    fn encode_as(&self, now: Now, action: TargetAction) -> Vec<u8> {
+    /// `late`: it was said then, and is to be compared with what System A has heard.
+    fn encode_as(&self, now: Now, late: Option<i64>) -> Vec<u8> {
         let origin = quoted(self.origin);
         let merged_into = self.merged_into.map(quoted);
         let mut extras = vec![Extra {
@@ -79,12 +79,17 @@ impl Derived<'_> {
                 value: RawValue::new(merged_into),
             });
         }
-        if action == TargetAction::Observe {
+        let said_at = late.map(|at_ms| at_ms.to_string());
+        if let Some(said_at) = &said_at {
             extras.push(Extra {
                 name: Cow::Borrowed(extra::LATE),
-                value: RawValue::new("true"),
+                value: RawValue::new(said_at),
             });
         }
+        let action = match late {
+            Some(_) => TargetAction::Observe,
+            None => TargetAction::Sync,
+        };
         let targets = self.targets.iter().map(|name| Target {
             name,
             action,
@@ -301,7 +306,7 @@ impl<T> Shard<T> {
         item: &mut Item,
     ) {
         let changed_at_ms = event.event.changed_at_ms.unwrap_or(event.accepted_at_ms);
-        let said_at_ms = self.steady().said_ms(now, event);
+        let said_at = self.steady().said(now, event);
         let (mut ours, mut theirs) = (Fields::default(), Fields::default());
         let (mut origin, mut theirs_at_ms) = (String::new(), i64::MIN);
         let mut crossed = Vec::new();
@@ -312,17 +317,21 @@ impl<T> Shard<T> {
         };
         let base = base_of(item, super::SYSTEM_A).clone();
         if event.event.operation == Operation::Delete {
-            self.compare_deleted(now, journal, &base, (&behind, said_at_ms), item);
+            self.compare_deleted(now, journal, &base, (&behind, said_at), item);
             return ended(item, State::Synced, None);
         }
         let makes = matches!(event.event.operation, Operation::Create | Operation::Upsert);
         // It made the record again, and was told to delete the one before.
-        let made_again = makes
-            && base
-                .was_deleted(said_at_ms)
-                .is_some_and(|deleted_at_ms| changed_at_ms > deleted_at_ms);
+        let deleted_at_ms = base.told().was_deleted(said_at).filter(|_| makes);
+        let made_again = deleted_at_ms.is_some_and(|at_ms| changed_at_ms >= at_ms);
+        if deleted_at_ms.is_some() && !made_again {
+            // By the times it says it did so before that, as the accounts take it. Whether it really
+            // has none any more is not asked: clocks may be wrong.
+            self.tell_deleted_again(now, journal, item);
+            return ended(item, State::Synced, None);
+        }
         if made_again {
-            base_of(item, super::SYSTEM_A).make_again();
+            base_of(item, super::SYSTEM_A).told_mut().make_again();
         }
         for (pointer, value) in said.iter() {
             // What comes after it, from either side, has the last word.
@@ -330,14 +339,14 @@ impl<T> Shard<T> {
             if behind.deletes || later.any(|change| change.fields.touches(pointer)) {
                 continue;
             }
-            let Some(told) = base.told(pointer) else {
-                if made_again || base.was_remade(said_at_ms) {
+            let Some(told) = base.told().get(pointer) else {
+                if made_again || base.told().was_remade(said_at) {
                     ours.set(pointer, value);
                 }
                 continue;
             };
             // What it had heard before it said this, it said knowing that.
-            if told.value == value || told.heard_at_ms < said_at_ms {
+            if told.value == value || !told.crossed(said_at) {
                 continue;
             }
             let policy = self
@@ -425,33 +434,46 @@ impl<T> Shard<T> {
         now: Now,
         journal: &mut impl Journal,
         base: &Base,
-        (behind, said_at_ms): (&Behind, i64),
+        (behind, said_at): (&Behind, Said),
         item: &Item,
     ) {
         let mut left = Fields::default();
         // It made the record again since, and what it says then is all there is of it.
-        for (pointer, _) in base.told_since(said_at_ms) {
+        for pointer in base.told().crossing(said_at) {
             let mut later = behind.changes.iter();
             if !later.any(|change| change.fields.touches(pointer)) {
                 left.set(pointer, "null");
             }
         }
-        let deletes = behind.changes.is_empty();
-        if !deletes && left.is_empty() {
+        if behind.changes.is_empty() {
+            return self.tell_deleted_again(now, journal, item);
+        }
+        if left.is_empty() {
             return;
         }
-        let operation = match deletes {
-            true => Operation::Delete,
-            false => Operation::Update,
-        };
-        let data = left.to_json();
         let derived = Derived {
             record: item.record,
             object: item.object(),
             record_id: item.record_id(),
             seq: item.lead.seq.derived(),
-            operation,
-            data: (!deletes).then_some(&data),
+            operation: Operation::Update,
+            data: Some(&left.to_json()),
+            changed_at_ms: item.lead.changed_at_ms,
+            origin: super::SYSTEM_A,
+            merged_into: None,
+            targets: &[super::SYSTEM_A.into()],
+        };
+        self.log_derived(now, journal, &derived);
+    }
+
+    fn tell_deleted_again(&mut self, now: Now, journal: &mut impl Journal, item: &Item) {
+        let derived = Derived {
+            record: item.record,
+            object: item.object(),
+            record_id: item.record_id(),
+            seq: item.lead.seq.derived(),
+            operation: Operation::Delete,
+            data: None,
             changed_at_ms: item.lead.changed_at_ms,
             origin: super::SYSTEM_A,
             merged_into: None,
@@ -496,8 +518,14 @@ impl<T> Shard<T> {
     }
 
     /// Logs what is to be compared with what System A heard already.
-    pub(super) fn log_late(&mut self, now: Now, journal: &mut impl Journal, derived: &Derived<'_>) {
-        let payload = derived.encode_as(now, TargetAction::Observe);
+    pub(super) fn log_late(
+        &mut self,
+        now: Now,
+        journal: &mut impl Journal,
+        derived: &Derived<'_>,
+        said: Said,
+    ) {
+        let payload = derived.encode_as(now, Some(said.at_ms));
         self.log_payload(now, journal, &payload);
     }
 

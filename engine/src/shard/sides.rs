@@ -363,15 +363,17 @@ impl<T> Shard<T> {
             if item.operation == Operation::Delete {
                 let origin = item.origin.take().unwrap_or_default();
                 let deleted_at_ms = item.lead.changed_at_ms;
-                let heard_at_ms = self.steady().ms(now);
-                base_of(item, SYSTEM_A).tell_deleted(deleted_at_ms, &origin, heard_at_ms);
-                self.heard.note(item.record, heard_at_ms);
+                let heard = self.heard_now(now, journal, item);
+                let told = base_of(item, SYSTEM_A).told_mut();
+                told.tell_deleted(deleted_at_ms, &origin, heard);
+                self.heard.note(item.record, heard.at_ms);
             } else if let Some(said) = item.said.take() {
                 let origin = item.origin.take().unwrap_or_default();
                 let changed_at_ms = item.lead.changed_at_ms;
-                let heard_at_ms = self.steady().ms(now);
-                base_of(item, SYSTEM_A).tell(&said, changed_at_ms, &origin, heard_at_ms);
-                self.heard.note(item.record, heard_at_ms);
+                let heard = self.heard_now(now, journal, item);
+                let told = base_of(item, SYSTEM_A).told_mut();
+                told.tell(&said, changed_at_ms, &origin, heard);
+                self.heard.note(item.record, heard.at_ms);
             }
             return false;
         }

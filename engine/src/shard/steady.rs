@@ -4,7 +4,9 @@
 //! which is taken to agree with our wall clock now; what either clock showed at other times does not
 //! matter.
 
+use super::two_way::late_since;
 use crate::event::codec::AcceptedEvent;
+use crate::merge::Said;
 use crate::time::Now;
 
 /// System A's clock is further ahead of ours: what it says of times means nothing.
@@ -26,8 +28,17 @@ impl SteadyClock {
             .saturating_add((now.mono.0 / 1_000_000) as i64)
     }
 
+    /// When System A said this.
+    pub(super) fn said(self, now: Now, event: &AcceptedEvent<'_>) -> Said {
+        Said {
+            // What was looked at when it came is not looked at by another clock.
+            at_ms: late_since(event).unwrap_or_else(|| self.said_ms(now, event)),
+            seq: event.operation_seq,
+        }
+    }
+
     /// When System A changed what it says, as far as its word tells.
-    pub(super) fn said_ms(self, now: Now, event: &AcceptedEvent<'_>) -> i64 {
+    fn said_ms(self, now: Now, event: &AcceptedEvent<'_>) -> i64 {
         let accepted_at_ms = event.accepted_at_ms;
         let changed_at_ms = event.event.changed_at_ms.unwrap_or(accepted_at_ms);
         if changed_at_ms.saturating_sub(accepted_at_ms) > AHEAD_MAX_MS {
