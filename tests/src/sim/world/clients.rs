@@ -159,7 +159,9 @@ impl World {
         client.total += 1;
         client.errands.push_back(errand);
         if !std::mem::replace(&mut client.sending, true) {
-            self.after(MS, Due::Send { client: at });
+            // System A's times are of whole milliseconds: what it heard in the same one it may not
+            // have known.
+            self.after(3 * MS, Due::Send { client: at });
         }
     }
 
