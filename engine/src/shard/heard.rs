@@ -91,6 +91,8 @@ impl<T> Shard<T> {
             data: event.event.data.map(|data| data.text()),
             changed_at_ms,
             origin: SYSTEM_A,
+            remote_id: None,
+            sources: &[],
             merged_into: None,
             targets: &[SYSTEM_A.into()],
         };
