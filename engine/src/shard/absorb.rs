@@ -11,6 +11,8 @@ use std::sync::Arc;
 use super::fold::Unreadable;
 use super::handoff::provisional_id;
 use super::item::{Item, clipped};
+use super::merged::stand_alone;
+use super::telling::{Source, write_sources};
 use super::two_way::{TwoWay, extra};
 use super::{Observation, Shard};
 use crate::event::codec::{self, AcceptedEvent};
@@ -54,6 +56,10 @@ pub(super) struct Derived<'a> {
     pub(super) changed_at_ms: i64,
     /// The account it comes from.
     pub(super) origin: &'a str,
+    /// That one's id of the record.
+    pub(super) remote_id: Option<&'a str>,
+    /// Fields that come from elsewhere.
+    pub(super) sources: &'a [Source<'a>],
     /// System A's key of the record that this one is part of now.
     pub(super) merged_into: Option<&'a str>,
     pub(super) targets: &'a [Arc<str>],
@@ -68,11 +74,25 @@ impl Derived<'_> {
     /// `late`: it was said then, and is to be compared with what System A has heard.
     fn encode_as(&self, now: Now, late: Option<i64>) -> Vec<u8> {
         let origin = quoted(self.origin);
+        let remote_id = self.remote_id.map_or_else(|| "null".to_owned(), quoted);
+        let sources = write_sources(self.sources);
         let merged_into = self.merged_into.map(quoted);
-        let mut extras = vec![Extra {
-            name: Cow::Borrowed(extra::ORIGIN),
-            value: RawValue::new(&origin),
-        }];
+        let mut extras = vec![
+            Extra {
+                name: Cow::Borrowed(extra::ORIGIN),
+                value: RawValue::new(&origin),
+            },
+            Extra {
+                name: Cow::Borrowed(extra::REMOTE_ID),
+                value: RawValue::new(&remote_id),
+            },
+        ];
+        if !self.sources.is_empty() {
+            extras.push(Extra {
+                name: Cow::Borrowed(extra::SOURCES),
+                value: RawValue::new(&sources),
+            });
+        }
         if let Some(merged_into) = &merged_into {
             extras.push(Extra {
                 name: Cow::Borrowed(extra::MERGED_INTO),
@@ -138,10 +158,10 @@ fn quoted(text: &str) -> String {
 
 /// Changes of a record that wait behind the operation that is looked at.
 #[derive(Debug, Default)]
-struct Behind {
-    changes: Vec<Pending>,
+pub(super) struct Behind {
+    pub(super) changes: Vec<Pending>,
     /// The record goes, whether or not it is made again after that.
-    deletes: bool,
+    pub(super) deletes: bool,
 }
 
 impl<T> Shard<T> {
@@ -170,9 +190,10 @@ impl<T> Shard<T> {
         let target = item.states[0].target(account);
         let born = target.is_none_or(|target| target.base.is_none());
         let own = target.and_then(|target| target.link.remote_id());
+        let own = own.map(str::to_owned);
         // Nobody else knows a record that was made there, or is back, even if it has no field yet.
-        let made_there = own.is_some_and(|own| provisional_id(account, own) == item.record_id());
-        let news = born && (made_there || item.deleted_at_ms.is_some());
+        let made_there = |own: &String| provisional_id(account, own) == item.record_id();
+        let news = born && (own.as_ref().is_some_and(made_there) || item.deleted_at_ms.is_some());
         let base = base_of(item, account);
         let fields = match local(mapping, shown, base) {
             Ok(fields) => fields,
@@ -198,6 +219,7 @@ impl<T> Shard<T> {
         let mut absorbed = base.observe(&sighting, &behind.changes, &two_way.conflicts);
         if item.deleted_at_ms.is_some() {
             absorbed.complete(&fields, &behind.changes);
+            stand_alone(item);
         }
         for conflict in &absorbed.conflicts {
             self.observe(Observation::Conflict {
@@ -220,6 +242,8 @@ impl<T> Shard<T> {
                 data: Some(&absorbed.change.to_json()),
                 changed_at_ms: shown.changed_at_ms,
                 origin: account,
+                remote_id: own.as_deref(),
+                sources: &[],
                 merged_into: None,
                 targets: &two_way.learners,
             };
@@ -257,9 +281,9 @@ impl<T> Shard<T> {
         deleted_at_ms: i64,
     ) {
         let target = item.states[0].target_mut(account);
-        if target.link.remote_id().is_none() {
+        let Some(remote_id) = target.link.remote_id().map(str::to_owned) else {
             return ended(item, State::Synced, Some(Reason::Absent));
-        }
+        };
         target.base = None;
         target.undelivered.clear();
         let behind = self.behind_of(journal, item, account).unwrap_or_default();
@@ -288,198 +312,14 @@ impl<T> Shard<T> {
                 data: None,
                 changed_at_ms: deleted_at_ms,
                 origin: account,
+                remote_id: Some(&remote_id),
+                sources: &[],
                 merged_into: None,
                 targets: &two_way.learners,
             };
             self.log_derived(now, journal, &derived);
         }
         ended(item, State::Synced, None);
-    }
-
-    /// Compares what System A said with what was on its way to it then. Whoever would end up with
-    /// something else is told what stands.
-    pub(super) fn compare_told(
-        &mut self,
-        now: Now,
-        journal: &mut impl Journal,
-        event: &AcceptedEvent<'_>,
-        item: &mut Item,
-    ) {
-        let changed_at_ms = event.event.changed_at_ms.unwrap_or(event.accepted_at_ms);
-        let said_at = self.steady().said(now, event);
-        let (mut ours, mut theirs) = (Fields::default(), Fields::default());
-        let (mut origin, mut theirs_at_ms) = (String::new(), i64::MIN);
-        let mut crossed = Vec::new();
-        let said = event.event.data.map(Fields::of).unwrap_or_default();
-        let object = item.object().to_owned();
-        let Ok(behind) = self.behind_of(journal, item, super::SYSTEM_A) else {
-            return ended(item, State::Failed, Some(Reason::Damaged));
-        };
-        let base = base_of(item, super::SYSTEM_A).clone();
-        if event.event.operation == Operation::Delete {
-            self.compare_deleted(now, journal, &base, (&behind, said_at), item);
-            return ended(item, State::Synced, None);
-        }
-        let makes = matches!(event.event.operation, Operation::Create | Operation::Upsert);
-        // It made the record again, and was told to delete the one before.
-        let deleted_at_ms = base.told().was_deleted(said_at).filter(|_| makes);
-        let made_again = deleted_at_ms.is_some_and(|at_ms| changed_at_ms >= at_ms);
-        if deleted_at_ms.is_some() && !made_again {
-            // By the times it says it did so before that, as the accounts take it. Whether it really
-            // has none any more is not asked: clocks may be wrong.
-            self.tell_deleted_again(now, journal, item);
-            return ended(item, State::Synced, None);
-        }
-        if made_again {
-            base_of(item, super::SYSTEM_A).told_mut().make_again();
-        }
-        for (pointer, value) in said.iter() {
-            // What comes after it, from either side, has the last word.
-            let mut later = behind.changes.iter();
-            if behind.deletes || later.any(|change| change.fields.touches(pointer)) {
-                continue;
-            }
-            let Some(told) = base.told().get(pointer) else {
-                if made_again || base.told().was_remade(said_at) {
-                    ours.set(pointer, value);
-                }
-                continue;
-            };
-            // What it had heard before it said this, it said knowing that.
-            if told.value == value || !told.crossed(said_at) {
-                continue;
-            }
-            let policy = self
-                .plan_of(&told.origin)
-                .and_then(|plan| plan.two_way.get(&object).map(|it| it.conflicts.clone()))
-                .unwrap_or_default();
-            let winner = policy.decide(&crate::merge::Rivals {
-                field: pointer,
-                base: "null",
-                ours: value,
-                ours_at_ms: changed_at_ms,
-                theirs: &told.value,
-                theirs_at_ms: told.changed_at_ms,
-            });
-            let winner = match winner {
-                Winner::Provider => winner,
-                // Both have crossed already: there is nobody left for an undecided one to wait at.
-                Winner::SystemA | Winner::Undecided => Winner::SystemA,
-            };
-            self.observe(Observation::Conflict {
-                account: told.origin.as_str().into(),
-                winner,
-            });
-            crossed.push(Conflict {
-                field: pointer.to_owned(),
-                ours: value.to_owned(),
-                theirs: told.value.clone(),
-                winner,
-            });
-            if winner == Winner::SystemA {
-                ours.set(pointer, value);
-            } else {
-                theirs.set(pointer, &told.value);
-                origin.clone_from(&told.origin);
-                theirs_at_ms = theirs_at_ms.max(told.changed_at_ms);
-            }
-        }
-        let system_a: Arc<str> = super::SYSTEM_A.into();
-        if !crossed.is_empty() {
-            item.progress.result = result(&Absorbed {
-                conflicts: crossed,
-                ..Absorbed::default()
-            });
-        }
-        // One for System A, of both, and one for the accounts: each lane takes one.
-        let mut here = ours;
-        here.lay(&theirs);
-        if !here.is_empty() {
-            let derived = Derived {
-                record: item.record,
-                object: item.object(),
-                record_id: item.record_id(),
-                seq: item.lead.seq.derived(),
-                operation: Operation::Update,
-                data: Some(&here.to_json()),
-                changed_at_ms: theirs_at_ms.max(changed_at_ms),
-                origin: super::SYSTEM_A,
-                merged_into: None,
-                targets: std::slice::from_ref(&system_a),
-            };
-            self.log_derived(now, journal, &derived);
-        }
-        if !theirs.is_empty() {
-            let targets = self.takers(event, &object);
-            let derived = Derived {
-                record: item.record,
-                object: item.object(),
-                record_id: item.record_id(),
-                seq: item.lead.seq.derived(),
-                operation: Operation::Update,
-                data: Some(&theirs.to_json()),
-                changed_at_ms: theirs_at_ms,
-                origin: &origin,
-                merged_into: None,
-                targets: &targets,
-            };
-            self.log_derived(now, journal, &derived);
-        }
-        ended(item, State::Synced, None);
-    }
-
-    /// System A deleted a record of which it was told something: what it was told is there again.
-    fn compare_deleted(
-        &mut self,
-        now: Now,
-        journal: &mut impl Journal,
-        base: &Base,
-        (behind, said_at): (&Behind, Said),
-        item: &Item,
-    ) {
-        let mut left = Fields::default();
-        // It made the record again since, and what it says then is all there is of it.
-        for pointer in base.told().crossing(said_at) {
-            let mut later = behind.changes.iter();
-            if !later.any(|change| change.fields.touches(pointer)) {
-                left.set(pointer, "null");
-            }
-        }
-        if behind.changes.is_empty() {
-            return self.tell_deleted_again(now, journal, item);
-        }
-        if left.is_empty() {
-            return;
-        }
-        let derived = Derived {
-            record: item.record,
-            object: item.object(),
-            record_id: item.record_id(),
-            seq: item.lead.seq.derived(),
-            operation: Operation::Update,
-            data: Some(&left.to_json()),
-            changed_at_ms: item.lead.changed_at_ms,
-            origin: super::SYSTEM_A,
-            merged_into: None,
-            targets: &[super::SYSTEM_A.into()],
-        };
-        self.log_derived(now, journal, &derived);
-    }
-
-    fn tell_deleted_again(&mut self, now: Now, journal: &mut impl Journal, item: &Item) {
-        let derived = Derived {
-            record: item.record,
-            object: item.object(),
-            record_id: item.record_id(),
-            seq: item.lead.seq.derived(),
-            operation: Operation::Delete,
-            data: None,
-            changed_at_ms: item.lead.changed_at_ms,
-            origin: super::SYSTEM_A,
-            merged_into: None,
-            targets: &[super::SYSTEM_A.into()],
-        };
-        self.log_derived(now, journal, &derived);
     }
 
     /// Logs a change that comes of another operation, behind all that the record has.
@@ -540,28 +380,13 @@ impl<T> Shard<T> {
         }
     }
 
-    /// The accounts that take an event of System A's, or its object, where the event was to be
-    /// compared only.
-    fn takers(&self, event: &AcceptedEvent<'_>, object: &str) -> Vec<Arc<str>> {
-        if super::two_way::is_late(event) {
-            let accounts = self.accounts.iter().filter(|account| {
-                let plan = account.plan.as_ref();
-                plan.is_some_and(|plan| plan.two_way.contains_key(object))
-            });
-            return accounts.map(|account| account.name.clone()).collect();
-        }
-        let others = event.targets.iter().map(|target| target.name);
-        let others = others.filter(|name| *name != super::SYSTEM_A);
-        others.map(Arc::from).collect()
-    }
-
     pub(super) fn plan_of(&self, account: &str) -> Option<Arc<super::AccountPlan>> {
         let mut accounts = self.accounts.iter();
         accounts.find(|known| &*known.name == account)?.plan.clone()
     }
 
     /// What waits for the record at the account behind an item's operations.
-    fn behind_of(
+    pub(super) fn behind_of(
         &self,
         journal: &mut impl Journal,
         item: &Item,
@@ -665,9 +490,17 @@ fn cleared(mut fields: Fields, whole: bool, base: &Base, mapped: impl Fn(&str) -
     fields
 }
 
-fn ended(item: &mut Item, state: State, reason: Option<Reason>) {
+pub(super) fn ended(item: &mut Item, state: State, reason: Option<Reason>) {
     item.progress.state = state;
     item.progress.reason = reason;
+}
+
+/// The fields that crossed, as an operation of System A's shows them.
+pub(super) fn conflicts_result(conflicts: Vec<Conflict>) -> Vec<u8> {
+    result(&Absorbed {
+        conflicts,
+        ..Absorbed::default()
+    })
 }
 
 /// What a pull came to, as its operation shows it.

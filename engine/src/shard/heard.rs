@@ -113,6 +113,8 @@ impl<T> Shard<T> {
             data: event.event.data.map(|data| data.text()),
             changed_at_ms,
             origin: SYSTEM_A,
+            remote_id: None,
+            sources: &[],
             merged_into: None,
             targets: &[SYSTEM_A.into()],
         };

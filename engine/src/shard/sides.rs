@@ -7,7 +7,8 @@ use super::fold::Fold;
 use super::handoff::{HandedOver, News, Pull, provisional_id};
 use super::item::Item;
 use super::prepare::Prepared;
-use super::two_way::{Hint, Role, SYSTEM_A, TwoWay, merged_into, origin_of};
+use super::telling::Telling;
+use super::two_way::{Hint, Role, SYSTEM_A, TwoWay, merged_into};
 use super::{AccountPlan, Shard};
 use crate::event::codec::{self, AcceptedEvent};
 use crate::event::{Operation, TargetAction};
@@ -55,11 +56,11 @@ impl<T> Shard<T> {
         if plan.role == Role::SystemA {
             let record_id = item.record_id().to_owned();
             item.states[0].target_mut(SYSTEM_A).link = Link::Linked(record_id);
-            item.origin = origin_of(event).map(std::borrow::Cow::into_owned);
             item.merged_into = merged_into(event).map(std::borrow::Cow::into_owned);
-            if item.operation.writes_fields() {
-                item.said = Some(Box::new(said(event, fold)));
-            }
+            item.tellings = match fold.tellings.is_empty() {
+                true => Telling::of(event),
+                false => std::mem::take(&mut fold.tellings),
+            };
             return None;
         }
         let Some(two_way) = plan.two_way.get(item.object()) else {
@@ -263,6 +264,8 @@ impl<T> Shard<T> {
             data: None,
             changed_at_ms: deleted_at_ms,
             origin: account,
+            remote_id: None,
+            sources: &[],
             merged_into: None,
             targets: std::slice::from_ref(account),
         };
@@ -360,21 +363,7 @@ impl<T> Shard<T> {
             return false;
         }
         if plan.role == Role::SystemA {
-            if item.operation == Operation::Delete {
-                let origin = item.origin.take().unwrap_or_default();
-                let deleted_at_ms = item.lead.changed_at_ms;
-                let heard = self.heard_now(now, journal, item);
-                let told = base_of(item, SYSTEM_A).told_mut();
-                told.tell_deleted(deleted_at_ms, &origin, heard);
-                self.heard.note(item.record, heard.at_ms);
-            } else if let Some(said) = item.said.take() {
-                let origin = item.origin.take().unwrap_or_default();
-                let changed_at_ms = item.lead.changed_at_ms;
-                let heard = self.heard_now(now, journal, item);
-                let told = base_of(item, SYSTEM_A).told_mut();
-                told.tell(&said, changed_at_ms, &origin, heard);
-                self.heard.note(item.record, heard.at_ms);
-            }
+            self.note_told(now, journal, item);
             return false;
         }
         let Some(two_way) = plan.two_way.get(item.object()) else {
@@ -444,6 +433,22 @@ impl<T> Shard<T> {
                 false
             }
         }
+    }
+
+    /// Takes up that System A has what it was told.
+    fn note_told(&mut self, now: Now, journal: &mut impl Journal, item: &mut Item) {
+        let heard = self.heard_now(now, journal, item);
+        let tellings = std::mem::take(&mut item.tellings);
+        let deletes = item.operation == Operation::Delete;
+        let book = base_of(item, SYSTEM_A).told_mut();
+        for told in &tellings {
+            if deletes {
+                book.tell_deleted(told.changed_at_ms, &told.origin, heard);
+            } else {
+                book.tell(&told.fields, told.changed_at_ms, &told.origin, heard);
+            }
+        }
+        self.heard.note(item.record, heard.at_ms);
     }
 
     /// Ends an operation that was set aside.

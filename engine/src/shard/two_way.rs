@@ -47,6 +47,11 @@ pub enum DeletePolicy {
 pub mod extra {
     /// The account that a change comes from, as a JSON text.
     pub const ORIGIN: &str = "origin";
+    /// The account's id of the record when it changed there, as a JSON text, or `null`.
+    pub const REMOTE_ID: &str = "remote_id";
+    /// Fields that do not come from [`ORIGIN`]: an object of pointers, each with the account and when
+    /// it changed there, ms since the epoch.
+    pub const SOURCES: &str = "sources";
     /// What a pull tells: [`DELETED`], [`RESTORED`], or nothing special.
     pub const KIND: &str = "kind";
     /// The record is gone at the account.
