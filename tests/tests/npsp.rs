@@ -194,6 +194,16 @@ impl Crm {
             calls.len()
         );
         println!("{told}");
+        let first = calls[0].at_ms;
+        for call in &calls {
+            let keys = self.keys(&call.body);
+            let n = keys.len().max(call.body["inputs"].as_array().map_or(0, Vec::len));
+            println!(
+                "{:5} {:5} {} {}{} {} n={} {:?}",
+                call.at_ms - first, call.done_ms - first,
+                call.method, call.path, call.query.len(), call.status, n, keys.iter().next()
+            );
+        }
         assert!(calls.len() > answered, "some met a fault");
         assert!(answered * 10 <= needed * 11, "{told}");
     }
