@@ -44,6 +44,7 @@ mod relocate;
 mod replay;
 mod resolve;
 mod settle;
+mod siblings;
 mod sides;
 mod trade;
 mod two_way;
