@@ -162,6 +162,13 @@ impl Definition {
                 }
             }
         }
+        let create = self.operation(CallKind::Create);
+        if create.is_some_and(Operation::settled_by_upsert)
+            && blocks.block(CallKind::Upsert).is_none()
+        {
+            let key = "operations.create.on_unknown";
+            problems.add(key, TemplateError::Missing("operations.upsert"));
+        }
         for kind in CallKind::ALL {
             let Some(Sending::Batch(name)) = self.operation(kind).map(Operation::sending) else {
                 continue;

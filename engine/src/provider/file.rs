@@ -230,6 +230,7 @@ pub(crate) enum IdMissing {
 pub(crate) enum OnUnknown {
     Lookup,
     Retry,
+    Upsert,
 }
 
 #[derive(Deserialize)]

@@ -11,14 +11,18 @@ pub struct KeySupport {
     pub look_up: bool,
     /// A create that is sent twice under one idempotency key is done once.
     pub keyed_create: bool,
+    /// No second record can have the key: an upsert settles what became of a create in doubt, and
+    /// nobody has to be asked first.
+    pub unique: bool,
 }
 
 impl KeySupport {
-    /// All of it.
+    /// All of it, but that the key may come twice.
     pub const FULL: KeySupport = KeySupport {
         upsert: true,
         look_up: true,
         keyed_create: true,
+        unique: false,
     };
 }
 
@@ -31,6 +35,7 @@ impl Definition {
             upsert: self.operation(CallKind::Upsert).is_some(),
             look_up: self.operation(CallKind::Lookup).is_some() && !names.no_lookup,
             keyed_create: create.is_some_and(Operation::idempotent),
+            unique: create.is_some_and(Operation::settled_by_upsert),
         }
     }
 }

@@ -21,6 +21,7 @@ pub struct Operation {
     created: Option<Pointer>,
     gone: Vec<u16>,
     idempotent: bool,
+    settled_by_upsert: bool,
     tags: Vec<String>,
     endpoint: Option<String>,
     record: Option<Pointer>,
@@ -50,6 +51,12 @@ impl Operation {
     /// Whether the same call sent twice leaves the provider as sent once: by key or by remote id.
     pub fn idempotent(&self) -> bool {
         self.idempotent
+    }
+
+    /// Of a create: the provider lets no second record have the key, so that an upsert by it settles
+    /// what became of a call in doubt.
+    pub fn settled_by_upsert(&self) -> bool {
+        self.settled_by_upsert
     }
 
     /// What limits may call it beside the word of its kind.
@@ -138,7 +145,12 @@ impl Operation {
             (Some(OnUnknown::Lookup), true) => {
                 problems.add(key("on_unknown"), TemplateError::NeedlessLookup);
             }
-            (Some(OnUnknown::Retry), true) | (Some(OnUnknown::Lookup), false) | (None, _) => {}
+            (Some(OnUnknown::Upsert), idempotent) if idempotent || kind != CallKind::Create => {
+                problems.add(key("on_unknown"), TemplateError::NeedlessUpsert);
+            }
+            (Some(OnUnknown::Retry), true)
+            | (Some(OnUnknown::Lookup | OnUnknown::Upsert), _)
+            | (None, _) => {}
         }
         for tag in block.tags.iter().filter(|tag| !is_tag(tag)) {
             problems.add(key("tags"), TemplateError::NotATag(tag.clone()));
@@ -155,6 +167,7 @@ impl Operation {
             created,
             gone,
             idempotent: block.idempotent,
+            settled_by_upsert: block.on_unknown == Some(OnUnknown::Upsert),
             tags: block.tags.clone(),
             endpoint: block.endpoint.clone(),
             record,
@@ -193,6 +206,7 @@ impl Operation {
             created: None,
             gone: Vec::new(),
             idempotent: kind != CallKind::Create,
+            settled_by_upsert: false,
             tags: Vec::new(),
             endpoint: None,
             record: None,

@@ -97,6 +97,9 @@ pub enum TemplateError {
     /// An idempotent call needs no look-up.
     #[error("`on_unknown = \"lookup\"` is for operations with `idempotent = false`")]
     NeedlessLookup,
+    /// Another call than a create has no second record to fear.
+    #[error("`on_unknown = \"upsert\"` is for a create with `idempotent = false`")]
+    NeedlessUpsert,
     /// Nothing would tell "there is no such record" from an answer that was not understood.
     #[error("a lookup needs `absent` statuses, or an `id` in a list that is empty when absent")]
     NoAbsent,

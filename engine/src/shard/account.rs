@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::class_mix::ClassMix;
 use super::endpoints::Endpoints;
+use super::siblings::PartBatches;
 use super::two_way::{Role, TwoWay};
 use super::weights::Weights;
 use crate::json::RawObject;
@@ -100,6 +101,8 @@ pub(super) struct Account {
     pub(super) lingers_since: Option<Mono>,
     /// Until when it waits.
     pub(super) lingers_until: Option<Mono>,
+    /// Calls with room that wait for more of the same.
+    pub(super) part_batches: PartBatches,
     /// When a record that others wait for was last linked, and let some of them go.
     pub(super) parent_linked: Option<Mono>,
     /// Words to this shard's own records that theirs were linked, which have not come yet.
@@ -137,6 +140,7 @@ impl Account {
             retry_budget: RetryBudget::default(),
             lingers_since: None,
             lingers_until: None,
+            part_batches: PartBatches::default(),
             parent_linked: None,
             news_under_way: 0,
             endpoints: Endpoints::default(),

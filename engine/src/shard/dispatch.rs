@@ -34,6 +34,7 @@ impl<T> Shard<T> {
         let share = (RECORDS_PER_TURN / accounts).max(1);
         for at in 0..accounts {
             let mut left = share;
+            self.accounts[at].part_batches.begin_turn();
             while left > 0 && !self.fenced && journal.room(Class::Outcome) >= CALL_ROOM {
                 if self.lingers(now.mono, at) {
                     break;

@@ -174,6 +174,18 @@ impl LinkBook {
         self.handing.remove(&op)
     }
 
+    /// The records that others wait for at an account, with those that do, as far as they are here.
+    pub(super) fn parents_of(
+        &self,
+        target: Target,
+    ) -> impl Iterator<Item = (RecordHash, impl Iterator<Item = Child> + '_)> + '_ {
+        let here = self
+            .waiters
+            .iter()
+            .filter(move |((_, at), _)| *at == target);
+        here.map(|((parent, _), waiters)| (*parent, waiters.iter().map(|waiter| waiter.child)))
+    }
+
     /// Too many wait for other shards.
     pub(super) fn is_full(&self) -> bool {
         self.handing.len() >= HANDING_MAX

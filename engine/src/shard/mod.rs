@@ -45,6 +45,7 @@ mod relocate;
 mod replay;
 mod resolve;
 mod settle;
+mod siblings;
 mod sides;
 mod steady;
 mod telling;

@@ -153,6 +153,8 @@ impl<T> Shard<T> {
             let again = keys.keyed_create && !keys.look_up && !keys.upsert;
             progress.resume = if again {
                 Resume::Create
+            } else if keys.unique {
+                Resume::Upsert
             } else {
                 Resume::LookUp
             };
@@ -178,7 +180,7 @@ impl<T> Shard<T> {
             let lead = &fold.lead;
             progress = progress.handed_to(lead.seq, lead.operation as u8, lead.event.get());
         }
-        if untold && progress.resume == Resume::LookUp {
+        if untold && progress.resume != Resume::Create {
             // The key went out with the create, which no outcome tells of, and is no other request's.
             progress.key = KeyUse {
                 number: progress.key.number.saturating_add(1),
