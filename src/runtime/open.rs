@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use engine::id::{HashKey, VSHARD_COUNT, VShard};
+use engine::id::{HashKey, OperationSeq, VSHARD_COUNT, VShard};
 use engine::journal::Kind;
 use engine::quota::ShardId;
 use engine::shard::{AccountPlan, Recovered, Shard, ShardSettings};
@@ -161,6 +161,7 @@ struct LogPlace {
     folder: Disk,
     options: LogOptions,
     hash_key: HashKey,
+    first_seq: OperationSeq,
 }
 
 impl LogPlace {
@@ -169,6 +170,7 @@ impl LogPlace {
             folder: dir.log_folder(log),
             options: plan.options(dir, log, mode),
             hash_key: HashKey(dir.superblock().hash_key),
+            first_seq: OperationSeq::first_of_run(dir.superblock().run_epoch),
         }
     }
 }
@@ -189,6 +191,7 @@ fn open_at(place: LogPlace, plan: &OpenPlan, shards: u16) -> Result<OpenedShard,
         folder,
         options,
         hash_key,
+        first_seq,
     } = place;
     let log = options.log;
     let started = Instant::now();
@@ -198,6 +201,7 @@ fn open_at(place: LogPlace, plan: &OpenPlan, shards: u16) -> Result<OpenedShard,
         hash_key,
         boot: clock::boot(),
         booted_at_ms: plan.booted_at_ms,
+        first_seq,
         seed: clock::random(),
         accounts: plan.accounts.clone(),
     };

@@ -121,6 +121,8 @@ pub struct ShardSettings {
     /// What the wall clock showed, ms since the epoch, when the boot-time clock began; the same in all
     /// runs of this boot, however often the wall clock was set since.
     pub booted_at_ms: i64,
+    /// No operation that is accepted in this run has a lower number.
+    pub first_seq: OperationSeq,
     /// Seed of its dice.
     pub seed: u64,
     /// Accounts of the configuration.

@@ -90,7 +90,8 @@ impl<T> Shard<T> {
                     item.operation = Operation::Update;
                 }
                 let mapping = plan.mappings.get(item.object());
-                weigh((account, mapping), said(event, fold), fold, item)
+                let new = item.front_seq() >= self.settings.first_seq;
+                weigh((account, mapping), said(event, fold), (fold, new), item)
             }
             Operation::Read | Operation::Delete => None,
         }
@@ -486,7 +487,7 @@ fn said(event: &AcceptedEvent<'_>, fold: &Fold) -> Fields {
 fn weigh(
     (account, mapping): (&str, Option<&Mapping>),
     said: Fields,
-    fold: &mut Fold,
+    (fold, new): (&mut Fold, bool),
     item: &mut Item,
 ) -> Option<Aside> {
     let resume = item.progress.resume;
@@ -496,7 +497,8 @@ fn weigh(
     let base = target.base.get_or_insert_default();
     let mut sent = said.clone();
     let withheld = base.withhold(&mut sent);
-    let first = settled && !item.progress.is_frozen();
+    // A call for one of an earlier life may have gone without the log's knowing.
+    let first = settled && new && !item.progress.is_frozen();
     let known = first && base.has(&sent);
     item.said = Some(Box::new(said));
     if withheld && sent.is_empty() {

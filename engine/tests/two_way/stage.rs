@@ -136,6 +136,7 @@ impl Stage {
                 hash_key: KEY,
                 boot: 1,
                 booted_at_ms: 0,
+                first_seq: OperationSeq::default(),
                 seed: u64::from(id),
                 accounts: plans.clone(),
             })
@@ -170,7 +171,8 @@ impl Stage {
             .map(|at| {
                 let owned = (0..VSHARD_COUNT).filter_map(VShard::new);
                 let owned = owned.filter(|vshard| vshard.owner(count) == at);
-                let settings = self.settings[at].clone();
+                let mut settings = self.settings[at].clone();
+                settings.first_seq = OperationSeq(self.seq + 1);
                 let mut recovery = Recovery::new(settings, owned, now.mono);
                 for (place, (kind, payload)) in self.logs[at].0.iter().enumerate() {
                     recovery.replay(now, lsn_of(place), *kind, payload).unwrap();

@@ -6,7 +6,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use engine::id::{HashKey, VSHARD_COUNT, VShard};
+use engine::id::{HashKey, OperationSeq, VSHARD_COUNT, VShard};
 use engine::journal::Kind;
 use engine::producers::Producers;
 use engine::provider::{Reply, Request, SendFailure};
@@ -286,6 +286,7 @@ impl OpenPlan<'_> {
             hash_key: HashKey(dir.superblock().hash_key),
             boot: self.clock.boot,
             booted_at_ms: self.clock.booted_at_ms,
+            first_seq: OperationSeq::first_of_run(dir.superblock().run_epoch),
             seed: self.dice.roll(),
             accounts: self.plans.to_vec(),
         };
