@@ -284,7 +284,7 @@ impl Fold {
             ..Expected::default()
         });
         let key = (id, account.to_owned());
-        let derived = id.seq.0 % OperationSeq::STEP != 0;
+        let derived = !id.seq.0.is_multiple_of(OperationSeq::STEP);
         if let Some(known) = self.ops.get_mut(&key)
             && self.both_ways
             && (derived || op.operation == Operation::Pull)

@@ -107,7 +107,7 @@ impl Oracle {
                     .owner(&target.account, &record.object, remote_id);
                 let own = owner.is_some_and(|(_, record_id)| *record_id == record.record_id);
                 let provisional = provisional_id(&target.account, remote_id) == record.record_id;
-                if !own && !(provisional && owner.is_some()) {
+                if !(own || provisional && owner.is_some()) {
                     return Err(format!(
                         "I17 {} {} is linked to {remote_id} of {}, which is {owner:?}",
                         record.object, record.record_id, target.account
