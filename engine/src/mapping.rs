@@ -166,16 +166,6 @@ impl Mapping {
         fields.any(|field| field.comes_back() && field.local() == pointer)
     }
 
-    /// Whether System A's field at `pointer` is written by itself: others go as well without it.
-    pub fn goes_alone(&self, pointer: &str) -> bool {
-        self.is_plain()
-            || !self.fields.iter().any(Field::reads_others)
-                && self
-                    .fields
-                    .iter()
-                    .any(|field| field.local() == pointer && !field.required)
-    }
-
     /// Whether some field is required.
     pub fn requires_fields(&self) -> bool {
         self.fields.iter().any(|field| field.required)

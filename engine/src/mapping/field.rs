@@ -103,18 +103,6 @@ impl Field {
         }
     }
 
-    /// Whether its value comes of more than one field of System A's.
-    pub(super) fn reads_others(&self) -> bool {
-        match &self.kind {
-            FieldKind::Joined(_) => true,
-            FieldKind::Computed { out, .. } => out.is_some(),
-            FieldKind::Converted(_)
-            | FieldKind::Constant(_)
-            | FieldKind::Reference(_)
-            | FieldKind::Split(_) => false,
-        }
-    }
-
     pub(super) fn check_required(
         &self,
         slots: &[Option<RawValue<'_>>],

@@ -178,17 +178,11 @@ impl Base {
     #[must_use]
     pub fn has(&self, fields: &Fields) -> bool {
         !fields.is_empty()
-            && fields
-                .iter()
-                .all(|(pointer, value)| self.has_one(pointer, value))
-    }
-
-    /// Whether it has this one.
-    #[must_use]
-    pub fn has_one(&self, pointer: &str, value: &str) -> bool {
-        let agreed = self.agreed.get(pointer);
-        // What was never told is not known to be absent there.
-        agreed.is_some() && same(agreed, Some(value))
+            && fields.iter().all(|(pointer, value)| {
+                let agreed = self.agreed.get(pointer);
+                // What was never told is not known to be absent there.
+                agreed.is_some() && same(agreed, Some(value))
+            })
     }
 
     /// Fields of System A's record that are not as both sides agreed. One that waits for an operator

@@ -16,7 +16,6 @@ use crate::index::lsn;
 use crate::journal::Journal;
 use crate::json::RawObject;
 use crate::lane;
-use crate::mapping::Mapping;
 use crate::merge::{Base, Fields};
 use crate::operation_slab::OpFlags;
 use crate::provider::{Reply, SendFailure, Verdict};
@@ -89,9 +88,8 @@ impl<T> Shard<T> {
                     // second one of one that does not bear it.
                     item.operation = Operation::Update;
                 }
-                let mapping = plan.mappings.get(item.object());
                 let new = item.front_seq() >= self.settings.first_seq;
-                weigh((account, mapping), said(event, fold), (fold, new), item)
+                weigh(account, said(event, fold), (fold, new), item)
             }
             Operation::Read | Operation::Delete => None,
         }
@@ -485,7 +483,7 @@ fn said(event: &AcceptedEvent<'_>, fold: &Fold) -> Fields {
 
 /// Takes out of a write what an operator has to decide, and ends one that says nothing new.
 fn weigh(
-    (account, mapping): (&str, Option<&Mapping>),
+    account: &str,
     said: Fields,
     (fold, new): (&mut Fold, bool),
     item: &mut Item,
@@ -498,8 +496,7 @@ fn weigh(
     let mut sent = said.clone();
     let withheld = base.withhold(&mut sent);
     // A call for one of an earlier life may have gone without the log's knowing.
-    let first = settled && new && !item.progress.is_frozen();
-    let known = first && base.has(&sent);
+    let known = settled && new && !item.progress.is_frozen() && base.has(&sent);
     item.said = Some(Box::new(said));
     if withheld && sent.is_empty() {
         item.progress.state = State::Superseded;
@@ -511,18 +508,8 @@ fn weigh(
         item.progress.reason = Some(Reason::Unchanged);
         return Some(Aside::Told);
     }
-    // What the account has is not written once more: somebody may have changed it there since.
-    let mut news = sent.clone();
-    if first {
-        let has = |(pointer, value): &(&str, &str)| {
-            base.has_one(pointer, value) && mapping.is_none_or(|it| it.goes_alone(pointer))
-        };
-        for (pointer, _) in sent.iter().filter(has) {
-            news.remove(pointer);
-        }
-    }
-    if withheld || news.len() < sent.len() {
-        fold.data = Some(news.to_json());
+    if withheld {
+        fold.data = Some(sent.to_json());
     }
     None
 }
