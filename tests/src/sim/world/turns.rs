@@ -160,6 +160,7 @@ impl World {
                     }
                     Input::Events {
                         batch: parcel.events,
+                        barrier: parcel.barrier,
                         ticket: parcel.ticket,
                     }
                 }
