@@ -302,12 +302,13 @@ impl Definition {
     pub fn record_in<'b>(&self, body: &'b [u8]) -> Option<(&'b str, bool)> {
         let operation = self.operation(CallKind::Read)?;
         let text = std::str::from_utf8(body).ok()?;
-        let record = match operation.record() {
-            None => text,
-            Some(pointer) => match pointer.find(text) {
-                Ok(Landing::Value(record)) => record,
-                Ok(Landing::PastArrayEnd | Landing::Nowhere) | Err(_) => return None,
-            },
+        let mut places = operation.record().iter();
+        let record = match places.len() {
+            0 => text,
+            _ => places.find_map(|place| match place.find(text) {
+                Ok(Landing::Value(record)) => Some(record),
+                Ok(Landing::PastArrayEnd | Landing::Nowhere) | Err(_) => None,
+            })?,
         };
         crate::json::RawObject::new(record).map(|_| (record, operation.whole()))
     }
