@@ -383,11 +383,12 @@ impl Definition {
     }
 
     /// What fails apart from the rest of an account when a call does: calls of one (remote) object,
-    /// and of them those of a kind that the definition says has an endpoint of its own.
+    /// of them its reads, and those of a kind that the definition says has an endpoint of its own.
     pub fn endpoint<'a>(&'a self, kind: CallKind, object: &'a str, alone: bool) -> Cow<'a, str> {
         let object = self.objects.remote(object);
         let word = self.operation(kind).and_then(Operation::endpoint);
-        match word.filter(|_| alone) {
+        let read = (kind == CallKind::Read).then_some(CallKind::Read.as_str());
+        match word.filter(|_| alone).or(read) {
             Some(word) => Cow::Owned(format!("{object} {word}")),
             None => Cow::Borrowed(object),
         }

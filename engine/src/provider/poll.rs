@@ -334,6 +334,11 @@ impl Poll {
         &self.object
     }
 
+    /// What fails apart from the rest of an account when this list does.
+    pub fn endpoint(&self) -> String {
+        format!("{} {}", self.object, self.feed.name)
+    }
+
     /// The fields that are asked for.
     pub fn fields(&self) -> &[String] {
         &self.fields

@@ -193,6 +193,7 @@ impl<T> Shard<T> {
             target: Target(at as u16),
             permit,
             class,
+            endpoint: None,
             probes: probes.is_some(),
             started: now.mono,
         });
