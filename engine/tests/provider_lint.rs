@@ -515,7 +515,8 @@ span = "60s"
 method = "GET"
 path = "/{object}/deleted"
 query = { start = "{from}", end = "{to}" }
-records = "/items"
+long = { path = "/all", body = { asked = "{request}" } }
+records = ["/items", "/all/items"]
 id = "/id"
 modified_at = "/at"
 tells = "deleted"

@@ -57,8 +57,9 @@ pub(crate) enum Word {
     Coordinator(ToShard),
     /// An operator's command.
     Command(Command, oneshot::Sender<CommandReply>),
-    /// Asks an account for something that is no record's.
+    /// Asks an account, at an endpoint of it, for something that is no record's.
     Fetch(
+        Arc<str>,
         Arc<str>,
         Request,
         oneshot::Sender<Result<Reply, SendFailure>>,
@@ -208,10 +209,11 @@ impl ShardThread {
                         },
                     );
                 }
-                Word::Fetch(account, request, reply) => {
+                Word::Fetch(account, endpoint, request, reply) => {
                     let ticket = Waiting::Fetch(reply);
                     let input = Input::Fetch {
                         account,
+                        endpoint,
                         request,
                         ticket,
                     };

@@ -267,7 +267,8 @@ impl Reading<'_> {
         match item.kind {
             CallKind::Create | CallKind::Upsert => {}
             CallKind::Lookup => return self.found(entry),
-            CallKind::Update | CallKind::Delete | CallKind::Read => {
+            CallKind::Read => return self.read(entry),
+            CallKind::Update | CallKind::Delete => {
                 return Verdict::Done {
                     remote_id: None,
                     created: false,
@@ -297,6 +298,19 @@ impl Reading<'_> {
             None => Verdict::Unknown {
                 detail: excerpt(entry.as_bytes()),
             },
+        }
+    }
+
+    /// An entry of a batch of reads: it may name another record, which the one asked for is part of.
+    fn read(&self, entry: &str) -> Verdict {
+        let id = self.list.id.as_ref().map(|pointer| id_at(pointer, entry));
+        let remote_id = match id {
+            Some(IdAt::Text(remote_id)) => Some(remote_id),
+            _ => None,
+        };
+        Verdict::Done {
+            remote_id,
+            created: false,
         }
     }
 

@@ -24,7 +24,7 @@ pub struct Operation {
     settled_by_upsert: bool,
     tags: Vec<String>,
     endpoint: Option<String>,
-    record: Option<Pointer>,
+    record: Vec<Pointer>,
     key: Option<String>,
     whole: bool,
 }
@@ -90,9 +90,10 @@ impl Operation {
         self.many.as_ref()
     }
 
-    /// Where a read's reply has the record; `None`: it is the record.
-    pub(crate) fn record(&self) -> Option<&Pointer> {
-        self.record.as_ref()
+    /// Where a read's reply has the record, the first place that leads somewhere; none: it is the
+    /// record.
+    pub(crate) fn record(&self) -> &[Pointer] {
+        &self.record
     }
 
     /// The record's member that holds System A's key.
@@ -127,8 +128,10 @@ impl Operation {
         let id = pointer("id", &block.id, problems);
         let created = pointer("created", &block.created, problems);
         let many = pointer("many", &block.many, problems);
-        let record = pointer("record", &block.record, problems);
-        let tells = record.is_some() || block.key.is_some() || block.whole;
+        let record = block.record.as_slice().iter();
+        let record: Result<Vec<Pointer>, _> = record.map(|text| Pointer::parse(text)).collect();
+        let record = problems.note(key("record"), record).unwrap_or_default();
+        let tells = !record.is_empty() || block.key.is_some() || block.whole;
         if tells && kind != CallKind::Read {
             problems.add(key("record"), TemplateError::Meaningless("record"));
         }
@@ -209,7 +212,7 @@ impl Operation {
             settled_by_upsert: false,
             tags: Vec::new(),
             endpoint: None,
-            record: None,
+            record: Vec::new(),
             key: None,
             whole: false,
         })

@@ -110,7 +110,7 @@ impl Placeholder {
             Placeholder::RecordId | Placeholder::RemoteId | Placeholder::Operation => {
                 matches!(place, Place::Call | Place::Item)
             }
-            Placeholder::FieldNames => place == Place::Call,
+            Placeholder::FieldNames => matches!(place, Place::Call | Place::Batch),
             Placeholder::Item => place == Place::Item,
             Placeholder::RemoteIds | Placeholder::RecordIdsQuoted => place == Place::Batch,
             Placeholder::Value => place == Place::Wrap,

@@ -165,6 +165,8 @@ pub enum Input<T> {
     Fetch {
         /// The account's name.
         account: Arc<str>,
+        /// What fails with it, apart from all else of the account.
+        endpoint: Arc<str>,
         /// What to send.
         request: Request,
         /// Who waits.
@@ -336,9 +338,10 @@ impl<T> Shard<T> {
             Input::Log { poisoned: true } => self.fence(),
             Input::Fetch {
                 account,
+                endpoint,
                 request,
                 ticket,
-            } => self.fetch(&account, request, ticket),
+            } => self.fetch(&account, endpoint, request, ticket),
             Input::Link(word) => self.on_link_word(now, journal, word),
             Input::Control { command, ticket } => self.control(now, journal, command, ticket),
         }

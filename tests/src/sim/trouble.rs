@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 
-use engine::provider::{Reply, Request, SendFailure};
+use engine::provider::{CallKind, Reply, Request, SendFailure};
 
 use super::fold::Broken;
 use super::marks::{Mark, Marks};
@@ -149,8 +149,13 @@ impl Row {
     }
 }
 
+/// An object, and its reads apart.
 fn endpoint(request: &Request) -> String {
     let path = request.path_and_query.split('?').next();
     let mut parts = path.unwrap_or_default().split('/');
-    parts.nth(1).unwrap_or_default().to_owned()
+    let object = parts.nth(1).unwrap_or_default();
+    match request.kind {
+        CallKind::Read => format!("{object} read"),
+        _ => object.to_owned(),
+    }
 }
