@@ -211,10 +211,12 @@ impl World {
                 Letter::Command { command, ticket } => Input::Control { command, ticket },
                 Letter::Fetch {
                     account,
+                    endpoint,
                     request,
                     ticket,
                 } => Input::Fetch {
                     account,
+                    endpoint,
                     request,
                     ticket,
                 },
