@@ -119,7 +119,7 @@ impl<T> Shard<T> {
         if !crossed.is_empty() {
             item.progress.result = conflicts_result(crossed);
         }
-        let takers = self.takers(event, &object);
+        let takers = self.takers(&object);
         self.tell_what_stands(now, journal, item, (&stands, changed_at_ms), &takers);
         ended(item, State::Synced, None);
     }
@@ -246,18 +246,13 @@ impl<T> Shard<T> {
         }
     }
 
-    /// The accounts that take an event of System A's, or its object, where the event was to be
-    /// compared only.
-    fn takers(&self, event: &AcceptedEvent<'_>, object: &str) -> Vec<Arc<str>> {
-        if super::two_way::is_late(event) {
-            let accounts = self.accounts.iter().filter(|account| {
-                let plan = account.plan.as_ref();
-                plan.is_some_and(|plan| plan.two_way.contains_key(object))
-            });
-            return accounts.map(|account| account.name.clone()).collect();
-        }
-        let others = event.targets.iter().map(|target| target.name);
-        let others = others.filter(|name| *name != SYSTEM_A);
-        others.map(Arc::from).collect()
+    /// The accounts that may have taken what System A said. Its event may not name them any more:
+    /// compaction keeps of one what is open. Whoever has what stands already is not called.
+    fn takers(&self, object: &str) -> Vec<Arc<str>> {
+        let accounts = self.accounts.iter().filter(|account| {
+            let plan = account.plan.as_ref();
+            plan.is_some_and(|plan| plan.two_way.contains_key(object))
+        });
+        accounts.map(|account| account.name.clone()).collect()
     }
 }
