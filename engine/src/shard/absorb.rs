@@ -162,6 +162,8 @@ pub(super) struct Behind {
     pub(super) changes: Vec<Pending>,
     /// The record goes, whether or not it is made again after that.
     pub(super) deletes: bool,
+    /// System A says more of it.
+    pub(super) remade: bool,
 }
 
 impl<T> Shard<T> {
@@ -408,6 +410,8 @@ impl<T> Shard<T> {
             if !same || event.action_at(account) == TargetAction::Skip {
                 continue;
             }
+            behind.remade |= event.action_at(account) == TargetAction::Observe
+                && event.event.operation.writes_fields();
             let event = event.asked_of(account);
             match event.event.operation {
                 Operation::Delete => behind.deletes = true,

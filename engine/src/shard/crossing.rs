@@ -133,7 +133,10 @@ impl<T> Shard<T> {
         (behind, said_at): (&Behind, Said),
         item: &Item,
     ) {
-        if behind.changes.is_empty() {
+        if behind.deletes {
+            return;
+        }
+        if !behind.remade {
             return self.tell_deleted_again(now, journal, item);
         }
         let mut left = Fields::default();

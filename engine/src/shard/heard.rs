@@ -68,17 +68,19 @@ impl<T> Shard<T> {
         item: &Item,
     ) -> merge::Heard {
         let slab = &self.index.slab;
-        let target = slab[item.op].target();
-        let lane = lane::of(slab, self.index.lanes_of(item.record), target);
-        let last = lane.and_then(|lane| lane.iter(slab).last());
         let mut bytes = Vec::new();
-        let newest = last.and_then(|op| {
-            journal.read(lsn(slab[op].position()), &mut bytes).ok()?;
-            Some(codec::decode(&bytes).ok()?.operation_seq)
-        });
+        let mut newest = item.lead.seq.0;
+        for lane in lane::lanes(slab, self.index.lanes_of(item.record)) {
+            let position = lsn(slab[lane.back()].position());
+            if journal.read(position, &mut bytes).is_ok()
+                && let Ok(event) = codec::decode(&bytes)
+            {
+                newest = newest.max(event.operation_seq);
+            }
+        }
         merge::Heard {
             at_ms: self.steady().ms(now),
-            newest: newest.unwrap_or(item.lead.seq.0).max(item.lead.seq.0),
+            newest,
         }
     }
 
