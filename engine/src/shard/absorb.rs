@@ -162,7 +162,7 @@ pub(super) struct Behind {
     pub(super) changes: Vec<Pending>,
     /// The record goes, whether or not it is made again after that.
     pub(super) deletes: bool,
-    /// System A says more of it.
+    /// System A makes it, or makes it again.
     pub(super) remade: bool,
 }
 
@@ -410,8 +410,8 @@ impl<T> Shard<T> {
             if !same || event.action_at(account) == TargetAction::Skip {
                 continue;
             }
-            behind.remade |= event.action_at(account) == TargetAction::Observe
-                && event.event.operation.writes_fields();
+            let makes = matches!(event.event.operation, Operation::Create | Operation::Upsert);
+            behind.remade |= makes && event.action_at(account) == TargetAction::Observe;
             let event = event.asked_of(account);
             match event.event.operation {
                 Operation::Delete => behind.deletes = true,
