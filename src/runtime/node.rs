@@ -125,7 +125,7 @@ impl Engine {
         }
         let egress = plans::egress_accounts(settings, &tuning, tokens.cells())?;
         let feed = feed(settings)?;
-        let mut plan = OpenPlan::new(settings, count, plans);
+        let mut plan = OpenPlan::new(settings, count, plans)?;
         let key_seed =
             u64::from_le_bytes(*superblock.hash_key.first_chunk().expect("16 bytes have 8"));
         plan.dedup_keys = EventIdRules {

@@ -254,11 +254,12 @@ impl ShardThread {
 
     fn take_replies(&mut self, now: Now, turn: &mut Turn) -> bool {
         let mut ended = turn.ended.borrow_mut();
-        let any = !ended.is_empty();
+        let mut any = false;
         // Each outcome may take a megabyte; what finds no room stays for after the next commit.
         while self.journal.room(engine::journal::Class::Outcome) > 2 * 1024 * 1024
             && let Some((call, result, ended_at)) = ended.pop_front()
         {
+            any = true;
             self.shard.handle(
                 now,
                 &mut self.journal,

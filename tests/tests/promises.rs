@@ -103,7 +103,7 @@ impl Face {
             let taken = self.taken.replace(self.taken.get() + 1);
             match self.bug {
                 Some(Bug::ShareByEvent) => taken.wrapping_mul(0x9e37_79b9) >> 7 & 3 == 0,
-                Some(Bug::ShareByPlace) => place % 4 == 0,
+                Some(Bug::ShareByPlace) => place.is_multiple_of(4),
                 _ => true,
             }
         };

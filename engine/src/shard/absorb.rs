@@ -12,6 +12,8 @@ use super::fold::Unreadable;
 use super::handoff::provisional_id;
 use super::item::{Item, clipped};
 use super::links::Parents;
+use super::merged::stand_alone;
+use super::telling::{Source, write_sources};
 use super::two_way::{TwoWay, extra};
 use super::{Observation, Shard};
 use crate::event::codec::{self, AcceptedEvent};
@@ -22,7 +24,7 @@ use crate::journal::{Class, Journal, Kind};
 use crate::json::{ObjectWriter, RawObject, RawValue, write_string};
 use crate::lane;
 use crate::mapping::{Mapping, ResolveReference, referred_id};
-use crate::merge::{Absorbed, Base, Conflict, Fields, Pending, Sighting, Winner};
+use crate::merge::{Absorbed, Base, Conflict, Fields, Pending, Said, Sighting, Winner};
 use crate::record::Link;
 use crate::state::{Reason, State};
 use crate::time::Now;
@@ -57,6 +59,10 @@ pub(super) struct Derived<'a> {
     pub(super) changed_at_ms: i64,
     /// The account it comes from.
     pub(super) origin: &'a str,
+    /// That one's id of the record.
+    pub(super) remote_id: Option<&'a str>,
+    /// Fields that come from elsewhere.
+    pub(super) sources: &'a [Source<'a>],
     /// System A's key of the record that this one is part of now.
     pub(super) merged_into: Option<&'a str>,
     pub(super) targets: &'a [Arc<str>],
@@ -65,29 +71,48 @@ pub(super) struct Derived<'a> {
 impl Derived<'_> {
     /// The event that says this, as it lies in the log.
     pub(super) fn encode(&self, now: Now) -> Vec<u8> {
-        self.encode_as(now, TargetAction::Sync)
+        self.encode_as(now, None)
     }
 
-    /// `Observe`: it is to be compared with what System A heard already.
-    fn encode_as(&self, now: Now, action: TargetAction) -> Vec<u8> {
+    /// `late`: it was said then, and is to be compared with what System A has heard.
+    fn encode_as(&self, now: Now, late: Option<i64>) -> Vec<u8> {
         let origin = quoted(self.origin);
+        let remote_id = self.remote_id.map_or_else(|| "null".to_owned(), quoted);
+        let sources = write_sources(self.sources);
         let merged_into = self.merged_into.map(quoted);
-        let mut extras = vec![Extra {
-            name: Cow::Borrowed(extra::ORIGIN),
-            value: RawValue::new(&origin),
-        }];
+        let mut extras = vec![
+            Extra {
+                name: Cow::Borrowed(extra::ORIGIN),
+                value: RawValue::new(&origin),
+            },
+            Extra {
+                name: Cow::Borrowed(extra::REMOTE_ID),
+                value: RawValue::new(&remote_id),
+            },
+        ];
+        if !self.sources.is_empty() {
+            extras.push(Extra {
+                name: Cow::Borrowed(extra::SOURCES),
+                value: RawValue::new(&sources),
+            });
+        }
         if let Some(merged_into) = &merged_into {
             extras.push(Extra {
                 name: Cow::Borrowed(extra::MERGED_INTO),
                 value: RawValue::new(merged_into),
             });
         }
-        if action == TargetAction::Observe {
+        let said_at = late.map(|at_ms| at_ms.to_string());
+        if let Some(said_at) = &said_at {
             extras.push(Extra {
                 name: Cow::Borrowed(extra::LATE),
-                value: RawValue::new("true"),
+                value: RawValue::new(said_at),
             });
         }
+        let action = match late {
+            Some(_) => TargetAction::Observe,
+            None => TargetAction::Sync,
+        };
         let targets = self.targets.iter().map(|name| Target {
             name,
             action,
@@ -136,10 +161,10 @@ fn quoted(text: &str) -> String {
 
 /// Changes of a record that wait behind the operation that is looked at.
 #[derive(Debug, Default)]
-struct Behind {
-    changes: Vec<Pending>,
+pub(super) struct Behind {
+    pub(super) changes: Vec<Pending>,
     /// The record goes, whether or not it is made again after that.
-    deletes: bool,
+    pub(super) deletes: bool,
 }
 
 impl<T> Shard<T> {
@@ -169,9 +194,10 @@ impl<T> Shard<T> {
         let target = item.states[0].target(account);
         let born = target.is_none_or(|target| target.base.is_none());
         let own = target.and_then(|target| target.link.remote_id());
+        let own = own.map(str::to_owned);
         // Nobody else knows a record that was made there, or is back, even if it has no field yet.
-        let made_there = own.is_some_and(|own| provisional_id(account, own) == item.record_id());
-        let news = born && (made_there || item.deleted_at_ms.is_some());
+        let made_there = |own: &String| provisional_id(account, own) == item.record_id();
+        let news = born && (own.as_ref().is_some_and(made_there) || item.deleted_at_ms.is_some());
         let base = base_of(item, account);
         let resolve = |object: &str, remote_id: &str| {
             referred.remote_id(object, &provisional_id(account, remote_id))
@@ -200,6 +226,7 @@ impl<T> Shard<T> {
         let mut absorbed = base.observe(&sighting, &behind.changes, &two_way.conflicts);
         if item.deleted_at_ms.is_some() {
             absorbed.complete(&fields, &behind.changes);
+            stand_alone(item);
         }
         for conflict in &absorbed.conflicts {
             self.observe(Observation::Conflict {
@@ -209,10 +236,6 @@ impl<T> Shard<T> {
         }
         item.progress.result = result(&absorbed);
         if news || !absorbed.change.is_empty() {
-            let mut targets = two_way.learners.clone();
-            if absorbed.restore {
-                targets.push(account.clone());
-            }
             let derived = Derived {
                 record: item.record,
                 object: item.object(),
@@ -226,10 +249,21 @@ impl<T> Shard<T> {
                 data: Some(&absorbed.change.to_json()),
                 changed_at_ms: shown.changed_at_ms,
                 origin: account,
+                remote_id: own.as_deref(),
+                sources: &[],
                 merged_into: None,
-                targets: &targets,
+                targets: &two_way.learners,
             };
             self.log_derived(now, journal, &derived);
+            if !absorbed.restore.is_empty() {
+                let restored = Derived {
+                    operation: Operation::Update,
+                    data: Some(&absorbed.restore.to_json()),
+                    targets: std::slice::from_ref(account),
+                    ..derived
+                };
+                self.log_derived(now, journal, &restored);
+            }
         }
         let undecided = absorbed
             .conflicts
@@ -254,9 +288,9 @@ impl<T> Shard<T> {
         deleted_at_ms: i64,
     ) {
         let target = item.states[0].target_mut(account);
-        if target.link.remote_id().is_none() {
+        let Some(remote_id) = target.link.remote_id().map(str::to_owned) else {
             return ended(item, State::Synced, Some(Reason::Absent));
-        }
+        };
         target.base = None;
         target.undelivered.clear();
         let behind = self.behind_of(journal, item, account).unwrap_or_default();
@@ -285,149 +319,10 @@ impl<T> Shard<T> {
                 data: None,
                 changed_at_ms: deleted_at_ms,
                 origin: account,
+                remote_id: Some(&remote_id),
+                sources: &[],
                 merged_into: None,
                 targets: &two_way.learners,
-            };
-            self.log_derived(now, journal, &derived);
-        }
-        ended(item, State::Synced, None);
-    }
-
-    /// Compares what System A said with what was on its way to it then. Whoever would end up with
-    /// something else is told what stands.
-    pub(super) fn compare_told(
-        &mut self,
-        now: Now,
-        journal: &mut impl Journal,
-        event: &AcceptedEvent<'_>,
-        item: &mut Item,
-    ) {
-        let changed_at_ms = event.event.changed_at_ms.unwrap_or(event.accepted_at_ms);
-        let said_at_ms = changed_at_ms.min(event.accepted_at_ms);
-        let (mut ours, mut theirs) = (Fields::default(), Fields::default());
-        let (mut origin, mut theirs_at_ms) = (String::new(), i64::MIN);
-        let mut crossed = Vec::new();
-        let said = event.event.data.map(Fields::of).unwrap_or_default();
-        let object = item.object().to_owned();
-        let Ok(behind) = self.behind_of(journal, item, super::SYSTEM_A) else {
-            return ended(item, State::Failed, Some(Reason::Damaged));
-        };
-        let base = base_of(item, super::SYSTEM_A).clone();
-        let makes = matches!(event.event.operation, Operation::Create | Operation::Upsert);
-        // It made the record again, and was told to delete the one before.
-        let made_again = makes
-            && base
-                .was_deleted(said_at_ms)
-                .is_some_and(|deleted_at_ms| changed_at_ms > deleted_at_ms);
-        for (pointer, value) in said.iter() {
-            // What comes after it, from either side, has the last word.
-            let mut later = behind.changes.iter();
-            if behind.deletes || later.any(|change| change.fields.touches(pointer)) {
-                continue;
-            }
-            let Some(told) = base.told(pointer) else {
-                if made_again || base.was_remade(said_at_ms) {
-                    ours.set(pointer, value);
-                }
-                continue;
-            };
-            // What it had heard before it said this, it said knowing that.
-            if told.value == value || told.heard_at_ms < said_at_ms {
-                continue;
-            }
-            let policy = self
-                .plan_of(&told.origin)
-                .and_then(|plan| plan.two_way.get(&object).map(|it| it.conflicts.clone()))
-                .unwrap_or_default();
-            let winner = policy.decide(&crate::merge::Rivals {
-                field: pointer,
-                base: "null",
-                ours: value,
-                ours_at_ms: changed_at_ms,
-                theirs: &told.value,
-                theirs_at_ms: told.changed_at_ms,
-            });
-            let winner = match winner {
-                Winner::Provider => winner,
-                // Both have crossed already: there is nobody left for an undecided one to wait at.
-                Winner::SystemA | Winner::Undecided => Winner::SystemA,
-            };
-            self.observe(Observation::Conflict {
-                account: told.origin.as_str().into(),
-                winner,
-            });
-            crossed.push(Conflict {
-                field: pointer.to_owned(),
-                ours: value.to_owned(),
-                theirs: told.value.clone(),
-                winner,
-            });
-            if winner == Winner::SystemA {
-                ours.set(pointer, value);
-            } else {
-                theirs.set(pointer, &told.value);
-                origin.clone_from(&told.origin);
-                theirs_at_ms = theirs_at_ms.max(told.changed_at_ms);
-            }
-        }
-        let system_a: Arc<str> = super::SYSTEM_A.into();
-        if event.event.operation == Operation::Delete && !behind.changes.is_empty() {
-            // It was made again since.
-            return ended(item, State::Synced, None);
-        }
-        if event.event.operation == Operation::Delete {
-            let derived = Derived {
-                record: item.record,
-                object: item.object(),
-                record_id: item.record_id(),
-                seq: item.lead.seq.derived(),
-                operation: Operation::Delete,
-                data: None,
-                changed_at_ms,
-                origin: super::SYSTEM_A,
-                merged_into: None,
-                targets: &[system_a],
-            };
-            self.log_derived(now, journal, &derived);
-            return ended(item, State::Synced, None);
-        }
-        if !crossed.is_empty() {
-            item.progress.result = result(&Absorbed {
-                conflicts: crossed,
-                ..Absorbed::default()
-            });
-        }
-        // One for System A, of both, and one for the accounts: each lane takes one.
-        let mut here = ours;
-        here.lay(&theirs);
-        if !here.is_empty() {
-            let derived = Derived {
-                record: item.record,
-                object: item.object(),
-                record_id: item.record_id(),
-                seq: item.lead.seq.derived(),
-                operation: Operation::Update,
-                data: Some(&here.to_json()),
-                changed_at_ms: theirs_at_ms.max(changed_at_ms),
-                origin: super::SYSTEM_A,
-                merged_into: None,
-                targets: std::slice::from_ref(&system_a),
-            };
-            self.log_derived(now, journal, &derived);
-        }
-        if !theirs.is_empty() {
-            let targets = self.takers(event, &object);
-            let derived = Derived {
-                record: item.record,
-                object: item.object(),
-                record_id: item.record_id(),
-                seq: item.lead.seq.derived(),
-                operation: Operation::Update,
-                data: Some(&theirs.to_json()),
-                changed_at_ms: theirs_at_ms,
-                origin: &origin,
-                merged_into: None,
-                targets: &targets,
             };
             self.log_derived(now, journal, &derived);
         }
@@ -470,8 +365,14 @@ impl<T> Shard<T> {
     }
 
     /// Logs what is to be compared with what System A heard already.
-    pub(super) fn log_late(&mut self, now: Now, journal: &mut impl Journal, derived: &Derived<'_>) {
-        let payload = derived.encode_as(now, TargetAction::Observe);
+    pub(super) fn log_late(
+        &mut self,
+        now: Now,
+        journal: &mut impl Journal,
+        derived: &Derived<'_>,
+        said: Said,
+    ) {
+        let payload = derived.encode_as(now, Some(said.at_ms));
         self.log_payload(now, journal, &payload);
     }
 
@@ -486,28 +387,13 @@ impl<T> Shard<T> {
         }
     }
 
-    /// The accounts that take an event of System A's, or its object, where the event was to be
-    /// compared only.
-    fn takers(&self, event: &AcceptedEvent<'_>, object: &str) -> Vec<Arc<str>> {
-        if super::two_way::is_late(event) {
-            let accounts = self.accounts.iter().filter(|account| {
-                let plan = account.plan.as_ref();
-                plan.is_some_and(|plan| plan.two_way.contains_key(object))
-            });
-            return accounts.map(|account| account.name.clone()).collect();
-        }
-        let others = event.targets.iter().map(|target| target.name);
-        let others = others.filter(|name| *name != super::SYSTEM_A);
-        others.map(Arc::from).collect()
-    }
-
     pub(super) fn plan_of(&self, account: &str) -> Option<Arc<super::AccountPlan>> {
         let mut accounts = self.accounts.iter();
         accounts.find(|known| &*known.name == account)?.plan.clone()
     }
 
     /// What waits for the record at the account behind an item's operations.
-    fn behind_of(
+    pub(super) fn behind_of(
         &self,
         journal: &mut impl Journal,
         item: &Item,
@@ -622,9 +508,17 @@ fn cleared(mut fields: Fields, whole: bool, base: &Base, mapped: impl Fn(&str) -
     fields
 }
 
-fn ended(item: &mut Item, state: State, reason: Option<Reason>) {
+pub(super) fn ended(item: &mut Item, state: State, reason: Option<Reason>) {
     item.progress.state = state;
     item.progress.reason = reason;
+}
+
+/// The fields that crossed, as an operation of System A's shows them.
+pub(super) fn conflicts_result(conflicts: Vec<Conflict>) -> Vec<u8> {
+    result(&Absorbed {
+        conflicts,
+        ..Absorbed::default()
+    })
 }
 
 /// What a pull came to, as its operation shows it.

@@ -41,8 +41,7 @@ struct Endpoint {
     asked: bool,
     /// The next success is to be told.
     success_wanted: bool,
-    /// A call succeeded since the last failure.
-    succeeded: bool,
+    last_success: Option<Mono>,
     probe: Probe,
 }
 
@@ -142,17 +141,17 @@ impl Endpoints {
     }
 
     /// What there is to say of a call that went well or did not.
-    fn word_of(&mut self, name: &str, failed: bool, probe: bool) -> Option<EndpointWord> {
+    fn word_of(&mut self, at: Mono, name: &str, failed: bool, probe: bool) -> Option<EndpointWord> {
         let mut known = self.find(name).map(|at| &mut self.kept[at]);
         if failed {
-            let after_success = known.is_some_and(|known| std::mem::take(&mut known.succeeded));
+            let last_success = known.and_then(|known| known.last_success);
             return Some(EndpointWord::Failed {
                 probe,
-                after_success,
+                last_success,
             });
         }
         let known = known.as_mut()?;
-        known.succeeded = true;
+        known.last_success = Some(at);
         let wanted = probe || std::mem::take(&mut known.success_wanted);
         wanted.then_some(EndpointWord::Worked { probe })
     }
@@ -165,7 +164,7 @@ impl Endpoint {
             gate: Gate::Open,
             asked: false,
             success_wanted: false,
-            succeeded: false,
+            last_success: None,
             probe: Probe::Wanted,
         }
     }
@@ -346,7 +345,7 @@ impl<T> Shard<T> {
             Troubled(trouble) if trouble != Trouble::Failing => {
                 probe.then_some(EndpointWord::ProbeUnused)
             }
-            _ => account.endpoints.word_of(&name, failed, probe),
+            _ => account.endpoints.word_of(end.at, &name, failed, probe),
         };
         if let (Some(word), Some(account)) = (word, account.id) {
             let word = FromShard::Endpoint {

@@ -4,6 +4,7 @@ use bytes::Bytes;
 
 use super::item::Item;
 use super::prepare::Payload;
+use super::telling::{self, RemoteId, Telling};
 use crate::event::Operation;
 use crate::json::ObjectWriter;
 use crate::timestamp::write_rfc3339;
@@ -20,13 +21,20 @@ pub(super) fn change(item: &Item, payload: &Payload) -> Bytes {
     change.text("operation", operation.as_str());
     change.text("object", item.object());
     change.text("record_id", item.record_id());
-    if let Some(origin) = &item.origin {
-        change.text("provider", origin);
-        let target = item.states[0].target(origin);
-        if let Some(remote_id) = target.and_then(|target| target.link.remote_id()) {
+    if let Some(first) = item.tellings.first() {
+        change.text("provider", &first.origin);
+        if let Some(remote_id) = remote_id(item, first) {
             change.text("remote_id", remote_id);
         }
-        change.text("origin", origin);
+        change.text("origin", &first.origin);
+        let others = telling::others(&item.tellings);
+        if !others.is_empty() {
+            let mut origins = ObjectWriter::open(change.member("origins"));
+            for (field, origin) in others {
+                origins.text(field, origin);
+            }
+            origins.close();
+        }
         if let Some(merged_into) = &item.merged_into {
             change.text("merged_into", merged_into);
         }
@@ -49,4 +57,16 @@ pub(super) fn change(item: &Item, payload: &Payload) -> Bytes {
     at.push(b'"');
     change.close();
     Bytes::from(body)
+}
+
+/// The account's id of the record. What was sent once is sent again as it was: the link may be
+/// another one by then.
+fn remote_id<'i>(item: &'i Item, telling: &'i Telling) -> Option<&'i str> {
+    match &telling.remote_id {
+        RemoteId::Then(remote_id) => remote_id.as_deref(),
+        RemoteId::Now => {
+            let target = item.states[0].target(&telling.origin);
+            target.and_then(|target| target.link.remote_id())
+        }
+    }
 }

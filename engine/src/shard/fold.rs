@@ -7,8 +7,9 @@ use std::collections::HashMap;
 
 use wal::Lsn;
 
-use super::Shard;
 use super::dispatch::{composed, object};
+use super::telling::Telling;
+use super::{SYSTEM_A, Shard};
 use crate::event::codec::{self, AcceptedEvent};
 use crate::event::{Operation, TargetAction};
 use crate::id::OperationSeq;
@@ -81,6 +82,8 @@ pub(super) struct Fold {
     pub(super) remote_id: Option<String>,
     /// A record was made and deleted before any call: nothing is to be sent.
     pub(super) unborn: bool,
+    /// Of several for System A what each of them tells; empty: the front's own.
+    pub(super) tellings: Vec<Telling>,
 }
 
 impl Fold {
@@ -95,6 +98,7 @@ impl Fold {
             updates: told.operation == Operation::Update,
             remote_id: front.event.remote_id.as_deref().map(str::to_owned),
             unborn: false,
+            tellings: Vec::new(),
         }
     }
 
@@ -185,6 +189,9 @@ impl<T> Shard<T> {
             if read > READ_BYTES_MAX || !patch.add(event.event.data) {
                 break;
             }
+            if **account == *SYSTEM_A {
+                fold.tell(front, &event);
+            }
             fold.take(told, event.event.remote_id.as_deref());
         }
         if !fold.folded.is_empty() {
@@ -239,6 +246,14 @@ impl Fold {
             self.remote_id = Some(remote_id.to_owned());
         }
         self.lead = told;
+    }
+
+    /// System A is told of both in one change, of each part where it comes from.
+    fn tell(&mut self, front: &AcceptedEvent<'_>, event: &AcceptedEvent<'_>) {
+        if self.tellings.is_empty() {
+            self.tellings = Telling::of(front);
+        }
+        self.tellings.extend(Telling::of(event));
     }
 
     /// The record is deleted before anything of it was sent.

@@ -7,6 +7,7 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::dispatch::CALL_ROOM;
 use super::item::Item;
 use super::links::{Child, LinkWord};
 use super::two_way::extra;
@@ -43,6 +44,8 @@ pub struct Handoff {
     pub record: RecordHash,
     /// The event as it will lie in the log.
     pub event: Vec<u8>,
+    /// It may have been handed over in an earlier life, and be known there.
+    pub again: bool,
 }
 
 /// Back to the shard that handed over.
@@ -228,6 +231,8 @@ pub(super) enum HandedOver {
 pub(super) struct Untold {
     /// By the name that was announced: object and System A's key.
     links: HashMap<String, (String, String)>,
+    /// They wait for room in the log.
+    pub(super) stalled: bool,
 }
 
 impl Untold {
@@ -247,6 +252,11 @@ impl Untold {
 impl<T> Shard<T> {
     /// Tells some of the links again that were told in an earlier life.
     pub(super) fn tell_again(&mut self, now: Now, journal: &mut impl Journal) {
+        self.untold.stalled =
+            !self.untold.links.is_empty() && journal.room(Class::Outcome) < CALL_ROOM;
+        if self.untold.stalled {
+            return;
+        }
         for _ in 0..TOLD_PER_TURN {
             let Some(provisional) = self.untold.links.keys().next().cloned() else {
                 return;
@@ -278,9 +288,9 @@ impl<T> Shard<T> {
         })
     }
 
-    /// Whether links wait to be told again.
+    /// Whether links can be told again now.
     pub(super) fn has_untold(&self) -> bool {
-        !self.untold.links.is_empty()
+        !self.untold.links.is_empty() && !self.untold.stalled
     }
 
     /// Passes on to the record it is of what an account told under its own id.
@@ -306,8 +316,9 @@ impl<T> Shard<T> {
         item: &mut Item,
         (record, event): (RecordHash, Vec<u8>),
     ) -> HandedOver {
+        let again = item.oldest < self.born;
         if self.index.owns(record) {
-            self.take_handoff(now, journal, &event);
+            self.take_handoff(now, journal, &event, again);
             item.progress.state = State::Synced;
             item.progress.reason = Some(Reason::HandedOver);
             return HandedOver::Ended;
@@ -325,6 +336,7 @@ impl<T> Shard<T> {
             account: account.clone(),
             record,
             event,
+            again,
         };
         self.links.hand(item.op, item.clone());
         // Nothing of this log is shown by it but what its own event said, which is durable.
@@ -334,7 +346,7 @@ impl<T> Shard<T> {
     }
 
     pub(super) fn on_handoff(&mut self, now: Now, journal: &mut impl Journal, word: Handoff) {
-        self.take_handoff(now, journal, &word.event);
+        self.take_handoff(now, journal, &word.event, word.again);
         let handed = Handed {
             child: word.child,
             account: word.account,
@@ -362,19 +374,20 @@ impl<T> Shard<T> {
         self.log_item(now, journal, &word.account, *item, String::new());
     }
 
-    pub(super) fn take_handoff(&mut self, now: Now, journal: &mut impl Journal, payload: &[u8]) {
+    pub(super) fn take_handoff(
+        &mut self,
+        now: Now,
+        journal: &mut impl Journal,
+        payload: &[u8],
+        again: bool,
+    ) {
         let Ok(event) = codec::decode(payload) else {
             return;
         };
-        let id = OperationId {
-            record: RecordHash(event.record_hash),
-            seq: OperationSeq(event.operation_seq),
-        };
-        // What an account told can be looked at again. A change that was handed over and comes once
-        // more, after a crash, would undo what came after it.
-        let again =
-            event.event.operation != Operation::Pull && !self.operation(journal, id).is_empty();
-        if again {
+        // What was taken once, before a crash, would be looked at twice under one number. A change may
+        // come round in one life, too: two accounts merged the same two records, each another way.
+        let comes_twice = again || event.event.operation != Operation::Pull;
+        if comes_twice && self.has_taken(journal, &event) {
             return;
         }
         match journal.append(Class::Outcome, Kind::Event, &[payload]) {
@@ -384,6 +397,14 @@ impl<T> Shard<T> {
             }
             Err(_) => self.fence(),
         }
+    }
+
+    fn has_taken(&mut self, journal: &mut impl Journal, event: &AcceptedEvent<'_>) -> bool {
+        let id = OperationId {
+            record: RecordHash(event.record_hash),
+            seq: OperationSeq(event.operation_seq),
+        };
+        !self.operation(journal, id).is_empty()
     }
 
     /// Tells the owner of an account's id which record it is, once for each id.
@@ -468,7 +489,7 @@ impl<T> Shard<T> {
         let record = self.settings.hash_key.record(&word.object, &word.record_id);
         let event = told.encode(last.seq.derived().0, record, now.wall.0);
         if self.index.owns(record) {
-            return self.take_handoff(now, journal, &event);
+            return self.take_handoff(now, journal, &event, true);
         }
         let handoff = Handoff {
             asker: self.settings.id,
@@ -480,6 +501,8 @@ impl<T> Shard<T> {
             account: target.account.as_str().into(),
             record,
             event,
+            // Each life tells of it once more.
+            again: true,
         };
         self.effects
             .push(journal.end(), Output::Link(LinkWord::Handoff(handoff)));

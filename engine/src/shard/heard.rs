@@ -6,11 +6,15 @@
 use std::collections::{HashMap, VecDeque};
 
 use super::absorb::Derived;
+use super::item::Item;
 use super::{SYSTEM_A, Shard};
-use crate::event::codec::AcceptedEvent;
+use crate::event::codec::{self, AcceptedEvent};
 use crate::event::{Operation, TargetAction};
 use crate::id::{OperationSeq, RecordHash};
+use crate::index::lsn;
 use crate::journal::Journal;
+use crate::lane;
+use crate::merge;
 use crate::record::StateFrame;
 use crate::time::Now;
 
@@ -41,7 +45,7 @@ impl Heard {
     /// Takes up what a state frame of the log says of it.
     pub(super) fn replay(&mut self, frame: &StateFrame) {
         let told = frame.records[0].target(SYSTEM_A);
-        let heard = told.and_then(|told| told.base.as_ref()?.heard_at_ms());
+        let heard = told.and_then(|told| told.base.as_ref()?.told().heard_at_ms());
         if let Some(at_ms) = heard {
             self.note(RecordHash(frame.record), at_ms);
         }
@@ -54,6 +58,28 @@ impl Heard {
 }
 
 impl<T> Shard<T> {
+    /// System A answers just now to the operation at the front of its lane of a record.
+    pub(super) fn heard_now(
+        &self,
+        now: Now,
+        journal: &mut impl Journal,
+        item: &Item,
+    ) -> merge::Heard {
+        let slab = &self.index.slab;
+        let target = slab[item.op].target();
+        let lane = lane::of(slab, self.index.lanes_of(item.record), target);
+        let last = lane.and_then(|lane| lane.iter(slab).last());
+        let mut bytes = Vec::new();
+        let newest = last.and_then(|op| {
+            journal.read(lsn(slab[op].position()), &mut bytes).ok()?;
+            Some(codec::decode(&bytes).ok()?.operation_seq)
+        });
+        merge::Heard {
+            at_ms: self.steady().ms(now),
+            newest: newest.unwrap_or(item.lead.seq.0).max(item.lead.seq.0),
+        }
+    }
+
     /// Queues a comparison where System A says what it changed before it heard of the record. While
     /// something is on the way to it, the event itself waits there for that.
     pub(super) fn look_back(
@@ -67,15 +93,11 @@ impl<T> Shard<T> {
         }
         let record = RecordHash(event.record_hash);
         let changed_at_ms = event.event.changed_at_ms.unwrap_or(event.accepted_at_ms);
+        let said = self.steady().said(now, event);
         let observed = event.action_at(SYSTEM_A) == TargetAction::Observe;
         let writes =
             event.event.operation.writes_fields() || event.event.operation == Operation::Delete;
-        if !observed
-            || !writes
-            || !self
-                .heard
-                .since(record, changed_at_ms.min(event.accepted_at_ms))
-        {
+        if !observed || !writes || !self.heard.since(record, said.at_ms) {
             return;
         }
         let target = self.account(SYSTEM_A);
@@ -91,10 +113,12 @@ impl<T> Shard<T> {
             data: event.event.data.map(|data| data.text()),
             changed_at_ms,
             origin: SYSTEM_A,
+            remote_id: None,
+            sources: &[],
             merged_into: None,
             targets: &[SYSTEM_A.into()],
         };
-        self.log_late(now, journal, &derived);
+        self.log_late(now, journal, &derived, said);
     }
 }
 

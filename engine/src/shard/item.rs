@@ -6,6 +6,7 @@ use wal::Lsn;
 
 use super::fold::{Fold, Told, Unreadable};
 use super::refused::Asker;
+use super::telling::Telling;
 use super::{Observation, Shard};
 use crate::event::Operation;
 use crate::id::{OperationId, OperationSeq, RecordHash};
@@ -47,8 +48,8 @@ pub(super) struct Item {
     pub(super) remote_id: Option<String>,
     /// What System A says of the record, where that is remembered.
     pub(super) said: Option<Box<Fields>>,
-    /// The account that a change for System A comes from.
-    pub(super) origin: Option<String>,
+    /// What System A is told, oldest first.
+    pub(super) tellings: Vec<Telling>,
     /// System A's key of the record that this one, which it is to delete, is part of now.
     pub(super) merged_into: Option<String>,
     /// When its call left, ms since the epoch.
@@ -83,7 +84,7 @@ impl Item {
             state_at,
             remote_id: fold.remote_id.clone(),
             said: None,
-            origin: None,
+            tellings: Vec::new(),
             merged_into: None,
             asked_at_ms: 0,
             deleted_at_ms: None,

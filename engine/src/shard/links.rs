@@ -11,11 +11,10 @@ use std::time::Duration;
 
 use wal::Lsn;
 
-use super::absorb::Shown;
 use super::handoff::{HANDING_MAX, Handed, Handoff, KnownAs};
 use super::item::Item;
 use super::merged::{Claim, Claimed};
-use super::references::remote_id_of;
+use super::references::{Referring, remote_id_of};
 use super::{Output, Shard};
 use crate::id::{OperationSeq, RecordHash};
 use crate::journal::Journal;
@@ -123,6 +122,11 @@ impl LinkWord {
             Self::Claim(claim) => Some(claim.record),
             Self::Answer(_) | Self::News(_) | Self::Handed(_) | Self::Claimed(_) => None,
         }
+    }
+
+    /// Whether hearing it writes to the log.
+    pub(super) fn is_logged(&self) -> bool {
+        !matches!(self, Self::Question(_) | Self::Answer(_) | Self::News(_))
     }
 }
 
@@ -251,45 +255,6 @@ impl LinkBook {
     }
 }
 
-/// A change whose references are asked for.
-#[derive(Debug)]
-pub(super) struct Referring {
-    pub(super) item: Item,
-    pub(super) shown: OwnShown,
-}
-
-/// What an account shows of a record, kept until it is known what it refers to.
-#[derive(Debug)]
-pub(super) struct OwnShown {
-    remote: String,
-    whole: bool,
-    changed_at_ms: i64,
-    read_at_ms: i64,
-}
-
-impl Referring {
-    pub(super) fn new(item: Item, shown: Shown<'_>) -> Self {
-        let shown = OwnShown {
-            remote: shown.remote.to_owned(),
-            whole: shown.whole,
-            changed_at_ms: shown.changed_at_ms,
-            read_at_ms: shown.read_at_ms,
-        };
-        Self { item, shown }
-    }
-}
-
-impl OwnShown {
-    pub(super) fn as_shown(&self) -> Shown<'_> {
-        Shown {
-            remote: &self.remote,
-            whole: self.whole,
-            changed_at_ms: self.changed_at_ms,
-            read_at_ms: self.read_at_ms,
-        }
-    }
-}
-
 #[derive(Debug)]
 struct Asking {
     parents: Parents,
@@ -410,23 +375,7 @@ impl<T> Shard<T> {
         Resolved::Asked
     }
 
-    pub(super) fn on_link_word(&mut self, now: Now, journal: &mut impl Journal, word: LinkWord) {
-        if self.fenced {
-            return;
-        }
-        match word {
-            LinkWord::Handoff(handoff) => self.on_handoff(now, journal, handoff),
-            LinkWord::Handed(handed) => self.on_handed(now, journal, &handed),
-            LinkWord::KnownAs(known) => self.on_known(now, journal, &known),
-            LinkWord::Claim(claim) => self.on_claim(now, journal, claim),
-            LinkWord::Claimed(claimed) => self.on_claimed(now, journal, &claimed),
-            LinkWord::Question(question) => self.answer_link(journal, question),
-            LinkWord::Answer(answer) => self.take_link(now, journal, answer),
-            LinkWord::News(news) => self.take_news(now, &news),
-        }
-    }
-
-    fn answer_link(&mut self, journal: &mut impl Journal, question: LinkQuestion) {
+    pub(super) fn answer_link(&mut self, journal: &mut impl Journal, question: LinkQuestion) {
         let LinkQuestion {
             asker,
             child,
@@ -466,7 +415,7 @@ impl<T> Shard<T> {
         );
     }
 
-    fn take_link(&mut self, now: Now, journal: &mut impl Journal, answer: LinkAnswer) {
+    pub(super) fn take_link(&mut self, now: Now, journal: &mut impl Journal, answer: LinkAnswer) {
         let target = self.account(&answer.account);
         let Some(op) = self
             .index
@@ -502,7 +451,7 @@ impl<T> Shard<T> {
     }
 
     /// A parent was linked: the child asks again, and gets the id.
-    fn take_news(&mut self, now: Now, news: &LinkAnswer) {
+    pub(super) fn take_news(&mut self, now: Now, news: &LinkAnswer) {
         let target = self.account(&news.account);
         let parent = self.settings.hash_key.record(&news.object, &news.record_id);
         let account = &mut self.accounts[usize::from(target.0)];

@@ -193,8 +193,9 @@ impl<T> Shard<T> {
                 changed_at_ms: item.lead.changed_at_ms,
             };
             let look = look.encode(item.lead.seq.derived().0, item.record, now.wall.0);
-            return self.take_handoff(now, journal, &look);
+            return self.take_handoff(now, journal, &look, false);
         }
+        let former = target.link.remote_id().map(str::to_owned);
         target.link = Link::MergedInto(holder.to_owned());
         target.base = None;
         target.undelivered.clear();
@@ -210,6 +211,8 @@ impl<T> Shard<T> {
             data: None,
             changed_at_ms: item.lead.changed_at_ms,
             origin: account,
+            remote_id: former.as_deref(),
+            sources: &[],
             merged_into: Some(holder),
             targets: &two_way.learners,
         };
@@ -246,6 +249,8 @@ impl<T> Shard<T> {
                     data: Some(&said.unwrap_or_default().to_json()),
                     changed_at_ms: item.lead.changed_at_ms,
                     origin: account,
+                    remote_id: None,
+                    sources: &[],
                     merged_into: None,
                     targets: &targets,
                 }
@@ -259,6 +264,16 @@ impl<T> Shard<T> {
         };
         (item.progress.state, item.progress.reason) = (state, reason);
         Some(HandedOver::Ended)
+    }
+}
+
+/// A record that is out of the bin again is its own at every account, also where it was made part of
+/// another one: there it is made anew.
+pub(super) fn stand_alone(item: &mut Item) {
+    for target in &mut item.states[0].targets {
+        if matches!(target.link, Link::MergedInto(_)) {
+            target.link = Link::Unlinked;
+        }
     }
 }
 

@@ -15,6 +15,7 @@ mod class_mix;
 mod clock_watch;
 mod compare;
 mod control;
+mod crossing;
 mod dead_letter;
 mod dispatch;
 mod effects;
@@ -47,8 +48,11 @@ mod resolve;
 mod settle;
 mod siblings;
 mod sides;
+mod steady;
+mod telling;
 mod trade;
 mod two_way;
+mod unheard;
 mod weights;
 
 use std::collections::HashSet;
@@ -100,6 +104,8 @@ use heard::Heard;
 use links::LinkBook;
 use refused::RefusedObjects;
 use relocate::Relocation;
+use steady::SteadyClock;
+use unheard::Unheard;
 
 /// Records looked at for calls in one turn at most, so that a turn stays short.
 const RECORDS_PER_TURN: usize = 256;
@@ -113,6 +119,11 @@ pub struct ShardSettings {
     pub hash_key: HashKey,
     /// The present boot of the machine, so that leases of another are told apart.
     pub boot: u64,
+    /// What the wall clock showed, ms since the epoch, when the boot-time clock began; the same in all
+    /// runs of this boot, however often the wall clock was set since.
+    pub booted_at_ms: i64,
+    /// No operation that is accepted in this run has a lower number.
+    pub first_seq: OperationSeq,
     /// Seed of its dice.
     pub seed: u64,
     /// Accounts of the configuration.
@@ -282,6 +293,7 @@ pub struct Shard<T> {
     links: LinkBook,
     heard: Heard,
     untold: Untold,
+    unheard: Unheard,
     clock: ClockWatch,
     fetches: Fetches<T>,
     relocation: Option<Relocation>,
@@ -338,6 +350,7 @@ impl<T> Shard<T> {
         self.tend_endpoints(now.mono);
         self.relocate_some(now, journal);
         self.tell_again(now, journal);
+        self.hear_waiting(now, journal);
         self.dispatch(now, journal);
         self.trade(now, journal);
         // What the turn logged may already be durable when the log is in memory only.
@@ -363,6 +376,7 @@ impl<T> Shard<T> {
             self.index.next_timer(),
             self.holdings.next_deadline(),
             self.next_ask(),
+            self.unheard.next_deadline(),
             lingering,
         ]
         .into_iter()
@@ -404,6 +418,12 @@ impl<T> Shard<T> {
     #[must_use]
     pub fn is_fenced(&self) -> bool {
         self.fenced
+    }
+
+    fn steady(&self) -> SteadyClock {
+        SteadyClock {
+            booted_at_ms: self.settings.booted_at_ms,
+        }
     }
 
     fn fence(&mut self) {

@@ -12,7 +12,7 @@ use super::fold::{Fold, Reach, Unreadable};
 use super::item::Item;
 use super::links::{ParentWait, Parents, Resolved};
 use super::refused::Asker;
-use super::two_way::Role;
+use super::two_way::{Role, SYSTEM_A};
 use crate::decide::{Step, step};
 use crate::event::codec::{self, AcceptedEvent};
 use crate::event::{Operation, TargetAction};
@@ -163,7 +163,7 @@ impl<T> Shard<T> {
         if link == Some(&Link::Doubtful) && self.is_decided(op, &progress, keys) {
             progress.resume = Resume::Create;
         }
-        let mut fold = match self.first_end(event, &name, &states[0], &progress, keys) {
+        let mut fold = match self.first_end(now, event, &name, &states[0], &progress, keys) {
             Some(_) => Fold::one(event, position),
             None => {
                 // A dead letter that comes back was sent in its former life.
@@ -252,9 +252,30 @@ impl<T> Shard<T> {
         progress
     }
 
+    /// Whether System A said this knowing that the account had deleted the record: it comes after
+    /// that, whatever times the two of them name.
+    fn knows_of_delete(
+        &self,
+        now: Now,
+        event: &AcceptedEvent<'_>,
+        state: &RecordState,
+        account: &str,
+    ) -> bool {
+        let link = state.target(account).map(|target| &target.link);
+        let told = state
+            .target(SYSTEM_A)
+            .and_then(|target| target.base.as_deref());
+        let (Some(Link::Deleted { changed_at_ms }), Some(told)) = (link, told) else {
+            return false;
+        };
+        let said = self.steady().said(now, event);
+        told.told().knew_of_delete(*changed_at_ms, said)
+    }
+
     /// The end of the front operation, if it needs no call: nothing is folded into it.
     fn first_end(
         &self,
+        now: Now,
         event: &AcceptedEvent<'_>,
         account: &str,
         state: &RecordState,
@@ -268,9 +289,10 @@ impl<T> Shard<T> {
             TargetAction::Sync | TargetAction::Instead(_) => {}
         }
         let target = state.target(account);
+        let knowing = self.knows_of_delete(now, event, state, account);
         match step(
             event.event.operation,
-            changed_at_ms,
+            if knowing { i64::MAX } else { changed_at_ms },
             target,
             progress.resume,
             keys,
@@ -343,8 +365,10 @@ impl<T> Shard<T> {
             .as_ref()
             .map_or(Role::Provider, |plan| plan.role);
         let changed_at_ms = item.lead.changed_at_ms;
+        let knowing = self.knows_of_delete(now, event, &item.states[0], account);
+        let made_at_ms = if knowing { i64::MAX } else { changed_at_ms };
         let step = match role {
-            Role::Provider => step(item.operation, changed_at_ms, target, resume, keys),
+            Role::Provider => step(item.operation, made_at_ms, target, resume, keys),
             // It is told of everything alike, by its own key.
             Role::SystemA => Step::Call {
                 kind: CallKind::Upsert,

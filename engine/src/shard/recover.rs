@@ -15,6 +15,7 @@ use super::handoff::Untold;
 use super::heard::Heard;
 use super::links::LinkBook;
 use super::refused::RefusedObjects;
+use super::unheard::Unheard;
 use super::{AccountPlan, LoggedLease, Output, Scratch, Shard, ShardSettings};
 use crate::codec::Damaged;
 use crate::entry::{Consumed, HoldChange, Intent, Lease, LeaseReturn};
@@ -84,6 +85,7 @@ impl<T> Recovery<T> {
             links: LinkBook::default(),
             heard: Heard::default(),
             untold: Untold::default(),
+            unheard: Unheard::default(),
             clock: ClockWatch::default(),
             fetches: Fetches::default(),
             relocation: None,

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use super::absorb::Shown;
 use super::handoff::provisional_id;
 use super::item::Item;
-use super::links::{Asked, Child, LinkQuestion, LinkWord, ParentWait, Parents, Referring, Waiter};
+use super::links::{Asked, Child, LinkQuestion, LinkWord, ParentWait, Parents, Waiter};
 use super::sides::Aside;
 use super::{AccountPlan, Output, Shard};
 use crate::id::RecordHash;
@@ -23,6 +23,45 @@ use crate::time::Now;
 
 /// A record that another one refers to: its object, and the account's id as [`provisional_id`].
 type Referred = (String, String);
+
+/// A change whose references are asked for.
+#[derive(Debug)]
+pub(super) struct Referring {
+    item: Item,
+    shown: OwnShown,
+}
+
+/// What an account shows of a record, kept until it is known what it refers to.
+#[derive(Debug)]
+struct OwnShown {
+    remote: String,
+    whole: bool,
+    changed_at_ms: i64,
+    read_at_ms: i64,
+}
+
+impl Referring {
+    fn new(item: Item, shown: Shown<'_>) -> Self {
+        let shown = OwnShown {
+            remote: shown.remote.to_owned(),
+            whole: shown.whole,
+            changed_at_ms: shown.changed_at_ms,
+            read_at_ms: shown.read_at_ms,
+        };
+        Self { item, shown }
+    }
+}
+
+impl OwnShown {
+    fn as_shown(&self) -> Shown<'_> {
+        Shown {
+            remote: &self.remote,
+            whole: self.whole,
+            changed_at_ms: self.changed_at_ms,
+            read_at_ms: self.read_at_ms,
+        }
+    }
+}
 
 impl<T> Shard<T> {
     /// Brings in what an account shows of an item's record, as soon as it is known what its references

@@ -102,6 +102,11 @@ impl<T> Shard<T> {
                 Winner::SystemA => super::SYSTEM_A,
                 Winner::Provider | Winner::Undecided => account,
             },
+            remote_id: states[0]
+                .target(account)
+                .and_then(|target| target.link.remote_id())
+                .filter(|_| resolution.winner != Winner::SystemA),
+            sources: &[],
             targets: &targets,
         };
         self.log_derived(now, journal, &derived);

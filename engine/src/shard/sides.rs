@@ -7,7 +7,8 @@ use super::fold::Fold;
 use super::handoff::{HandedOver, News, Pull, provisional_id};
 use super::item::Item;
 use super::prepare::Prepared;
-use super::two_way::{Hint, Role, SYSTEM_A, TwoWay, merged_into, origin_of};
+use super::telling::Telling;
+use super::two_way::{Hint, Role, SYSTEM_A, TwoWay, merged_into};
 use super::{AccountPlan, Shard};
 use crate::event::codec::{self, AcceptedEvent};
 use crate::event::{Operation, TargetAction};
@@ -54,11 +55,11 @@ impl<T> Shard<T> {
         if plan.role == Role::SystemA {
             let record_id = item.record_id().to_owned();
             item.states[0].target_mut(SYSTEM_A).link = Link::Linked(record_id);
-            item.origin = origin_of(event).map(std::borrow::Cow::into_owned);
             item.merged_into = merged_into(event).map(std::borrow::Cow::into_owned);
-            if item.operation.writes_fields() {
-                item.said = Some(Box::new(said(event, fold)));
-            }
+            item.tellings = match fold.tellings.is_empty() {
+                true => Telling::of(event),
+                false => std::mem::take(&mut fold.tellings),
+            };
             return None;
         }
         let Some(two_way) = plan.two_way.get(item.object()) else {
@@ -87,7 +88,8 @@ impl<T> Shard<T> {
                     // second one of one that does not bear it.
                     item.operation = Operation::Update;
                 }
-                weigh(account, said(event, fold), fold, item)
+                let new = item.front_seq() >= self.settings.first_seq;
+                weigh(account, said(event, fold), (fold, new), item)
             }
             Operation::Read | Operation::Delete => None,
         }
@@ -265,6 +267,8 @@ impl<T> Shard<T> {
             data: None,
             changed_at_ms: deleted_at_ms,
             origin: account,
+            remote_id: None,
+            sources: &[],
             merged_into: None,
             targets: std::slice::from_ref(account),
         };
@@ -373,17 +377,7 @@ impl<T> Shard<T> {
             return false;
         }
         if plan.role == Role::SystemA {
-            if item.operation == Operation::Delete {
-                let origin = item.origin.take().unwrap_or_default();
-                let deleted_at_ms = item.lead.changed_at_ms;
-                base_of(item, SYSTEM_A).tell_deleted(deleted_at_ms, &origin, now.wall.0);
-                self.heard.note(item.record, now.wall.0);
-            } else if let Some(said) = item.said.take() {
-                let origin = item.origin.take().unwrap_or_default();
-                let changed_at_ms = item.lead.changed_at_ms;
-                base_of(item, SYSTEM_A).tell(&said, changed_at_ms, &origin, now.wall.0);
-                self.heard.note(item.record, now.wall.0);
-            }
+            self.note_told(now, journal, item);
             return false;
         }
         let Some(two_way) = plan.two_way.get(item.object()) else {
@@ -458,6 +452,22 @@ impl<T> Shard<T> {
         }
     }
 
+    /// Takes up that System A has what it was told.
+    fn note_told(&mut self, now: Now, journal: &mut impl Journal, item: &mut Item) {
+        let heard = self.heard_now(now, journal, item);
+        let tellings = std::mem::take(&mut item.tellings);
+        let deletes = item.operation == Operation::Delete;
+        let book = base_of(item, SYSTEM_A).told_mut();
+        for told in &tellings {
+            if deletes {
+                book.tell_deleted(told.changed_at_ms, &told.origin, heard);
+            } else {
+                book.tell(&told.fields, told.changed_at_ms, &told.origin, heard);
+            }
+        }
+        self.heard.note(item.record, heard.at_ms);
+    }
+
     /// Ends an operation that was set aside.
     pub(super) fn set_aside(
         &mut self,
@@ -490,7 +500,12 @@ fn said(event: &AcceptedEvent<'_>, fold: &Fold) -> Fields {
 }
 
 /// Takes out of a write what an operator has to decide, and ends one that says nothing new.
-fn weigh(account: &str, said: Fields, fold: &mut Fold, item: &mut Item) -> Option<Aside> {
+fn weigh(
+    account: &str,
+    said: Fields,
+    (fold, new): (&mut Fold, bool),
+    item: &mut Item,
+) -> Option<Aside> {
     let resume = item.progress.resume;
     let target = item.states[0].target_mut(account);
     let linked = target.link.remote_id().is_some();
@@ -498,7 +513,8 @@ fn weigh(account: &str, said: Fields, fold: &mut Fold, item: &mut Item) -> Optio
     let base = target.base.get_or_insert_default();
     let mut sent = said.clone();
     let withheld = base.withhold(&mut sent);
-    let known = settled && !item.progress.is_frozen() && base.has(&sent);
+    // A call for one of an earlier life may have gone without the log's knowing.
+    let known = settled && new && !item.progress.is_frozen() && base.has(&sent);
     item.said = Some(Box::new(said));
     if withheld && sent.is_empty() {
         item.progress.state = State::Superseded;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use syncline_engine::event::codec::AcceptedEvent;
 use syncline_engine::event::{Defaults, Surface, Target, TargetAction, parse};
-use syncline_engine::id::{HashKey, VSHARD_COUNT, VShard};
+use syncline_engine::id::{HashKey, OperationSeq, VSHARD_COUNT, VShard};
 use syncline_engine::journal::{AppendError, Class, Journal, Kind, ReadError};
 use syncline_engine::json::Scratch;
 use syncline_engine::mapping::Mapping;
@@ -424,6 +424,8 @@ fn open(
             id: ShardId(shard as u16),
             hash_key: HASH_KEY,
             boot: 1,
+            booted_at_ms: 0,
+            first_seq: OperationSeq::default(),
             seed: shard as u64,
             accounts: plans.to_vec(),
         };

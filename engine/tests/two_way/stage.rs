@@ -105,6 +105,8 @@ pub(crate) struct Stage {
     pub(crate) reads: u32,
     /// Notices carry what a list shows.
     pub(crate) lists: bool,
+    /// Whoever hands something over hears nothing of it.
+    pub(crate) deaf: bool,
     mutant: Option<Mutant>,
     /// The first answer to each read.
     first_reads: BTreeMap<(String, String), Reply>,
@@ -133,6 +135,8 @@ impl Stage {
                 id: ShardId(id),
                 hash_key: KEY,
                 boot: 1,
+                booted_at_ms: 0,
+                first_seq: OperationSeq::default(),
                 seed: u64::from(id),
                 accounts: plans.clone(),
             })
@@ -151,6 +155,7 @@ impl Stage {
             notices: VecDeque::new(),
             reads: 0,
             lists: false,
+            deaf: false,
             mutant,
             first_reads: BTreeMap::new(),
             replies: Vec::new(),
@@ -166,7 +171,8 @@ impl Stage {
             .map(|at| {
                 let owned = (0..VSHARD_COUNT).filter_map(VShard::new);
                 let owned = owned.filter(|vshard| vshard.owner(count) == at);
-                let settings = self.settings[at].clone();
+                let mut settings = self.settings[at].clone();
+                settings.first_seq = OperationSeq(self.seq + 1);
                 let mut recovery = Recovery::new(settings, owned, now.mono);
                 for (place, (kind, payload)) in self.logs[at].0.iter().enumerate() {
                     recovery.replay(now, lsn_of(place), *kind, payload).unwrap();
@@ -534,6 +540,11 @@ impl Stage {
         self.shards.len()
     }
 
+    /// The shard that owns a record of this id.
+    pub(crate) fn owner_of(&self, record_id: &str) -> usize {
+        KEY.vshard(record_id).owner(self.shards.len())
+    }
+
     /// Asks one shard.
     pub(crate) fn at<R>(
         &mut self,
@@ -550,8 +561,7 @@ impl Stage {
         record_id: &str,
         ask: impl FnOnce(Now, &mut Shard<u64>, &mut Frames) -> R,
     ) -> R {
-        let at = KEY.vshard(record_id).owner(self.shards.len());
-        self.at(at, ask)
+        self.at(self.owner_of(record_id), ask)
     }
 
     /// An operator's command to the owner of a record.
@@ -677,6 +687,7 @@ impl Stage {
                 let owner = word.owner().unwrap().vshard().owner(self.shards.len());
                 self.shards[owner].handle(now, &mut self.logs[owner], Input::Link(word));
             }
+            Output::LinkTo(_, LinkWord::Handed(_)) if self.deaf => {}
             Output::LinkTo(shard, word) => {
                 let to = usize::from(shard.0);
                 self.shards[to].handle(now, &mut self.logs[to], Input::Link(word));

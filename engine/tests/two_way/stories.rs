@@ -416,3 +416,159 @@ fn a_decision_for_the_account_outlasts_the_change_that_waits_there() {
     stage.settle();
     all_show(&stage, "c-1", r#"{"a":"theirs","b":2}"#);
 }
+
+#[test]
+fn a_record_that_was_merged_there_and_is_restored_elsewhere_is_its_own_again() {
+    for shards in [1, 2, 4] {
+        let mut stage = Stage::new(&["alpha", "beta"], shards, &policy(Rule::LastWriteWins));
+        stage.edit_here("c-1", r#"{"a":1}"#);
+        stage.settle();
+        stage.edit_here("c-2", r#"{"a":2}"#);
+        stage.settle();
+        stage.merge_there("alpha", "r1", "r2");
+        stage.settle();
+        for side in stage.stores.keys() {
+            assert!(!stage.view(side).contains_key("c-1"), "{side}");
+        }
+        stage.restore_there("beta", "r1");
+        stage.settle();
+        stage.tell_all();
+        stage.settle();
+        for side in stage.stores.keys() {
+            let view = stage.view(side);
+            let view: Vec<(&str, &str)> = view.iter().map(|(a, b)| (&**a, &**b)).collect();
+            let both = [("c-1", r#"{"a":1}"#), ("c-2", r#"{"a":2}"#)];
+            assert_eq!(view, both, "{side}, {shards} shards");
+        }
+        stage.edit_here("c-1", r#"{"a":3}"#);
+        stage.settle();
+        assert_eq!(stage.view("alpha")["c-1"], r#"{"a":3}"#);
+        assert_eq!(stage.view("alpha")["c-2"], r#"{"a":2}"#);
+        assert_eq!(stage.dead(), []);
+    }
+}
+
+#[test]
+fn what_was_handed_over_before_a_crash_is_not_looked_at_twice() {
+    let mut stage = Stage::new(&["alpha"], 4, &policy(Rule::LastWriteWins));
+    let elsewhere = |id: &String| stage.owner_of(id) != stage.owner_of("alpha:r1");
+    let id = (1..).map(|n| format!("c-{n}")).find(elsewhere).unwrap();
+    stage.edit_here(&id, r#"{"a":1}"#);
+    stage.settle();
+    stage.edit_there("alpha", "r1", r#"{"a":2}"#);
+    let notice = stage.notices.pop_front().unwrap();
+    stage.deaf = true;
+    stage.deliver(&notice);
+    stage.settle();
+    all_show(&stage, &id, r#"{"a":2}"#);
+    // Nobody has told of this one, when what was handed over is, again.
+    stage.edit_there("alpha", "r1", r#"{"a":3}"#);
+    let untold = stage.notices.pop_front().unwrap();
+    let reads = stage.reads;
+    stage.crash();
+    stage.deaf = false;
+    stage.settle();
+    assert_eq!(stage.reads, reads);
+    // The one that hears nothing in this life either hands it over in the next.
+    stage.crash();
+    stage.settle();
+    assert_eq!(stage.reads, reads);
+    stage.deliver(&untold);
+    stage.settle();
+    all_show(&stage, &id, r#"{"a":3}"#);
+}
+
+#[test]
+fn a_change_that_is_told_again_after_a_crash_is_told_in_the_same_words() {
+    let mut stage = two(Rule::LastWriteWins);
+    stage.edit_here("c-1", r#"{"a":1}"#);
+    stage.settle();
+    stage.edit_there("alpha", "r1", r#"{"a":2}"#);
+    let notice = stage.notices.pop_front().unwrap();
+    stage.deliver(&notice);
+    stage.answer(0);
+    let told = |stage: &Stage| {
+        let calls = stage.calls.iter().filter(|call| call.account == SYSTEM_A);
+        let told: Vec<_> = calls
+            .map(|call| {
+                let key = call.request.idempotency_key.clone().unwrap();
+                (key, String::from_utf8(call.request.body.to_vec()).unwrap())
+            })
+            .collect();
+        told
+    };
+    let before = told(&stage);
+    assert!(before[0].1.contains(r#""remote_id":"r1""#), "{before:?}");
+    // Before it is heard there, the record becomes part of another one, and is linked to that.
+    let stays = stage.make_there("alpha", r#"{"b":1}"#);
+    stage.notices.clear();
+    stage.merge_there("alpha", "r1", &stays);
+    let merged = stage.notices.pop_front().unwrap();
+    stage.deliver(&merged);
+    stage.crash();
+    assert_eq!(told(&stage), before);
+    stage.settle();
+    assert_eq!(stage.view(SYSTEM_A)["c-1"], r#"{"a":2,"b":1}"#);
+}
+
+#[test]
+fn system_a_is_told_which_account_each_field_comes_from() {
+    let mut stage = Stage::new(&["alpha", "beta"], 1, &policy(Rule::Provider));
+    stage.edit_here("c-1", r#"{"a":1,"b":1,"c":1}"#);
+    stage.settle();
+    let waits = stage.write_here("c-1", r#"{"a":2,"b":2,"c":2}"#);
+    stage.edit_there("alpha", "r1", r#"{"a":3}"#);
+    stage.edit_there("beta", "r1", r#"{"b":4}"#);
+    stage.settle();
+    // It said this before it heard of either.
+    stage.say_late("c-1", r#"{"a":2,"b":2,"c":2}"#, waits);
+    let mut told = Vec::new();
+    while let Some(at) = (0..stage.calls.len()).next() {
+        if stage.calls[at].account == SYSTEM_A {
+            told.push(String::from_utf8(stage.calls[at].request.body.to_vec()).unwrap());
+        }
+        stage.answer(at);
+    }
+    assert_eq!(told.len(), 1, "{told:?}");
+    let expected = r#""origin":"system_a","origins":{"/a":"alpha","/b":"beta"}"#;
+    assert!(told[0].contains(expected), "{told:?}");
+    stage.settle();
+    all_show(&stage, "c-1", r#"{"a":3,"b":4,"c":2}"#);
+}
+
+#[test]
+fn waiting_changes_of_two_accounts_are_told_in_one_with_where_each_comes_from() {
+    let mut stage = Stage::new(&["alpha", "beta"], 1, &policy(Rule::LastWriteWins));
+    stage.edit_here("c-1", r#"{"a":1,"b":1,"c":1}"#);
+    stage.settle();
+    // The first one is under way while the others come.
+    for (account, patch) in [
+        ("alpha", r#"{"c":2}"#),
+        ("alpha", r#"{"a":2}"#),
+        ("beta", r#"{"b":2}"#),
+    ] {
+        stage.edit_there(account, "r1", patch);
+        let notice = stage.notices.pop_front().unwrap();
+        stage.deliver(&notice);
+        let elsewhere = |stage: &Stage| {
+            let mut calls = stage.calls.iter();
+            calls.position(|call| call.account != SYSTEM_A)
+        };
+        while let Some(at) = elsewhere(&stage) {
+            stage.answer(at);
+        }
+        stage.notices.clear();
+    }
+    let first = stage.calls.iter().position(|call| call.account == SYSTEM_A);
+    stage.answer(first.unwrap());
+    let told = stage.calls.iter().find(|call| call.account == SYSTEM_A);
+    let told = String::from_utf8(told.unwrap().request.body.to_vec()).unwrap();
+    assert!(
+        told.contains(
+            r#""provider":"alpha","remote_id":"r1","origin":"alpha","origins":{"/b":"beta"}"#
+        ),
+        "{told}"
+    );
+    stage.settle();
+    all_show(&stage, "c-1", r#"{"a":2,"b":2,"c":2}"#);
+}

@@ -20,6 +20,8 @@ pub struct Clock {
     wall_offset_ms: i64,
     /// Counts the boots of the machine.
     pub(super) boot: u64,
+    /// What the wall clock showed when the engine first asked in this boot, less the uptime.
+    pub(super) booted_at_ms: i64,
 }
 
 impl Default for Clock {
@@ -29,6 +31,7 @@ impl Default for Clock {
             uptime_offset_ns: i128::from(FIRST_UPTIME_NS),
             wall_offset_ms: WALL_START_MS,
             boot: 1,
+            booted_at_ms: WALL_START_MS - (FIRST_UPTIME_NS / 1_000_000) as i64,
         }
     }
 }
@@ -54,6 +57,8 @@ impl Clock {
     pub fn reboot(&mut self) {
         self.boot += 1;
         self.uptime_offset_ns = 5_000_000_000 - i128::from(self.true_ns);
+        let now = self.now();
+        self.booted_at_ms = now.wall.0 - (now.mono.0 / 1_000_000) as i64;
     }
 
     /// The wall clock is set.
@@ -64,6 +69,12 @@ impl Clock {
     /// The wall clock is right again.
     pub fn heal_wall(&mut self) {
         self.wall_offset_ms = WALL_START_MS;
+    }
+
+    /// The wall clock of a provider, ms since the epoch: always right, but for its drift.
+    #[must_use]
+    pub fn provider_wall_ms(&self, ppm: i32) -> i64 {
+        WALL_START_MS + self.of_provider(ppm).as_millis() as i64
     }
 
     /// Time as a provider counts it, whose clock runs `ppm` millionths fast.

@@ -8,7 +8,7 @@ use engine::id::{HashKey, OperationSeq};
 use engine::json::Scratch;
 use engine::producers::{Producers, resume_point};
 use engine::refusal::Code;
-use engine::shard::{EventBatch, Origin};
+use engine::shard::{EventBatch, Origin, SYSTEM_A};
 
 use super::mutants::Mutant;
 
@@ -24,6 +24,18 @@ pub(super) enum Ticket {
     },
     /// An operator's command.
     Command(u64),
+    /// A part of what accounts told.
+    Pulls {
+        /// What was told together.
+        take: u64,
+        /// The shard that has this part.
+        shard: usize,
+    },
+    /// A page of a list of changes.
+    Page {
+        /// The list.
+        list: usize,
+    },
 }
 
 /// A part of a batch on its way to a shard.
@@ -124,6 +136,11 @@ impl Ingest {
         (settled.in_flight == 0).then_some(settled.last)
     }
 
+    /// What places a record, and the number of the next operation.
+    pub(super) fn place(&mut self) -> ((HashKey, usize), &mut u64) {
+        ((self.hash_key, self.shards), &mut self.next_operation)
+    }
+
     /// Whether some number above the base is settled.
     pub(super) fn has_islands(&self) -> bool {
         self.producers
@@ -178,11 +195,14 @@ impl Ingest {
                         .filter(|name| only.as_deref().is_none_or(|only| only == *name));
                     let target = |name| Target {
                         name,
-                        action: TargetAction::Sync,
+                        action: match name {
+                            SYSTEM_A => TargetAction::Observe,
+                            _ => TargetAction::Sync,
+                        },
                         rule: 0,
                     };
                     let operation_seq = self.next_operation;
-                    self.next_operation += 1;
+                    self.next_operation += OperationSeq::STEP;
                     let accepted = AcceptedEvent {
                         operation_seq,
                         record_hash: record.0,

@@ -11,6 +11,7 @@ use engine::provider::{CallKind, Reply, Request, SendFailure};
 
 use super::fold::Broken;
 use super::marks::{Mark, Marks};
+use super::oracle::is_list;
 
 const MS: u64 = 1_000_000;
 const SECOND: u64 = 1_000 * MS;
@@ -60,7 +61,9 @@ impl Troubles {
                 "I8 {account} is called within the pause it asked for"
             ));
         }
-        for part in [None, Some(endpoint(request))] {
+        // A list is of no endpoint that records are written at.
+        let own = (!is_list(request)).then(|| endpoint(request));
+        for part in [Some(None), own.map(Some)].into_iter().flatten() {
             let part = (account.to_owned(), part);
             let Some(row) = self.rows.get_mut(&part) else {
                 continue;
@@ -109,6 +112,9 @@ impl Troubles {
                 .is_ok_and(|reply| reply.retry_after.is_none());
         let whole = self.rows.entry((account.to_owned(), None)).or_default();
         whole.ended(now, refused, !refused);
+        if is_list(request) {
+            return;
+        }
         let own = (account.to_owned(), Some(endpoint(request)));
         let own = self.rows.entry(own).or_default();
         own.ended(now, failed, !refused && !failed);

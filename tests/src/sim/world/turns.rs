@@ -208,6 +208,16 @@ impl World {
                     Input::Coordinator(word)
                 }
                 Letter::Command { command, ticket } => Input::Control { command, ticket },
+                Letter::Fetch {
+                    account,
+                    request,
+                    ticket,
+                } => Input::Fetch {
+                    account,
+                    request,
+                    ticket,
+                },
+                Letter::Link(word) => Input::Link(word),
             };
             own.shard.handle(now, &mut own.journal, input);
         }
@@ -254,6 +264,29 @@ impl World {
                         self.batch_ended(ended);
                     }
                 }
+                Output::Accepted(Ticket::Pulls { take, shard }) => {
+                    if let Some(taken) = node.inbound.answered(take, shard, None) {
+                        self.changes_taken(taken);
+                    }
+                }
+                Output::Refused {
+                    ticket: Ticket::Pulls { take, shard },
+                    code,
+                } => {
+                    if let Some(taken) = node.inbound.answered(take, shard, Some(code)) {
+                        self.changes_taken(taken);
+                    }
+                }
+                Output::Fetched {
+                    ticket: Ticket::Page { list },
+                    result,
+                } => self.page_came(list, result),
+                Output::Link(word) => {
+                    let owner = word.owner().expect("a question or news names its record");
+                    let to = owner.vshard().owner(node.shards.len());
+                    self.tell_shard(shard, to, word);
+                }
+                Output::LinkTo(to, word) => self.tell_shard(shard, usize::from(to.0), word),
                 Output::Done {
                     ticket: Ticket::Command(number),
                     ..
