@@ -126,7 +126,16 @@ impl LinkWord {
 
     /// Whether hearing it writes to the log.
     pub(super) fn is_logged(&self) -> bool {
-        !matches!(self, Self::Question(_) | Self::Answer(_) | Self::News(_))
+        match self {
+            Self::Question(_) | Self::News(_) => false,
+            // It may be the last that a change waited for.
+            Self::Answer(answer) => answer.asked == Asked::RecordId,
+            Self::Handoff(_)
+            | Self::Handed(_)
+            | Self::KnownAs(_)
+            | Self::Claim(_)
+            | Self::Claimed(_) => true,
+        }
     }
 }
 
