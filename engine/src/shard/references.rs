@@ -16,8 +16,7 @@ use super::{AccountPlan, Output, Shard};
 use crate::id::RecordHash;
 use crate::journal::Journal;
 use crate::json::RawObject;
-use crate::mapping::Mapping;
-use crate::operation_slab::OpFlags;
+use crate::operation_slab::{OpFlags, OpState};
 use crate::state::{Reason, State};
 use crate::time::Now;
 
@@ -178,7 +177,7 @@ impl<T> Shard<T> {
             return;
         };
         let node = &self.index.slab[op];
-        let waits = node.state() == crate::operation_slab::OpState::Backoff;
+        let waits = node.state() == OpState::Backoff;
         if waits && node.has(OpFlags::PARENT) {
             self.links.forget_missing(child);
             self.index.unschedule(op);
@@ -270,7 +269,7 @@ fn referred(plan: &AccountPlan, object: &str, remote: &str) -> Vec<(String, Stri
         return Vec::new();
     };
     let comes_in = |object: &str| plan.two_way.get(object).is_some_and(|it| it.inbound);
-    let shown = Mapping::references_back(mapping, remote).into_iter();
+    let shown = mapping.references_back(remote).into_iter();
     let mut referred: Vec<(String, String)> =
         shown.filter(|(object, _)| comes_in(object)).collect();
     referred.sort();
