@@ -15,10 +15,10 @@ use wal::{
     NewDataDir, OpenMode, VisitError, Writer,
 };
 
+use super::clock;
 use super::journal::{STAGED_BYTES_MAX, ShardLog};
 use super::shard_thread::{Waiting, chain};
 use super::{StartError, checkpointer, reshard};
-use super::{boot_clock, clock};
 use crate::settings::{self, Settings};
 
 /// A shard with its log, not yet running.
@@ -62,11 +62,9 @@ impl OpenPlan {
         settings: &Settings,
         shards: u16,
         accounts: Vec<Arc<AccountPlan>>,
-    ) -> Result<Self, StartError> {
-        let data_dir = &settings.server.data_dir;
-        let booted_at_ms = boot_clock::booted_at_ms(data_dir, clock::boot(), clock::now())
-            .map_err(|error| StartError::data_dir(data_dir, &error))?;
-        Ok(Self {
+        booted_at_ms: i64,
+    ) -> Self {
+        Self {
             shards,
             segment_bytes: settings.wal.segment_bytes.0,
             durability: match settings.wal.durability {
@@ -76,7 +74,7 @@ impl OpenPlan {
             accounts,
             booted_at_ms,
             dedup_keys: checkpointer::EventIdRules::default(),
-        })
+        }
     }
 
     pub(crate) fn options(&self, dir: &DataDir<Disk>, log: LogId, mode: OpenMode) -> LogOptions {

@@ -301,6 +301,7 @@ impl ShardThread {
                 now,
                 Input::Events {
                     batch: parcel.batch,
+                    barrier: parcel.barrier,
                     ticket,
                 },
             );

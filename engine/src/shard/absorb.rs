@@ -165,6 +165,8 @@ pub(super) struct Behind {
     pub(super) changes: Vec<Pending>,
     /// The record goes, whether or not it is made again after that.
     pub(super) deletes: bool,
+    /// System A makes it, or makes it again.
+    pub(super) remade: bool,
 }
 
 impl<T> Shard<T> {
@@ -415,6 +417,8 @@ impl<T> Shard<T> {
             if !same || event.action_at(account) == TargetAction::Skip {
                 continue;
             }
+            let makes = matches!(event.event.operation, Operation::Create | Operation::Upsert);
+            behind.remade |= makes && event.action_at(account) == TargetAction::Observe;
             let event = event.asked_of(account);
             match event.event.operation {
                 Operation::Delete => behind.deletes = true,

@@ -97,6 +97,8 @@ pub(super) struct Account {
     /// Calls begun, for ageing.
     pub(super) taken: u32,
     pub(super) retry_budget: RetryBudget,
+    /// A fetch took the last permit: records go before the next one.
+    pub(super) records_next: bool,
     /// Since when there is something to send that was not sent for want of company.
     pub(super) lingers_since: Option<Mono>,
     /// Until when it waits.
@@ -138,6 +140,7 @@ impl Account {
             suspects: VecDeque::new(),
             taken: 0,
             retry_budget: RetryBudget::default(),
+            records_next: false,
             lingers_since: None,
             lingers_until: None,
             part_batches: PartBatches::default(),

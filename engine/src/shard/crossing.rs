@@ -9,7 +9,7 @@ use super::{Observation, SYSTEM_A, Shard};
 use crate::event::Operation;
 use crate::event::codec::AcceptedEvent;
 use crate::journal::Journal;
-use crate::merge::{Conflict, Fields, Rivals, Said, ToldBook, Winner};
+use crate::merge::{Conflict, Fields, Rivals, Winner};
 use crate::state::{Reason, State};
 use crate::time::Now;
 
@@ -46,7 +46,8 @@ impl<T> Shard<T> {
         let base = base_of(item, SYSTEM_A).clone();
         let told = base.told();
         if event.event.operation == Operation::Delete {
-            self.compare_deleted(now, journal, told, (&behind, said_at), item);
+            let there = told.crossing(said_at);
+            self.tell_gone(now, journal, item, &behind, there);
             return ended(item, State::Synced, None);
         }
         let makes = matches!(event.event.operation, Operation::Create | Operation::Upsert);
@@ -58,7 +59,8 @@ impl<T> Shard<T> {
         } else if deleted_at_ms.is_some() {
             // By the times it says it did so before that, as the accounts take it. Whether it really
             // has none any more is not asked: clocks may be wrong.
-            self.tell_deleted_again(now, journal, item);
+            let there = said.iter().map(|(pointer, _)| pointer);
+            self.tell_gone(now, journal, item, &behind, there);
             return ended(item, State::Synced, None);
         }
         for (pointer, value) in said.iter() {
@@ -119,26 +121,29 @@ impl<T> Shard<T> {
         if !crossed.is_empty() {
             item.progress.result = conflicts_result(crossed);
         }
-        let takers = self.takers(event, &object);
+        let takers = self.takers(&object);
         self.tell_what_stands(now, journal, item, (&stands, changed_at_ms), &takers);
         ended(item, State::Synced, None);
     }
 
-    /// System A deleted a record of which it was told something: what it was told is there again.
-    fn compare_deleted(
+    /// A record is gone everywhere but at System A, which has these fields of it.
+    fn tell_gone<'f>(
         &mut self,
         now: Now,
         journal: &mut impl Journal,
-        told: &ToldBook,
-        (behind, said_at): (&Behind, Said),
         item: &Item,
+        behind: &Behind,
+        there: impl Iterator<Item = &'f str>,
     ) {
-        if behind.changes.is_empty() {
-            return self.tell_deleted_again(now, journal, item);
+        if behind.deletes {
+            return;
+        }
+        if !behind.remade {
+            return self.tell_own(now, journal, item, (Operation::Delete, None));
         }
         let mut left = Fields::default();
         // It made the record again since, and what it says then is all there is of it.
-        for pointer in told.crossing(said_at) {
+        for pointer in there {
             let mut later = behind.changes.iter();
             if !later.any(|change| change.fields.touches(pointer)) {
                 left.set(pointer, "null");
@@ -148,10 +153,6 @@ impl<T> Shard<T> {
             let data = left.to_json();
             self.tell_own(now, journal, item, (Operation::Update, Some(&data)));
         }
-    }
-
-    fn tell_deleted_again(&mut self, now: Now, journal: &mut impl Journal, item: &Item) {
-        self.tell_own(now, journal, item, (Operation::Delete, None));
     }
 
     /// Tells System A once more what it did itself.
@@ -246,18 +247,13 @@ impl<T> Shard<T> {
         }
     }
 
-    /// The accounts that take an event of System A's, or its object, where the event was to be
-    /// compared only.
-    fn takers(&self, event: &AcceptedEvent<'_>, object: &str) -> Vec<Arc<str>> {
-        if super::two_way::is_late(event) {
-            let accounts = self.accounts.iter().filter(|account| {
-                let plan = account.plan.as_ref();
-                plan.is_some_and(|plan| plan.two_way.contains_key(object))
-            });
-            return accounts.map(|account| account.name.clone()).collect();
-        }
-        let others = event.targets.iter().map(|target| target.name);
-        let others = others.filter(|name| *name != SYSTEM_A);
-        others.map(Arc::from).collect()
+    /// The accounts that may have taken what System A said. Its event may not name them any more:
+    /// compaction keeps of one what is open. Whoever has what stands already is not called.
+    fn takers(&self, object: &str) -> Vec<Arc<str>> {
+        let accounts = self.accounts.iter().filter(|account| {
+            let plan = account.plan.as_ref();
+            plan.is_some_and(|plan| plan.two_way.contains_key(object))
+        });
+        accounts.map(|account| account.name.clone()).collect()
     }
 }

@@ -32,7 +32,7 @@ impl<T> Shard<T> {
         if accounts == 0 || self.draining {
             return;
         }
-        self.start_fetches(now, journal);
+        self.start_fetches(now, journal, |account| !account.records_next);
         let share = (RECORDS_PER_TURN / accounts).max(1);
         for at in 0..accounts {
             let mut left = share;
@@ -45,6 +45,7 @@ impl<T> Shard<T> {
                     break;
                 };
                 self.accounts[at].lingers_since = None;
+                self.accounts[at].records_next = false;
                 let (class, probes) = (call.class, call.probes);
                 match (call.group, self.accounts[at].plan.clone()) {
                     (Some(group), Some(plan)) => {
@@ -63,6 +64,7 @@ impl<T> Shard<T> {
                 }
             }
         }
+        self.start_fetches(now, journal, |_| true);
     }
 
     pub(super) fn accounts_can_start(&self) -> bool {

@@ -3,6 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
+use super::account::Account;
 use super::calls::OpenCall;
 use super::endpoints::Way;
 use super::settle::{end_of, judged_by_next, timestamp};
@@ -83,12 +84,24 @@ impl<T> Shard<T> {
 
     /// Starts what waits and may go. What asks an endpoint that is held does not wait: whoever asks
     /// has others to ask, and comes again. When the hold is over it may be the probe.
-    pub(super) fn start_fetches(&mut self, now: Now, journal: &impl Journal) {
+    ///
+    /// Of accounts whose turn it is: where permits are few, fetches and records take them in turns, or
+    /// lists that are asked for without a pause would starve the records.
+    pub(super) fn start_fetches(
+        &mut self,
+        now: Now,
+        journal: &impl Journal,
+        has_turn: impl Fn(&Account) -> bool,
+    ) {
         for _ in 0..self.fetches.waiting.len() {
             let Some(fetch) = self.fetches.waiting.pop_front() else {
                 return;
             };
             let at = usize::from(fetch.target.0);
+            if !has_turn(&self.accounts[at]) {
+                self.fetches.waiting.push_back(fetch);
+                continue;
+            }
             let way = self.accounts[at].endpoints.way(&fetch.endpoint);
             if let Way::Held(number) = way {
                 if self.accounts[at].endpoints.is_held_beyond(number, now.mono) {
@@ -119,6 +132,7 @@ impl<T> Shard<T> {
             if let Way::Probe(number) = way {
                 self.accounts[at].endpoints.probing(number);
             }
+            self.accounts[at].records_next = true;
             let request = fetch.request.clone();
             let call = self.calls.insert(OpenCall {
                 items: Vec::new(),

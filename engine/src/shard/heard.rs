@@ -7,6 +7,7 @@ use std::collections::{HashMap, VecDeque};
 
 use super::absorb::Derived;
 use super::item::Item;
+use super::steady::AHEAD_MAX_MS;
 use super::{SYSTEM_A, Shard};
 use crate::event::codec::{self, AcceptedEvent};
 use crate::event::{Operation, TargetAction};
@@ -15,21 +16,27 @@ use crate::index::lsn;
 use crate::journal::Journal;
 use crate::lane;
 use crate::merge;
-use crate::record::StateFrame;
 use crate::time::Now;
 
-/// Records remembered per shard. What System A says late of an older one counts as said knowing all.
+/// Records remembered per shard. Of others the log is asked.
 const RECORDS_MAX: usize = 64 * 1024;
 
-/// Records, by when System A heard of them last.
+/// Records, by when System A heard of them last, ms of the shard's steady clock.
 #[derive(Debug, Default)]
 pub(super) struct Heard {
     at_ms: HashMap<RecordHash, i64>,
     /// In the order in which they were first told of.
     order: VecDeque<RecordHash>,
+    /// What was heard up to then may be in the log only.
+    complete_since_ms: i64,
 }
 
 impl Heard {
+    /// A life begins. System A's clock may be a little ahead.
+    pub(super) fn begin(&mut self, at_ms: i64) {
+        self.complete_since_ms = at_ms.saturating_add(AHEAD_MAX_MS);
+    }
+
     pub(super) fn note(&mut self, record: RecordHash, at_ms: i64) {
         if self.at_ms.insert(record, at_ms).is_some() {
             return;
@@ -37,23 +44,18 @@ impl Heard {
         self.order.push_back(record);
         if self.order.len() > RECORDS_MAX
             && let Some(oldest) = self.order.pop_front()
+            && let Some(at_ms) = self.at_ms.remove(&oldest)
         {
-            self.at_ms.remove(&oldest);
+            self.complete_since_ms = self.complete_since_ms.max(at_ms);
         }
     }
 
-    /// Takes up what a state frame of the log says of it.
-    pub(super) fn replay(&mut self, frame: &StateFrame) {
-        let told = frame.records[0].target(SYSTEM_A);
-        let heard = told.and_then(|told| told.base.as_ref()?.told().heard_at_ms());
-        if let Some(at_ms) = heard {
-            self.note(RecordHash(frame.record), at_ms);
+    /// Whether System A heard of a record at `said_at_ms` or later; `None`: the log knows.
+    fn since(&self, record: RecordHash, said_at_ms: i64) -> Option<bool> {
+        match self.at_ms.get(&record) {
+            Some(heard_at_ms) => Some(*heard_at_ms >= said_at_ms),
+            None => (said_at_ms > self.complete_since_ms).then_some(false),
         }
-    }
-
-    fn since(&self, record: RecordHash, said_at_ms: i64) -> bool {
-        let heard = self.at_ms.get(&record);
-        heard.is_some_and(|heard_at_ms| *heard_at_ms >= said_at_ms)
     }
 }
 
@@ -66,18 +68,41 @@ impl<T> Shard<T> {
         item: &Item,
     ) -> merge::Heard {
         let slab = &self.index.slab;
-        let target = slab[item.op].target();
-        let lane = lane::of(slab, self.index.lanes_of(item.record), target);
-        let last = lane.and_then(|lane| lane.iter(slab).last());
         let mut bytes = Vec::new();
-        let newest = last.and_then(|op| {
-            journal.read(lsn(slab[op].position()), &mut bytes).ok()?;
-            Some(codec::decode(&bytes).ok()?.operation_seq)
-        });
+        let mut newest = item.lead.seq.0;
+        for lane in lane::lanes(slab, self.index.lanes_of(item.record)) {
+            let position = lsn(slab[lane.back()].position());
+            if journal.read(position, &mut bytes).is_ok()
+                && let Ok(event) = codec::decode(&bytes)
+            {
+                newest = newest.max(event.operation_seq);
+            }
+        }
         merge::Heard {
             at_ms: self.steady().ms(now),
-            newest: newest.unwrap_or(item.lead.seq.0).max(item.lead.seq.0),
+            newest,
         }
+    }
+
+    fn heard_by_log(
+        &self,
+        journal: &mut impl Journal,
+        event: &AcceptedEvent<'_>,
+        said_at_ms: i64,
+    ) -> bool {
+        let record = RecordHash(event.record_hash);
+        let record_id = event.event.record_id.as_deref().unwrap_or_default();
+        if self.index.state_position(record).is_none() {
+            return false;
+        }
+        let state = self.states_of(journal, record, &event.event.object, record_id);
+        let Some(state) = state else {
+            // Whoever compares them reads it again, or says that it is damaged.
+            return true;
+        };
+        let told = state.target(SYSTEM_A).and_then(|it| it.base.as_deref());
+        let heard = told.and_then(|base| base.told().heard_at_ms());
+        heard.is_some_and(|heard_at_ms| heard_at_ms >= said_at_ms)
     }
 
     /// Queues a comparison where System A says what it changed before it heard of the record. While
@@ -88,16 +113,17 @@ impl<T> Shard<T> {
         journal: &mut impl Journal,
         event: &AcceptedEvent<'_>,
     ) {
-        if self.heard.at_ms.is_empty() {
-            return;
-        }
         let record = RecordHash(event.record_hash);
         let changed_at_ms = event.event.changed_at_ms.unwrap_or(event.accepted_at_ms);
         let said = self.steady().said(now, event);
         let observed = event.action_at(SYSTEM_A) == TargetAction::Observe;
         let writes =
             event.event.operation.writes_fields() || event.event.operation == Operation::Delete;
-        if !observed || !writes || !self.heard.since(record, said.at_ms) {
+        if !observed || !writes {
+            return;
+        }
+        let heard = self.heard.since(record, said.at_ms);
+        if !heard.unwrap_or_else(|| self.heard_by_log(journal, event, said.at_ms)) {
             return;
         }
         let target = self.account(SYSTEM_A);
@@ -132,9 +158,10 @@ mod tests {
         for record in 0..=RECORDS_MAX as u64 {
             heard.note(RecordHash(record), 10);
         }
-        assert!(!heard.since(RecordHash(0), 5));
-        assert!(heard.since(RecordHash(1), 5) && heard.since(RecordHash(1), 10));
-        assert!(!heard.since(RecordHash(1), 11));
+        assert_eq!(heard.since(RecordHash(0), 5), None, "the log is asked");
+        assert_eq!(heard.since(RecordHash(0), 11), Some(false));
+        assert_eq!(heard.since(RecordHash(1), 10), Some(true));
+        assert_eq!(heard.since(RecordHash(1), 11), Some(false));
         assert_eq!(heard.at_ms.len(), heard.order.len());
     }
 }

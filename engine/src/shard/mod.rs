@@ -9,6 +9,7 @@
 mod absorb;
 mod accept;
 mod account;
+mod barrier;
 mod calls;
 mod checkpoint;
 mod class_mix;
@@ -61,6 +62,7 @@ use std::time::Duration;
 
 pub use accept::{EventBatch, Origin};
 pub use account::AccountPlan;
+pub use barrier::Barrier;
 pub use checkpoint::{Carry, CarryError, CheckpointPart, GeneralUnion, PartKind};
 pub use compare::{Comparison, Listed};
 pub use control::{Command, CommandReply};
@@ -119,8 +121,8 @@ pub struct ShardSettings {
     pub hash_key: HashKey,
     /// The present boot of the machine, so that leases of another are told apart.
     pub boot: u64,
-    /// What the wall clock showed, ms since the epoch, when the boot-time clock began; the same in all
-    /// runs of this boot, however often the wall clock was set since.
+    /// When the boot-time clock began, ms since the epoch by a clock that nobody sets; the same in all
+    /// runs of this boot.
     pub booted_at_ms: i64,
     /// No operation that is accepted in this run has a lower number.
     pub first_seq: OperationSeq,
@@ -137,6 +139,8 @@ pub enum Input<T> {
     Events {
         /// The events.
         batch: EventBatch,
+        /// Of the connection that they came by.
+        barrier: Barrier,
         /// Who waits.
         ticket: T,
     },
@@ -320,7 +324,11 @@ impl<T> Shard<T> {
     pub fn handle(&mut self, now: Now, journal: &mut impl Journal, input: Input<T>) {
         self.clock.look(now);
         match input {
-            Input::Events { batch, ticket } => self.accept(now, journal, &batch, ticket),
+            Input::Events {
+                batch,
+                barrier,
+                ticket,
+            } => self.accept(now, journal, (&batch, &barrier), ticket),
             Input::Reply {
                 call,
                 result,

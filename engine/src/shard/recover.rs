@@ -175,7 +175,6 @@ impl<T> Recovery<T> {
                     }
                     shard.index.note_object(&frame.records[0].object);
                     shard.index.apply_state(now, at, &frame);
-                    shard.heard.replay(&frame);
                     shard.untold.replay(&frame);
                 }
             }
@@ -210,6 +209,8 @@ impl<T> Recovery<T> {
         shard.effects = Effects::new(durable);
         shard.born = durable;
         shard.refresh_pauses();
+        let began_at_ms = shard.steady().ms(now);
+        shard.heard.begin(began_at_ms);
         // What a shard says first: that it is there and holds nothing.
         while let Some(word) = shard.holdings.poll() {
             shard.effects.push_unconditional(Output::Coordinator(word));

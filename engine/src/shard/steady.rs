@@ -10,7 +10,7 @@ use crate::merge::Said;
 use crate::time::Now;
 
 /// System A's clock is further ahead of ours: what it says of times means nothing.
-const AHEAD_MAX_MS: i64 = 1_000;
+pub(super) const AHEAD_MAX_MS: i64 = 1_000;
 /// How late a word may come by clocks that do not agree: what System A heard within this time before
 /// such a word, it may not have known.
 const LATE_MAX_MS: i64 = 600_000;

@@ -21,7 +21,7 @@ use syncline_engine::quota::{
 };
 use syncline_engine::retry::RetryPolicy;
 use syncline_engine::shard::{
-    AccountPlan, CallId, CheckpointPart, Command, EventBatch, Explanation, Input, Output,
+    AccountPlan, Barrier, CallId, CheckpointPart, Command, EventBatch, Explanation, Input, Output,
     Recovered, Recovery, Role, Shard, ShardSettings, Weights,
 };
 use syncline_engine::time::{Mono, Now, WallMs};
@@ -231,7 +231,11 @@ impl World {
         let mut batch = EventBatch::default();
         batch.push_with(|out| accepted.encode_into(out));
         let (own, log) = &mut self.shards[shard];
-        let input = Input::Events { batch, ticket: () };
+        let input = Input::Events {
+            batch,
+            barrier: Barrier::default(),
+            ticket: (),
+        };
         own.handle(clocks(self.now), log, input);
     }
 

@@ -16,8 +16,8 @@ use syncline_engine::provider::{
 use syncline_engine::quota::{AccountId, CostClasses, FromShard, Gate, ShardId, ToShard};
 use syncline_engine::retry::RetryPolicy;
 use syncline_engine::shard::{
-    AccountPlan, CallId, Command, CommandReply, DeadFilter, DeadLetter, DeletePolicy, EventBatch,
-    Input, LinkWord, News, Output, Pull, Recovery, Resolution, Role, SYSTEM_A, Shard,
+    AccountPlan, Barrier, CallId, Command, CommandReply, DeadFilter, DeadLetter, DeletePolicy,
+    EventBatch, Input, LinkWord, News, Output, Pull, Recovery, Resolution, Role, SYSTEM_A, Shard,
     ShardSettings, TwoWay, provisional_id,
 };
 use syncline_engine::state::Reason;
@@ -647,7 +647,11 @@ impl Stage {
         let mut batch = EventBatch::default();
         batch.push_with(|out| out.extend_from_slice(&payload));
         let now = self.now();
-        let input = Input::Events { batch, ticket: 0 };
+        let input = Input::Events {
+            batch,
+            barrier: Barrier::default(),
+            ticket: 0,
+        };
         self.shards[at].handle(now, &mut self.logs[at], input);
         self.run();
     }

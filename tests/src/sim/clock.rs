@@ -20,7 +20,7 @@ pub struct Clock {
     wall_offset_ms: i64,
     /// Counts the boots of the machine.
     pub(super) boot: u64,
-    /// What the wall clock showed when the engine first asked in this boot, less the uptime.
+    /// When this boot began, by a clock that nobody sets.
     pub(super) booted_at_ms: i64,
 }
 
@@ -55,10 +55,15 @@ impl Clock {
 
     /// The machine starts again: the boot-time clock begins anew.
     pub fn reboot(&mut self) {
+        let wall_ahead_ms = self.now().wall.0 - self.steady_ms();
         self.boot += 1;
         self.uptime_offset_ns = 5_000_000_000 - i128::from(self.true_ns);
-        let now = self.now();
-        self.booted_at_ms = now.wall.0 - (now.mono.0 / 1_000_000) as i64;
+        // As the engine keeps it: what the wall clock was set by is known over a boot.
+        self.booted_at_ms += self.now().wall.0 - wall_ahead_ms - self.steady_ms();
+    }
+
+    fn steady_ms(&self) -> i64 {
+        self.booted_at_ms + (self.now().mono.0 / 1_000_000) as i64
     }
 
     /// The wall clock is set.

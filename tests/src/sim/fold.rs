@@ -108,6 +108,8 @@ pub(super) struct Fold {
     both_ways: bool,
     /// Where each producer's numbers lie: shard and position.
     pub(super) taken: BTreeMap<(u64, u64), (usize, Lsn)>,
+    /// The newest number that a producer had taken of a record.
+    newest: BTreeMap<(u64, RecordHash), u64>,
     /// Numbers that ended without an event.
     pub(super) consumed: BTreeMap<(u64, u64), (usize, Lsn)>,
     /// Where the last final outcome of a record at an account lies.
@@ -229,6 +231,16 @@ impl Fold {
             record: RecordHash(event.record_hash),
             seq: OperationSeq(event.operation_seq),
         };
+        if let Some(from) = event.producer {
+            let of = (from.producer_hash, id.record);
+            let before = self.newest.insert(of, from.seq).unwrap_or_default();
+            if before > from.seq {
+                return Err(format!(
+                    "I2 number {} of a producer is taken behind its {before}, of the same record",
+                    from.seq
+                ));
+            }
+        }
         let data = event
             .event
             .data

@@ -8,7 +8,7 @@ use engine::id::{HashKey, OperationSeq};
 use engine::json::Scratch;
 use engine::producers::{Producers, resume_point};
 use engine::refusal::Code;
-use engine::shard::{EventBatch, Origin, SYSTEM_A};
+use engine::shard::{Barrier, EventBatch, Origin, SYSTEM_A};
 
 use super::mutants::Mutant;
 
@@ -43,6 +43,7 @@ pub(super) enum Ticket {
 pub(super) struct Parcel {
     pub(super) shard: usize,
     pub(super) events: EventBatch,
+    pub(super) barrier: Barrier,
     pub(super) ticket: Ticket,
 }
 
@@ -63,6 +64,8 @@ pub(super) struct Ingest {
     accounts: Vec<String>,
     producers: BTreeMap<u64, Settled>,
     batches: BTreeMap<u64, Batch>,
+    /// By client: of its newest connection.
+    barriers: BTreeMap<usize, (u64, Barrier)>,
     last_batch: u64,
     next_operation: u64,
     scratch: Scratch,
@@ -122,6 +125,7 @@ impl Ingest {
             accounts,
             producers,
             batches: BTreeMap::new(),
+            barriers: BTreeMap::new(),
             last_batch: 0,
             next_operation: OperationSeq::first_of_run(run_epoch).0,
             scratch: Scratch::new(),
@@ -152,7 +156,7 @@ impl Ingest {
     pub(super) fn take(
         &mut self,
         now_ms: i64,
-        client: usize,
+        (client, session): (usize, u64),
         producer: u64,
         first_seq: u64,
         lines: &[Vec<u8>],
@@ -227,6 +231,7 @@ impl Ingest {
         }
         self.last_batch += 1;
         let batch = self.last_batch;
+        let barrier = self.barrier(client, session);
         let mut parcels = Vec::new();
         let mut parts = BTreeMap::new();
         for (shard, (events, part)) in staged {
@@ -234,6 +239,7 @@ impl Ingest {
             parcels.push(Parcel {
                 shard,
                 events,
+                barrier: barrier.clone(),
                 ticket: Ticket::Part { batch, shard },
             });
         }
@@ -248,6 +254,18 @@ impl Ingest {
         self.batches.insert(batch, all);
         let ended = if done { self.end(batch) } else { None };
         (parcels, ended)
+    }
+
+    /// What all parcels of a connection share.
+    fn barrier(&mut self, client: usize, session: u64) -> Barrier {
+        if self.mutant == Some(Mutant::OvertakenRefusal) {
+            return Barrier::default();
+        }
+        let kept = self.barriers.entry(client).or_default();
+        if kept.0 != session {
+            *kept = (session, Barrier::default());
+        }
+        kept.1.clone()
     }
 
     /// A shard has answered for its part.

@@ -53,6 +53,8 @@ pub enum Mutant {
     FoldAcrossDelete,
     /// A call of several operations goes without a field of the oldest.
     LostFoldedField,
+    /// What a client sent behind a batch that was refused is taken.
+    OvertakenRefusal,
     /// The oldest operation of a call does not end with it.
     OpenFoldedOperation,
     /// What became of a call is forgotten, and more operations join the next.
@@ -103,7 +105,7 @@ pub enum Mutant {
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 45] = [
+    pub const ALL: [Self; 46] = [
         Self::AckBeforeDurable,
         Self::EffectsBeforeDurable,
         Self::UnsyncedWrite,
@@ -120,6 +122,7 @@ impl Mutant {
         Self::SkippedGaps,
         Self::ForgottenOutcomes,
         Self::AckedRefusal,
+        Self::OvertakenRefusal,
         Self::EarlyCheckpoint,
         Self::CarelessRelease,
         Self::SwappedReplies,

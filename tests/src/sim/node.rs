@@ -53,6 +53,7 @@ pub(super) enum Letter {
     },
     Fetch {
         account: Arc<str>,
+        endpoint: Arc<str>,
         request: Request,
         ticket: Ticket,
     },

@@ -22,8 +22,8 @@ pub(super) struct Provider {
     /// Operations of which some write may have taken effect.
     pub(super) applied: BTreeSet<OperationId>,
     pub(super) calls: u64,
-    /// Writing calls that took effect.
-    pub(super) writes: u64,
+    /// Writing calls that took effect, by the operations that they may have carried.
+    pub(super) written: Vec<Vec<OperationId>>,
     pub(super) answered_well: u64,
 }
 
@@ -48,7 +48,7 @@ impl Provider {
             arrivals: Vec::new(),
             applied: BTreeSet::new(),
             calls: 0,
-            writes: 0,
+            written: Vec::new(),
             answered_well: 0,
         };
         let spec = options.faults.provider_spec(&provider.options);
@@ -89,9 +89,10 @@ impl Provider {
             .get(arrival.call.seq())
             .is_some_and(|call| call.applied);
         if applied && request.kind.is_write() {
-            self.writes += 1;
-            self.applied
-                .extend(carried.iter().flat_map(Carried::longest));
+            let carried: Vec<OperationId> =
+                carried.iter().flat_map(Carried::longest).copied().collect();
+            self.applied.extend(&carried);
+            self.written.push(carried);
         }
         arrival
     }

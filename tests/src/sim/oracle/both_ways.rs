@@ -13,7 +13,9 @@ use super::Oracle;
 use crate::sim::fold::Broken;
 use crate::sim::marks::{Mark, Marks};
 use crate::sim::spied_log::Written;
+use crate::sim::two_way::agreement::owner;
 use crate::sim::two_way::leaves::leaves;
+use crate::sim::two_way::ledger::Key;
 
 impl Oracle {
     /// Looks at a frame that a shard appended, in a run where changes come back.
@@ -116,6 +118,13 @@ impl Oracle {
             }
         }
         Ok(())
+    }
+
+    /// The record of an operation, by the name that all sides know it by.
+    pub(in crate::sim) fn key_of(&self, id: OperationId) -> Option<Key> {
+        let first = (id, String::new());
+        let (found, op) = self.fold.ops.range(first..).next()?;
+        (found.0 == id).then(|| owner(self, &op.object, &op.record_id))
     }
 
     /// Whether an operation of the record failed or was given up, at whatever account.

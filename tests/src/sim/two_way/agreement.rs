@@ -211,14 +211,14 @@ impl Agreement {
         Ok(())
     }
 
-    /// Records that no operation of failed.
+    /// Records of which some operation failed, or fields wait for an operator.
     pub(in crate::sim) fn is_listed(&self, key: &Key) -> bool {
         self.listed.contains(key) || self.held.iter().any(|(held, _)| held == key)
     }
 }
 
 /// The record that an account's own id is, where a record is named by one.
-fn owner(oracle: &Oracle, object: &str, record_id: &str) -> Key {
+pub(in crate::sim) fn owner(oracle: &Oracle, object: &str, record_id: &str) -> Key {
     let named = record_id.split_once(':');
     let owner = named.and_then(|(account, id)| oracle.ledger.owner(account, object, id));
     let own = || (object.to_owned(), record_id.to_owned());

@@ -7,7 +7,7 @@ use engine::id::{HashKey, OperationSeq};
 use engine::json::RawObject;
 use engine::provider::{Change, ChangeKind};
 use engine::refusal::Code;
-use engine::shard::{EventBatch, News, Pull, provisional_id};
+use engine::shard::{Barrier, EventBatch, News, Pull, provisional_id};
 
 use crate::sim::ingest::{Parcel, Ticket};
 
@@ -153,6 +153,7 @@ impl Inbound {
         let parcels = staged.into_iter().map(|(shard, events)| Parcel {
             shard,
             events,
+            barrier: Barrier::default(),
             ticket: Ticket::Pulls { take, shard },
         });
         (parcels.collect(), None)

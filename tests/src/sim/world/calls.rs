@@ -233,6 +233,14 @@ impl World {
                 }
                 self.oracle
                     .told(&call.carried, &call.request, &reply, &mut self.marks);
+                if reply.status == 404 && is_read_of_record(&call.request) {
+                    let name = &self.providers[call.provider].options.name;
+                    let path = call.request.path_and_query.split('?').next();
+                    let mut parts = path.unwrap_or_default().split('/').skip(1);
+                    if let (Some(object), Some(remote_id)) = (parts.next(), parts.next()) {
+                        self.oracle.ledger.hear(name, object, remote_id, true);
+                    }
+                }
                 let mutant = self.options.mutant;
                 let mut reply = planted_reply(mutant, &call.request, &call.carried, reply);
                 if mutant == Some(Mutant::StaleReads) && is_read_of_record(&call.request) {

@@ -116,7 +116,9 @@ impl World {
             };
             let lines = &client.lines[client.cursor as usize..(client.cursor + count) as usize];
             client.cursor += count;
-            let (parcels, ended) = node.ingest.take(wall_ms, at, client.producer, first, lines);
+            let (parcels, ended) =
+                node.ingest
+                    .take(wall_ms, (at, client.session), client.producer, first, lines);
             for parcel in parcels {
                 let delay = self.net_dice.between(US, 300 * US);
                 let deliver_at = self.in_order((2, parcel.shard), delay);

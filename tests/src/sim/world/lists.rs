@@ -116,8 +116,10 @@ impl World {
                 let shard = list.account % shards;
                 let account = self.plans[list.account].name.clone();
                 let ticket = Ticket::Page { list: at };
+                let endpoint = list.state.poll().endpoint().into();
                 let letter = Letter::Fetch {
                     account,
+                    endpoint,
                     request,
                     ticket,
                 };

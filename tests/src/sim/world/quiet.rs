@@ -1,6 +1,8 @@
 //! After the trouble: all sides come to rest and are compared; then edits one by one, whose calls
 //! are counted; then everything is told again, which must cause none.
 
+use engine::id::OperationId;
+
 use super::World;
 use super::people::Errand;
 use crate::sim::fold::Broken;
@@ -10,20 +12,20 @@ use crate::sim::two_way::ledger::{Edit, Key};
 use crate::sim::two_way::side::Place;
 
 /// How far a run is once its trouble is over.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Phase {
     /// What happened meanwhile comes to its end.
     Settling,
     /// Edits were made, one of each record, and come to theirs.
     Quiet {
-        /// Edits and writing calls before them.
+        /// Edits before them, and writing calls at each side.
         edits: usize,
-        writes: u64,
+        writes: Vec<usize>,
     },
     /// All was told again.
     Retold {
-        /// Writing calls before that.
-        writes: u64,
+        /// Writing calls before that, at each side.
+        writes: Vec<usize>,
     },
 }
 
@@ -55,13 +57,13 @@ impl World {
         };
         match self.phase {
             Phase::Settling => {
-                let (edits, writes) = (self.oracle.ledger.edits.len(), self.writes());
+                let (edits, writes) = (self.oracle.ledger.edits.len(), self.written());
                 self.phase = Phase::Quiet { edits, writes };
                 self.edit_quietly(&agreement);
                 true
             }
             Phase::Quiet { .. } => {
-                let writes = self.writes();
+                let writes = self.written();
                 self.phase = Phase::Retold { writes };
                 self.tell_again();
                 true
@@ -74,31 +76,30 @@ impl World {
         let agreement = Agreement::look(&self.oracle, &self.providers)?;
         let edits = &self.oracle.ledger.edits;
         agreement.check_equal()?;
-        match self.phase {
+        match &self.phase {
             Phase::Settling => agreement.check_edits(edits)?,
             Phase::Quiet {
                 edits: from,
                 writes,
             } => {
-                let quiet = &edits[from..];
+                let quiet = &edits[*from..];
                 agreement.check_quiet(quiet)?;
-                self.check_cost(quiet, self.writes() - writes)?;
+                self.check_cost(quiet, self.writes_since(writes, &agreement))?;
             }
-            Phase::Retold { writes } if self.writes() > writes => {
-                return Err(format!(
-                    "I15 what was told again caused {} writes",
-                    self.writes() - writes
-                ));
+            Phase::Retold { writes } => {
+                let caused = self.writes_since(writes, &agreement);
+                if caused > 0 {
+                    return Err(format!("I15 what was told again caused {caused} writes"));
+                }
             }
-            Phase::Retold { .. } => {}
         }
         Ok(agreement)
     }
 
     /// An edit costs a write at each other side at most.
-    fn check_cost(&self, edits: &[Edit], writes: u64) -> Result<(), Broken> {
+    fn check_cost(&self, edits: &[Edit], writes: usize) -> Result<(), Broken> {
         let most = edits.len() * (self.providers.len() - 1);
-        if writes > most as u64 {
+        if writes > most {
             return Err(format!(
                 "I15 {} edits caused {writes} writes at {} sides",
                 edits.len(),
@@ -108,9 +109,22 @@ impl World {
         Ok(())
     }
 
-    /// Writes of calls that took effect, at all sides.
-    fn writes(&self) -> u64 {
-        self.providers.iter().map(|provider| provider.writes).sum()
+    /// Writing calls that took effect, at each side.
+    fn written(&self) -> Vec<usize> {
+        let sides = self.providers.iter();
+        sides.map(|provider| provider.written.len()).collect()
+    }
+
+    /// Of those since, the ones for records of which no operation failed: what failed before may
+    /// come right now.
+    fn writes_since(&self, before: &[usize], agreement: &Agreement) -> usize {
+        let counts = |ids: &&Vec<OperationId>| {
+            let mut records = ids.iter().filter_map(|id| self.oracle.key_of(*id));
+            records.any(|key| !agreement.is_listed(&key))
+        };
+        let sides = self.providers.iter().zip(before);
+        let since = sides.flat_map(|(provider, before)| &provider.written[*before..]);
+        since.filter(counts).count()
     }
 
     fn edit_quietly(&mut self, agreement: &Agreement) {
@@ -137,10 +151,10 @@ impl World {
 
     /// Records that were edited since all was quiet.
     pub(super) fn quiet_keys(&self) -> Vec<Key> {
-        let Phase::Quiet { edits: from, .. } = self.phase else {
+        let Phase::Quiet { edits: from, .. } = &self.phase else {
             return Vec::new();
         };
-        let edits = self.oracle.ledger.edits[from..].iter();
+        let edits = self.oracle.ledger.edits[*from..].iter();
         edits.map(|edit| edit.key.clone()).collect()
     }
 

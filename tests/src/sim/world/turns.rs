@@ -160,6 +160,7 @@ impl World {
                     }
                     Input::Events {
                         batch: parcel.events,
+                        barrier: parcel.barrier,
                         ticket: parcel.ticket,
                     }
                 }
@@ -210,10 +211,12 @@ impl World {
                 Letter::Command { command, ticket } => Input::Control { command, ticket },
                 Letter::Fetch {
                     account,
+                    endpoint,
                     request,
                     ticket,
                 } => Input::Fetch {
                     account,
+                    endpoint,
                     request,
                     ticket,
                 },
