@@ -17,6 +17,7 @@ use crate::event::{Event, Extra, Operation, Priority, Target, TargetAction};
 use crate::id::{OperationId, OperationSeq, RecordHash};
 use crate::journal::{Class, Journal, Kind};
 use crate::json::{RawObject, RawValue, write_string};
+use crate::operation_slab::Target as SlabTarget;
 use crate::quota::ShardId;
 use crate::record::{Link, RecordState, StateFrame};
 use crate::state::{Reason, State};
@@ -526,5 +527,12 @@ impl<T> Shard<T> {
         };
         self.index.note_object(&word.object);
         self.log_state(now, journal, &frame);
+        // Changes that refer to it wait for that.
+        for at in 0..self.accounts.len() {
+            let of_account = word.provisional.strip_prefix(&*self.accounts[at].name);
+            if of_account.is_some_and(|rest| rest.starts_with(':')) {
+                self.tell_linked(word.record, SlabTarget(at as u16), journal.end());
+            }
+        }
     }
 }
