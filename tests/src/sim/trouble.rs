@@ -44,14 +44,16 @@ struct Row {
     is_counted: bool,
     /// No call from the first instant until the second, when one probe at a time may go.
     held: Option<(u64, u64)>,
-    probe_is_out: bool,
+    /// Until when a probe is on its way, at the longest: a shard that stalls takes in late that it
+    /// is over.
+    probe_until: u64,
 }
 
 impl Troubles {
-    /// A call leaves.
+    /// A call leaves, which ends within `timeout`, ns.
     pub(super) fn call_leaves(
         &mut self,
-        now: u64,
+        (now, timeout): (u64, u64),
         account: &str,
         request: &Request,
     ) -> Result<(), Broken> {
@@ -73,7 +75,7 @@ impl Troubles {
                 return Err(format!("I10 {part:?} is called while its breaker is open"));
             }
             let is_over = now >= held.0.max(held.1);
-            if is_over && std::mem::replace(&mut row.probe_is_out, true) {
+            if is_over && now < std::mem::replace(&mut row.probe_until, now + timeout) {
                 return Err(format!("I10 {part:?} is probed twice at a time"));
             }
         }
@@ -132,7 +134,7 @@ impl Troubles {
 impl Row {
     /// `other`: an answer, or the lack of one, that says or may say otherwise.
     fn ended(&mut self, now: u64, failed: bool, other: bool) {
-        self.probe_is_out = false;
+        self.probe_until = 0;
         if other {
             (self.failures, self.last_success, self.held) = (0, now, None);
         } else if failed {

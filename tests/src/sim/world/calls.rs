@@ -62,7 +62,11 @@ impl World {
         account: &str,
         request: Request,
     ) {
-        let checked = self.troubles.call_leaves(self.now_ns(), account, &request);
+        let mut accounts = self.options.accounts.iter();
+        let timeout = accounts.find(|known| known.name == account);
+        let timeout = timeout.map_or(0, |known| known.timeout.as_nanos() as u64);
+        let when = (self.now_ns(), timeout);
+        let checked = self.troubles.call_leaves(when, account, &request);
         self.oracle.note(checked);
         let request = self.planted(shard, account, request);
         let carried = self
