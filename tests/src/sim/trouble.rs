@@ -44,16 +44,14 @@ struct Row {
     is_counted: bool,
     /// No call from the first instant until the second, when one probe at a time may go.
     held: Option<(u64, u64)>,
-    /// Until when a probe is on its way, at the longest: a shard that stalls takes in late that it
-    /// is over.
-    probe_until: u64,
+    probe_is_out: bool,
 }
 
 impl Troubles {
-    /// A call leaves, which ends within `timeout`, ns.
+    /// A call leaves.
     pub(super) fn call_leaves(
         &mut self,
-        (now, timeout): (u64, u64),
+        now: u64,
         account: &str,
         request: &Request,
     ) -> Result<(), Broken> {
@@ -75,11 +73,21 @@ impl Troubles {
                 return Err(format!("I10 {part:?} is called while its breaker is open"));
             }
             let is_over = now >= held.0.max(held.1);
-            if is_over && now < std::mem::replace(&mut row.probe_until, now + timeout) {
+            if is_over && std::mem::replace(&mut row.probe_is_out, true) {
                 return Err(format!("I10 {part:?} is probed twice at a time"));
             }
         }
         Ok(())
+    }
+
+    /// A call is over. A shard that stalls takes that in late.
+    pub(super) fn call_is_over(&mut self, account: &str, request: &Request) {
+        let own = (!is_list(request)).then(|| endpoint(request));
+        for part in [Some(None), own.map(Some)].into_iter().flatten() {
+            if let Some(row) = self.rows.get_mut(&(account.to_owned(), part)) {
+                row.probe_is_out = false;
+            }
+        }
     }
 
     /// A shard takes in how a call ended.
@@ -134,7 +142,7 @@ impl Troubles {
 impl Row {
     /// `other`: an answer, or the lack of one, that says or may say otherwise.
     fn ended(&mut self, now: u64, failed: bool, other: bool) {
-        self.probe_until = 0;
+        self.probe_is_out = false;
         if other {
             (self.failures, self.last_success, self.held) = (0, now, None);
         } else if failed {

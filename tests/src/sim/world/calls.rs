@@ -62,11 +62,7 @@ impl World {
         account: &str,
         request: Request,
     ) {
-        let mut accounts = self.options.accounts.iter();
-        let timeout = accounts.find(|known| known.name == account);
-        let timeout = timeout.map_or(0, |known| known.timeout.as_nanos() as u64);
-        let when = (self.now_ns(), timeout);
-        let checked = self.troubles.call_leaves(when, account, &request);
+        let checked = self.troubles.call_leaves(self.now_ns(), account, &request);
         self.oracle.note(checked);
         let request = self.planted(shard, account, request);
         let carried = self
@@ -210,6 +206,8 @@ impl World {
             return;
         }
         call.ended = true;
+        let name = &self.options.accounts[call.provider].name;
+        self.troubles.call_is_over(name, &call.request);
         let provider = &mut self.providers[call.provider];
         if let Some(open) = call.open
             && self.options.mutant != Some(Mutant::OverlappingRetry)
