@@ -163,6 +163,8 @@ impl World {
         self.calls_die();
         self.oracle.died();
         self.troubles.died();
+        self.leases.died();
+        self.retries.died();
         for client in &mut self.clients {
             client.disconnect();
         }
