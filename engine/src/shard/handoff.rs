@@ -4,7 +4,7 @@
 //! owner of the record what it stands for and hands over what it is told.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::dispatch::CALL_ROOM;
@@ -230,7 +230,7 @@ pub(super) enum HandedOver {
 #[derive(Debug, Default)]
 pub(super) struct Untold {
     /// By the name that was announced: object and System A's key.
-    links: HashMap<String, (String, String)>,
+    links: BTreeMap<String, (String, String)>,
     /// They wait for room in the log.
     pub(super) stalled: bool,
 }

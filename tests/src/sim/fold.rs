@@ -463,7 +463,7 @@ impl Fold {
                 lane_key.1, progress.state, progress.burnt, pending.burnt
             ));
         }
-        pending.note(frame.at, &run, progress, marks);
+        pending.note(&run, progress, marks);
         if !progress.state.is_final() {
             return match states.folded.as_slice() {
                 [] => Ok(()),

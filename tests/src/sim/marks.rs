@@ -107,15 +107,13 @@ pub enum Mark {
     QuietEdits,
     /// An endpoint failed five times in a row.
     EndpointHeld,
-    /// A retry left while a first attempt had been waiting for longer.
-    RetriedBeforeFirst,
     /// An account said that its day's calls are spent.
     DaySpent,
 }
 
 impl Mark {
     /// All of them.
-    pub const ALL: [Self; 53] = [
+    pub const ALL: [Self; 52] = [
         Self::Killed,
         Self::PowerCut,
         Self::CutInWrite,
@@ -167,7 +165,6 @@ impl Mark {
         Self::Decided,
         Self::QuietEdits,
         Self::EndpointHeld,
-        Self::RetriedBeforeFirst,
         Self::DaySpent,
     ];
 }

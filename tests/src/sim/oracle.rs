@@ -4,7 +4,6 @@
 mod both_ways;
 mod outgoing;
 mod told;
-mod waiting;
 
 use std::collections::{BTreeMap, BTreeSet};
 

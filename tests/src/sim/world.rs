@@ -37,7 +37,6 @@ use super::options::Options;
 use super::oracle::Oracle;
 use super::plans::plans;
 use super::provider::Provider;
-use super::retries::RetryShare;
 use super::trouble::Troubles;
 use super::two_way::ledger::Key;
 use super::two_way::notice::Notice;
@@ -204,7 +203,6 @@ struct World {
     oracle: Oracle,
     troubles: Troubles,
     leases: Ledger,
-    retries: RetryShare,
     marks: Marks,
     healed: bool,
     /// Operations that had ended by then, by account.
@@ -290,7 +288,6 @@ impl World {
             oracle: Oracle::new(&options),
             troubles: Troubles::default(),
             leases: Ledger::default(),
-            retries: RetryShare::default(),
             marks: Marks::default(),
             healed: false,
             ended: BTreeMap::new(),

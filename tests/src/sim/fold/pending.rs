@@ -3,7 +3,6 @@
 use engine::id::OperationId;
 use engine::record::{Attempt, Progress, Resume};
 use engine::state::CallClass;
-use wal::Lsn;
 
 use crate::sim::marks::{Mark, Marks};
 
@@ -14,8 +13,6 @@ pub(in crate::sim) struct Pending {
     pub(in crate::sim) run: Vec<OperationId>,
     /// What became of it is not known: the next one has to carry the same.
     pub(in crate::sim) frozen: bool,
-    /// Where the log says what came of the newest attempt, if there was one.
-    pub(in crate::sim) attempted_at: Option<Lsn>,
     /// Attempts that counted.
     pub(in crate::sim) burnt: u16,
     /// A create's outcome was unknown.
@@ -26,13 +23,7 @@ pub(in crate::sim) struct Pending {
 
 impl Pending {
     /// A call of the record ended, and this is what the log says of it.
-    pub(super) fn note(
-        &mut self,
-        at: Lsn,
-        run: &[OperationId],
-        progress: &Progress,
-        marks: &mut Marks,
-    ) {
+    pub(super) fn note(&mut self, run: &[OperationId], progress: &Progress, marks: &mut Marks) {
         let unclear =
             |attempt: &Attempt| matches!(attempt.class, CallClass::Transient | CallClass::Unknown);
         self.unclear |= progress.attempts.iter().any(unclear);
@@ -62,7 +53,6 @@ impl Pending {
                 ) => self.frozen,
                 _ => false,
             };
-        self.attempted_at = (!progress.attempts.is_empty()).then_some(at);
         self.burnt = progress.burnt;
         self.run = run.to_vec();
     }

@@ -7,7 +7,6 @@ use engine::quota::AccountId;
 use engine::shard::CallId;
 use engine::time::Mono;
 use mock::Answer;
-use wal::Lsn;
 
 use super::planted::planted_reply;
 use super::{Due, MS, US, World};
@@ -79,8 +78,6 @@ impl World {
             .position(|provider| provider.options.name == account);
         let provider = provider.expect("every plan has its provider");
         self.check_permit(shard, provider);
-        let again = self.oracle.attempted_at(account, &request);
-        self.check_share(shard, provider, again);
         let carried = self
             .oracle
             .call_leaves(shard, account, &request, &mut self.marks);
@@ -320,10 +317,6 @@ impl World {
             return false;
         }
         (call.repeats, call.arrived) = (call.repeats + 1, false);
-        let (shard, provider) = (call.shard, call.provider);
-        if call.life == self.life {
-            self.check_share(shard, provider, Some(self.oracle.promised(shard)));
-        }
         self.after(MS, Due::CallArrives { call: at });
         true
     }
@@ -334,31 +327,6 @@ impl World {
         let options = &self.options.accounts[provider];
         let paid = self.leases.call_leaves(mono, shard, provider, options);
         self.oracle.note(paid);
-    }
-
-    /// A call leaves; `again` says where the log tells of the attempt before it. Of batches, of what
-    /// an operator holds and of changes that come back it is not known what a shard found waiting.
-    fn check_share(&mut self, shard: usize, provider: usize, again: Option<Lsn>) {
-        let account = &self.options.accounts[provider];
-        let unclear = account.batch_max > 1
-            || self.options.two_way.is_some()
-            || self.marks.count(Mark::Held) > 0
-            || self.retries.holds(shard, provider);
-        if unclear {
-            return;
-        }
-        let Some(again) = again else {
-            return self.retries.first(shard, &account.name);
-        };
-        let shards = self.node.as_ref().map_or(1, |node| node.shards.len());
-        if self
-            .oracle
-            .first_waits((shard, shards), &account.name, again)
-        {
-            self.marks.hit(Mark::RetriedBeforeFirst);
-            let checked = self.retries.retry(shard, &account.name);
-            self.oracle.note(checked);
-        }
     }
 
     /// Another open call of the same shard; the two change places.

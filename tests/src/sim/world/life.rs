@@ -164,7 +164,6 @@ impl World {
         self.oracle.died();
         self.troubles.died();
         self.leases.died();
-        self.retries.died();
         for client in &mut self.clients {
             client.disconnect();
         }

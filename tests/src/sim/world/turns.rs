@@ -196,7 +196,6 @@ impl World {
                     }
                 }
                 Letter::Word(word) => {
-                    self.retries.told(shard, &word);
                     match &word {
                         ToShard::Gate {
                             gate: Gate::Held { .. },
