@@ -289,7 +289,13 @@ fn kinds(crms: &[Crm]) -> BTreeMap<String, usize> {
         for call in crm.provider.journal() {
             let ids = |part: &&str| !part.contains(|c: char| c.is_ascii_digit()) || part.len() < 3;
             let path: Vec<&str> = call.path.split('/').filter(ids).collect();
-            let kind = format!("{} {} {} {}", crm.name, call.method, path.join("/"), call.status);
+            let kind = format!(
+                "{} {} {} {}",
+                crm.name,
+                call.method,
+                path.join("/"),
+                call.status
+            );
             *kinds.entry(kind).or_default() += 1;
         }
     }

@@ -233,7 +233,8 @@ impl Account {
         self.observe(now);
         self.give_up_leases(now.mono);
         self.health.tick(now.mono);
-        let may_probe = !self.gone && self.health.is_open();
+        // Nothing else may be there to ask whether the account is well again: one probe is both.
+        let may_probe = !self.gone && (self.health.is_open() || self.health.seeks_prober());
         self.endpoints
             .tick(now.mono, may_probe, self.limits.call_timeout);
         if !self.gone {
