@@ -121,10 +121,7 @@ fn outreach_lists_many_records_at_once_and_leaves_out_what_is_not_there() {
         line.contains("/api/v2/prospects?filter[id]=r0%2Cr1&"),
         "{line}"
     );
-    let reply = reply(
-        200,
-        &json!({"data": [{"id": "r1", "attributes": {"a": 1}}]}),
-    );
+    let reply = reply(200, json!({"data": [{"id": "r1", "attributes": {"a": 1}}]}));
     let verdict = classify_batch("outreach", Read, "prospects", 2, &reply);
     assert_eq!(classes(verdict), ["gone", "done"]);
     let second = r#"{"a":1}"#.to_owned();

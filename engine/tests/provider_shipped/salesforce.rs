@@ -455,7 +455,7 @@ fn salesforce_shows_many_records_at_once_in_the_order_asked_for() {
     assert!(line.starts_with("POST /services/data/v"), "{line}");
     assert!(line.ends_with("/composite/sobjects/Contact"), "{line}");
     assert_eq!(body["ids"], json!(["r0", "r1"]));
-    let reply = reply(200, &json!([{"Id": "r0", "LastName": "A"}, null]));
+    let reply = reply(200, json!([{"Id": "r0", "LastName": "A"}, null]));
     let verdict = classify_batch("salesforce", Read, "Contact", 2, &reply);
     assert_eq!(classes(verdict), ["done", "gone"]);
     let first = r#"{"Id":"r0","LastName":"A"}"#.to_owned();
