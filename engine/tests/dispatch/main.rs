@@ -12,6 +12,7 @@ mod planted;
 mod promises;
 mod refused_token;
 mod restart;
+mod retries;
 mod truth;
 mod urgent;
 mod world;

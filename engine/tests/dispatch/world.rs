@@ -172,6 +172,18 @@ impl World {
         changed.expect("limits in range");
     }
 
+    /// Has no account held for failures, however many there are in a row.
+    pub(super) fn never_hold(&mut self, limits: Vec<Limit>) {
+        let accounts = self.plans.iter().map(|plan| {
+            let mut account = account(&plan.name, &limits);
+            account.hold.failure_threshold = u32::MAX;
+            account
+        });
+        let accounts = accounts.collect();
+        let changed = self.coordinator.reconfigure(clocks(self.now), accounts);
+        changed.expect("limits in range");
+    }
+
     /// The process ends, with all calls that are under way, and comes back from its logs: from a
     /// checkpoint taken now, or from their beginning.
     pub(super) fn restart(&mut self, limits: Vec<Limit>, from_checkpoint: bool) -> Recovered {
