@@ -1,4 +1,4 @@
-//! How much of an account's calls may be retries while first attempts wait.
+//! How many of an account's calls may be retries while first attempts wait.
 
 /// First attempts that earn one retry: one call in ten.
 const FIRSTS_PER_RETRY: i64 = 9;
