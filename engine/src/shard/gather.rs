@@ -13,8 +13,8 @@ use super::{AccountPlan, Shard};
 use crate::journal::Journal;
 use crate::operation_slab::{Flow, OpIndex, OpState, OperationSlab};
 use crate::provider::{BatchGroup, BatchItem, CallKind, Field, RenderError, Request};
-use crate::quota::{CostClass, Gate, URGENT_PRIORITY_MAX};
-use crate::ready::{FlowWeights, ReadyQueue};
+use crate::quota::{Attempts, CostClass, Gate, RetryBudget, URGENT_PRIORITY_MAX};
+use crate::ready::{ByAttempt, FlowWeights, ReadyQueue};
 use crate::time::{Mono, Now};
 
 /// Records looked at for one call and put back, because they go into another one, at most; and as
@@ -29,13 +29,45 @@ const AGEING: u32 = 8;
 /// calls whose own window has room are found among others that wait.
 const SORTED_AHEAD_MAX: usize = 256;
 
-/// Where a call's first record comes from.
+/// Where the next record of a call comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Source {
-    /// From the list of a cost class.
-    Sorted(usize),
-    /// From those not looked at yet.
-    Unsorted,
+struct Source {
+    /// The list of a cost class; `None`: those not looked at yet.
+    list: Option<usize>,
+    retry: bool,
+    /// What it counts for among the account's retries.
+    attempts: Attempts,
+}
+
+impl Source {
+    /// The best retry of these lists if the budget allows one, else the best first attempt. `taken`:
+    /// retries taken out for this call so far, while first attempts waited.
+    fn of<'q>(
+        lists: impl Iterator<Item = (Option<usize>, &'q ByAttempt)> + Clone,
+        budget: &RetryBudget,
+        taken: u32,
+    ) -> Option<Self> {
+        let best = |retry: bool| {
+            let queues = lists.clone().filter_map(|(list, queues)| {
+                let queue = if retry {
+                    &queues.retries
+                } else {
+                    &queues.firsts
+                };
+                Some((queue.best_priority()?, list))
+            });
+            queues.min_by_key(|(best, _)| *best)
+        };
+        let first = best(false);
+        let firsts_wait = first.is_some();
+        let retry = best(true).filter(|_| budget.allows_retry(firsts_wait, taken));
+        let (_, list) = retry.or(first)?;
+        Some(Self {
+            list,
+            retry: retry.is_some(),
+            attempts: Attempts::one(retry.is_some(), firsts_wait),
+        })
+    }
 }
 
 /// A record with what is sent of it.
@@ -52,6 +84,8 @@ pub(super) struct Gathered {
     pub(super) probes: Option<usize>,
     /// Whose turn it is: that of its first record.
     pub(super) flow: Flow,
+    /// What its records count for among the account's retries.
+    pub(super) attempts: Attempts,
     /// At least one.
     pub(super) records: Vec<Sendable>,
     /// More of them fit, and none was ready.
@@ -109,14 +143,16 @@ impl<T> Shard<T> {
         let mut call: Option<Gathered> = None;
         let (mut items_max, mut bytes_left) = (1, 0);
         let mut aside: Vec<OpIndex> = Vec::new();
-        let mut passed = 0;
+        let (mut passed, mut retries) = (0, 0);
         while aside.len() < ASIDE_MAX && !self.fenced {
             let next = match (&mut suspects, &call) {
-                (Some(suspects), _) => suspects.next(),
-                (None, None) => self.next_of_all(now.mono, at),
-                (None, Some(call)) => self.next_of(at, call.class, call.flow),
+                // They are what a call carried, once more.
+                (Some(suspects), _) => suspects.next().map(|op| (op, Attempts::default())),
+                (None, None) => self.next_of_all(now.mono, at, retries),
+                (None, Some(call)) => self.next_of(at, call.class, call.flow, retries),
             };
-            let Some(op) = next else { break };
+            let Some((op, attempts)) = next else { break };
+            retries += attempts.retries;
             self.index.slab[op].set_state(OpState::Waiting);
             *left = left.saturating_sub(1);
             let (item, payload) = match self.prepare(now, journal, op) {
@@ -175,12 +211,14 @@ impl<T> Shard<T> {
                         class,
                         probes,
                         flow: self.index.slab[op].flow(),
+                        attempts,
                         records: vec![(*item, payload)],
                         has_room: items_max > 1,
                     });
                 }
                 Some(call) if call.takes(group, &payload) && bytes <= bytes_left => {
                     bytes_left -= bytes;
+                    call.attempts.join(attempts);
                     call.records.push((*item, payload));
                 }
                 Some(call) => {
@@ -213,7 +251,7 @@ impl<T> Shard<T> {
     /// Whether a call to the account may start, and there is something that it could carry or that
     /// has to be looked at.
     pub(super) fn can_start(&self, now: Mono, at: usize) -> bool {
-        self.suspects_can_go(now, at) || self.source(now, at).is_some()
+        self.suspects_can_go(now, at) || self.source(now, at, 0).is_some()
     }
 
     /// A read without company is a read: no answer that has to be taken apart. Unless that costs
@@ -248,7 +286,7 @@ impl<T> Shard<T> {
         };
         let records = queue.ready_len();
         let is_urgent = || {
-            let mut queues = queue.sorted.iter().chain([&queue.ready, &queue.retries]);
+            let mut queues = queue.sorted.iter().chain([&queue.unsorted]);
             queues.any(|queue| queue.count_to(&self.index.slab, URGENT_PRIORITY_MAX, 1) > 0)
         };
         let may_wait = !linger.is_zero()
@@ -282,53 +320,63 @@ impl<T> Shard<T> {
         part.is_some_and(|part| self.may_start(now, at, part.class))
     }
 
-    /// Where the first record of the account's next call comes from: the best one of those whose
-    /// call can be paid for, and of those whose call is not known yet.
-    fn source(&self, now: Mono, at: usize) -> Option<Source> {
+    /// Where the first record of the account's next call comes from: of those whose call can be
+    /// paid for, and of those whose call is not known yet.
+    fn source(&self, now: Mono, at: usize, taken: u32) -> Option<Source> {
         let (account, queue) = (&self.accounts[at], &self.index.accounts[at]);
-        let sorted = queue.sorted.iter().enumerate().filter_map(|(list, queue)| {
-            let best = queue.best_priority()?;
-            let payable = self.may_start(now, at, account.class_at(list));
-            payable.then_some((best, Source::Sorted(list)))
+        let sorted = queue.sorted.iter().enumerate().filter(|(list, queues)| {
+            !queues.is_empty() && self.may_start(now, at, account.class_at(*list))
         });
-        let unsorted = [&queue.ready, &queue.retries].into_iter();
-        let unsorted = unsorted.filter_map(ReadyQueue::best_priority);
-        let unsorted = unsorted.min().filter(|_| {
+        let sorted = sorted.map(|(list, queues)| (Some(list), queues));
+        let unsorted = Some((None, &queue.unsorted)).filter(|(_, queues)| {
             let looks_ahead = account.classes.len() > 1 && queue.sorted_len() < SORTED_AHEAD_MAX;
-            self.may_start(now, at, account.usual_class()) || (looks_ahead && self.may_call(at))
+            !queues.is_empty()
+                && (self.may_start(now, at, account.usual_class())
+                    || (looks_ahead && self.may_call(at)))
         });
-        let unsorted = unsorted.map(|best| (best, Source::Unsorted));
-        let all = sorted.chain(unsorted);
-        all.min_by_key(|(best, _)| *best).map(|(_, source)| source)
+        Source::of(sorted.chain(unsorted), &account.retry_budget, taken)
     }
 
-    fn next_of_all(&mut self, now: Mono, at: usize) -> Option<OpIndex> {
-        match self.source(now, at)? {
-            Source::Sorted(list) => self.next_sorted(at, list, None),
-            Source::Unsorted => self.next_ready(at, None),
-        }
+    fn next_of_all(&mut self, now: Mono, at: usize, taken: u32) -> Option<(OpIndex, Attempts)> {
+        let source = self.source(now, at, taken)?;
+        self.next_from(at, source, None)
     }
 
     /// The next record for a call of this class, begun by a record of this flow.
-    fn next_of(&mut self, at: usize, class: CostClass, flow: Flow) -> Option<OpIndex> {
-        let list = self.accounts[at].place(class);
-        let queue = &self.index.accounts[at];
-        if queue
-            .sorted
-            .get(list)
-            .is_some_and(|queue| !queue.is_empty())
-        {
-            self.next_sorted(at, list, Some(flow))
-        } else {
-            self.next_ready(at, Some(flow))
-        }
+    fn next_of(
+        &mut self,
+        at: usize,
+        class: CostClass,
+        flow: Flow,
+        taken: u32,
+    ) -> Option<(OpIndex, Attempts)> {
+        let (account, queue) = (&self.accounts[at], &self.index.accounts[at]);
+        let list = account.place(class);
+        let sorted = queue.sorted.get(list).map(|queues| (Some(list), queues));
+        let lists = sorted.into_iter().chain([(None, &queue.unsorted)]);
+        let source = Source::of(lists, &account.retry_budget, taken)?;
+        self.next_from(at, source, Some(flow))
     }
 
-    fn next_sorted(&mut self, at: usize, list: usize, with: Option<Flow>) -> Option<OpIndex> {
+    fn next_from(
+        &mut self,
+        at: usize,
+        source: Source,
+        with: Option<Flow>,
+    ) -> Option<(OpIndex, Attempts)> {
         let queue = &mut self.index.accounts[at];
-        let slab = &mut self.index.slab;
-        let taken = &mut self.accounts[at].taken;
-        next_in(&mut queue.sorted[list], slab, &queue.weights, taken, with)
+        let queues = match source.list {
+            Some(list) => &mut queue.sorted[list],
+            None => &mut queue.unsorted,
+        };
+        let from = if source.retry {
+            &mut queues.retries
+        } else {
+            &mut queues.firsts
+        };
+        let (slab, calls) = (&mut self.index.slab, &mut self.accounts[at].taken);
+        let op = next_in(from, slab, &queue.weights, calls, with)?;
+        Some((op, source.attempts))
     }
 
     /// Sorts an operation away whose call costs something else than the call being filled, or what
@@ -356,25 +404,6 @@ impl<T> Shard<T> {
             self.index.sort_into(op, list);
         }
         waits
-    }
-
-    /// The account's next operation that was not looked at: retries within their budget.
-    fn next_ready(&mut self, at: usize, with: Option<Flow>) -> Option<OpIndex> {
-        let (queue, slab) = (&mut self.index.accounts[at], &mut self.index.slab);
-        let account = &mut self.accounts[at];
-        let firsts_wait = !queue.ready.is_empty();
-        let retry = !queue.retries.is_empty() && account.retry_budget.allows_retry(firsts_wait);
-        if retry {
-            account.retry_budget.on_retry(firsts_wait);
-        } else if firsts_wait {
-            account.retry_budget.on_first_attempt();
-        }
-        let from = if retry {
-            &mut queue.retries
-        } else {
-            &mut queue.ready
-        };
-        next_in(from, slab, &queue.weights, &mut account.taken, with)
     }
 
     /// The one request for all records. Those that cannot go with the others are put back, or end.

@@ -38,6 +38,7 @@ impl<T> Shard<T> {
             target,
             permit,
             class,
+            attempts: _,
             endpoint: _,
             probes,
             started,

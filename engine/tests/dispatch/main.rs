@@ -13,6 +13,7 @@ mod promises;
 mod reads;
 mod refused_token;
 mod restart;
+mod retries;
 mod truth;
 mod urgent;
 mod world;
