@@ -47,8 +47,11 @@ pub struct Told {
     pub changed_at_ms: i64,
     /// The account it comes from.
     pub origin: String,
-    /// When System A said that it has it, ms since the epoch.
+    /// When System A said last that it has it, ms since the epoch.
     pub heard_at_ms: i64,
+    /// When it said so first of this very change. What stands is told once more where it crossed
+    /// something.
+    pub known_at_ms: i64,
 }
 
 /// A field that waits for an operator.
@@ -258,11 +261,16 @@ impl Base {
     /// Takes up that System A was told of a change.
     pub fn tell(&mut self, fields: &Fields, changed_at_ms: i64, origin: &str, heard_at_ms: i64) {
         for (pointer, value) in fields.iter() {
+            let before = self.told.get(pointer).filter(|before| {
+                (&*before.value, &*before.origin) == (value, origin)
+                    && before.changed_at_ms == changed_at_ms
+            });
             let told = Told {
                 value: value.to_owned(),
                 changed_at_ms,
                 origin: origin.to_owned(),
                 heard_at_ms,
+                known_at_ms: before.map_or(heard_at_ms, |before| before.known_at_ms),
             };
             self.told.insert(pointer.to_owned(), told);
         }
@@ -276,6 +284,7 @@ impl Base {
             changed_at_ms,
             origin: origin.to_owned(),
             heard_at_ms,
+            known_at_ms: heard_at_ms,
         };
         self.told.insert(WHOLE.to_owned(), told);
     }
@@ -444,7 +453,8 @@ impl Base {
                 .bytes(told.value.as_bytes())
                 .i64(told.changed_at_ms)
                 .text(&told.origin)
-                .i64(told.heard_at_ms);
+                .i64(told.heard_at_ms)
+                .i64(told.known_at_ms);
         }
         e.text(&self.announced)
             .i64(self.written_ms)
@@ -482,11 +492,16 @@ impl Base {
         }
         for _ in 0..d.u16("told")? {
             let pointer = d.text("told field")?.to_owned();
-            let told = Told {
+            let mut told = Told {
                 value: decode_value(d)?,
                 changed_at_ms: d.i64("told at")?,
                 origin: d.text("told origin")?.to_owned(),
                 heard_at_ms: if version >= 4 { d.i64("heard at")? } else { 0 },
+                known_at_ms: 0,
+            };
+            told.known_at_ms = match version {
+                5.. => d.i64("known at")?,
+                _ => told.heard_at_ms,
             };
             base.told.insert(pointer, told);
         }
@@ -655,6 +670,19 @@ mod tests {
     }
 
     #[test]
+    fn what_is_told_once_more_was_known_before() {
+        let mut base = Base::default();
+        base.tell(&fields(r#"{"a":1}"#), 5, "crm", 6);
+        base.tell(&fields(r#"{"a":1}"#), 5, "crm", 9);
+        let told = base.told("/a").unwrap();
+        assert_eq!((told.known_at_ms, told.heard_at_ms), (6, 9));
+        // The same value, set anew.
+        base.tell(&fields(r#"{"a":1}"#), 11, "crm", 12);
+        let told = base.told("/a").unwrap();
+        assert_eq!((told.known_at_ms, told.heard_at_ms), (12, 12));
+    }
+
+    #[test]
     fn a_base_survives_its_bytes_and_no_prefix_of_them_decodes() {
         let mut base = agreed(r#"{"a":1,"b":{"c":"x"}}"#);
         show(&mut base, r#"{"b":{"c":"X"}}"#, 1, &[], Rule::Manual);
@@ -668,10 +696,10 @@ mod tests {
         base.tell(&fields(r#"{"a":3}"#), 5, "crm", 6);
         let mut bytes = Vec::new();
         base.encode(&mut Encoder::new(&mut bytes));
-        let decoded = Base::decode(&mut Decoder::new(&bytes), 4);
+        let decoded = Base::decode(&mut Decoder::new(&bytes), 5);
         assert_eq!(decoded, Ok(base));
         for cut in 0..bytes.len() {
-            assert!(Base::decode(&mut Decoder::new(&bytes[..cut]), 4).is_err());
+            assert!(Base::decode(&mut Decoder::new(&bytes[..cut]), 5).is_err());
         }
     }
 }

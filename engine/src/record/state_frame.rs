@@ -87,8 +87,8 @@ impl StateFrame {
 }
 
 /// 2 added folded operations, 3 what both sides agreed on and records known by a remote id, 4 records
-/// that were merged and when System A heard of what it was told.
-const STATE_VERSION: u8 = 4;
+/// that were merged and when System A heard of what it was told, 5 when it heard that first.
+const STATE_VERSION: u8 = 5;
 /// Set in a folded operation's number when it was overwritten.
 const OVERWRITTEN: u8 = 0x80;
 

@@ -66,6 +66,11 @@ impl<T> Shard<T> {
             if told.value == value || told.heard_at_ms < said_at_ms {
                 continue;
             }
+            if told.known_at_ms < said_at_ms {
+                // It had heard that, and said this. Then it was told what stood before this.
+                stands.ours.set(pointer, value);
+                continue;
+            }
             let policy = self
                 .plan_of(&told.origin)
                 .and_then(|plan| plan.two_way.get(&object).map(|it| it.conflicts.clone()))
@@ -188,7 +193,6 @@ impl<T> Shard<T> {
         };
         let for_system_a = Derived {
             data: Some(&here.to_json()),
-            changed_at_ms: theirs_at_ms.max(changed_at_ms),
             targets: &[SYSTEM_A.into()],
             ..of_accounts
         };
@@ -196,6 +200,7 @@ impl<T> Shard<T> {
             for_system_a
         } else {
             Derived {
+                changed_at_ms: theirs_at_ms.max(changed_at_ms),
                 origin: SYSTEM_A,
                 remote_id: None,
                 sources: &sources,

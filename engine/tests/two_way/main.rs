@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test may panic anywhere")]
 
 mod exhaustive;
+mod explore;
 mod random;
 mod stage;
 mod store;

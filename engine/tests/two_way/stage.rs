@@ -1,12 +1,14 @@
 //! Shards, their logs, two accounts and System A, moved by hand.
 
+mod fingerprint;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use syncline_engine::event::codec::AcceptedEvent;
+use syncline_engine::event::codec::{self, AcceptedEvent};
 use syncline_engine::event::{Defaults, Surface, Target, TargetAction, parse};
-use syncline_engine::id::{HashKey, OperationSeq, RecordHash, VSHARD_COUNT, VShard};
+use syncline_engine::id::{HashKey, OperationId, OperationSeq, RecordHash, VSHARD_COUNT, VShard};
 use syncline_engine::journal::{AppendError, Class, Journal, Kind, ReadError};
 use syncline_engine::json::RawObject;
 use syncline_engine::merge::{ConflictPolicy, Winner};
@@ -27,6 +29,8 @@ use wal::Lsn;
 use super::store::Store;
 
 pub(crate) const OBJECT: &str = "contact";
+const START_MS: i64 = 1_000_000;
+const FIRST_SEQ: u64 = 2;
 const KEY: HashKey = HashKey([7; 16]);
 
 /// A call that has left and was not answered.
@@ -36,6 +40,9 @@ pub(crate) struct Call {
     id: CallId,
     pub(crate) account: String,
     pub(crate) request: Request,
+    /// Where its shard's log ended when it left.
+    left_at: usize,
+    left_ms: i64,
 }
 
 /// An account's word that a record changed.
@@ -143,9 +150,9 @@ impl Stage {
             shards: Vec::new(),
             logs: settings.iter().map(|_| Frames::default()).collect(),
             settings,
-            now_ms: 1_000_000,
+            now_ms: START_MS,
             ahead_ms: 0,
-            seq: 2,
+            seq: FIRST_SEQ,
             stores: names
                 .map(|name| ((*name).to_owned(), Store::default()))
                 .collect(),
@@ -158,6 +165,27 @@ impl Stage {
             first_reads: BTreeMap::new(),
             replies: Vec::new(),
         };
+        stage.start();
+        stage
+    }
+
+    /// Another one of the same settings, where nothing has happened yet.
+    pub(crate) fn anew(&self) -> Self {
+        let stores = self.stores.keys();
+        let mut stage = Self {
+            shards: Vec::new(),
+            logs: self.settings.iter().map(|_| Frames::default()).collect(),
+            settings: self.settings.clone(),
+            stores: stores
+                .map(|name| (name.clone(), Store::default()))
+                .collect(),
+            calls: Vec::new(),
+            notices: VecDeque::new(),
+            first_reads: BTreeMap::new(),
+            replies: Vec::new(),
+            ..*self
+        };
+        (stage.now_ms, stage.ahead_ms, stage.seq, stage.reads) = (START_MS, 0, FIRST_SEQ, 0);
         stage.start();
         stage
     }
@@ -448,6 +476,20 @@ impl Stage {
         (call, reply)
     }
 
+    /// When what a call goes after was changed, as the event says that led to it.
+    pub(crate) fn changed_ms(&self, call: &Call) -> i64 {
+        let id: OperationId = call.request.request_id.parse().unwrap();
+        let mut log = self.logs[call.shard].0.iter();
+        let changed_ms = log.find_map(|(kind, payload)| {
+            let event = codec::decode(payload)
+                .ok()
+                .filter(|_| *kind == Kind::Event)?;
+            let same = event.record_hash == id.record.0 && event.operation_seq == id.seq.0;
+            event.event.changed_at_ms.filter(|_| same)
+        });
+        changed_ms.unwrap()
+    }
+
     fn reply(&mut self, (call, reply): (Call, Reply)) {
         self.tell(&call, Ok(reply));
     }
@@ -678,6 +720,8 @@ impl Stage {
                 id: call,
                 account: plan.name.to_string(),
                 request,
+                left_at: self.logs[at].0.len(),
+                left_ms: self.now_ms,
             }),
             Output::Link(LinkWord::Handoff(_)) if self.mutant == Some(Mutant::DropsHandoffs) => {}
             Output::Link(word) => {

@@ -32,6 +32,14 @@ pub(crate) struct Store {
 }
 
 impl Store {
+    /// All that it has, without what it only counts.
+    pub(crate) fn contents(&self) -> String {
+        format!(
+            "{:?} {:?} {:?} {:?} {}",
+            self.records, self.tombstones, self.merged, self.bin, self.made
+        )
+    }
+
     /// A record made here by a person.
     pub(crate) fn make(&mut self, fields: &str) -> String {
         self.made += 1;
