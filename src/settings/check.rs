@@ -412,6 +412,7 @@ impl Checker<'_, '_> {
             let index = place.field.and_then(|at| places.get(at).copied());
             let at = match index {
                 Some(index) => format!("{path}.fields.{index}{}", place.rest),
+                None if error.place.starts_with("match") => format!("{path}.match"),
                 None => path.to_owned(),
             };
             match place.rest.strip_prefix('.') {
@@ -429,6 +430,34 @@ impl Checker<'_, '_> {
             mapping.fields.remove(at);
             places.remove(at);
         }
+        if let Some(found) = self.match_fault(object, target) {
+            let at = format!("{path}.match");
+            self.refuse(&at, found).unquoted();
+        }
+    }
+
+    /// Why records cannot be found by a mapping's match keys. What is wrong with the rest of it, or with
+    /// its account, is told elsewhere.
+    fn match_fault(&self, object: &str, target: &TargetSettings) -> Option<String> {
+        let settings = self.settings;
+        let account = settings.objects.iter().find_map(|(_, known)| {
+            let mut to = known.to.iter();
+            to.find(|(_, known)| std::ptr::eq(known, target))
+        });
+        let (account, _) = account?;
+        let pools = settings.pools.iter().filter(|(pool, _)| pool == account);
+        let members = pools.flat_map(|(_, pool)| &pool.members);
+        let provider = std::iter::once(account)
+            .chain(members)
+            .find_map(|name| settings.provider(name))?;
+        let definition = Definition::parse(shipped(&provider.definition)?);
+        let definition = definition.and_then(|it| it.with_rest(&provider.account.rest));
+        let mapping = Mapping::compile(object, &target.mapping(object)).ok()?;
+        let mut definition = definition.ok()?;
+        if let Some(field) = mapping.external_id() {
+            definition = definition.with_external_id(mapping.remote(), field);
+        }
+        definition.check_match(&mapping).err()
     }
 
     /// Tells every rule that cannot be right, then what is wrong with all of them together.

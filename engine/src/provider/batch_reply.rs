@@ -267,7 +267,8 @@ impl Reading<'_> {
         match item.kind {
             CallKind::Create | CallKind::Upsert => {}
             CallKind::Lookup => return self.found(entry),
-            CallKind::Update | CallKind::Delete | CallKind::Read => {
+            // No batch takes a match.
+            CallKind::Update | CallKind::Delete | CallKind::Read | CallKind::Match => {
                 return Verdict::Done {
                     remote_id: None,
                     created: false,

@@ -11,6 +11,8 @@ pub struct KeySupport {
     pub look_up: bool,
     /// A create that is sent twice under one idempotency key is done once.
     pub keyed_create: bool,
+    /// Match keys by which a record may be found that does not bear System A's key.
+    pub match_keys: u8,
 }
 
 impl KeySupport {
@@ -19,6 +21,7 @@ impl KeySupport {
         upsert: true,
         look_up: true,
         keyed_create: true,
+        match_keys: 0,
     };
 }
 
@@ -31,6 +34,7 @@ impl Definition {
             upsert: self.operation(CallKind::Upsert).is_some(),
             look_up: self.operation(CallKind::Lookup).is_some() && !names.no_lookup,
             keyed_create: create.is_some_and(Operation::idempotent),
+            match_keys: 0,
         }
     }
 }

@@ -33,6 +33,7 @@ mod learned_book;
 mod leases;
 mod link_list;
 mod links;
+mod matching;
 mod merged;
 mod picture;
 mod prepare;

@@ -4,6 +4,7 @@
 
 mod exhaustive;
 mod explore;
+mod matching;
 mod random;
 mod stage;
 mod store;

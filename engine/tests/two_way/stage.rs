@@ -11,9 +11,10 @@ use syncline_engine::event::{Defaults, Surface, Target, TargetAction, parse};
 use syncline_engine::id::{HashKey, OperationId, OperationSeq, RecordHash, VSHARD_COUNT, VShard};
 use syncline_engine::journal::{AppendError, Class, Journal, Kind, ReadError};
 use syncline_engine::json::RawObject;
+use syncline_engine::mapping::{Mapping, MappingSettings};
 use syncline_engine::merge::{ConflictPolicy, Winner};
 use syncline_engine::provider::{
-    CallKind, Definition, NoReply, Reply, Request, SendFailure, shipped,
+    CallKind, Definition, NoReply, Reply, Request, RestSettings, SendFailure, shipped,
 };
 use syncline_engine::quota::{AccountId, CostClasses, FromShard, Gate, ShardId, ToShard};
 use syncline_engine::retry::RetryPolicy;
@@ -126,6 +127,15 @@ impl Stage {
         Self::mutated(accounts, shards, conflicts, None)
     }
 
+    /// One account, where records are found by these keys.
+    pub(crate) fn matching(shards: u16, conflicts: &ConflictPolicy, keys: &[&[&str]]) -> Self {
+        let plans = [
+            with_matches(plan("alpha", &["alpha"], conflicts, None), keys),
+            plan(SYSTEM_A, &["alpha"], conflicts, None),
+        ];
+        Self::of(plans.map(Arc::new).to_vec(), shards, None)
+    }
+
     pub(crate) fn mutated(
         accounts: &[&str],
         shards: u16,
@@ -133,10 +143,11 @@ impl Stage {
         mutant: Option<Mutant>,
     ) -> Self {
         let names = accounts.iter().chain([&SYSTEM_A]);
-        let plans: Vec<Arc<AccountPlan>> = names
-            .clone()
-            .map(|name| Arc::new(plan(name, accounts, conflicts, mutant)))
-            .collect();
+        let plans = names.map(|name| Arc::new(plan(name, accounts, conflicts, mutant)));
+        Self::of(plans.collect(), shards, mutant)
+    }
+
+    fn of(plans: Vec<Arc<AccountPlan>>, shards: u16, mutant: Option<Mutant>) -> Self {
         let settings: Vec<ShardSettings> = (0..shards)
             .map(|id| ShardSettings {
                 id: ShardId(id),
@@ -153,8 +164,9 @@ impl Stage {
             now_ms: START_MS,
             ahead_ms: 0,
             seq: FIRST_SEQ,
-            stores: names
-                .map(|name| ((*name).to_owned(), Store::default()))
+            stores: plans
+                .iter()
+                .map(|plan| (plan.name.to_string(), Store::default()))
                 .collect(),
             calls: Vec::new(),
             notices: VecDeque::new(),
@@ -807,6 +819,27 @@ fn plan(
             Role::SystemA => Default::default(),
         },
     }
+}
+
+/// The plan of an account where records are found by these keys.
+fn with_matches(mut plan: AccountPlan, keys: &[&[&str]]) -> AccountPlan {
+    let key = |key: &&[&str]| key.iter().map(|&field| field.to_owned()).collect();
+    let settings = MappingSettings {
+        remote: OBJECT.to_owned(),
+        external_id: Some("external_id".to_owned()),
+        match_keys: keys.iter().map(key).collect(),
+        ..MappingSettings::default()
+    };
+    let mapping = Mapping::compile(OBJECT, &settings).unwrap();
+    let rest = RestSettings {
+        matching: Some("GET /{object}?{match|query}".to_owned()),
+        ..RestSettings::default()
+    };
+    let definition = plan.definition.with_rest(&rest).unwrap();
+    plan.definition = definition.with_external_id(OBJECT, "external_id");
+    plan.definition.check_match(&mapping).unwrap();
+    plan.mappings.insert(OBJECT.to_owned(), mapping);
+    plan
 }
 
 /// A log in memory, durable at once.
