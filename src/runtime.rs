@@ -5,6 +5,7 @@ mod account_store;
 mod added_account;
 mod added_mappings;
 pub(crate) mod backend;
+mod boot_clock;
 mod causes;
 mod checkpointer;
 mod clock;

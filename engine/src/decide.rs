@@ -89,6 +89,7 @@ pub fn step(
             making(CallKind::Upsert, operation)
         }
         (Operation::Upsert, Link::Linked(_)) => call(CallKind::Update),
+        (Operation::Create, Link::Doubtful) if keys.unique => making(CallKind::Upsert, operation),
         // Somebody else may have made it under this key.
         (Operation::Update | Operation::Upsert, _) | (Operation::Create, Link::Doubtful)
             if keys.look_up =>
@@ -384,7 +385,10 @@ fn unknown(outcome: &Outcome<'_>, progress: &mut Progress, dice: &mut Dice) {
         return burn(outcome, progress, dice, State::Retrying);
     }
     progress.unknown_since_ms = outcome.now_ms;
-    if outcome.keys.look_up {
+    if outcome.keys.unique {
+        progress.resume = Resume::Upsert;
+        burn(outcome, progress, dice, State::Retrying);
+    } else if outcome.keys.look_up {
         progress.resume = Resume::LookUp;
         progress.burnt = progress.burnt.saturating_add(u16::from(!outcome.probe));
         progress.state = State::Unknown;

@@ -6,7 +6,9 @@
 mod base;
 mod fields;
 mod policy;
+mod told;
 
-pub use base::{Absorbed, Base, Conflict, Held, Pending, Sighting, Told};
+pub use base::{Absorbed, Base, Conflict, Held, Pending, Sighting};
 pub use fields::Fields;
 pub use policy::{ConflictPolicy, Rivals, Rule, Winner};
+pub use told::{Heard, Said, Told, ToldBook};

@@ -14,21 +14,30 @@ const LOOK_UP: KeySupport = KeySupport {
     upsert: false,
     look_up: true,
     keyed_create: false,
+    unique: false,
 };
 const NOTHING: KeySupport = KeySupport {
     upsert: false,
     look_up: false,
     keyed_create: false,
+    unique: false,
 };
 const KEYED: KeySupport = KeySupport {
     upsert: false,
     look_up: false,
     keyed_create: true,
+    unique: false,
 };
 const UPSERT_ALONE: KeySupport = KeySupport {
     upsert: true,
     look_up: false,
     keyed_create: false,
+    unique: false,
+};
+
+const UNIQUE: KeySupport = KeySupport {
+    unique: true,
+    ..KeySupport::FULL
 };
 
 /// More calls than any script here needs; the decision goes round in circles.
@@ -292,13 +301,22 @@ fn a_create_under_an_honoured_key_is_sent_again() {
 }
 
 #[test]
-fn an_upsert_alone_settles_an_unknown_create() {
-    let mut course = Course::new(UPSERT_ALONE, Operation::Create, Link::Unlinked);
-    assert_eq!(course.follow([unknown(), created()]), SYNCED);
-    assert_eq!(course.calls, [Create, Upsert]);
-    let mut doubtful = Course::new(UPSERT_ALONE, Operation::Create, Link::Doubtful);
-    assert_eq!(doubtful.follow([created()]), SYNCED);
-    assert_eq!(doubtful.calls, [Upsert]);
+fn an_upsert_settles_an_unknown_create_alone_or_where_no_second_record_can_have_the_key() {
+    for keys in [UPSERT_ALONE, UNIQUE] {
+        let mut course = Course::new(keys, Operation::Create, Link::Unlinked);
+        assert_eq!(course.follow([unknown(), unknown(), created()]), SYNCED);
+        assert_eq!(course.calls, [Create, Upsert, Upsert]);
+        let mut doubtful = Course::new(keys, Operation::Create, Link::Doubtful);
+        assert_eq!(doubtful.follow([created()]), SYNCED);
+        assert_eq!(doubtful.calls, [Upsert]);
+    }
+}
+
+#[test]
+fn a_key_that_is_unique_is_looked_up_where_nothing_may_be_made() {
+    let mut course = Course::new(UNIQUE, Operation::Delete, Link::Doubtful);
+    assert_eq!(course.follow([found(), done()]), SYNCED);
+    assert_eq!(course.calls, [Lookup, CallKind::Delete]);
 }
 
 #[test]
@@ -348,7 +366,12 @@ fn what_a_provider_offers_is_read_from_its_definition() {
         ..KeySupport::FULL
     };
     assert_eq!(support("rest", "contact"), full);
-    assert_eq!(support("salesforce", "Contact"), full);
+    let unique = KeySupport {
+        unique: true,
+        ..full
+    };
+    assert_eq!(support("salesforce", "Contact"), unique);
+    assert_eq!(support("hubspot", "contacts"), unique);
     assert_eq!(support("pipedrive", "persons"), LOOK_UP);
     assert_eq!(support("outreach", "accounts"), LOOK_UP);
     assert_eq!(

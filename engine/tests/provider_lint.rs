@@ -56,6 +56,13 @@ fn an_operation_that_cannot_work_is_named_with_its_line() {
         ],
     );
     check(
+        "[operations.create]\nidempotent = true\nmethod = \"POST\"\npath = \"/x\"\nbody = { \"$fields\" = true }\non_unknown = \"upsert\"\n",
+        &[
+            "9 operations.create.on_unknown: `on_unknown = \"upsert\"` is for a create",
+            "9 operations.create.on_unknown: `operations.upsert` is missing",
+        ],
+    );
+    check(
         "[operations.lookup]\nidempotent = true\nmethod = \"GET\"\npath = \"/{record_id}\"\nid = \"/id\"\n",
         &["7 operations.lookup.path: a lookup needs `absent` statuses"],
     );
@@ -524,7 +531,8 @@ span = "60s"
 method = "GET"
 path = "/{object}/deleted"
 query = { start = "{from}", end = "{to}" }
-records = "/items"
+long = { path = "/all", body = { asked = "{request}" } }
+records = ["/items", "/all/items"]
 id = "/id"
 modified_at = "/at"
 tells = "deleted"

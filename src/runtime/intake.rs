@@ -9,7 +9,7 @@ use engine::event::codec::{Dedup as LoggedDedup, ProducerPosition};
 use engine::event::{Event, Surface, parse};
 use engine::json::Scratch;
 use engine::refusal::{Code, Refusal};
-use engine::shard::{EventBatch, Origin};
+use engine::shard::{Barrier, EventBatch, Origin};
 use net::gate::WakeGate;
 use net::ingest::{BatchId, Busy, Greeting, Intake, Producer, SessionId, Settled, Welcome};
 use net::metrics::MetricsWriter;
@@ -94,6 +94,7 @@ struct SessionState {
     base: u64,
     staging: bool,
     fenced: bool,
+    barrier: Barrier,
     first_seq: u64,
     shards: Vec<Staged>,
     remembered: Vec<(u64, EventKey, TakenOperation)>,
@@ -318,7 +319,13 @@ impl Intake for ThreadIntake {
         );
         for (&at, part) in used.iter().zip(parts) {
             let batch = std::mem::take(&mut state.shards[at].batch);
-            if let Err(parcel) = mailboxes[at].push(Parcel { batch, part }) {
+            let parcel = Parcel {
+                batch,
+                part,
+                barrier: state.barrier.clone(),
+            };
+            if let Err(parcel) = mailboxes[at].push(parcel) {
+                parcel.barrier.close();
                 // Another thread took the room in between: the sender tries again later.
                 parcel.part.refused(Code::Overloaded);
             }

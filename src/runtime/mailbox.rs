@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crossbeam::queue::ArrayQueue;
-use engine::shard::EventBatch;
+use engine::shard::{Barrier, EventBatch};
 use tokio::sync::Notify;
 
 use super::ticket::Part;
@@ -17,6 +17,8 @@ const BATCHES_MAX: usize = 4096;
 pub(crate) struct Parcel {
     pub(crate) batch: EventBatch,
     pub(crate) part: Part,
+    /// Of the connection that it came by.
+    pub(crate) barrier: Barrier,
 }
 
 /// The sending side, one per thread that takes events in.

@@ -24,6 +24,7 @@ use wal::{DataDir, Disk, writer_thread};
 
 use super::account_store::AccountStore;
 use super::backend::Node;
+use super::boot_clock::BootClock;
 use super::causes::Causes;
 use super::checkpointer::{CheckpointFeed, Checkpointer, EventIdRules, Keep};
 use super::feed::{Arrivals, Desk, Feed};
@@ -125,7 +126,9 @@ impl Engine {
         }
         let egress = plans::egress_accounts(settings, &tuning, tokens.cells())?;
         let feed = feed(settings)?;
-        let mut plan = OpenPlan::new(settings, count, plans);
+        let steady = BootClock::open(data_dir, clock::boot(), clock::now())
+            .map_err(|error| unreadable(&error))?;
+        let mut plan = OpenPlan::new(settings, count, plans, steady.booted_at_ms());
         let key_seed =
             u64::from_le_bytes(*superblock.hash_key.first_chunk().expect("16 bytes have 8"));
         plan.dedup_keys = EventIdRules {
@@ -302,10 +305,13 @@ impl Engine {
             from_shards,
             links,
             public_host,
-            causes,
-            database,
-            pollers,
-            gap_notices,
+            Chores {
+                steady,
+                causes,
+                database,
+                pollers,
+                gaps: gap_notices,
+            },
             http_stopped,
         )?;
         let (ingest, ingest_stop) = spawn_ingest(tcp, shared, feed.map(|_| desk), &metrics)?;
@@ -578,6 +584,15 @@ fn remembered(settings: &Settings, seed: u64, opened: &[OpenedShard]) -> Remembe
     remembered
 }
 
+/// What the control thread does of itself for as long as the node runs.
+struct Chores {
+    steady: BootClock,
+    causes: Causes,
+    database: Option<Database>,
+    pollers: Vec<Poller<ShardFetcher, PullSink>>,
+    gaps: mpsc::Receiver<GapNotice>,
+}
+
 #[expect(
     clippy::too_many_arguments,
     reason = "all that the control thread owns, once"
@@ -590,10 +605,7 @@ fn spawn_control(
     from_shards: mpsc::Receiver<(ShardId, engine::quota::FromShard)>,
     links: Vec<(mpsc::Sender<Word>, Mailbox)>,
     public_host: Option<String>,
-    causes: Causes,
-    database: Option<Database>,
-    pollers: Vec<Poller<ShardFetcher, PullSink>>,
-    gaps: mpsc::Receiver<GapNotice>,
+    chores: Chores,
     mut stopped: watch::Receiver<bool>,
 ) -> Result<JoinHandle<()>, StartError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -616,6 +628,14 @@ fn spawn_control(
                 tokio::spawn(feed.clone().watch_absent());
                 tokio::spawn(arrivals.serve(feed.clone(), node.keys.clone()));
             }
+            let Chores {
+                steady,
+                causes,
+                database,
+                pollers,
+                gaps,
+            } = chores;
+            tokio::spawn(steady.watch());
             tokio::spawn(causes.redrive(node.shards.clone(), node.jobs.clone()));
             tokio::spawn(node.walks.clone().run(gaps));
             for poller in pollers {

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use engine::id::{HashKey, VSHARD_COUNT, VShard};
+use engine::id::{HashKey, OperationSeq, VSHARD_COUNT, VShard};
 use engine::journal::Kind;
 use engine::quota::ShardId;
 use engine::shard::{AccountPlan, Recovered, Shard, ShardSettings};
@@ -40,6 +40,7 @@ pub(crate) struct OpenPlan {
     pub(crate) segment_bytes: u64,
     pub(crate) durability: Durability,
     pub(crate) accounts: Vec<Arc<AccountPlan>>,
+    pub(crate) booted_at_ms: i64,
     pub(crate) dedup_keys: checkpointer::EventIdRules,
 }
 
@@ -57,7 +58,12 @@ pub(crate) fn data_dir(path: &Path) -> Result<DataDir<Disk>, StartError> {
 }
 
 impl OpenPlan {
-    pub(crate) fn new(settings: &Settings, shards: u16, accounts: Vec<Arc<AccountPlan>>) -> Self {
+    pub(crate) fn new(
+        settings: &Settings,
+        shards: u16,
+        accounts: Vec<Arc<AccountPlan>>,
+        booted_at_ms: i64,
+    ) -> Self {
         Self {
             shards,
             segment_bytes: settings.wal.segment_bytes.0,
@@ -66,6 +72,7 @@ impl OpenPlan {
                 settings::Durability::Os => Durability::Os,
             },
             accounts,
+            booted_at_ms,
             dedup_keys: checkpointer::EventIdRules::default(),
         }
     }
@@ -152,6 +159,7 @@ struct LogPlace {
     folder: Disk,
     options: LogOptions,
     hash_key: HashKey,
+    first_seq: OperationSeq,
 }
 
 impl LogPlace {
@@ -160,6 +168,7 @@ impl LogPlace {
             folder: dir.log_folder(log),
             options: plan.options(dir, log, mode),
             hash_key: HashKey(dir.superblock().hash_key),
+            first_seq: OperationSeq::first_of_run(dir.superblock().run_epoch),
         }
     }
 }
@@ -180,6 +189,7 @@ fn open_at(place: LogPlace, plan: &OpenPlan, shards: u16) -> Result<OpenedShard,
         folder,
         options,
         hash_key,
+        first_seq,
     } = place;
     let log = options.log;
     let started = Instant::now();
@@ -188,6 +198,8 @@ fn open_at(place: LogPlace, plan: &OpenPlan, shards: u16) -> Result<OpenedShard,
         id: ShardId(log.shard),
         hash_key,
         boot: clock::boot(),
+        booted_at_ms: plan.booted_at_ms,
+        first_seq,
         seed: clock::random(),
         accounts: plan.accounts.clone(),
     };

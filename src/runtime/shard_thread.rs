@@ -57,8 +57,9 @@ pub(crate) enum Word {
     Coordinator(ToShard),
     /// An operator's command.
     Command(Command, oneshot::Sender<CommandReply>),
-    /// Asks an account for something that is no record's.
+    /// Asks an account, at an endpoint of it, for something that is no record's.
     Fetch(
+        Arc<str>,
         Arc<str>,
         Request,
         oneshot::Sender<Result<Reply, SendFailure>>,
@@ -208,10 +209,11 @@ impl ShardThread {
                         },
                     );
                 }
-                Word::Fetch(account, request, reply) => {
+                Word::Fetch(account, endpoint, request, reply) => {
                     let ticket = Waiting::Fetch(reply);
                     let input = Input::Fetch {
                         account,
+                        endpoint,
                         request,
                         ticket,
                     };
@@ -252,11 +254,12 @@ impl ShardThread {
 
     fn take_replies(&mut self, now: Now, turn: &mut Turn) -> bool {
         let mut ended = turn.ended.borrow_mut();
-        let any = !ended.is_empty();
+        let mut any = false;
         // Each outcome may take a megabyte; what finds no room stays for after the next commit.
         while self.journal.room(engine::journal::Class::Outcome) > 2 * 1024 * 1024
             && let Some((call, result, ended_at)) = ended.pop_front()
         {
+            any = true;
             self.shard.handle(
                 now,
                 &mut self.journal,
@@ -298,6 +301,7 @@ impl ShardThread {
                 now,
                 Input::Events {
                     batch: parcel.batch,
+                    barrier: parcel.barrier,
                     ticket,
                 },
             );

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use engine::refusal::{Code, Refusal};
-use engine::shard::{Command, CommandReply, EventBatch};
+use engine::shard::{Barrier, Command, CommandReply, EventBatch};
 use tokio::sync::{mpsc, oneshot};
 
 use super::intake::Shared;
@@ -56,6 +56,7 @@ impl Shards {
             let parcel = Parcel {
                 batch: std::mem::take(&mut batches[at]),
                 part,
+                barrier: Barrier::default(),
             };
             let mailbox = &self.shared.mailboxes[at];
             if !mailbox.has_room_for(parcel.batch.len()) {

@@ -395,8 +395,12 @@ impl Checker<'_, '_> {
                 } else {
                     known.join(", ")
                 };
+                // Taken, a slip of the pen would be a mapping that never applies.
                 self.refuse(&path, format!("`{account}` is no account in [providers]"))
-                    .help(format!("accounts: {known}"));
+                    .help(format!(
+                        "accounts: {known}; one that is added at run time brings its mappings \
+                         with it: `mappings` of POST /v1/providers"
+                    ));
             }
             self.target(&path, name, target);
         }

@@ -280,6 +280,17 @@ fn what_one_section_takes_wrong_is_refused() {
 }
 
 #[test]
+fn a_mapping_for_an_account_of_the_api_is_told_where_it_belongs() {
+    let text = format!("{ACCOUNT}[objects.c.to.later]\nremote = \"C\"\n");
+    let found = read(&text).expect_err("`later` is no account of the file");
+    let shown = found.rendered(false);
+    assert!(
+        shown.contains("`mappings` of POST /v1/providers"),
+        "{shown}"
+    );
+}
+
+#[test]
 fn insecure_has_to_be_spelt_out() {
     let settings = read("[listen]\nhttp = \"0.0.0.0:7401\"\ninsecure = true\n").unwrap();
     assert!(!settings.listen.http.ip().is_loopback());

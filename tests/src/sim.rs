@@ -17,9 +17,11 @@ mod node;
 pub mod options;
 mod oracle;
 mod patch;
+mod plans;
 mod provider;
 mod spied_log;
 mod trouble;
+pub mod two_way;
 pub mod workload;
 mod world;
 

@@ -403,7 +403,7 @@ const PLANTED: &[Planted] = &[
         bug: "a create is sent again after a 5xx",
         names: HUBSPOT,
         within: "[operations.create]",
-        from: "idempotent = false\non_unknown = \"lookup\"",
+        from: "idempotent = false\non_unknown = \"upsert\"",
         to: "idempotent = true",
     },
     Planted {
@@ -466,7 +466,7 @@ const PLANTED: &[Planted] = &[
         bug: "a create is sent again after a 5xx",
         names: SALESFORCE,
         within: "[operations.create]",
-        from: "idempotent = false\non_unknown = \"lookup\"",
+        from: "idempotent = false\non_unknown = \"upsert\"",
         to: "idempotent = true",
     },
     Planted {

@@ -87,3 +87,99 @@ fn one_endpoint_that_fails_harms_only_itself() {
     });
     assert_eq!(provider.violations().over_limit, 0);
 }
+
+/// A portal whose contacts are kept in step both ways.
+fn portal() -> (Provider, Node) {
+    let provider = Provider::start_as("hubspot", &["--token", "t-1"]);
+    let node = Node::start(Config::new().shards(2).with(&format!(
+        "[providers.crm]\ntype = \"hubspot\"\nbase_url = \"{}\"\npoll = {{ interval = \"100ms\" }}\n\
+         retry = {{ max_attempts = 60, base_delay = \"20ms\", max_delay = \"200ms\" }}\n\
+         breaker = {{ failure_threshold = 3, open_for = \"1s\" }}\n\
+         auth = {{ kind = \"bearer\", token = \"exec:printf t-1\" }}\n\
+         [objects.contact]\ndirection = \"both\"\n\
+         [objects.contact.to.crm]\nremote = \"contacts\"\nexternal_id = \"external_id\"\n\
+         fields = [{{ local = \"name\", remote = \"lastname\" }}]\n",
+        provider.url()
+    )));
+    (provider, node)
+}
+
+/// Until the breaker of this endpoint is open, and of no other.
+fn fails(node: &Node, name: &str) {
+    let open = until("the breaker", || {
+        let ailing = endpoints(node).into_iter();
+        let open: Vec<Value> = ailing.filter(|one| one["breaker"] != "closed").collect();
+        (!open.is_empty()).then_some(open)
+    });
+    let names: Vec<&Value> = open.iter().map(|one| &one["endpoint"]).collect();
+    assert_eq!(names, [name]);
+    let status = node.get("/v1/providers/crm/status").json();
+    assert_eq!(status["held_by"], Value::Null, "the account itself is well");
+}
+
+/// Lists of changes that were asked for.
+fn lists(provider: &Provider) -> Vec<Call> {
+    let calls = provider.journal().into_iter();
+    calls
+        .filter(|call| call.path.ends_with("/search"))
+        .collect()
+}
+
+#[test]
+fn a_list_that_fails_harms_no_write_and_is_asked_for_by_single_probes() {
+    let (provider, node) = portal();
+    provider.set_faults("down=search");
+    fails(&node, "contacts changes");
+    let held = lists(&provider).len();
+    send(&node, "contact", "c", 50);
+    assert!(node.drain().is_empty());
+    assert_eq!(provider.records().len(), 50);
+    let writes = provider.journal().into_iter();
+    let mut writes = writes.filter(|call| call.path.contains("/batch/"));
+    assert!(writes.all(|call| call.status / 100 == 2));
+
+    let probes = until("two probes", || {
+        let probes = lists(&provider).split_off(held);
+        (probes.len() > 1).then_some(probes)
+    });
+    for pair in probes.windows(2) {
+        assert!(pair[1].at_ms - pair[0].at_ms >= 900, "each after a hold");
+    }
+    provider.set_faults("");
+    until("nothing fails any more", || {
+        endpoints(&node).is_empty().then_some(())
+    });
+    until("a list", || {
+        let last = lists(&provider).pop()?;
+        (last.status == 200).then_some(())
+    });
+}
+
+#[test]
+fn writes_that_fail_harm_no_list_and_no_read() {
+    let (provider, node) = portal();
+    send(&node, "contact", "c", 1);
+    assert!(node.drain().is_empty());
+    provider.set_faults("down=batch");
+    send(&node, "contact", "d", 20);
+    fails(&node, "contacts");
+    let before = lists(&provider).len();
+    let read = json!({"operation": "READ", "object": "contact", "record_id": "c-0"});
+    let taken = node.post("/v1/sync", read.to_string()).json();
+    let id = taken["operation_id"].as_str().expect("an id").to_owned();
+    until("the read", || {
+        let state = node.get(&format!("/v1/operations/{id}")).json()["state"].clone();
+        (state == "synced").then_some(())
+    });
+    until("more lists", || {
+        let more = lists(&provider).split_off(before);
+        assert!(
+            more.iter()
+                .all(|call| call.status / 100 == 2 || call.status == 0)
+        );
+        (more.len() > 2).then_some(())
+    });
+    provider.set_faults("");
+    assert!(node.drain().is_empty());
+    assert_eq!(provider.records().len(), 21);
+}

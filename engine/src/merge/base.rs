@@ -4,11 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::fields::{Fields, alike, same};
 use super::policy::{ConflictPolicy, Rivals, Winner};
+use super::told::ToldBook;
 use crate::codec::{Damaged, Decoder, Encoder};
 use crate::json::{RawValue, canonical_hash};
 
-/// The pointer to a whole record.
-const WHOLE: &str = "";
 /// Times a provider may bring one value of a field back over ours before the field is parked. A
 /// workflow at each side that undoes the other's would go on for ever.
 const RETURNS_MAX: u8 = 3;
@@ -29,29 +28,13 @@ pub struct Base {
     /// Values that the account brought back over ours.
     returns: BTreeMap<String, Return>,
     /// What System A was told lately, kept at System A's own side.
-    told: BTreeMap<String, Told>,
+    told: ToldBook,
     /// The name under which the account's own id was told to lead here; empty before that.
     announced: String,
     /// When our last write was answered, ms since the epoch.
     written_ms: i64,
     /// When the newest of what was compared was asked for, ms since the epoch.
     seen_ms: i64,
-}
-
-/// What System A was told of a field, and may not have known when it changed the field itself.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Told {
-    /// The value as JSON text.
-    pub value: String,
-    /// When it was changed where it comes from, ms since the epoch.
-    pub changed_at_ms: i64,
-    /// The account it comes from.
-    pub origin: String,
-    /// When System A said last that it has it, ms since the epoch.
-    pub heard_at_ms: i64,
-    /// When it said so first of this very change. What stands is told once more where it crossed
-    /// something.
-    pub known_at_ms: i64,
 }
 
 /// A field that waits for an operator.
@@ -99,9 +82,9 @@ pub struct Pending {
 pub struct Absorbed {
     /// What the account changed and everybody else has to learn.
     pub change: Fields,
-    /// Whether some of it has to go to the account itself once more: a pending change of System A's
-    /// that lost would undo it.
-    pub restore: bool,
+    /// What of it has to go to the account itself once more: a pending change of System A's that lost
+    /// would undo it.
+    pub restore: Fields,
     /// Fields that both sides had changed.
     pub conflicts: Vec<Conflict>,
 }
@@ -258,63 +241,15 @@ impl Base {
         &self.announced
     }
 
-    /// Takes up that System A was told of a change.
-    pub fn tell(&mut self, fields: &Fields, changed_at_ms: i64, origin: &str, heard_at_ms: i64) {
-        for (pointer, value) in fields.iter() {
-            let before = self.told.get(pointer).filter(|before| {
-                (&*before.value, &*before.origin) == (value, origin)
-                    && before.changed_at_ms == changed_at_ms
-            });
-            let told = Told {
-                value: value.to_owned(),
-                changed_at_ms,
-                origin: origin.to_owned(),
-                heard_at_ms,
-                known_at_ms: before.map_or(heard_at_ms, |before| before.known_at_ms),
-            };
-            self.told.insert(pointer.to_owned(), told);
-        }
-    }
-
-    /// Takes up that System A was told to delete the record.
-    pub fn tell_deleted(&mut self, changed_at_ms: i64, origin: &str, heard_at_ms: i64) {
-        self.told.clear();
-        let told = Told {
-            value: "null".to_owned(),
-            changed_at_ms,
-            origin: origin.to_owned(),
-            heard_at_ms,
-            known_at_ms: heard_at_ms,
-        };
-        self.told.insert(WHOLE.to_owned(), told);
-    }
-
-    /// Whether System A was told, after it said something at `said_at_ms`, to delete the record and
-    /// to make it again: what it said is not there any more.
+    /// What System A was told of the record.
     #[must_use]
-    pub fn was_remade(&self, said_at_ms: i64) -> bool {
-        let deleted = self.told.get(WHOLE);
-        self.told.len() > 1 && deleted.is_some_and(|deleted| deleted.heard_at_ms >= said_at_ms)
+    pub fn told(&self) -> &ToldBook {
+        &self.told
     }
 
-    /// When a delete happened that System A was told of after it said something at `said_at_ms`, and
-    /// of nothing since; ms since the epoch.
-    #[must_use]
-    pub fn was_deleted(&self, said_at_ms: i64) -> Option<i64> {
-        let deleted = self.told.get(WHOLE).filter(|_| self.told.len() == 1)?;
-        (deleted.heard_at_ms >= said_at_ms).then_some(deleted.changed_at_ms)
-    }
-
-    /// When System A was told of something last, ms since the epoch.
-    #[must_use]
-    pub fn heard_at_ms(&self) -> Option<i64> {
-        self.told.values().map(|told| told.heard_at_ms).max()
-    }
-
-    /// What System A was told of a field last.
-    #[must_use]
-    pub fn told(&self, pointer: &str) -> Option<&Told> {
-        self.told.get(pointer)
+    /// To take up what it is told.
+    pub fn told_mut(&mut self) -> &mut ToldBook {
+        &mut self.told
     }
 
     /// Compares what the account shows with what was agreed on, and with what System A changed
@@ -366,7 +301,9 @@ impl Base {
             match winner {
                 Winner::Provider => {
                     absorbed.change.set(pointer, value);
-                    absorbed.restore |= rival.is_some();
+                    if rival.is_some() {
+                        absorbed.restore.set(pointer, value);
+                    }
                     self.agree(pointer, value);
                 }
                 Winner::SystemA => self.agree(pointer, value),
@@ -447,15 +384,7 @@ impl Base {
                 .u8(back.count)
                 .i64(back.at_ms);
         }
-        e.u16(self.told.len() as u16);
-        for (pointer, told) in &self.told {
-            e.text(pointer)
-                .bytes(told.value.as_bytes())
-                .i64(told.changed_at_ms)
-                .text(&told.origin)
-                .i64(told.heard_at_ms)
-                .i64(told.known_at_ms);
-        }
+        self.told.encode(e);
         e.text(&self.announced)
             .i64(self.written_ms)
             .i64(self.seen_ms);
@@ -490,21 +419,7 @@ impl Base {
             };
             base.returns.insert(pointer, back);
         }
-        for _ in 0..d.u16("told")? {
-            let pointer = d.text("told field")?.to_owned();
-            let mut told = Told {
-                value: decode_value(d)?,
-                changed_at_ms: d.i64("told at")?,
-                origin: d.text("told origin")?.to_owned(),
-                heard_at_ms: if version >= 4 { d.i64("heard at")? } else { 0 },
-                known_at_ms: 0,
-            };
-            told.known_at_ms = match version {
-                5.. => d.i64("known at")?,
-                _ => told.heard_at_ms,
-            };
-            base.told.insert(pointer, told);
-        }
+        base.told = ToldBook::decode(d, version)?;
         d.text("announced")?.clone_into(&mut base.announced);
         base.written_ms = d.i64("written at")?;
         base.seen_ms = d.i64("seen at")?;
@@ -528,13 +443,14 @@ fn decode_fields(d: &mut Decoder<'_>) -> Result<Fields, Damaged> {
     Ok(fields)
 }
 
-fn decode_value(d: &mut Decoder<'_>) -> Result<String, Damaged> {
+pub(super) fn decode_value(d: &mut Decoder<'_>) -> Result<String, Damaged> {
     let value = d.bytes("value")?.to_vec();
     String::from_utf8(value).map_err(|_| d.damaged("value"))
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::told::Heard;
     use super::*;
     use crate::merge::Rule;
 
@@ -594,7 +510,7 @@ mod tests {
         let waiting = [pending(r#"{"a":2}"#, 5)];
         let absorbed = show(&mut base, r#"{"a":1,"b":2}"#, 6, &waiting, Rule::SystemA);
         assert_eq!(absorbed.change, fields(r#"{"b":2}"#));
-        assert!(!absorbed.restore && absorbed.conflicts.is_empty());
+        assert!(absorbed.restore.is_empty() && absorbed.conflicts.is_empty());
     }
 
     #[test]
@@ -617,7 +533,7 @@ mod tests {
                 winner,
             };
             assert_eq!(absorbed.conflicts, [expected]);
-            assert_eq!(absorbed.restore, winner == Winner::Provider);
+            assert_eq!(!absorbed.restore.is_empty(), winner == Winner::Provider);
             assert_eq!(absorbed.change.is_empty(), winner != Winner::Provider);
             assert_eq!(base.held().contains_key("/a"), winner == Winner::Undecided);
         }
@@ -670,19 +586,6 @@ mod tests {
     }
 
     #[test]
-    fn what_is_told_once_more_was_known_before() {
-        let mut base = Base::default();
-        base.tell(&fields(r#"{"a":1}"#), 5, "crm", 6);
-        base.tell(&fields(r#"{"a":1}"#), 5, "crm", 9);
-        let told = base.told("/a").unwrap();
-        assert_eq!((told.known_at_ms, told.heard_at_ms), (6, 9));
-        // The same value, set anew.
-        base.tell(&fields(r#"{"a":1}"#), 11, "crm", 12);
-        let told = base.told("/a").unwrap();
-        assert_eq!((told.known_at_ms, told.heard_at_ms), (12, 12));
-    }
-
-    #[test]
     fn a_base_survives_its_bytes_and_no_prefix_of_them_decodes() {
         let mut base = agreed(r#"{"a":1,"b":{"c":"x"}}"#);
         show(&mut base, r#"{"b":{"c":"X"}}"#, 1, &[], Rule::Manual);
@@ -693,13 +596,17 @@ mod tests {
             &[pending(r#"{"a":2}"#, 1)],
             Rule::Manual,
         );
-        base.tell(&fields(r#"{"a":3}"#), 5, "crm", 6);
+        let heard = Heard {
+            at_ms: 6,
+            newest: 4,
+        };
+        base.told.tell(&fields(r#"{"a":3}"#), 5, "crm", heard);
         let mut bytes = Vec::new();
         base.encode(&mut Encoder::new(&mut bytes));
-        let decoded = Base::decode(&mut Decoder::new(&bytes), 5);
+        let decoded = Base::decode(&mut Decoder::new(&bytes), 6);
         assert_eq!(decoded, Ok(base));
         for cut in 0..bytes.len() {
-            assert!(Base::decode(&mut Decoder::new(&bytes[..cut]), 5).is_err());
+            assert!(Base::decode(&mut Decoder::new(&bytes[..cut]), 6).is_err());
         }
     }
 }

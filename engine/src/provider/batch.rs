@@ -90,6 +90,10 @@ impl Definition {
     /// The batch call an operation of this kind and (remote) object goes into; `None`: a call of
     /// its own.
     pub fn batch_group(&self, kind: CallKind, object: &str) -> Option<BatchGroup> {
+        if kind == CallKind::Read {
+            // What many reads answer would have to be taken apart.
+            return None;
+        }
         let at = self
             .batches()
             .iter()
@@ -107,6 +111,13 @@ impl Definition {
         let renders = !lacks(Placeholder::ExternalIdField, names.external_id)
             && !lacks(Placeholder::ObjectType, names.object_type);
         (renders && self.batch_items_max(group) > 1).then_some(group)
+    }
+
+    /// How a read is made that names more fields than a path holds: as a batch of one.
+    pub fn long_read_group(&self, object: &str) -> Option<BatchGroup> {
+        let mut batches = self.batches().iter();
+        let batch = batches.find(|batch| batch.takes == [CallKind::Read])?;
+        self.named_batch(&batch.name, self.objects().remote(object))
     }
 
     /// Records that a call of this group takes, at least 1.
@@ -409,7 +420,8 @@ pub(crate) fn check_batches(batches: &[Batch], problems: &mut Problems) {
 fn check_takes(name: &str, block: &BatchBlock, problems: &mut Problems) {
     let key = |member: &str| format!("batch.{name}.{member}");
     let writes = !block.takes.is_empty() && block.takes.iter().all(|kind| kind.is_write());
-    if !writes && block.takes != [CallKind::Lookup] {
+    let alone = [[CallKind::Lookup], [CallKind::Read]];
+    if !writes && !alone.iter().any(|alone| block.takes == alone) {
         problems.add(key("takes"), TemplateError::NotTogether);
     }
     let same = block.same.as_deref();

@@ -268,7 +268,8 @@ impl Reading<'_> {
             CallKind::Create | CallKind::Upsert => {}
             CallKind::Lookup => return self.found(entry),
             // No batch takes a match.
-            CallKind::Update | CallKind::Delete | CallKind::Read | CallKind::Match => {
+            CallKind::Read => return self.read(entry),
+            CallKind::Update | CallKind::Delete | CallKind::Match => {
                 return Verdict::Done {
                     remote_id: None,
                     created: false,
@@ -298,6 +299,19 @@ impl Reading<'_> {
             None => Verdict::Unknown {
                 detail: excerpt(entry.as_bytes()),
             },
+        }
+    }
+
+    /// An entry of a batch of reads: it may name another record, which the one asked for is part of.
+    fn read(&self, entry: &str) -> Verdict {
+        let id = self.list.id.as_ref().map(|pointer| id_at(pointer, entry));
+        let remote_id = match id {
+            Some(IdAt::Text(remote_id)) => Some(remote_id),
+            _ => None,
+        };
+        Verdict::Done {
+            remote_id,
+            created: false,
         }
     }
 

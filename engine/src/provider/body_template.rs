@@ -37,6 +37,8 @@ enum Node {
     Integer(Placeholder),
     /// A field's value, inside a wrap.
     FieldValue,
+    /// The names of the fields that are asked for, a list.
+    FieldNames,
     Object(Vec<Member>),
     Array(Vec<Node>),
     Each(Box<Node>),
@@ -163,6 +165,7 @@ impl Node {
     fn needs(&self, wanted: Placeholder) -> bool {
         match self {
             Node::Literal(_) | Node::FieldValue => false,
+            Node::FieldNames => wanted == Placeholder::FieldNames,
             Node::Text(text) => text.uses(wanted),
             Node::Integer(placeholder) => *placeholder == wanted,
             Node::Object(members) => members.iter().any(|member| match member {
@@ -188,7 +191,11 @@ impl Node {
                 ),
                 Node::Array(nodes) => nodes.iter().any(|node| node.has(wanted)),
                 Node::Each(node) | Node::Matching(node) => node.has(wanted),
-                Node::Literal(_) | Node::Text(_) | Node::Integer(_) | Node::FieldValue => false,
+                Node::Literal(_)
+                | Node::Text(_)
+                | Node::Integer(_)
+                | Node::FieldValue
+                | Node::FieldNames => false,
             }
     }
 }
@@ -260,6 +267,15 @@ impl Writer<'_> {
             Node::FieldValue => {
                 let value = self.values.subject.fields.first().map(|field| field.value);
                 push_field_value(out, value.unwrap_or("null"), self.style);
+            }
+            Node::FieldNames => {
+                out.push(b'[');
+                for (at, field) in self.values.subject.fields.iter().enumerate() {
+                    out.extend_from_slice(if at > 0 { b",\"" } else { b"\"" });
+                    push_escaped(out, field.name);
+                    out.push(b'"');
+                }
+                out.push(b']');
             }
             Node::Object(members) => self.object(members, out)?,
             Node::Array(nodes) => {
@@ -448,7 +464,8 @@ fn write_wrapped(node: &Node, value: &str, style: &FieldStyle, out: &mut Vec<u8>
             }
             out.push(b'}');
         }
-        Node::Text(_) | Node::Integer(_) | Node::Each(_) | Node::Matching(_) => {}
+        Node::Text(_) | Node::Integer(_) | Node::FieldNames | Node::Each(_) | Node::Matching(_) => {
+        }
     }
 }
 

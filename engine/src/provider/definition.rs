@@ -162,6 +162,13 @@ impl Definition {
                 }
             }
         }
+        let create = self.operation(CallKind::Create);
+        if create.is_some_and(Operation::settled_by_upsert)
+            && blocks.block(CallKind::Upsert).is_none()
+        {
+            let key = "operations.create.on_unknown";
+            problems.add(key, TemplateError::Missing("operations.upsert"));
+        }
         for kind in CallKind::ALL {
             let Some(Sending::Batch(name)) = self.operation(kind).map(Operation::sending) else {
                 continue;
@@ -325,12 +332,13 @@ impl Definition {
     pub fn record_in<'b>(&self, body: &'b [u8]) -> Option<(&'b str, bool)> {
         let operation = self.operation(CallKind::Read)?;
         let text = std::str::from_utf8(body).ok()?;
-        let record = match operation.record() {
-            None => text,
-            Some(pointer) => match pointer.find(text) {
-                Ok(Landing::Value(record)) => record,
-                Ok(Landing::PastArrayEnd | Landing::Nowhere) | Err(_) => return None,
-            },
+        let mut places = operation.record().iter();
+        let record = match places.len() {
+            0 => text,
+            _ => places.find_map(|place| match place.find(text) {
+                Ok(Landing::Value(record)) => Some(record),
+                Ok(Landing::PastArrayEnd | Landing::Nowhere) | Err(_) => None,
+            })?,
         };
         crate::json::RawObject::new(record).map(|_| (record, operation.whole()))
     }
@@ -405,11 +413,12 @@ impl Definition {
     }
 
     /// What fails apart from the rest of an account when a call does: calls of one (remote) object,
-    /// and of them those of a kind that the definition says has an endpoint of its own.
+    /// of them its reads, and those of a kind that the definition says has an endpoint of its own.
     pub fn endpoint<'a>(&'a self, kind: CallKind, object: &'a str, alone: bool) -> Cow<'a, str> {
         let object = self.objects.remote(object);
         let word = self.operation(kind).and_then(Operation::endpoint);
-        match word.filter(|_| alone) {
+        let read = (kind == CallKind::Read).then_some(CallKind::Read.as_str());
+        match word.filter(|_| alone).or(read) {
             Some(word) => Cow::Owned(format!("{object} {word}")),
             None => Cow::Borrowed(object),
         }

@@ -200,7 +200,8 @@ pub(crate) struct OperationBlock {
     /// Calls of this kind fail apart from the object's others, under this word.
     pub(crate) endpoint: Option<String>,
     /// Where a read's reply has the record.
-    pub(crate) record: Option<String>,
+    #[serde(default)]
+    pub(crate) record: OneOrMore<String>,
     /// The record's member that holds System A's key, for objects that name no field for it.
     pub(crate) key: Option<String>,
     /// A read's reply has all of the record's fields: one that is not there is empty.
@@ -233,6 +234,7 @@ pub(crate) enum IdMissing {
 pub(crate) enum OnUnknown {
     Lookup,
     Retry,
+    Upsert,
 }
 
 #[derive(Deserialize)]

@@ -105,6 +105,7 @@ pub(crate) struct PollBlock {
     #[serde(default)]
     pub(crate) query: BTreeMap<String, String>,
     pub(crate) body: Option<Value>,
+    pub(crate) long: Option<LongBlock>,
     pub(crate) ties: Option<TiesBlock>,
     pub(crate) modified: Option<String>,
     #[serde(default)]
@@ -115,7 +116,7 @@ pub(crate) struct PollBlock {
     pub(crate) cap: Option<u64>,
     #[serde(default)]
     pub(crate) scan: bool,
-    pub(crate) records: String,
+    pub(crate) records: OneOrMore<String>,
     #[serde(default)]
     pub(crate) record: String,
     #[serde(default)]
@@ -132,6 +133,14 @@ pub(crate) struct PollBlock {
     pub(crate) page: Option<PageBlock>,
     pub(crate) next_from: Option<String>,
     pub(crate) earliest: Option<String>,
+}
+
+/// How a list is asked for whose path would be too long.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct LongBlock {
+    pub(crate) path: String,
+    pub(crate) body: Value,
 }
 
 /// How records of one instant are read by their ids, where more of them than `cap` may come.

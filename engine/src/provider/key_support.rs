@@ -13,15 +13,19 @@ pub struct KeySupport {
     pub keyed_create: bool,
     /// Match keys by which a record may be found that does not bear System A's key.
     pub match_keys: u8,
+    /// No second record can have the key: an upsert settles what became of a create in doubt, and
+    /// nobody has to be asked first.
+    pub unique: bool,
 }
 
 impl KeySupport {
-    /// All of it.
+    /// All of it, but that the key may come twice.
     pub const FULL: KeySupport = KeySupport {
         upsert: true,
         look_up: true,
         keyed_create: true,
         match_keys: 0,
+        unique: false,
     };
 }
 
@@ -35,6 +39,7 @@ impl Definition {
             look_up: self.operation(CallKind::Lookup).is_some() && !names.no_lookup,
             keyed_create: create.is_some_and(Operation::idempotent),
             match_keys: 0,
+            unique: create.is_some_and(Operation::settled_by_upsert),
         }
     }
 }

@@ -21,9 +21,10 @@ pub struct Operation {
     created: Option<Pointer>,
     gone: Vec<u16>,
     idempotent: bool,
+    settled_by_upsert: bool,
     tags: Vec<String>,
     endpoint: Option<String>,
-    record: Option<Pointer>,
+    record: Vec<Pointer>,
     key: Option<String>,
     whole: bool,
 }
@@ -50,6 +51,12 @@ impl Operation {
     /// Whether the same call sent twice leaves the provider as sent once: by key or by remote id.
     pub fn idempotent(&self) -> bool {
         self.idempotent
+    }
+
+    /// Of a create: the provider lets no second record have the key, so that an upsert by it settles
+    /// what became of a call in doubt.
+    pub fn settled_by_upsert(&self) -> bool {
+        self.settled_by_upsert
     }
 
     /// What limits may call it beside the word of its kind.
@@ -83,9 +90,10 @@ impl Operation {
         self.many.as_ref()
     }
 
-    /// Where a read's reply has the record; `None`: it is the record.
-    pub(crate) fn record(&self) -> Option<&Pointer> {
-        self.record.as_ref()
+    /// Where a read's reply has the record, the first place that leads somewhere; none: it is the
+    /// record.
+    pub(crate) fn record(&self) -> &[Pointer] {
+        &self.record
     }
 
     /// The record's member that holds System A's key.
@@ -120,8 +128,10 @@ impl Operation {
         let id = pointer("id", &block.id, problems);
         let created = pointer("created", &block.created, problems);
         let many = pointer("many", &block.many, problems);
-        let record = pointer("record", &block.record, problems);
-        let tells = record.is_some() || block.key.is_some() || block.whole;
+        let record = block.record.as_slice().iter();
+        let record: Result<Vec<Pointer>, _> = record.map(|text| Pointer::parse(text)).collect();
+        let record = problems.note(key("record"), record).unwrap_or_default();
+        let tells = !record.is_empty() || block.key.is_some() || block.whole;
         if tells && kind != CallKind::Read {
             problems.add(key("record"), TemplateError::Meaningless("record"));
         }
@@ -138,7 +148,12 @@ impl Operation {
             (Some(OnUnknown::Lookup), true) => {
                 problems.add(key("on_unknown"), TemplateError::NeedlessLookup);
             }
-            (Some(OnUnknown::Retry), true) | (Some(OnUnknown::Lookup), false) | (None, _) => {}
+            (Some(OnUnknown::Upsert), idempotent) if idempotent || kind != CallKind::Create => {
+                problems.add(key("on_unknown"), TemplateError::NeedlessUpsert);
+            }
+            (Some(OnUnknown::Retry), true)
+            | (Some(OnUnknown::Lookup | OnUnknown::Upsert), _)
+            | (None, _) => {}
         }
         for tag in block.tags.iter().filter(|tag| !is_tag(tag)) {
             problems.add(key("tags"), TemplateError::NotATag(tag.clone()));
@@ -155,6 +170,7 @@ impl Operation {
             created,
             gone,
             idempotent: block.idempotent,
+            settled_by_upsert: block.on_unknown == Some(OnUnknown::Upsert),
             tags: block.tags.clone(),
             endpoint: block.endpoint.clone(),
             record,
@@ -197,9 +213,10 @@ impl Operation {
             created: None,
             gone: Vec::new(),
             idempotent: kind != CallKind::Create,
+            settled_by_upsert: false,
             tags: Vec::new(),
             endpoint: None,
-            record: None,
+            record: Vec::new(),
             key: None,
             whole: false,
         })

@@ -150,7 +150,7 @@ pub(crate) const ENCODED: &AsciiSet = &NON_ALPHANUMERIC
 
 /// Common servers read at most 8 KiB of request line (nginx large_client_header_buffers, Apache
 /// LimitRequestLine); a record id of 512 bytes takes at most 1,536 encoded.
-const PATH_BYTES_MAX: usize = 8 * 1024 - 64;
+pub(crate) const PATH_BYTES_MAX: usize = 8 * 1024 - 64;
 
 #[cfg(test)]
 mod tests {

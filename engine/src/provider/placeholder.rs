@@ -127,9 +127,8 @@ impl Placeholder {
             Placeholder::RecordId | Placeholder::RemoteId | Placeholder::Operation => {
                 matches!(place, Place::Call | Place::Item)
             }
-            Placeholder::FieldNames | Placeholder::MatchQuery | Placeholder::MatchConditions => {
-                place == Place::Call
-            }
+            Placeholder::FieldNames => matches!(place, Place::Call | Place::Batch),
+            Placeholder::MatchQuery | Placeholder::MatchConditions => place == Place::Call,
             Placeholder::Item => place == Place::Item,
             Placeholder::RemoteIds | Placeholder::RecordIdsQuoted => place == Place::Batch,
             Placeholder::Value => matches!(place, Place::Wrap | Place::Key),

@@ -6,9 +6,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use percent_encoding::utf8_percent_encode;
 
-use super::inbound_blocks::{PollBlock, Tells, TiesBlock};
+use super::inbound_blocks::{LongBlock, PollBlock, Tells, TiesBlock};
 use super::limit::duration;
-use super::path_template::ENCODED;
+use super::path_template::{ENCODED, PATH_BYTES_MAX};
 use super::poll_page::PageReader;
 use super::poll_template::{PollBody, PollPlace, PollText, PollValues};
 use super::problems::Problems;
@@ -30,6 +30,7 @@ pub(crate) struct PollDefinition {
     counts_as: CallKind,
     path: PollText,
     ask: Ask,
+    long: Option<Long>,
     pub(crate) ties: Option<Ties>,
     modified: Option<String>,
     fields: Vec<String>,
@@ -47,6 +48,14 @@ pub(crate) struct PollDefinition {
 struct Ask {
     query: Vec<(PollText, PollText)>,
     body: Option<PollBody>,
+}
+
+/// How it is asked for where the path would be too long: that path goes into a body, and is
+/// POSTed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Long {
+    path: PollText,
+    body: PollBody,
 }
 
 /// How the records of one instant are read.
@@ -128,6 +137,8 @@ impl PollDefinition {
         let path = problems.note(key("path"), PollText::compile_path(&block.path));
         let prefix = format!("poll.{name}");
         let ask = Ask::compile(&prefix, &block.query, block.body.as_ref(), problems);
+        let long = block.long.as_ref();
+        let long = long.and_then(|long| Long::compile(&prefix, long, problems));
         let ties = block.ties.as_ref();
         let ties = ties.and_then(|ties| Ties::compile(&prefix, ties, problems));
         if method == Some(Method::Get) && block.body.is_some() {
@@ -152,6 +163,7 @@ impl PollDefinition {
             counts_as: block.counts_as.unwrap_or(CallKind::Read),
             path: path?,
             ask: ask?,
+            long,
             ties,
             modified: block.modified.clone(),
             fields: block.fields.clone(),
@@ -189,6 +201,17 @@ impl PollDefinition {
         let tokens = block.page.as_ref().is_some_and(|page| page.token.is_some());
         if tokens != self.uses(page) {
             problems.add(key("page"), TemplateError::PollWithout("page?"));
+        }
+        let request = |place| place == PollPlace::Request;
+        let in_ties = self.ties.as_ref();
+        if self.uses(request) || in_ties.is_some_and(|ties| ties.ask.uses(request)) {
+            let place = "request".to_owned();
+            problems.add(key("query"), TemplateError::UnknownPollPlace(place));
+        }
+        if let Some(long) = &self.long
+            && (!long.body.uses(&request) || long.path.uses(request))
+        {
+            problems.add(key("long"), TemplateError::PollWithout("request"));
         }
         if let Some(ties) = &self.ties {
             for (wanted, place) in [
@@ -314,6 +337,11 @@ impl Poll {
         &self.object
     }
 
+    /// What fails apart from the rest of an account when this list does.
+    pub fn endpoint(&self) -> String {
+        format!("{} {}", self.object, self.feed.name)
+    }
+
     /// The fields that are asked for.
     pub fn fields(&self) -> &[String] {
         &self.fields
@@ -368,6 +396,7 @@ impl Poll {
             after_id: part.after_id.as_deref().unwrap_or_default(),
             page: token,
             size: part.size,
+            request: "",
         };
         let ask = match (&part.after_id, &self.feed.ties) {
             (Some(_), Some(ties)) => &ties.ask,
@@ -390,7 +419,22 @@ impl Poll {
         if let Some(template) = &ask.body {
             template.write(&values, &mut body);
         }
-        self.rendered(path, Bytes::from(body))
+        match &self.feed.long {
+            Some(long) if path.len() > PATH_BYTES_MAX => self.long(long, values, &path),
+            _ => self.rendered(path, Bytes::from(body)),
+        }
+    }
+
+    /// The request that carries the one with this path.
+    fn long(&self, long: &Long, values: PollValues<'_>, request: &str) -> Request {
+        let values = PollValues { request, ..values };
+        let (mut path, mut body) = (self.root.clone(), Vec::new());
+        long.path.write_path(&values, &mut path);
+        long.body.write(&values, &mut body);
+        Request {
+            method: Method::Post,
+            ..self.rendered(path, Bytes::from(body))
+        }
     }
 
     fn rendered(&self, path_and_query: String, body: Bytes) -> Request {
@@ -429,6 +473,19 @@ impl Ask {
         let mut query = self.query.iter();
         let in_query = query.any(|(name, value)| name.uses(&wanted) || value.uses(&wanted));
         in_query || self.body.as_ref().is_some_and(|body| body.uses(&wanted))
+    }
+}
+
+impl Long {
+    fn compile(prefix: &str, block: &LongBlock, problems: &mut Problems) -> Option<Long> {
+        let path = PollText::compile_path(&block.path);
+        let path = problems.note(format!("{prefix}.long.path"), path);
+        let body = PollBody::compile(&block.body);
+        let body = problems.note(format!("{prefix}.long.body"), body);
+        Some(Long {
+            path: path?,
+            body: body?,
+        })
     }
 }
 

@@ -17,7 +17,8 @@ use crate::json::{ObjectWriter, RawObject};
 /// Where the pages of a list hold what.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct PageReader {
-    records: Pointer,
+    /// The first that leads somewhere counts.
+    records: Vec<Pointer>,
     record: Pointer,
     /// Members of a record that are none of its fields.
     drop: Vec<String>,
@@ -93,7 +94,10 @@ impl PageReader {
                 url: None,
             },
         };
-        let records = pointer("records", Some(&block.records));
+        let records = block.records.as_slice().iter();
+        let records: Vec<Pointer> = records
+            .filter_map(|text| pointer("records", Some(text)).flatten())
+            .collect();
         let record = pointer("record", Some(&block.record));
         let id = pointer("id", Some(&block.id));
         let modified_at = pointer("modified_at", Some(&block.modified_at));
@@ -106,7 +110,7 @@ impl PageReader {
         let deleted = block.deleted.as_ref().map(OkCondition::compile).transpose();
         let deleted = problems.note(format!("poll.{name}.deleted"), deleted);
         Some(PageReader {
-            records: records??,
+            records,
             record: record??,
             drop: block.drop.clone(),
             id: id??,
@@ -135,10 +139,12 @@ impl Poll {
         }
         let reader = &self.feed.page;
         let text = readable(reply).map_err(PollFault::Unreadable)?;
-        let records = match reader.records.find_any(text) {
-            Ok(Landing::Value(records)) => records,
-            _ => return Err(PollFault::Unreadable("holds no records")),
-        };
+        let mut places = reader.records.iter();
+        let records = places.find_map(|place| match place.find_any(text) {
+            Ok(Landing::Value(records)) => Some(records),
+            Ok(Landing::PastArrayEnd | Landing::Nowhere) | Err(_) => None,
+        });
+        let records = records.ok_or(PollFault::Unreadable("holds no records"))?;
         let records: Vec<&RawValue> = serde_json::from_str(records)
             .map_err(|_| PollFault::Unreadable("holds no list of records"))?;
         let mut entries = Vec::with_capacity(records.len());

@@ -57,6 +57,8 @@ pub(crate) enum PollPlace {
     Page,
     /// Records of one page.
     Size,
+    /// In the body of a long request: path and query of the one that is too long.
+    Request,
 }
 
 /// What the places stand for in one request.
@@ -70,6 +72,7 @@ pub(crate) struct PollValues<'a> {
     pub(crate) after_id: &'a str,
     pub(crate) page: Option<&'a str>,
     pub(crate) size: u32,
+    pub(crate) request: &'a str,
 }
 
 impl PollText {
@@ -239,6 +242,7 @@ impl PollPlace {
             ("after_id", None) => PollPlace::AfterId,
             ("page?", None) => PollPlace::Page,
             ("size", None) => PollPlace::Size,
+            ("request", None) => PollPlace::Request,
             _ => return Err(unknown()),
         })
     }
@@ -253,6 +257,7 @@ impl PollPlace {
             PollPlace::AfterId => out.push_str(values.after_id),
             PollPlace::Page => out.push_str(values.page.unwrap_or_default()),
             PollPlace::Size => write_number(i64::from(values.size), out),
+            PollPlace::Request => out.push_str(values.request),
         }
     }
 }
@@ -307,6 +312,7 @@ mod tests {
             after_id: "17",
             page,
             size: 200,
+            request: "",
         }
     }
 

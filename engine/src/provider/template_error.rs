@@ -103,6 +103,9 @@ pub enum TemplateError {
     /// Whether several records match is told by how many are listed.
     #[error("a match needs an `id` in a list of all records that match, as /results/0/id")]
     NoMatches,
+    /// Another call than a create has no second record to fear.
+    #[error("`on_unknown = \"upsert\"` is for a create with `idempotent = false`")]
+    NeedlessUpsert,
     /// Nothing would tell "there is no such record" from an answer that was not understood.
     #[error("a lookup needs `absent` statuses, or an `id` in a list that is empty when absent")]
     NoAbsent,

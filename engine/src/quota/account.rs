@@ -206,13 +206,13 @@ impl Account {
     ) {
         let hold = self.limits.hold;
         let own = self.endpoints.hear(now.mono, dice, hold, from, word);
-        if let EndpointWord::Failed { after_success, .. } = word
+        if let EndpointWord::Failed { last_success, .. } = word
             && !own
         {
             let report = TroubleReport {
                 trouble: Trouble::Failing,
                 probe: false,
-                after_success,
+                last_success,
             };
             self.trouble(now, dice, from.0, report);
         }

@@ -187,12 +187,12 @@ impl Coordinator {
                 account,
                 trouble,
                 probe,
-                after_success,
+                last_success,
             } => {
                 let report = TroubleReport {
                     trouble,
                     probe,
-                    after_success,
+                    last_success,
                 };
                 let now = self.now;
                 self.with(account, |account, dice| {

@@ -142,12 +142,12 @@ impl Ailing {
         match word {
             EndpointWord::Failed {
                 probe,
-                after_success,
+                last_success,
             } => {
                 let report = TroubleReport {
                     trouble: Trouble::Failing,
                     probe,
-                    after_success,
+                    last_success,
                 };
                 self.health.on_trouble(now, dice, from, report);
             }
@@ -198,7 +198,7 @@ mod tests {
     const TIMEOUT: Duration = Duration::from_secs(30);
     const FAILED: EndpointWord = EndpointWord::Failed {
         probe: false,
-        after_success: false,
+        last_success: None,
     };
 
     struct Rig {
@@ -287,7 +287,7 @@ mod tests {
         let probe = true;
         let failed = EndpointWord::Failed {
             probe,
-            after_success: false,
+            last_success: None,
         };
         rig.hear(A, "contacts", failed);
         rig.pass_hold();

@@ -30,6 +30,8 @@ pub(super) struct Health {
     breaker: Breaker,
     /// Troubles in a row without a success between.
     streak: u32,
+    /// When the first of them was told.
+    streak_since: Mono,
     paused_until: Option<Mono>,
     last_prober: Option<ShardId>,
     /// Pauses in a row for which the provider named no time.
@@ -61,6 +63,7 @@ impl Health {
             settings,
             breaker: Breaker::Closed,
             streak: 0,
+            streak_since: Mono::default(),
             paused_until: None,
             last_prober: None,
             pauses: 0,
@@ -99,11 +102,15 @@ impl Health {
         };
         match self.breaker {
             Breaker::Closed => {
-                self.streak = if report.after_success {
-                    1
-                } else {
-                    self.streak.saturating_add(1)
-                };
+                // Another shard's success lies between two failures; one from before the row says
+                // nothing, however late it is told.
+                let broken = report
+                    .last_success
+                    .is_some_and(|at| at >= self.streak_since);
+                if broken || self.streak == 0 {
+                    (self.streak, self.streak_since) = (0, now);
+                }
+                self.streak = self.streak.saturating_add(1);
                 let enough = self.streak >= self.settings.failure_threshold;
                 if enough || reason == HoldReason::Unauthorized {
                     self.hold(now, dice, reason);
@@ -305,7 +312,7 @@ pub enum BreakerPhase {
 pub(super) struct TroubleReport {
     pub(super) trouble: Trouble,
     pub(super) probe: bool,
-    pub(super) after_success: bool,
+    pub(super) last_success: Option<Mono>,
 }
 
 fn doubled(base: Duration, times: u32, max: Duration) -> Duration {
@@ -336,18 +343,18 @@ mod tests {
             }
         }
 
-        fn trouble(&mut self, trouble: Trouble, probe: bool, after_success: bool) {
+        fn trouble(&mut self, trouble: Trouble, probe: bool, last_success: Option<Mono>) {
             let report = TroubleReport {
                 trouble,
                 probe,
-                after_success,
+                last_success,
             };
             self.health.on_trouble(self.now, &mut self.dice, A, report);
         }
 
         fn fail(&mut self, times: u32) {
             for _ in 0..times {
-                self.trouble(Trouble::Unreachable, false, false);
+                self.trouble(Trouble::Unreachable, false, None);
             }
         }
 
@@ -375,9 +382,11 @@ mod tests {
         rig.health.on_healthy(false);
         assert_eq!(rig.health.gate(A), Gate::Open);
         rig.fail(4);
-        rig.trouble(Trouble::Failing, false, true);
+        rig.trouble(Trouble::Failing, false, Some(rig.now));
         assert_eq!(rig.health.gate(A), Gate::Suspect, "a success was between");
-        rig.fail(4);
+        rig.now = rig.now.saturating_add(SECOND);
+        let before = Some(Mono(0));
+        (0..4).for_each(|_| rig.trouble(Trouble::Failing, false, before));
         let held = rig.held_for().expect("held").as_millis();
         assert!((30_000..33_000).contains(&held), "{held} ms");
         assert!(!rig.health.is_open());
@@ -394,7 +403,7 @@ mod tests {
         rig.health.probe_by(rig.now, A, SECOND);
         assert_eq!(rig.health.gate(A), Gate::Probe);
         assert!(rig.held_for().is_some());
-        rig.trouble(Trouble::Unreachable, false, false);
+        rig.trouble(Trouble::Unreachable, false, None);
         assert_eq!(rig.health.gate(A), Gate::Probe, "an older call's failure");
         rig.health.on_healthy(true);
         assert_eq!(
@@ -412,7 +421,7 @@ mod tests {
             assert!((30_000..33_000).contains(&held), "{held} ms");
             rig.pass_hold();
             rig.health.probe_by(rig.now, A, SECOND);
-            rig.trouble(Trouble::Failing, true, false);
+            rig.trouble(Trouble::Failing, true, None);
         }
     }
 
@@ -421,7 +430,7 @@ mod tests {
         let mut rig = Rig::new();
         rig.fail(4);
         let until = Some(Mono(rig.now.0 + 3600 * 1_000_000_000));
-        rig.trouble(Trouble::QuotaSpent { until }, false, false);
+        rig.trouble(Trouble::QuotaSpent { until }, false, None);
         assert_eq!(rig.held_for(), Some(3600 * SECOND));
         assert!(matches!(
             rig.health.gate(B),
@@ -432,7 +441,7 @@ mod tests {
         ));
         rig.pass_hold();
         rig.health.probe_by(rig.now, A, SECOND);
-        rig.trouble(Trouble::QuotaSpent { until: None }, true, false);
+        rig.trouble(Trouble::QuotaSpent { until: None }, true, None);
         assert_eq!(rig.held_for(), Some(QUOTA_LOOK), "still spent");
         rig.pass_hold();
         rig.health.probe_by(rig.now, A, SECOND);
@@ -460,10 +469,10 @@ mod tests {
         let mut rig = Rig::new();
         rig.fail(4);
         let until = Mono(rig.now.0 + 7_000_000_000);
-        rig.trouble(Trouble::Throttled { until: Some(until) }, false, false);
+        rig.trouble(Trouble::Throttled { until: Some(until) }, false, None);
         assert_eq!(rig.held_for(), Some(7 * SECOND));
         let earlier = Some(Mono(rig.now.0 + 1));
-        rig.trouble(Trouble::Throttled { until: earlier }, false, false);
+        rig.trouble(Trouble::Throttled { until: earlier }, false, None);
         assert_eq!(rig.held_for(), Some(7 * SECOND), "never shortened");
         rig.pass_hold();
         assert_eq!(rig.health.gate(A), Gate::Suspect, "still four in a row");
@@ -475,11 +484,11 @@ mod tests {
     fn pauses_are_clamped_to_a_day_and_back_off_when_no_time_is_named() {
         let mut rig = Rig::new();
         let until = Some(Mono(u64::MAX));
-        rig.trouble(Trouble::Throttled { until }, false, false);
+        rig.trouble(Trouble::Throttled { until }, false, None);
         assert_eq!(rig.held_for(), Some(THROTTLE_MAX));
         rig.pass_hold();
         for step in 0..10 {
-            rig.trouble(Trouble::Throttled { until: None }, false, false);
+            rig.trouble(Trouble::Throttled { until: None }, false, None);
             let held = rig.held_for().expect("held");
             let ceiling = Duration::from_secs(1 << step).min(Duration::from_secs(60));
             assert!(held <= ceiling && held >= HOLD_MIN, "{held:?} at {step}");
@@ -490,12 +499,12 @@ mod tests {
     #[test]
     fn refused_credentials_are_tried_once_a_minute() {
         let mut rig = Rig::new();
-        rig.trouble(Trouble::Unauthorized, false, false);
+        rig.trouble(Trouble::Unauthorized, false, None);
         for _ in 0..3 {
             assert_eq!(rig.held_for(), Some(UNAUTHORIZED_HOLD));
             rig.pass_hold();
             rig.health.probe_by(rig.now, A, SECOND);
-            rig.trouble(Trouble::Unauthorized, true, false);
+            rig.trouble(Trouble::Unauthorized, true, None);
         }
         rig.pass_hold();
         rig.health.probe_by(rig.now, A, SECOND);

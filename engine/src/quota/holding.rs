@@ -60,7 +60,7 @@ pub(super) struct Holding {
     health: VecDeque<FromShard>,
     /// What replies of this turn said, one word a limit.
     observed: Vec<Observation>,
-    succeeded: bool,
+    last_success: Option<Mono>,
     success_wanted: bool,
     probe_spent: bool,
     slots_told: u32,
@@ -135,7 +135,7 @@ impl Holding {
             ended: Vec::new(),
             health: VecDeque::new(),
             observed: Vec::new(),
-            succeeded: false,
+            last_success: None,
             success_wanted: false,
             probe_spent: false,
             slots_told: 0,
@@ -342,7 +342,7 @@ impl Holding {
                 }),
             }
         }
-        self.judge(permit.probe, end.verdict);
+        self.judge(end.at, permit.probe, end.verdict);
     }
 
     pub(super) fn cancel(&mut self, permit: Permit) {
@@ -412,11 +412,11 @@ impl Holding {
         [lease, permits, slots, settled].into_iter().flatten().min()
     }
 
-    fn judge(&mut self, probe: bool, verdict: Verdict) {
+    fn judge(&mut self, at: Mono, probe: bool, verdict: Verdict) {
         let account = self.account;
         match verdict {
             Verdict::Healthy => {
-                self.succeeded = true;
+                self.last_success = Some(at);
                 if probe || std::mem::take(&mut self.success_wanted) {
                     self.health.push_back(FromShard::Healthy { account, probe });
                 }
@@ -424,13 +424,11 @@ impl Holding {
             Verdict::Silent if probe => self.health.push_back(FromShard::ProbeUnused { account }),
             Verdict::Silent => {}
             Verdict::Trouble(trouble) => {
-                let counts = trouble.counts_as_failure();
-                let after_success = counts && std::mem::take(&mut self.succeeded);
                 self.health.push_back(FromShard::Trouble {
                     account,
                     trouble,
                     probe,
-                    after_success,
+                    last_success: self.last_success,
                 });
             }
         }

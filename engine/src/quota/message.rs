@@ -87,8 +87,8 @@ pub enum FromShard {
         trouble: Trouble,
         /// The call was the probe.
         probe: bool,
-        /// A call of this shard succeeded since the last trouble it reported.
-        after_success: bool,
+        /// When a call of this shard last succeeded.
+        last_success: Option<Mono>,
     },
     /// A call succeeded. Needed for the probe and once after each [`Gate::Suspect`] only.
     Healthy {
@@ -128,8 +128,8 @@ pub enum EndpointWord {
     Failed {
         /// The call was the endpoint's probe.
         probe: bool,
-        /// A call of this shard succeeded there since the last failure it reported.
-        after_success: bool,
+        /// When a call of this shard last succeeded there.
+        last_success: Option<Mono>,
     },
     /// A call succeeded. Needed for the probe and once after each [`Gate::Suspect`] only.
     Worked {

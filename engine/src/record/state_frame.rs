@@ -87,9 +87,9 @@ impl StateFrame {
 }
 
 /// 2 added folded operations, 3 what both sides agreed on and records known by a remote id, 4 records
-/// that were merged and when System A heard of what it was told, 5 when it heard that first and match
-/// keys.
-const STATE_VERSION: u8 = 5;
+/// that were merged and when System A heard of what it was told, 5 up to which operation, 6 when it
+/// heard that first and match keys.
+const STATE_VERSION: u8 = 6;
 /// Set in a folded operation's number when it was overwritten.
 const OVERWRITTEN: u8 = 0x80;
 

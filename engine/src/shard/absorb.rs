@@ -23,7 +23,7 @@ use crate::journal::{Class, Journal, Kind};
 use crate::json::{ObjectWriter, RawObject, RawValue, write_string};
 use crate::lane;
 use crate::mapping::Mapping;
-use crate::merge::{Absorbed, Base, Conflict, Fields, Pending, Sighting, Winner};
+use crate::merge::{Absorbed, Base, Conflict, Fields, Pending, Said, Sighting, Winner};
 use crate::record::Link;
 use crate::state::{Reason, State};
 use crate::time::Now;
@@ -68,11 +68,11 @@ pub(super) struct Derived<'a> {
 impl Derived<'_> {
     /// The event that says this, as it lies in the log.
     pub(super) fn encode(&self, now: Now) -> Vec<u8> {
-        self.encode_as(now, TargetAction::Sync)
+        self.encode_as(now, None)
     }
 
-    /// `Observe`: it is to be compared with what System A heard already.
-    fn encode_as(&self, now: Now, action: TargetAction) -> Vec<u8> {
+    /// `late`: it was said then, and is to be compared with what System A has heard.
+    fn encode_as(&self, now: Now, late: Option<i64>) -> Vec<u8> {
         let origin = quoted(self.origin);
         let remote_id = self.remote_id.map_or_else(|| "null".to_owned(), quoted);
         let sources = write_sources(self.sources);
@@ -99,12 +99,17 @@ impl Derived<'_> {
                 value: RawValue::new(merged_into),
             });
         }
-        if action == TargetAction::Observe {
+        let said_at = late.map(|at_ms| at_ms.to_string());
+        if let Some(said_at) = &said_at {
             extras.push(Extra {
                 name: Cow::Borrowed(extra::LATE),
-                value: RawValue::new("true"),
+                value: RawValue::new(said_at),
             });
         }
+        let action = match late {
+            Some(_) => TargetAction::Observe,
+            None => TargetAction::Sync,
+        };
         let targets = self.targets.iter().map(|name| Target {
             name,
             action,
@@ -157,6 +162,8 @@ pub(super) struct Behind {
     pub(super) changes: Vec<Pending>,
     /// The record goes, whether or not it is made again after that.
     pub(super) deletes: bool,
+    /// System A makes it, or makes it again.
+    pub(super) remade: bool,
 }
 
 impl<T> Shard<T> {
@@ -224,10 +231,6 @@ impl<T> Shard<T> {
         }
         item.progress.result = result(&absorbed);
         if news || !absorbed.change.is_empty() {
-            let mut targets = two_way.learners.clone();
-            if absorbed.restore {
-                targets.push(account.clone());
-            }
             let derived = Derived {
                 record: item.record,
                 object: item.object(),
@@ -244,9 +247,18 @@ impl<T> Shard<T> {
                 remote_id: own.as_deref(),
                 sources: &[],
                 merged_into: None,
-                targets: &targets,
+                targets: &two_way.learners,
             };
             self.log_derived(now, journal, &derived);
+            if !absorbed.restore.is_empty() {
+                let restored = Derived {
+                    operation: Operation::Update,
+                    data: Some(&absorbed.restore.to_json()),
+                    targets: std::slice::from_ref(account),
+                    ..derived
+                };
+                self.log_derived(now, journal, &restored);
+            }
         }
         let undecided = absorbed
             .conflicts
@@ -348,8 +360,14 @@ impl<T> Shard<T> {
     }
 
     /// Logs what is to be compared with what System A heard already.
-    pub(super) fn log_late(&mut self, now: Now, journal: &mut impl Journal, derived: &Derived<'_>) {
-        let payload = derived.encode_as(now, TargetAction::Observe);
+    pub(super) fn log_late(
+        &mut self,
+        now: Now,
+        journal: &mut impl Journal,
+        derived: &Derived<'_>,
+        said: Said,
+    ) {
+        let payload = derived.encode_as(now, Some(said.at_ms));
         self.log_payload(now, journal, &payload);
     }
 
@@ -392,6 +410,8 @@ impl<T> Shard<T> {
             if !same || event.action_at(account) == TargetAction::Skip {
                 continue;
             }
+            let makes = matches!(event.event.operation, Operation::Create | Operation::Upsert);
+            behind.remade |= makes && event.action_at(account) == TargetAction::Observe;
             let event = event.asked_of(account);
             match event.event.operation {
                 Operation::Delete => behind.deletes = true,

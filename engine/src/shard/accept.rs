@@ -1,7 +1,7 @@
 //! Taking events in: all of a batch or none.
 
 use super::two_way::is_late;
-use super::{Output, Shard};
+use super::{Barrier, Output, Shard};
 use crate::event::codec::{self, AcceptedEvent};
 use crate::event::{Operation, TargetAction};
 use crate::id::{OperationSeq, RecordHash};
@@ -91,14 +91,20 @@ impl<T> Shard<T> {
         &mut self,
         now: Now,
         journal: &mut impl Journal,
-        batch: &EventBatch,
+        (batch, barrier): (&EventBatch, &Barrier),
         ticket: T,
     ) {
-        match self.log_batch(now, journal, batch) {
+        let taken = match barrier.is_closed() && !self.fenced {
+            true => Err(Code::Overloaded),
+            false => self.log_batch(now, journal, batch),
+        };
+        match taken {
             Ok(()) => self.effects.push(journal.end(), Output::Accepted(ticket)),
-            Err(code) => self
-                .effects
-                .push_unconditional(Output::Refused { ticket, code }),
+            Err(code) => {
+                barrier.close();
+                self.effects
+                    .push_unconditional(Output::Refused { ticket, code });
+            }
         }
     }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::class_mix::ClassMix;
 use super::endpoints::Endpoints;
+use super::siblings::PartBatches;
 use super::two_way::{Role, TwoWay};
 use super::weights::Weights;
 use crate::json::RawObject;
@@ -99,10 +100,14 @@ pub(super) struct Account {
     /// Calls begun, for ageing.
     pub(super) taken: u32,
     pub(super) retry_budget: RetryBudget,
+    /// A fetch took the last permit: records go before the next one.
+    pub(super) records_next: bool,
     /// Since when there is something to send that was not sent for want of company.
     pub(super) lingers_since: Option<Mono>,
     /// Until when it waits.
     pub(super) lingers_until: Option<Mono>,
+    /// Calls with room that wait for more of the same.
+    pub(super) part_batches: PartBatches,
     /// When a record that others wait for was last linked, and let some of them go.
     pub(super) parent_linked: Option<Mono>,
     /// Words to this shard's own records that theirs were linked, which have not come yet.
@@ -138,8 +143,10 @@ impl Account {
             suspects: VecDeque::new(),
             taken: 0,
             retry_budget: RetryBudget::default(),
+            records_next: false,
             lingers_since: None,
             lingers_until: None,
+            part_batches: PartBatches::default(),
             parent_linked: None,
             news_under_way: 0,
             endpoints: Endpoints::default(),

@@ -1,6 +1,7 @@
 //! The calls that are open, by number.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use super::CallId;
 use super::item::Item;
@@ -12,7 +13,7 @@ use crate::time::Mono;
 /// A call between the decision to make it and its outcome.
 #[derive(Debug)]
 pub(super) struct OpenCall {
-    /// The records it carries, at least one.
+    /// The records it carries; none: it is a fetch.
     pub(super) items: Vec<Item>,
     /// What they share; `None`: a single record's own call.
     pub(super) group: Option<BatchGroup>,
@@ -20,6 +21,8 @@ pub(super) struct OpenCall {
     /// What pays for it, until it ends.
     pub(super) permit: Permit,
     pub(super) class: CostClass,
+    /// Of a fetch: its endpoint.
+    pub(super) endpoint: Option<Arc<str>>,
     /// Whether it is the probe of its endpoint.
     pub(super) probes: bool,
     /// Before its first byte left.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::absorb::{Derived, base_of, conflicts_result, ended};
+use super::absorb::{Behind, Derived, base_of, conflicts_result, ended};
 use super::item::Item;
 use super::telling::Source;
 use super::{Observation, SYSTEM_A, Shard};
@@ -35,7 +35,7 @@ impl<T> Shard<T> {
         item: &mut Item,
     ) {
         let changed_at_ms = event.event.changed_at_ms.unwrap_or(event.accepted_at_ms);
-        let said_at_ms = changed_at_ms.min(event.accepted_at_ms);
+        let said_at = self.steady().said(now, event);
         let mut stands = Standing::default();
         let mut crossed = Vec::new();
         let said = event.event.data.map(Fields::of).unwrap_or_default();
@@ -44,35 +44,48 @@ impl<T> Shard<T> {
             return ended(item, State::Failed, Some(Reason::Damaged));
         };
         let base = base_of(item, SYSTEM_A).clone();
+        let told = base.told();
+        if event.event.operation == Operation::Delete {
+            let there = told.crossing(said_at);
+            self.tell_gone(now, journal, item, &behind, there);
+            return ended(item, State::Synced, None);
+        }
         let makes = matches!(event.event.operation, Operation::Create | Operation::Upsert);
         // It made the record again, and was told to delete the one before.
-        let made_again = makes
-            && base
-                .was_deleted(said_at_ms)
-                .is_some_and(|deleted_at_ms| changed_at_ms > deleted_at_ms);
+        let deleted_at_ms = told.was_deleted(said_at).filter(|_| makes);
+        let made_again = deleted_at_ms.is_some_and(|at_ms| changed_at_ms >= at_ms);
+        if made_again {
+            base_of(item, SYSTEM_A).told_mut().make_again();
+        } else if deleted_at_ms.is_some() {
+            // By the times it says it did so before that, as the accounts take it. Whether it really
+            // has none any more is not asked: clocks may be wrong.
+            let there = said.iter().map(|(pointer, _)| pointer);
+            self.tell_gone(now, journal, item, &behind, there);
+            return ended(item, State::Synced, None);
+        }
         for (pointer, value) in said.iter() {
             // What comes after it, from either side, has the last word.
             let mut later = behind.changes.iter();
             if behind.deletes || later.any(|change| change.fields.touches(pointer)) {
                 continue;
             }
-            let Some(told) = base.told(pointer) else {
-                if made_again || base.was_remade(said_at_ms) {
+            let Some(heard) = told.get(pointer) else {
+                if made_again || told.was_remade(said_at) {
                     stands.ours.set(pointer, value);
                 }
                 continue;
             };
             // What it had heard before it said this, it said knowing that.
-            if told.value == value || told.heard_at_ms < said_at_ms {
+            if heard.value == value || !heard.crossed(said_at) {
                 continue;
             }
-            if told.known_at_ms < said_at_ms {
+            if heard.was_known(said_at) {
                 // It had heard that, and said this. Then it was told what stood before this.
                 stands.ours.set(pointer, value);
                 continue;
             }
             let policy = self
-                .plan_of(&told.origin)
+                .plan_of(&heard.origin)
                 .and_then(|plan| plan.two_way.get(&object).map(|it| it.conflicts.clone()))
                 .unwrap_or_default();
             let winner = policy.decide(&Rivals {
@@ -80,8 +93,8 @@ impl<T> Shard<T> {
                 base: "null",
                 ours: value,
                 ours_at_ms: changed_at_ms,
-                theirs: &told.value,
-                theirs_at_ms: told.changed_at_ms,
+                theirs: &heard.value,
+                theirs_at_ms: heard.changed_at_ms,
             });
             let winner = match winner {
                 Winner::Provider => winner,
@@ -89,54 +102,80 @@ impl<T> Shard<T> {
                 Winner::SystemA | Winner::Undecided => Winner::SystemA,
             };
             self.observe(Observation::Conflict {
-                account: told.origin.as_str().into(),
+                account: heard.origin.as_str().into(),
                 winner,
             });
             crossed.push(Conflict {
                 field: pointer.to_owned(),
                 ours: value.to_owned(),
-                theirs: told.value.clone(),
+                theirs: heard.value.clone(),
                 winner,
             });
             if winner == Winner::SystemA {
                 stands.ours.set(pointer, value);
             } else {
-                stands.theirs.set(pointer, &told.value);
-                let source = (pointer.to_owned(), told.origin.clone(), told.changed_at_ms);
+                stands.theirs.set(pointer, &heard.value);
+                let source = (
+                    pointer.to_owned(),
+                    heard.origin.clone(),
+                    heard.changed_at_ms,
+                );
                 stands.sources.push(source);
             }
-        }
-        if event.event.operation == Operation::Delete {
-            // Unless it was made again since.
-            if behind.changes.is_empty() {
-                self.delete_told(now, journal, item, changed_at_ms);
-            }
-            return ended(item, State::Synced, None);
         }
         if !crossed.is_empty() {
             item.progress.result = conflicts_result(crossed);
         }
-        let takers = self.takers(event, &object);
+        let takers = self.takers(&object);
         self.tell_what_stands(now, journal, item, (&stands, changed_at_ms), &takers);
         ended(item, State::Synced, None);
     }
 
-    /// System A deleted what it was told to change: that is not made again there.
-    fn delete_told(
+    /// A record is gone everywhere but at System A, which has these fields of it.
+    fn tell_gone<'f>(
         &mut self,
         now: Now,
         journal: &mut impl Journal,
         item: &Item,
-        changed_at_ms: i64,
+        behind: &Behind,
+        there: impl Iterator<Item = &'f str>,
+    ) {
+        if behind.deletes {
+            return;
+        }
+        if !behind.remade {
+            return self.tell_own(now, journal, item, (Operation::Delete, None));
+        }
+        let mut left = Fields::default();
+        // It made the record again since, and what it says then is all there is of it.
+        for pointer in there {
+            let mut later = behind.changes.iter();
+            if !later.any(|change| change.fields.touches(pointer)) {
+                left.set(pointer, "null");
+            }
+        }
+        if !left.is_empty() {
+            let data = left.to_json();
+            self.tell_own(now, journal, item, (Operation::Update, Some(&data)));
+        }
+    }
+
+    /// Tells System A once more what it did itself.
+    fn tell_own(
+        &mut self,
+        now: Now,
+        journal: &mut impl Journal,
+        item: &Item,
+        (operation, data): (Operation, Option<&str>),
     ) {
         let derived = Derived {
             record: item.record,
             object: item.object(),
             record_id: item.record_id(),
             seq: item.lead.seq.derived(),
-            operation: Operation::Delete,
-            data: None,
-            changed_at_ms,
+            operation,
+            data,
+            changed_at_ms: item.lead.changed_at_ms,
             origin: SYSTEM_A,
             remote_id: None,
             sources: &[],
@@ -213,18 +252,13 @@ impl<T> Shard<T> {
         }
     }
 
-    /// The accounts that take an event of System A's, or its object, where the event was to be
-    /// compared only.
-    fn takers(&self, event: &AcceptedEvent<'_>, object: &str) -> Vec<Arc<str>> {
-        if super::two_way::is_late(event) {
-            let accounts = self.accounts.iter().filter(|account| {
-                let plan = account.plan.as_ref();
-                plan.is_some_and(|plan| plan.two_way.contains_key(object))
-            });
-            return accounts.map(|account| account.name.clone()).collect();
-        }
-        let others = event.targets.iter().map(|target| target.name);
-        let others = others.filter(|name| *name != SYSTEM_A);
-        others.map(Arc::from).collect()
+    /// The accounts that may have taken what System A said. Its event may not name them any more:
+    /// compaction keeps of one what is open. Whoever has what stands already is not called.
+    fn takers(&self, object: &str) -> Vec<Arc<str>> {
+        let accounts = self.accounts.iter().filter(|account| {
+            let plan = account.plan.as_ref();
+            plan.is_some_and(|plan| plan.two_way.contains_key(object))
+        });
+        accounts.map(|account| account.name.clone()).collect()
     }
 }

@@ -12,7 +12,9 @@ use crate::id::OperationId;
 use crate::journal::{Class, Journal, Kind};
 use crate::json::{RawObject, compose_patches};
 use crate::operation_slab::{OpState, Target};
-use crate::provider::{BatchGroup, CallKind, Field, Method, Request, Subject};
+use crate::provider::{
+    BatchGroup, BatchItem, CallKind, Field, Method, RenderError, Request, Subject,
+};
 use crate::quota::{CostClass, Gate};
 use crate::record::KeyUse;
 use crate::state::{Reason, State};
@@ -30,10 +32,11 @@ impl<T> Shard<T> {
         if accounts == 0 || self.draining {
             return;
         }
-        self.start_fetches(now, journal);
+        self.start_fetches(now, journal, |account| !account.records_next);
         let share = (RECORDS_PER_TURN / accounts).max(1);
         for at in 0..accounts {
             let mut left = share;
+            self.accounts[at].part_batches.begin_turn();
             while left > 0 && !self.fenced && journal.room(Class::Outcome) >= CALL_ROOM {
                 if self.lingers(now.mono, at) {
                     break;
@@ -42,6 +45,7 @@ impl<T> Shard<T> {
                     break;
                 };
                 self.accounts[at].lingers_since = None;
+                self.accounts[at].records_next = false;
                 let (class, probes) = (call.class, call.probes);
                 match (call.group, self.accounts[at].plan.clone()) {
                     (Some(group), Some(plan)) => {
@@ -60,6 +64,7 @@ impl<T> Shard<T> {
                 }
             }
         }
+        self.start_fetches(now, journal, |_| true);
     }
 
     pub(super) fn accounts_can_start(&self) -> bool {
@@ -84,9 +89,21 @@ impl<T> Shard<T> {
         let kind = item.kind.expect("a prepared item has its call");
         let members = members(&payload.fields);
         let fields = fields(&members);
-        let rendered = plan
-            .definition
-            .render(kind, &subject(&item, &plan.name, payload, &fields));
+        let subject = subject(&item, &plan.name, payload, &fields);
+        let rendered = plan.definition.render(kind, &subject);
+        let long = match &rendered {
+            Err(RenderError::PathTooLong { .. }) if kind == CallKind::Read => {
+                plan.definition.long_read_group(&payload.object)
+            }
+            _ => None,
+        };
+        let rendered = match long {
+            Some(group) => {
+                let items = [BatchItem { kind, subject }];
+                plan.definition.render_batch(group, &items)
+            }
+            None => rendered,
+        };
         let mut request = match rendered {
             Ok(request) => request,
             Err(error) => {
@@ -105,7 +122,7 @@ impl<T> Shard<T> {
             item.progress.key = item.progress.key.advance(request.digest().0);
             request.idempotency_key = Some(idempotency_key(item.id(), item.progress.key));
         }
-        let call = (None, class, probes);
+        let call = (long, class, probes);
         self.send(now, journal, at, call, vec![item], request);
     }
 
@@ -178,6 +195,7 @@ impl<T> Shard<T> {
             target: Target(at as u16),
             permit,
             class,
+            endpoint: None,
             probes: probes.is_some(),
             started: now.mono,
         });

@@ -41,8 +41,7 @@ struct Endpoint {
     asked: bool,
     /// The next success is to be told.
     success_wanted: bool,
-    /// A call succeeded since the last failure.
-    succeeded: bool,
+    last_success: Option<Mono>,
     probe: Probe,
 }
 
@@ -92,6 +91,14 @@ impl Endpoints {
         Some((endpoint.name.as_ref()?, endpoint.gate))
     }
 
+    /// Whether an endpoint is held for longer than until now.
+    pub(super) fn is_held_beyond(&self, number: usize, now: Mono) -> bool {
+        match self.kept[number].gate {
+            Gate::Held { until, .. } => now < until,
+            Gate::Open | Gate::Suspect | Gate::Probe => false,
+        }
+    }
+
     /// A probe has begun.
     pub(super) fn probing(&mut self, number: usize) {
         self.kept[number].probe = Probe::Spent;
@@ -134,17 +141,17 @@ impl Endpoints {
     }
 
     /// What there is to say of a call that went well or did not.
-    fn word_of(&mut self, name: &str, failed: bool, probe: bool) -> Option<EndpointWord> {
+    fn word_of(&mut self, at: Mono, name: &str, failed: bool, probe: bool) -> Option<EndpointWord> {
         let mut known = self.find(name).map(|at| &mut self.kept[at]);
         if failed {
-            let after_success = known.is_some_and(|known| std::mem::take(&mut known.succeeded));
+            let last_success = known.and_then(|known| known.last_success);
             return Some(EndpointWord::Failed {
                 probe,
-                after_success,
+                last_success,
             });
         }
         let known = known.as_mut()?;
-        known.succeeded = true;
+        known.last_success = Some(at);
         let wanted = probe || std::mem::take(&mut known.success_wanted);
         wanted.then_some(EndpointWord::Worked { probe })
     }
@@ -157,7 +164,7 @@ impl Endpoint {
             gate: Gate::Open,
             asked: false,
             success_wanted: false,
-            succeeded: false,
+            last_success: None,
             probe: Probe::Wanted,
         }
     }
@@ -211,24 +218,35 @@ impl<T> Shard<T> {
         name.map_or(Way::Open, |name| account.endpoints.way(&name))
     }
 
+    /// What the endpoint of a call with these records is called.
+    pub(super) fn endpoint_of(&self, at: usize, items: &[Item], alone: bool) -> Option<String> {
+        let first = items.first()?;
+        let plan = self.accounts[at].plan.as_ref()?;
+        let name = plan.endpoint(first.kind?, first.object(), alone);
+        name.map(Cow::into_owned)
+    }
+
     /// Whether the endpoint of a call that waited for the disk lets it leave still.
     pub(super) fn endpoint_lets(&self, call: &OpenCall) -> bool {
         let at = usize::from(call.target.0);
-        if call.probes || call.items.is_empty() || self.accounts[at].endpoints.is_empty() {
+        let endpoints = &self.accounts[at].endpoints;
+        if call.probes || endpoints.is_empty() {
             return true;
         }
-        self.way_of(at, &call.items[0], call.group.is_none()) == Way::Open
+        match (&call.endpoint, call.items.first()) {
+            (Some(name), _) => endpoints.way(name) == Way::Open,
+            (None, Some(item)) => self.way_of(at, item, call.group.is_none()) == Way::Open,
+            (None, None) => true,
+        }
     }
 
     /// The probe of an endpoint did not leave after all.
     pub(super) fn probe_taken_back(&mut self, call: &OpenCall) {
-        let account = &mut self.accounts[usize::from(call.target.0)];
-        let item = &call.items[0];
-        let (Some(plan), Some(kind)) = (&account.plan, item.kind) else {
-            return;
-        };
-        if let Some(name) = plan.endpoint(kind, item.object(), call.group.is_none()) {
-            account.endpoints.probe_taken_back(&name);
+        let at = usize::from(call.target.0);
+        let of_fetch = call.endpoint.as_deref().map(str::to_owned);
+        let name = of_fetch.or_else(|| self.endpoint_of(at, &call.items, call.group.is_none()));
+        if let Some(name) = name {
+            self.accounts[at].endpoints.probe_taken_back(&name);
         }
     }
 
@@ -247,7 +265,8 @@ impl<T> Shard<T> {
     }
 
     fn tend_endpoint(&mut self, now: Mono, at: usize, number: usize) {
-        let waits = !self.index.accounts[at].aside.is_empty_at(number);
+        let waits =
+            !self.index.accounts[at].aside.is_empty_at(number) || self.is_asked_for(at, number);
         match self.accounts[at].endpoints.kept[number].gate {
             Gate::Open | Gate::Suspect => {
                 let mut left = TAKEN_BACK_PER_TURN;
@@ -270,6 +289,12 @@ impl<T> Shard<T> {
         }
     }
 
+    /// Whether a list is to be asked for at an endpoint.
+    fn is_asked_for(&self, at: usize, number: usize) -> bool {
+        let known = self.accounts[at].endpoints.at(number);
+        known.is_some_and(|(name, _)| self.fetches.waits_for(at, name))
+    }
+
     /// A probe is carried by the first that waits for it; one that ends another way, by the next.
     fn tend_probe(&mut self, at: usize, number: usize) {
         let still_ready = |op: OpIndex, sequence_low: u32| {
@@ -285,6 +310,7 @@ impl<T> Shard<T> {
         }
         let next = self.index.take_from_aside(at, number);
         let probe = match next {
+            None if self.is_asked_for(at, number) => Probe::Wanted,
             Some(op) => {
                 let sequence_low = self.index.slab[op].sequence_low();
                 Probe::Candidate { op, sequence_low }
@@ -301,28 +327,25 @@ impl<T> Shard<T> {
     pub(super) fn judge_endpoint(
         &mut self,
         at: usize,
-        (items, alone): (&[Item], bool),
         probe: bool,
         end: CallEnd,
+        name: impl FnOnce(&Self) -> Option<String>,
     ) -> CallEnd {
         use quota::Verdict::{Healthy, Silent, Trouble as Troubled};
         let failed = end.verdict == Troubled(Trouble::Failing);
-        let account = &mut self.accounts[at];
-        if !failed && account.endpoints.is_empty() {
+        if !failed && self.accounts[at].endpoints.is_empty() {
             return end;
         }
-        let (Some(plan), Some(kind)) = (&account.plan, items[0].kind) else {
+        let Some(name) = name(self) else {
             return end;
         };
-        let Some(name) = plan.endpoint(kind, items[0].object(), alone) else {
-            return end;
-        };
+        let account = &mut self.accounts[at];
         let word = match end.verdict {
             Silent => probe.then_some(EndpointWord::ProbeUnused),
             Troubled(trouble) if trouble != Trouble::Failing => {
                 probe.then_some(EndpointWord::ProbeUnused)
             }
-            _ => account.endpoints.word_of(&name, failed, probe),
+            _ => account.endpoints.word_of(end.at, &name, failed, probe),
         };
         if let (Some(word), Some(account)) = (word, account.id) {
             let word = FromShard::Endpoint {

@@ -1,8 +1,11 @@
 //! Calls that carry no record: an account is asked for a list of what changed.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 
+use super::account::Account;
 use super::calls::OpenCall;
+use super::endpoints::Way;
 use super::settle::{end_of, judged_by_next, timestamp};
 use super::{CallId, Observation, Output, Shard};
 use crate::decide::class_of;
@@ -25,6 +28,7 @@ pub(super) struct Fetches<T> {
 #[derive(Debug)]
 struct Fetch<T> {
     target: Target,
+    endpoint: Arc<str>,
     request: Request,
     ticket: T,
     /// Its call before was refused for its token.
@@ -46,37 +50,69 @@ impl<T> Fetches<T> {
         let mine = move |fetch: &&Fetch<T>| usize::from(fetch.target.0) == at;
         self.waiting.iter().filter(mine).map(|it| it.request.kind)
     }
+
+    /// Whether a call to this endpoint of an account waits.
+    pub(super) fn waits_for(&self, at: usize, endpoint: &str) -> bool {
+        let mut waiting = self.waiting.iter();
+        waiting.any(|it| usize::from(it.target.0) == at && *it.endpoint == *endpoint)
+    }
 }
 
 impl<T> Shard<T> {
     /// Asks an account for something as soon as its limits and its gate allow.
-    pub(super) fn fetch(&mut self, account: &str, request: Request, ticket: T) {
+    pub(super) fn fetch(&mut self, account: &str, endpoint: Arc<str>, request: Request, ticket: T) {
         let target = self.account(account);
         let known = self.accounts[usize::from(target.0)].plan.is_some();
         if self.fenced || !known || self.fetches.waiting.len() >= WAITING_MAX {
-            let result = Err(SendFailure::BeforeSent {
-                cause: NotSent::Connect,
-                detail: "the account cannot be asked now".to_owned(),
-            });
-            return self
-                .effects
-                .push_unconditional(Output::Fetched { ticket, result });
+            return self.refuse_fetch(ticket, "the account cannot be asked now".to_owned());
         }
         self.fetches.waiting.push_back(Fetch {
             target,
+            endpoint,
             request,
             ticket,
             again: false,
         });
     }
 
-    /// Starts what waits and may go.
-    pub(super) fn start_fetches(&mut self, now: Now, journal: &impl Journal) {
+    fn refuse_fetch(&mut self, ticket: T, detail: String) {
+        let cause = NotSent::Connect;
+        let result = Err(SendFailure::BeforeSent { cause, detail });
+        self.effects
+            .push_unconditional(Output::Fetched { ticket, result });
+    }
+
+    /// Starts what waits and may go. What asks an endpoint that is held does not wait: whoever asks
+    /// has others to ask, and comes again. When the hold is over it may be the probe.
+    ///
+    /// Of accounts whose turn it is: where permits are few, fetches and records take them in turns, or
+    /// lists that are asked for without a pause would starve the records.
+    pub(super) fn start_fetches(
+        &mut self,
+        now: Now,
+        journal: &impl Journal,
+        has_turn: impl Fn(&Account) -> bool,
+    ) {
         for _ in 0..self.fetches.waiting.len() {
             let Some(fetch) = self.fetches.waiting.pop_front() else {
                 return;
             };
-            let account = &self.accounts[usize::from(fetch.target.0)];
+            let at = usize::from(fetch.target.0);
+            if !has_turn(&self.accounts[at]) {
+                self.fetches.waiting.push_back(fetch);
+                continue;
+            }
+            let way = self.accounts[at].endpoints.way(&fetch.endpoint);
+            if let Way::Held(number) = way {
+                if self.accounts[at].endpoints.is_held_beyond(number, now.mono) {
+                    let detail = format!("the endpoint `{}` is held", fetch.endpoint);
+                    self.refuse_fetch(fetch.ticket, detail);
+                } else {
+                    self.fetches.waiting.push_back(fetch);
+                }
+                continue;
+            }
+            let account = &self.accounts[at];
             let class = account.class_of(fetch.request.kind, None);
             let callable = account.plan.clone().zip(account.id);
             let callable = callable.filter(|_| !account.paused);
@@ -93,6 +129,10 @@ impl<T> Shard<T> {
             } else {
                 journal.durable()
             };
+            if let Way::Probe(number) = way {
+                self.accounts[at].endpoints.probing(number);
+            }
+            self.accounts[at].records_next = true;
             let request = fetch.request.clone();
             let call = self.calls.insert(OpenCall {
                 items: Vec::new(),
@@ -100,7 +140,8 @@ impl<T> Shard<T> {
                 target: fetch.target,
                 permit,
                 class,
-                probes: false,
+                endpoint: Some(Arc::clone(&fetch.endpoint)),
+                probes: matches!(way, Way::Probe(_)),
                 started: now.mono,
             });
             self.fetches.open.insert(call, fetch);
@@ -144,6 +185,9 @@ impl<T> Shard<T> {
         let again = self.fetches.open.get(&id).is_some_and(|it| it.again);
         let end = end_of(result, ended_at, verdict.as_ref(), now);
         let end = judged_by_next(end, result, again);
+        let end = self.judge_endpoint(at, call.probes, end, |_| {
+            call.endpoint.as_deref().map(str::to_owned)
+        });
         self.holdings.complete(call.permit, end);
         if let (Some(plan), Some(verdict)) = (plan, verdict) {
             if let Ok(reply) = result {

@@ -51,17 +51,36 @@ pub(super) struct Gathered {
     /// The endpoint it is the probe of, by number: it goes alone.
     pub(super) probes: Option<usize>,
     /// Whose turn it is: that of its first record.
-    flow: Flow,
+    pub(super) flow: Flow,
     /// At least one.
     pub(super) records: Vec<Sendable>,
-    /// More of them fit and none was ready.
-    pub(super) starved: bool,
+    /// More of them fit, and none was ready.
+    pub(super) has_room: bool,
 }
 
 impl<T> Shard<T> {
     /// Takes the records of the account's next call. `left` counts down what the turn may look at;
-    /// a call is filled even beyond it. `None`: nothing is ready.
+    /// a call is filled even beyond it. `None`: nothing is ready that does not wait for company.
     pub(super) fn gather(
+        &mut self,
+        now: Now,
+        journal: &mut impl Journal,
+        at: usize,
+        left: &mut usize,
+    ) -> Option<Gathered> {
+        loop {
+            let Some(call) = self.next_call(now, journal, at, left) else {
+                self.accounts[at].lingers_until = self.accounts[at].part_batches.until();
+                return None;
+            };
+            if !self.waits_for_siblings(now.mono, at, &call) {
+                self.accounts[at].part_batches.left(call.group);
+                return Some(call);
+            }
+        }
+    }
+
+    fn next_call(
         &mut self,
         now: Now,
         journal: &mut impl Journal,
@@ -88,12 +107,7 @@ impl<T> Shard<T> {
                 (None, None) => self.next_of_all(now.mono, at),
                 (None, Some(call)) => self.next_of(at, call.class, call.flow),
             };
-            let Some(op) = next else {
-                if let Some(call) = &mut call {
-                    call.starved = true;
-                }
-                break;
-            };
+            let Some(op) = next else { break };
             self.index.slab[op].set_state(OpState::Waiting);
             *left = left.saturating_sub(1);
             let (item, payload) = match self.prepare(now, journal, op) {
@@ -105,6 +119,10 @@ impl<T> Shard<T> {
             };
             let kind = item.kind.expect("a prepared item has its call");
             let group = plan.definition.batch_group(kind, &payload.object);
+            if suspects.is_none() && self.accounts[at].part_batches.pass_over(group) {
+                aside.push(op);
+                continue;
+            }
             let probes = match self.way_of(at, &item, group.is_none()) {
                 Way::Open => None,
                 Way::Held(endpoint) => {
@@ -149,22 +167,23 @@ impl<T> Shard<T> {
                         probes,
                         flow: self.index.slab[op].flow(),
                         records: vec![(*item, payload)],
-                        starved: false,
+                        has_room: items_max > 1,
                     });
                 }
                 Some(call) if call.group == group && bytes <= bytes_left => {
                     bytes_left -= bytes;
                     call.records.push((*item, payload));
                 }
-                Some(_) => {
+                Some(call) => {
+                    call.has_room &= call.group != group;
                     aside.push(op);
                     continue;
                 }
             }
-            if call
-                .as_ref()
-                .is_some_and(|call| call.records.len() >= items_max)
+            if let Some(call) = &mut call
+                && call.records.len() >= items_max
             {
+                call.has_room = false;
                 break;
             }
         }

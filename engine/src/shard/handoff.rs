@@ -7,6 +7,7 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::dispatch::CALL_ROOM;
 use super::item::Item;
 use super::links::{Child, LinkWord};
 use super::two_way::extra;
@@ -229,6 +230,8 @@ pub(super) enum HandedOver {
 pub(super) struct Untold {
     /// By the name that was announced: object and System A's key.
     links: HashMap<String, (String, String)>,
+    /// They wait for room in the log.
+    pub(super) stalled: bool,
 }
 
 impl Untold {
@@ -248,6 +251,11 @@ impl Untold {
 impl<T> Shard<T> {
     /// Tells some of the links again that were told in an earlier life.
     pub(super) fn tell_again(&mut self, now: Now, journal: &mut impl Journal) {
+        self.untold.stalled =
+            !self.untold.links.is_empty() && journal.room(Class::Outcome) < CALL_ROOM;
+        if self.untold.stalled {
+            return;
+        }
         for _ in 0..TOLD_PER_TURN {
             let Some(provisional) = self.untold.links.keys().next().cloned() else {
                 return;
@@ -279,9 +287,9 @@ impl<T> Shard<T> {
         })
     }
 
-    /// Whether links wait to be told again.
+    /// Whether links can be told again now.
     pub(super) fn has_untold(&self) -> bool {
-        !self.untold.links.is_empty()
+        !self.untold.links.is_empty() && !self.untold.stalled
     }
 
     /// Passes on to the record it is of what an account told under its own id.

@@ -108,6 +108,11 @@ impl LinkWord {
             Self::Answer(_) | Self::News(_) | Self::Handed(_) | Self::Claimed(_) => None,
         }
     }
+
+    /// Whether hearing it writes to the log.
+    pub(super) fn is_logged(&self) -> bool {
+        !matches!(self, Self::Question(_) | Self::Answer(_) | Self::News(_))
+    }
 }
 
 /// The remote ids that an operation's references lead to.
@@ -167,6 +172,18 @@ impl LinkBook {
 
     pub(super) fn take_handed(&mut self, op: OpIndex) -> Option<Box<Item>> {
         self.handing.remove(&op)
+    }
+
+    /// The records that others wait for at an account, with those that do, as far as they are here.
+    pub(super) fn parents_of(
+        &self,
+        target: Target,
+    ) -> impl Iterator<Item = (RecordHash, impl Iterator<Item = Child> + '_)> + '_ {
+        let here = self
+            .waiters
+            .iter()
+            .filter(move |((_, at), _)| *at == target);
+        here.map(|((parent, _), waiters)| (*parent, waiters.iter().map(|waiter| waiter.child)))
     }
 
     /// Too many wait for other shards.
@@ -271,23 +288,7 @@ impl<T> Shard<T> {
         Resolved::Asked
     }
 
-    pub(super) fn on_link_word(&mut self, now: Now, journal: &mut impl Journal, word: LinkWord) {
-        if self.fenced {
-            return;
-        }
-        match word {
-            LinkWord::Handoff(handoff) => self.on_handoff(now, journal, handoff),
-            LinkWord::Handed(handed) => self.on_handed(now, journal, &handed),
-            LinkWord::KnownAs(known) => self.on_known(now, journal, &known),
-            LinkWord::Claim(claim) => self.on_claim(now, journal, claim),
-            LinkWord::Claimed(claimed) => self.on_claimed(now, journal, &claimed),
-            LinkWord::Question(question) => self.answer_link(journal, question),
-            LinkWord::Answer(answer) => self.take_link(answer),
-            LinkWord::News(news) => self.take_news(now, &news),
-        }
-    }
-
-    fn answer_link(&mut self, journal: &mut impl Journal, question: LinkQuestion) {
+    pub(super) fn answer_link(&mut self, journal: &mut impl Journal, question: LinkQuestion) {
         let LinkQuestion {
             asker,
             child,
@@ -315,7 +316,7 @@ impl<T> Shard<T> {
         );
     }
 
-    fn take_link(&mut self, answer: LinkAnswer) {
+    pub(super) fn take_link(&mut self, answer: LinkAnswer) {
         let target = self.account(&answer.account);
         let Some(op) = self
             .index
@@ -339,7 +340,7 @@ impl<T> Shard<T> {
     }
 
     /// A parent was linked: the child asks again, and gets the id.
-    fn take_news(&mut self, now: Now, news: &LinkAnswer) {
+    pub(super) fn take_news(&mut self, now: Now, news: &LinkAnswer) {
         let target = self.account(&news.account);
         let parent = self.settings.hash_key.record(&news.object, &news.record_id);
         let account = &mut self.accounts[usize::from(target.0)];

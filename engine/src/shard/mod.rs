@@ -9,6 +9,7 @@
 mod absorb;
 mod accept;
 mod account;
+mod barrier;
 mod calls;
 mod checkpoint;
 mod class_mix;
@@ -46,10 +47,13 @@ mod relocate;
 mod replay;
 mod resolve;
 mod settle;
+mod siblings;
 mod sides;
+mod steady;
 mod telling;
 mod trade;
 mod two_way;
+mod unheard;
 mod weights;
 
 use std::collections::HashSet;
@@ -58,6 +62,7 @@ use std::time::Duration;
 
 pub use accept::{EventBatch, Origin};
 pub use account::AccountPlan;
+pub use barrier::Barrier;
 pub use checkpoint::{Carry, CarryError, CheckpointPart, GeneralUnion, PartKind};
 pub use compare::{Comparison, Listed};
 pub use control::{Command, CommandReply};
@@ -101,6 +106,8 @@ use heard::Heard;
 use links::LinkBook;
 use refused::RefusedObjects;
 use relocate::Relocation;
+use steady::SteadyClock;
+use unheard::Unheard;
 
 /// Records looked at for calls in one turn at most, so that a turn stays short.
 const RECORDS_PER_TURN: usize = 256;
@@ -114,6 +121,11 @@ pub struct ShardSettings {
     pub hash_key: HashKey,
     /// The present boot of the machine, so that leases of another are told apart.
     pub boot: u64,
+    /// When the boot-time clock began, ms since the epoch by a clock that nobody sets; the same in all
+    /// runs of this boot.
+    pub booted_at_ms: i64,
+    /// No operation that is accepted in this run has a lower number.
+    pub first_seq: OperationSeq,
     /// Seed of its dice.
     pub seed: u64,
     /// Accounts of the configuration.
@@ -127,6 +139,8 @@ pub enum Input<T> {
     Events {
         /// The events.
         batch: EventBatch,
+        /// Of the connection that they came by.
+        barrier: Barrier,
         /// Who waits.
         ticket: T,
     },
@@ -152,6 +166,8 @@ pub enum Input<T> {
     Fetch {
         /// The account's name.
         account: Arc<str>,
+        /// What fails with it, apart from all else of the account.
+        endpoint: Arc<str>,
         /// What to send.
         request: Request,
         /// Who waits.
@@ -281,6 +297,7 @@ pub struct Shard<T> {
     links: LinkBook,
     heard: Heard,
     untold: Untold,
+    unheard: Unheard,
     clock: ClockWatch,
     fetches: Fetches<T>,
     relocation: Option<Relocation>,
@@ -307,7 +324,11 @@ impl<T> Shard<T> {
     pub fn handle(&mut self, now: Now, journal: &mut impl Journal, input: Input<T>) {
         self.clock.look(now);
         match input {
-            Input::Events { batch, ticket } => self.accept(now, journal, &batch, ticket),
+            Input::Events {
+                batch,
+                barrier,
+                ticket,
+            } => self.accept(now, journal, (&batch, &barrier), ticket),
             Input::Reply {
                 call,
                 result,
@@ -318,9 +339,10 @@ impl<T> Shard<T> {
             Input::Log { poisoned: true } => self.fence(),
             Input::Fetch {
                 account,
+                endpoint,
                 request,
                 ticket,
-            } => self.fetch(&account, request, ticket),
+            } => self.fetch(&account, endpoint, request, ticket),
             Input::Link(word) => self.on_link_word(now, journal, word),
             Input::Control { command, ticket } => self.control(now, journal, command, ticket),
         }
@@ -336,6 +358,7 @@ impl<T> Shard<T> {
         self.tend_endpoints(now.mono);
         self.relocate_some(now, journal);
         self.tell_again(now, journal);
+        self.hear_waiting(now, journal);
         self.dispatch(now, journal);
         self.trade(now, journal);
         // What the turn logged may already be durable when the log is in memory only.
@@ -361,6 +384,7 @@ impl<T> Shard<T> {
             self.index.next_timer(),
             self.holdings.next_deadline(),
             self.next_ask(),
+            self.unheard.next_deadline(),
             lingering,
         ]
         .into_iter()
@@ -402,6 +426,12 @@ impl<T> Shard<T> {
     #[must_use]
     pub fn is_fenced(&self) -> bool {
         self.fenced
+    }
+
+    fn steady(&self) -> SteadyClock {
+        SteadyClock {
+            booted_at_ms: self.settings.booted_at_ms,
+        }
     }
 
     fn fence(&mut self) {

@@ -13,7 +13,7 @@ use super::item::Item;
 use super::links::{ParentWait, Parents, Resolved};
 use super::matching::with_key;
 use super::refused::Asker;
-use super::two_way::Role;
+use super::two_way::{Role, SYSTEM_A};
 use crate::decide::{Step, step};
 use crate::event::codec::{self, AcceptedEvent};
 use crate::event::{Operation, TargetAction};
@@ -155,6 +155,8 @@ impl<T> Shard<T> {
             let again = keys.keyed_create && !keys.look_up && !keys.upsert;
             progress.resume = if again {
                 Resume::Create
+            } else if keys.unique {
+                Resume::Upsert
             } else {
                 Resume::LookUp
             };
@@ -163,7 +165,7 @@ impl<T> Shard<T> {
         if link == Some(&Link::Doubtful) && self.is_decided(op, &progress, keys) {
             progress.resume = Resume::Create;
         }
-        let mut fold = match self.first_end(event, &name, &states[0], &progress, keys) {
+        let mut fold = match self.first_end(now, event, &name, &states[0], &progress, keys) {
             Some(_) => Fold::one(event, position),
             None => {
                 // A dead letter that comes back was sent in its former life.
@@ -180,7 +182,7 @@ impl<T> Shard<T> {
             let lead = &fold.lead;
             progress = progress.handed_to(lead.seq, lead.operation as u8, lead.event.get());
         }
-        if untold && progress.resume == Resume::LookUp {
+        if untold && progress.resume != Resume::Create {
             // The key went out with the create, which no outcome tells of, and is no other request's.
             progress.key = KeyUse {
                 number: progress.key.number.saturating_add(1),
@@ -252,9 +254,30 @@ impl<T> Shard<T> {
         progress
     }
 
+    /// Whether System A said this knowing that the account had deleted the record: it comes after
+    /// that, whatever times the two of them name.
+    fn knows_of_delete(
+        &self,
+        now: Now,
+        event: &AcceptedEvent<'_>,
+        state: &RecordState,
+        account: &str,
+    ) -> bool {
+        let link = state.target(account).map(|target| &target.link);
+        let told = state
+            .target(SYSTEM_A)
+            .and_then(|target| target.base.as_deref());
+        let (Some(Link::Deleted { changed_at_ms }), Some(told)) = (link, told) else {
+            return false;
+        };
+        let said = self.steady().said(now, event);
+        told.told().knew_of_delete(*changed_at_ms, said)
+    }
+
     /// The end of the front operation, if it needs no call: nothing is folded into it.
     fn first_end(
         &self,
+        now: Now,
         event: &AcceptedEvent<'_>,
         account: &str,
         state: &RecordState,
@@ -268,9 +291,10 @@ impl<T> Shard<T> {
             TargetAction::Sync | TargetAction::Instead(_) => {}
         }
         let target = state.target(account);
+        let knowing = self.knows_of_delete(now, event, state, account);
         match step(
             event.event.operation,
-            changed_at_ms,
+            if knowing { i64::MAX } else { changed_at_ms },
             target,
             progress.resume,
             keys,
@@ -343,8 +367,10 @@ impl<T> Shard<T> {
             .as_ref()
             .map_or(Role::Provider, |plan| plan.role);
         let changed_at_ms = item.lead.changed_at_ms;
+        let knowing = self.knows_of_delete(now, event, &item.states[0], account);
+        let made_at_ms = if knowing { i64::MAX } else { changed_at_ms };
         let mut next = match role {
-            Role::Provider => step(item.operation, changed_at_ms, target, resume, keys),
+            Role::Provider => step(item.operation, made_at_ms, target, resume, keys),
             // It is told of everything alike, by its own key.
             Role::SystemA => Step::Call {
                 kind: CallKind::Upsert,
@@ -365,7 +391,7 @@ impl<T> Shard<T> {
                 Ok(None) => {
                     let target = item.states[0].target(account);
                     let resume = item.progress.resume;
-                    next = step(item.operation, changed_at_ms, target, resume, keys);
+                    next = step(item.operation, made_at_ms, target, resume, keys);
                 }
                 Err(hindrance) => return self.hinder(now, journal, account, item, hindrance),
             }

@@ -15,6 +15,7 @@ use super::handoff::Untold;
 use super::heard::Heard;
 use super::links::LinkBook;
 use super::refused::RefusedObjects;
+use super::unheard::Unheard;
 use super::{AccountPlan, LoggedLease, Output, Scratch, Shard, ShardSettings};
 use crate::codec::Damaged;
 use crate::entry::{Consumed, HoldChange, Intent, Lease, LeaseReturn};
@@ -84,6 +85,7 @@ impl<T> Recovery<T> {
             links: LinkBook::default(),
             heard: Heard::default(),
             untold: Untold::default(),
+            unheard: Unheard::default(),
             clock: ClockWatch::default(),
             fetches: Fetches::default(),
             relocation: None,
@@ -173,7 +175,6 @@ impl<T> Recovery<T> {
                     }
                     shard.index.note_object(&frame.records[0].object);
                     shard.index.apply_state(now, at, &frame);
-                    shard.heard.replay(&frame);
                     shard.untold.replay(&frame);
                 }
             }
@@ -208,6 +209,8 @@ impl<T> Recovery<T> {
         shard.effects = Effects::new(durable);
         shard.born = durable;
         shard.refresh_pauses();
+        let began_at_ms = shard.steady().ms(now);
+        shard.heard.begin(began_at_ms);
         // What a shard says first: that it is there and holds nothing.
         while let Some(word) = shard.holdings.poll() {
             shard.effects.push_unconditional(Output::Coordinator(word));

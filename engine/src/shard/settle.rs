@@ -38,6 +38,7 @@ impl<T> Shard<T> {
             target,
             permit,
             class,
+            endpoint: _,
             probes,
             started,
         } = call;
@@ -58,7 +59,9 @@ impl<T> Shard<T> {
         let end = end_of(result, ended_at, of_account, now);
         let again = items.iter().any(Item::met_a_refused_token);
         let end = judged_by_next(end, result, again);
-        let end = self.judge_endpoint(at, (&items, group.is_none()), probes, end);
+        let end = self.judge_endpoint(at, probes, end, |shard| {
+            shard.endpoint_of(at, &items, group.is_none())
+        });
         self.holdings.complete(permit, end);
         if let (Some((plan, _)), Ok(reply)) = (&judged, result) {
             let kind = items[0].kind.expect("an item in a call has a kind");

@@ -88,7 +88,8 @@ impl<T> Shard<T> {
                     // second one of one that does not bear it.
                     item.operation = Operation::Update;
                 }
-                weigh(account, said(event, fold), fold, item)
+                let new = item.front_seq() >= self.settings.first_seq;
+                weigh(account, said(event, fold), (fold, new), item)
             }
             Operation::Read | Operation::Delete => None,
         }
@@ -366,7 +367,7 @@ impl<T> Shard<T> {
             return false;
         }
         if plan.role == Role::SystemA {
-            self.note_told(now, item);
+            self.note_told(now, journal, item);
             return false;
         }
         let Some(two_way) = plan.two_way.get(item.object()) else {
@@ -439,18 +440,19 @@ impl<T> Shard<T> {
     }
 
     /// Takes up that System A has what it was told.
-    fn note_told(&mut self, now: Now, item: &mut Item) {
+    fn note_told(&mut self, now: Now, journal: &mut impl Journal, item: &mut Item) {
+        let heard = self.heard_now(now, journal, item);
         let tellings = std::mem::take(&mut item.tellings);
         let deletes = item.operation == Operation::Delete;
-        let base = base_of(item, SYSTEM_A);
+        let book = base_of(item, SYSTEM_A).told_mut();
         for told in &tellings {
             if deletes {
-                base.tell_deleted(told.changed_at_ms, &told.origin, now.wall.0);
+                book.tell_deleted(told.changed_at_ms, &told.origin, heard);
             } else {
-                base.tell(&told.fields, told.changed_at_ms, &told.origin, now.wall.0);
+                book.tell(&told.fields, told.changed_at_ms, &told.origin, heard);
             }
         }
-        self.heard.note(item.record, now.wall.0);
+        self.heard.note(item.record, heard.at_ms);
     }
 
     /// Ends an operation that was set aside.
@@ -485,7 +487,12 @@ fn said(event: &AcceptedEvent<'_>, fold: &Fold) -> Fields {
 }
 
 /// Takes out of a write what an operator has to decide, and ends one that says nothing new.
-fn weigh(account: &str, said: Fields, fold: &mut Fold, item: &mut Item) -> Option<Aside> {
+fn weigh(
+    account: &str,
+    said: Fields,
+    (fold, new): (&mut Fold, bool),
+    item: &mut Item,
+) -> Option<Aside> {
     let resume = item.progress.resume;
     let target = item.states[0].target_mut(account);
     let linked = target.link.remote_id().is_some();
@@ -493,7 +500,8 @@ fn weigh(account: &str, said: Fields, fold: &mut Fold, item: &mut Item) -> Optio
     let base = target.base.get_or_insert_default();
     let mut sent = said.clone();
     let withheld = base.withhold(&mut sent);
-    let known = settled && !item.progress.is_frozen() && base.has(&sent);
+    // A call for one of an earlier life may have gone without the log's knowing.
+    let known = settled && new && !item.progress.is_frozen() && base.has(&sent);
     item.said = Some(Box::new(said));
     if withheld && sent.is_empty() {
         item.progress.state = State::Superseded;

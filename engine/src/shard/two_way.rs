@@ -63,7 +63,7 @@ pub mod extra {
     pub const MERGED_INTO: &str = "merged_into";
     /// When the data was asked for, a number of ms since the epoch.
     pub const READ_AT: &str = "read_at";
-    /// Present when System A said this before it heard of what it was told, and after that was over.
+    /// When System A said what came after it had heard of more, ms of the shard's steady clock.
     pub const LATE: &str = "late";
     /// Present when the data is the whole record.
     pub const WHOLE: &str = "whole";
@@ -114,8 +114,18 @@ impl Hint {
 
 /// Whether this is to be compared with what System A has been told already.
 pub(super) fn is_late(event: &AcceptedEvent<'_>) -> bool {
+    late(event).is_some()
+}
+
+/// When System A said what came late, by the shard's steady clock.
+pub(super) fn late_since(event: &AcceptedEvent<'_>) -> Option<i64> {
+    late(event)?.parse().ok()
+}
+
+fn late<'a>(event: &AcceptedEvent<'a>) -> Option<&'a str> {
     let mut extras = event.event.extras.iter();
-    extras.any(|extra| extra.name == extra::LATE)
+    let late = extras.find(|extra| extra.name == extra::LATE)?;
+    Some(late.value.text())
 }
 
 /// The account that a change comes from; `None`: System A.

@@ -72,10 +72,15 @@ fn portal(request: &Request) -> Reply {
     }
 }
 
-#[test]
-fn creates_in_doubt_are_looked_up_and_made_after_all_together() {
-    let mut world = World::with(1, Vec::new(), definition("hubspot"))
-        .answering(|_, request| Ok(portal(request)));
+/// What becomes of creates that break off, where what a create in doubt was is found out like this.
+fn broken_off(on_unknown: &str) -> World {
+    let text = shipped("hubspot").expect("shipped");
+    let own = format!("on_unknown = \"{on_unknown}\"");
+    let text = text.replace("on_unknown = \"upsert\"", &own);
+    let definition = Definition::parse(&text).expect("without fault");
+    let definition = definition.with_batch_items_max(ITEMS);
+    let mut world =
+        World::with(1, Vec::new(), definition).answering(|_, request| Ok(portal(request)));
     for record in 0..ITEMS {
         create(
             &mut world,
@@ -85,12 +90,25 @@ fn creates_in_doubt_are_looked_up_and_made_after_all_together() {
         );
     }
     world.run(20 * SECOND);
+    world
+}
+
+#[test]
+fn creates_in_doubt_are_looked_up_and_made_after_all_together() {
     let expected = [
         CallKind::Create,
         CallKind::Lookup,
         CallKind::Lookup,
         CallKind::Upsert,
     ];
+    let world = broken_off("lookup");
+    assert_eq!(kinds(&world), expected.map(|kind| (kind, ITEMS)));
+}
+
+#[test]
+fn where_a_key_is_unique_creates_in_doubt_are_settled_by_one_upsert() {
+    let expected = [CallKind::Create, CallKind::Upsert];
+    let world = broken_off("upsert");
     assert_eq!(kinds(&world), expected.map(|kind| (kind, ITEMS)));
 }
 
@@ -108,6 +126,7 @@ fn mapping(object: &str, fields: Vec<FieldSettings>) -> Mapping {
         remote: object.to_owned(),
         external_id: None,
         fields,
+        match_keys: Vec::new(),
     };
     Mapping::compile(object, &settings).expect("a sound mapping")
 }
@@ -173,4 +192,36 @@ fn a_child_waits_for_siblings_no_longer_than_for_other_company() {
     let waited = Duration::from_nanos(child.at - world.seen[0].at);
     assert!(waited > MAX_WAIT, "{waited:?}");
     assert!(waited < MAX_WAIT + Duration::from_millis(50), "{waited:?}");
+}
+
+#[test]
+fn a_part_batch_of_children_waits_for_those_whose_parents_are_on_their_way() {
+    let mut world = family();
+    create(&mut world, "account", "a-1", &json!({"name": "A"}));
+    world.run(SECOND);
+    create(&mut world, "account", "a-2", &json!({"name": "B"}));
+    for record in 0..ITEMS {
+        let parent = if record % 2 == 0 { "a-1" } else { "a-2" };
+        let contact = format!("c-{record}");
+        create(&mut world, "contact", &contact, &json!({"account": parent}));
+    }
+    world.run(5 * SECOND);
+    let records: Vec<usize> = world.seen.iter().map(|call| call.records).collect();
+    assert_eq!(records, [1, 1, ITEMS], "{:?}", world.seen);
+}
+
+#[test]
+fn a_child_whose_parent_nobody_sends_holds_no_other_up() {
+    let mut world = family();
+    create(&mut world, "account", "a-1", &json!({"name": "A"}));
+    create(&mut world, "contact", "c-0", &json!({"account": "nobody"}));
+    world.run(SECOND);
+    let from = world.now;
+    create(&mut world, "contact", "c-1", &json!({"account": "a-1"}));
+    world.run(SECOND);
+    let [_, child] = &world.seen[..] else {
+        panic!("{:?}", world.seen)
+    };
+    let took = Duration::from_nanos(child.at - from);
+    assert!(took < Duration::from_millis(5), "{took:?}");
 }

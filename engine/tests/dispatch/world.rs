@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use syncline_engine::event::codec::AcceptedEvent;
 use syncline_engine::event::{Defaults, Surface, Target, TargetAction, parse};
-use syncline_engine::id::{HashKey, VSHARD_COUNT, VShard};
+use syncline_engine::id::{HashKey, OperationSeq, VSHARD_COUNT, VShard};
 use syncline_engine::journal::{AppendError, Class, Journal, Kind, ReadError};
 use syncline_engine::json::Scratch;
 use syncline_engine::mapping::Mapping;
@@ -21,7 +21,7 @@ use syncline_engine::quota::{
 };
 use syncline_engine::retry::RetryPolicy;
 use syncline_engine::shard::{
-    AccountPlan, CallId, CheckpointPart, Command, EventBatch, Explanation, Input, Output,
+    AccountPlan, Barrier, CallId, CheckpointPart, Command, EventBatch, Explanation, Input, Output,
     Recovered, Recovery, Role, Shard, ShardSettings, Weights,
 };
 use syncline_engine::time::{Mono, Now, WallMs};
@@ -231,7 +231,11 @@ impl World {
         let mut batch = EventBatch::default();
         batch.push_with(|out| accepted.encode_into(out));
         let (own, log) = &mut self.shards[shard];
-        let input = Input::Events { batch, ticket: () };
+        let input = Input::Events {
+            batch,
+            barrier: Barrier::default(),
+            ticket: (),
+        };
         own.handle(clocks(self.now), log, input);
     }
 
@@ -424,6 +428,8 @@ fn open(
             id: ShardId(shard as u16),
             hash_key: HASH_KEY,
             boot: 1,
+            booted_at_ms: 0,
+            first_seq: OperationSeq::default(),
             seed: shard as u64,
             accounts: plans.to_vec(),
         };

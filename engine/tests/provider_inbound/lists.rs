@@ -93,6 +93,30 @@ const POLL: &str = "interval = \"60s\"\nmethod = \"GET\"\npath = \"/{object}\"\n
                     records = \"/r\"\nid = \"/id\"\nmodified_at = \"/at\"\n";
 
 #[test]
+fn a_long_request_that_says_nothing_of_the_one_it_stands_for_is_refused() {
+    let feed = |more: &str| {
+        format!(
+            "[poll.changes]\ninterval = \"60s\"\nmethod = \"GET\"\npath = \"/q\"\n\
+             query = {{ since = \"{{from}}\", page = \"{{page?}}\" }}\nsize = 10\n\
+             records = \"/items\"\nid = \"/id\"\nmodified_at = \"/at\"\n\
+             page = {{ token = \"/next\" }}\n{more}\n"
+        )
+    };
+    check(&feed(""), &[]);
+    let good = "long = { path = \"/all\", body = { url = \"{request}\" } }";
+    check(&feed(good), &[]);
+    check(
+        &feed("long = { path = \"/all\", body = { url = \"/q\" } }"),
+        &["poll.changes.long: the request needs `{request}`"],
+    );
+    let elsewhere = feed("").replace("{from}\"", "{from} {request}\"");
+    check(
+        &elsewhere,
+        &["poll.changes.query: unknown placeholder `{request}`"],
+    );
+}
+
+#[test]
 fn a_poll_that_would_miss_changes_is_refused() {
     let check = |rest: &str, expected: &[&str]| check(&format!("[poll.a]\n{POLL}{rest}"), expected);
     let ties = "[poll.a.ties]\nquery = { at = \"{from}\", id = \"{after_id}\" }\n";

@@ -94,7 +94,7 @@ impl Rig {
                 account: ACCOUNT,
                 trouble,
                 probe,
-                after_success: false,
+                last_success: None,
             },
         )
     }

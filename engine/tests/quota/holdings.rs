@@ -241,7 +241,7 @@ fn a_held_account_gets_its_permits_back_and_a_probe_is_one_call() {
         account: ACCOUNT,
         trouble: Trouble::Failing,
         probe: true,
-        after_success: false,
+        last_success: None,
     };
     assert!(end_turn(&mut holdings, ms(502)).contains(&failed));
 }
@@ -257,7 +257,7 @@ fn a_probe_without_demand_is_given_back() {
 }
 
 #[test]
-fn a_success_is_reported_once_when_asked_for_and_marks_the_next_trouble() {
+fn a_success_is_reported_once_when_asked_for_and_told_with_the_next_trouble() {
     let mut holdings = shard(true);
     grant_slots(&mut holdings, 9);
     demand(&mut holdings, 9);
@@ -265,11 +265,11 @@ fn a_success_is_reported_once_when_asked_for_and_marks_the_next_trouble() {
         account: ACCOUNT,
         probe: false,
     };
-    let trouble = |after_success| FromShard::Trouble {
+    let trouble = |last_success| FromShard::Trouble {
         account: ACCOUNT,
         trouble: Trouble::Failing,
         probe: false,
-        after_success,
+        last_success,
     };
     let mut call = |gate: Option<Gate>, verdict| {
         if let Some(gate) = gate {
@@ -284,8 +284,7 @@ fn a_success_is_reported_once_when_asked_for_and_marks_the_next_trouble() {
         !call(None, Verdict::Healthy).contains(&healthy),
         "nobody asked"
     );
-    assert!(call(None, failing).contains(&trouble(true)));
-    assert!(call(None, failing).contains(&trouble(false)));
+    assert!(call(None, failing).contains(&trouble(Some(ms(2)))));
     assert!(call(Some(Gate::Suspect), Verdict::Healthy).contains(&healthy));
     assert!(!call(None, Verdict::Healthy).contains(&healthy));
 }

@@ -67,7 +67,7 @@ fn refuse(coordinator: &mut Coordinator, ms: u64, trouble: Trouble) {
         account: ACCOUNT,
         trouble,
         probe: false,
-        after_success: false,
+        last_success: None,
     };
     coordinator.handle(at(ms), A, trouble);
 }

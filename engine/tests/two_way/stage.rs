@@ -19,8 +19,8 @@ use syncline_engine::provider::{
 use syncline_engine::quota::{AccountId, CostClasses, FromShard, Gate, ShardId, ToShard};
 use syncline_engine::retry::RetryPolicy;
 use syncline_engine::shard::{
-    AccountPlan, CallId, Command, CommandReply, DeadFilter, DeadLetter, DeletePolicy, EventBatch,
-    Input, LinkWord, News, Output, Pull, Recovery, Resolution, Role, SYSTEM_A, Shard,
+    AccountPlan, Barrier, CallId, Command, CommandReply, DeadFilter, DeadLetter, DeletePolicy,
+    EventBatch, Input, LinkWord, News, Output, Pull, Recovery, Resolution, Role, SYSTEM_A, Shard,
     ShardSettings, TwoWay, provisional_id,
 };
 use syncline_engine::state::Reason;
@@ -153,6 +153,8 @@ impl Stage {
                 id: ShardId(id),
                 hash_key: KEY,
                 boot: 1,
+                booted_at_ms: 0,
+                first_seq: OperationSeq::default(),
                 seed: u64::from(id),
                 accounts: plans.clone(),
             })
@@ -209,7 +211,8 @@ impl Stage {
             .map(|at| {
                 let owned = (0..VSHARD_COUNT).filter_map(VShard::new);
                 let owned = owned.filter(|vshard| vshard.owner(count) == at);
-                let settings = self.settings[at].clone();
+                let mut settings = self.settings[at].clone();
+                settings.first_seq = OperationSeq(self.seq + 1);
                 let mut recovery = Recovery::new(settings, owned, now.mono);
                 for (place, (kind, payload)) in self.logs[at].0.iter().enumerate() {
                     recovery.replay(now, lsn_of(place), *kind, payload).unwrap();
@@ -698,7 +701,11 @@ impl Stage {
         let mut batch = EventBatch::default();
         batch.push_with(|out| out.extend_from_slice(&payload));
         let now = self.now();
-        let input = Input::Events { batch, ticket: 0 };
+        let input = Input::Events {
+            batch,
+            barrier: Barrier::default(),
+            ticket: 0,
+        };
         self.shards[at].handle(now, &mut self.logs[at], input);
         self.run();
     }

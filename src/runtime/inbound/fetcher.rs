@@ -1,6 +1,6 @@
 //! Calls for lists of changes, made by a shard out of the account's own budget.
 
-use engine::provider::{Reply, Request};
+use engine::provider::{Poll, Reply, Request};
 use engine::refusal::Refusal;
 use tokio::sync::oneshot;
 
@@ -21,10 +21,16 @@ impl ShardFetcher {
 }
 
 impl Fetcher for ShardFetcher {
-    async fn fetch(&self, account: &str, request: Request) -> Result<Reply, FetchFailed> {
+    async fn fetch(
+        &self,
+        account: &str,
+        list: &Poll,
+        request: Request,
+    ) -> Result<Reply, FetchFailed> {
         let shard = self.shards.owner_of(account);
         let (reply, answer) = oneshot::channel();
-        let word = Word::Fetch(account.into(), request, reply);
+        let list = list.endpoint().into();
+        let word = Word::Fetch(account.into(), list, request, reply);
         self.shards.say(shard, word).await?;
         let gone = |_| -> Refusal { down() };
         let result = answer.await.map_err(gone)?;

@@ -19,6 +19,7 @@ pub(crate) trait Fetcher: Send + Sync + 'static {
     fn fetch(
         &self,
         account: &str,
+        list: &Poll,
         request: Request,
     ) -> impl Future<Output = Result<Reply, FetchFailed>> + Send;
 }
@@ -198,8 +199,9 @@ impl<F: Fetcher, S: InboundSink> Poller<F, S> {
     /// Asks for a page, hands it on, and moves on once it is durable.
     async fn page(&mut self, at: usize, request: Request) -> Result<(), Failed> {
         let asked_ms = (self.now_ms)();
-        let reply = self.fetcher.fetch(&self.account, request).await?;
         let state = &self.lists[at].state;
+        let reply = self.fetcher.fetch(&self.account, state.poll(), request);
+        let reply = reply.await?;
         let progress = state.take((self.now_ms)(), &self.base_url, &reply)?;
         let taken = match progress.changes.is_empty() {
             true => Taken::default(),

@@ -104,7 +104,10 @@ impl<F: Fetcher> Listing<F> {
                 Step::Gap(_) => continue,
             };
             let asked_ms = now_ms;
-            let failed = match self.fetcher.fetch(&self.account, request).await {
+            let reply = self
+                .fetcher
+                .fetch(&self.account, self.state.poll(), request);
+            let failed = match reply.await {
                 Ok(reply) => {
                     let now_ms = clock::now().wall.0;
                     match self.state.take(now_ms, &self.base_url, &reply) {

@@ -130,16 +130,20 @@ impl Provider {
     /// When it does not take it.
     pub fn make(&self, object: &str, fields: &Value) -> String {
         let edit = json!({"operation": "create", "object": object, "fields": fields});
-        let answer = request(
-            self.addr,
-            "POST",
-            "/__mock/edit",
-            edit.to_string().as_bytes(),
-        );
+        let id = self.edit(&edit)["id"].clone();
+        id.as_str().map_or_else(|| id.to_string(), str::to_owned)
+    }
+
+    /// Somebody else changes or deletes a record; what the provider says of it.
+    ///
+    /// # Panics
+    /// When it does not take it.
+    pub fn edit(&self, edit: &Value) -> Value {
+        let body = edit.to_string();
+        let answer = request(self.addr, "POST", "/__mock/edit", body.as_bytes());
         let answer = answer.expect("the provider answers");
         assert_eq!(answer.status, 200, "{edit}");
-        let id = answer.json()["id"].clone();
-        id.as_str().map_or_else(|| id.to_string(), str::to_owned)
+        answer.json()
     }
 
     /// What it counted.

@@ -20,6 +20,8 @@ pub struct Clock {
     wall_offset_ms: i64,
     /// Counts the boots of the machine.
     pub(super) boot: u64,
+    /// When this boot began, by a clock that nobody sets.
+    pub(super) booted_at_ms: i64,
 }
 
 impl Default for Clock {
@@ -29,6 +31,7 @@ impl Default for Clock {
             uptime_offset_ns: i128::from(FIRST_UPTIME_NS),
             wall_offset_ms: WALL_START_MS,
             boot: 1,
+            booted_at_ms: WALL_START_MS - (FIRST_UPTIME_NS / 1_000_000) as i64,
         }
     }
 }
@@ -52,8 +55,15 @@ impl Clock {
 
     /// The machine starts again: the boot-time clock begins anew.
     pub fn reboot(&mut self) {
+        let wall_ahead_ms = self.now().wall.0 - self.steady_ms();
         self.boot += 1;
         self.uptime_offset_ns = 5_000_000_000 - i128::from(self.true_ns);
+        // As the engine keeps it: what the wall clock was set by is known over a boot.
+        self.booted_at_ms += self.now().wall.0 - wall_ahead_ms - self.steady_ms();
+    }
+
+    fn steady_ms(&self) -> i64 {
+        self.booted_at_ms + (self.now().mono.0 / 1_000_000) as i64
     }
 
     /// The wall clock is set.
@@ -64,6 +74,12 @@ impl Clock {
     /// The wall clock is right again.
     pub fn heal_wall(&mut self) {
         self.wall_offset_ms = WALL_START_MS;
+    }
+
+    /// The wall clock of a provider, ms since the epoch: always right, but for its drift.
+    #[must_use]
+    pub fn provider_wall_ms(&self, ppm: i32) -> i64 {
+        WALL_START_MS + self.of_provider(ppm).as_millis() as i64
     }
 
     /// Time as a provider counts it, whose clock runs `ppm` millionths fast.

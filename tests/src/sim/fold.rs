@@ -12,11 +12,12 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use engine::codec::Damaged;
 use engine::entry::{Consumed, Intent};
-use engine::event::Operation;
 use engine::event::codec;
+use engine::event::{Operation, TargetAction};
 use engine::id::{OperationId, OperationSeq, RecordHash};
 use engine::journal::Kind;
 use engine::record::StateFrame;
+use engine::shard::extra;
 use engine::state::{Reason, State};
 use serde_json::{Map, Value};
 use wal::Lsn;
@@ -44,6 +45,13 @@ pub(super) struct Op {
     pub(super) scheduled: bool,
     /// It came back from the dead letters.
     pub(super) redriven: bool,
+    /// It is compared with what waits for its target, and nothing is sent.
+    pub(super) observed: bool,
+    /// Others under the same number, which come when it has ended: what is handed over may be again
+    /// after a crash, and so may what comes of it.
+    pub(super) twins: Vec<Op>,
+    /// There is one, or was.
+    pub(super) repeated: bool,
     /// Where its newest event frame lies, copies by compaction apart.
     pub(super) event_at: Lsn,
     /// Its newest intent.
@@ -59,7 +67,17 @@ pub(super) struct Op {
 impl Op {
     /// Whether it may share a call with others of its record.
     pub(super) fn folds(&self) -> bool {
-        self.operation.writes_fields() && !self.scheduled
+        self.operation.writes_fields() && !self.scheduled && !self.observed
+    }
+
+    /// Makes place for the next one under its number.
+    pub(super) fn next_twin(&mut self) {
+        if !self.twins.is_empty() {
+            let mut next = self.twins.remove(0);
+            next.twins = std::mem::take(&mut self.twins);
+            next.repeated = true;
+            *self = next;
+        }
     }
 }
 
@@ -84,8 +102,14 @@ pub(super) struct Fold {
     pub(super) answered: BTreeMap<LaneKey, Vec<Vec<OperationId>>>,
     /// Operations of which some call was let out, in whatever life of the engine.
     pub(super) sent: BTreeSet<OpKey>,
+    /// What accounts told, by scope and name.
+    pub(super) delivered: BTreeSet<(u64, String)>,
+    /// Changes come back: redriven operations may meet newer ones that came of others.
+    both_ways: bool,
     /// Where each producer's numbers lie: shard and position.
     pub(super) taken: BTreeMap<(u64, u64), (usize, Lsn)>,
+    /// The newest number that a producer had taken of a record.
+    newest: BTreeMap<(u64, RecordHash), u64>,
     /// Numbers that ended without an event.
     pub(super) consumed: BTreeMap<(u64, u64), (usize, Lsn)>,
     /// Where the last final outcome of a record at an account lies.
@@ -99,10 +123,12 @@ pub(super) fn names(run: &[OperationId]) -> String {
 }
 
 impl Fold {
+    /// Before the first frame.
     pub(super) fn new(options: &Options) -> Self {
         let accounts = options.accounts.iter();
         let attempts = accounts.map(|account| (account.name.clone(), account.max_attempts));
         Self {
+            both_ways: options.two_way.is_some(),
             attempts_max: attempts.collect(),
             ..Self::default()
         }
@@ -112,6 +138,7 @@ impl Fold {
     pub(super) fn anew(&mut self) -> Self {
         Self {
             sent: std::mem::take(&mut self.sent),
+            both_ways: self.both_ways,
             attempts_max: std::mem::take(&mut self.attempts_max),
             ..Self::default()
         }
@@ -204,11 +231,31 @@ impl Fold {
             record: RecordHash(event.record_hash),
             seq: OperationSeq(event.operation_seq),
         };
+        if let Some(from) = event.producer {
+            let of = (from.producer_hash, id.record);
+            let before = self.newest.insert(of, from.seq).unwrap_or_default();
+            if before > from.seq {
+                return Err(format!(
+                    "I2 number {} of a producer is taken behind its {before}, of the same record",
+                    from.seq
+                ));
+            }
+        }
         let data = event
             .event
             .data
             .and_then(|data| serde_json::from_str(data.text()).ok());
-        for account in event.targets.iter().map(|target| target.name) {
+        if let (Some(dedup), Some(name)) = (event.dedup, &event.event.event_id) {
+            self.delivered.insert((dedup.scope, name.to_string()));
+        }
+        for target in event.targets.iter() {
+            let account = target.name;
+            let observed = target.action == TargetAction::Observe;
+            let lane = (id.record, account.to_owned());
+            let late = event.event.extras.iter().any(|it| it.name == extra::LATE);
+            if observed && !late && !self.lanes.contains_key(&lane) {
+                continue;
+            }
             let op = Op {
                 operation: event.event.operation,
                 object: event.event.object.to_string(),
@@ -221,6 +268,9 @@ impl Fold {
                 data: data.clone(),
                 scheduled: event.event.scheduled_at_ms.is_some(),
                 redriven: false,
+                observed,
+                twins: Vec::new(),
+                repeated: false,
                 event_at: frame.at,
                 intent_at: None,
                 ended: None,
@@ -245,7 +295,20 @@ impl Fold {
             record_id: op.record_id.clone(),
             ..Expected::default()
         });
-        match self.ops.insert((id, account.to_owned()), op) {
+        let key = (id, account.to_owned());
+        let derived = !id.seq.0.is_multiple_of(OperationSeq::STEP);
+        if let Some(known) = self.ops.get_mut(&key)
+            && self.both_ways
+            && (derived || op.operation == Operation::Pull)
+        {
+            known.twins.push(op);
+            known.repeated = true;
+            if known.ended.is_some() {
+                known.next_twin();
+            }
+            return Ok(());
+        }
+        match self.ops.insert(key, op) {
             Some(_) => Err(format!("operation {id} was accepted twice for {account}")),
             None => Ok(()),
         }
@@ -290,7 +353,7 @@ impl Fold {
                 .event
                 .data
                 .and_then(|data| serde_json::from_str(data.text()).ok());
-            if given != expected {
+            if given != expected && !self.both_ways {
                 return Err(format!(
                     "redrive of {id} at {account} carries {given:?}, without fields written since it is {expected:?}"
                 ));
@@ -332,7 +395,15 @@ impl Fold {
         let Some(op) = self.ops.get_mut(&key) else {
             return Err(format!("the state of an unknown operation {key:?}"));
         };
-        if self.dead.contains(&key) {
+        if self.dead.contains(&key) && op.ended.is_some() {
+            let decided =
+                (progress.state, progress.reason) == (State::Synced, Some(Reason::Conflict));
+            if decided && self.both_ways {
+                marks.hit(Mark::Decided);
+                self.dead.remove(&key);
+                op.ended = Some((State::Synced, progress.reason));
+                return Ok(());
+            }
             if progress.state != State::Dropped {
                 return Err(format!(
                     "I2 dead letter {id} at {} became {:?}",

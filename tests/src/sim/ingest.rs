@@ -8,7 +8,7 @@ use engine::id::{HashKey, OperationSeq};
 use engine::json::Scratch;
 use engine::producers::{Producers, resume_point};
 use engine::refusal::Code;
-use engine::shard::{EventBatch, Origin};
+use engine::shard::{Barrier, EventBatch, Origin, SYSTEM_A};
 
 use super::mutants::Mutant;
 
@@ -24,6 +24,18 @@ pub(super) enum Ticket {
     },
     /// An operator's command.
     Command(u64),
+    /// A part of what accounts told.
+    Pulls {
+        /// What was told together.
+        take: u64,
+        /// The shard that has this part.
+        shard: usize,
+    },
+    /// A page of a list of changes.
+    Page {
+        /// The list.
+        list: usize,
+    },
 }
 
 /// A part of a batch on its way to a shard.
@@ -31,6 +43,7 @@ pub(super) enum Ticket {
 pub(super) struct Parcel {
     pub(super) shard: usize,
     pub(super) events: EventBatch,
+    pub(super) barrier: Barrier,
     pub(super) ticket: Ticket,
 }
 
@@ -51,6 +64,8 @@ pub(super) struct Ingest {
     accounts: Vec<String>,
     producers: BTreeMap<u64, Settled>,
     batches: BTreeMap<u64, Batch>,
+    /// By client: of its newest connection.
+    barriers: BTreeMap<usize, (u64, Barrier)>,
     last_batch: u64,
     next_operation: u64,
     scratch: Scratch,
@@ -110,6 +125,7 @@ impl Ingest {
             accounts,
             producers,
             batches: BTreeMap::new(),
+            barriers: BTreeMap::new(),
             last_batch: 0,
             next_operation: OperationSeq::first_of_run(run_epoch).0,
             scratch: Scratch::new(),
@@ -124,6 +140,11 @@ impl Ingest {
         (settled.in_flight == 0).then_some(settled.last)
     }
 
+    /// What places a record, and the number of the next operation.
+    pub(super) fn place(&mut self) -> ((HashKey, usize), &mut u64) {
+        ((self.hash_key, self.shards), &mut self.next_operation)
+    }
+
     /// Whether some number above the base is settled.
     pub(super) fn has_islands(&self) -> bool {
         self.producers
@@ -135,7 +156,7 @@ impl Ingest {
     pub(super) fn take(
         &mut self,
         now_ms: i64,
-        client: usize,
+        (client, session): (usize, u64),
         producer: u64,
         first_seq: u64,
         lines: &[Vec<u8>],
@@ -178,11 +199,14 @@ impl Ingest {
                         .filter(|name| only.as_deref().is_none_or(|only| only == *name));
                     let target = |name| Target {
                         name,
-                        action: TargetAction::Sync,
+                        action: match name {
+                            SYSTEM_A => TargetAction::Observe,
+                            _ => TargetAction::Sync,
+                        },
                         rule: 0,
                     };
                     let operation_seq = self.next_operation;
-                    self.next_operation += 1;
+                    self.next_operation += OperationSeq::STEP;
                     let accepted = AcceptedEvent {
                         operation_seq,
                         record_hash: record.0,
@@ -207,6 +231,7 @@ impl Ingest {
         }
         self.last_batch += 1;
         let batch = self.last_batch;
+        let barrier = self.barrier(client, session);
         let mut parcels = Vec::new();
         let mut parts = BTreeMap::new();
         for (shard, (events, part)) in staged {
@@ -214,6 +239,7 @@ impl Ingest {
             parcels.push(Parcel {
                 shard,
                 events,
+                barrier: barrier.clone(),
                 ticket: Ticket::Part { batch, shard },
             });
         }
@@ -228,6 +254,18 @@ impl Ingest {
         self.batches.insert(batch, all);
         let ended = if done { self.end(batch) } else { None };
         (parcels, ended)
+    }
+
+    /// What all parcels of a connection share.
+    fn barrier(&mut self, client: usize, session: u64) -> Barrier {
+        if self.mutant == Some(Mutant::OvertakenRefusal) {
+            return Barrier::default();
+        }
+        let kept = self.barriers.entry(client).or_default();
+        if kept.0 != session {
+            *kept = (session, Barrier::default());
+        }
+        kept.1.clone()
     }
 
     /// A shard has answered for its part.

@@ -83,13 +83,35 @@ pub enum Mark {
     BatchRefused,
     /// An answer to such a call did not tell of a record.
     RecordUntold,
+    /// A change of an account became one for others.
+    CameBack,
+    /// What was told of an account's id went to the shard that owns the record.
+    HandedOver,
+    /// A person deleted a record at an account.
+    DeletedThere,
+    /// An account kept a text in its own spelling.
+    Respelled,
+    /// A notice never came.
+    NoticeLost,
+    /// A notice came that nobody signed.
+    NoticeForged,
+    /// A notice was taken, and its account did not hear of that.
+    NoticeRepeated,
+    /// A page of a list of changes came.
+    Listed,
+    /// A field waits for an operator.
+    Undecided,
+    /// An operator decided one.
+    Decided,
+    /// All was quiet, and there were edits one by one.
+    QuietEdits,
     /// An endpoint failed five times in a row.
     EndpointHeld,
 }
 
 impl Mark {
     /// All of them.
-    pub const ALL: [Self; 40] = [
+    pub const ALL: [Self; 51] = [
         Self::Killed,
         Self::PowerCut,
         Self::CutInWrite,
@@ -129,6 +151,17 @@ impl Mark {
         Self::Batched,
         Self::BatchRefused,
         Self::RecordUntold,
+        Self::CameBack,
+        Self::HandedOver,
+        Self::DeletedThere,
+        Self::Respelled,
+        Self::NoticeLost,
+        Self::NoticeForged,
+        Self::NoticeRepeated,
+        Self::Listed,
+        Self::Undecided,
+        Self::Decided,
+        Self::QuietEdits,
         Self::EndpointHeld,
     ];
 }

@@ -53,6 +53,8 @@ pub enum Mutant {
     FoldAcrossDelete,
     /// A call of several operations goes without a field of the oldest.
     LostFoldedField,
+    /// What a client sent behind a batch that was refused is taken.
+    OvertakenRefusal,
     /// The oldest operation of a call does not end with it.
     OpenFoldedOperation,
     /// What became of a call is forgotten, and more operations join the next.
@@ -67,6 +69,24 @@ pub enum Mutant {
     FailedNeighbours,
     /// Batches are twice as large as the account takes.
     OverfullBatch,
+    /// After a restart it is not known what both sides agreed on.
+    ForgottenBase,
+    /// After a restart deletes are forgotten.
+    ForgottenTombstone,
+    /// A notice is acknowledged when it arrives, and logged a moment later.
+    NoticeAckedBeforeDurable,
+    /// A notice that nobody signed is believed.
+    ForgedBelieved,
+    /// A list is taken for as new as the moment at which it was asked for.
+    StaleListTakenForNew,
+    /// What an account changed is not told to the other accounts.
+    ForgottenLearner,
+    /// What is told of an account's id does not come to the shard that owns the record.
+    DroppedHandoffs,
+    /// An account's id is taken for a record of its own although it is known.
+    TwoLinks,
+    /// A read shows the record as it was when it was read first.
+    StaleReads,
     /// A record whose row in the answer to a batch tells of an error is taken for done.
     ErrorTakenForDone,
     /// The rows of an answer to a batch are taken in the order of the records sent.
@@ -85,7 +105,7 @@ pub enum Mutant {
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 36] = [
+    pub const ALL: [Self; 46] = [
         Self::AckBeforeDurable,
         Self::EffectsBeforeDurable,
         Self::UnsyncedWrite,
@@ -102,6 +122,7 @@ impl Mutant {
         Self::SkippedGaps,
         Self::ForgottenOutcomes,
         Self::AckedRefusal,
+        Self::OvertakenRefusal,
         Self::EarlyCheckpoint,
         Self::CarelessRelease,
         Self::SwappedReplies,
@@ -115,6 +136,15 @@ impl Mutant {
         Self::UntoldTakenForDone,
         Self::FailedNeighbours,
         Self::OverfullBatch,
+        Self::ForgottenBase,
+        Self::ForgottenTombstone,
+        Self::NoticeAckedBeforeDurable,
+        Self::ForgedBelieved,
+        Self::StaleListTakenForNew,
+        Self::ForgottenLearner,
+        Self::DroppedHandoffs,
+        Self::TwoLinks,
+        Self::StaleReads,
         Self::ErrorTakenForDone,
         Self::ResultsByPosition,
         Self::RetryAfterLost,
@@ -123,6 +153,23 @@ impl Mutant {
         Self::NeverHalfOpen,
         Self::EndlessAttempts,
     ];
+
+    /// Whether it breaks a promise about changes that come back.
+    #[must_use]
+    pub fn is_two_way(self) -> bool {
+        matches!(
+            self,
+            Self::ForgottenBase
+                | Self::ForgottenTombstone
+                | Self::NoticeAckedBeforeDurable
+                | Self::ForgedBelieved
+                | Self::StaleListTakenForNew
+                | Self::ForgottenLearner
+                | Self::DroppedHandoffs
+                | Self::TwoLinks
+                | Self::StaleReads
+        )
+    }
 
     /// Its name on the command line.
     #[must_use]

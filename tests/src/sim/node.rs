@@ -6,17 +6,18 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use engine::id::{HashKey, VSHARD_COUNT, VShard};
+use engine::id::{HashKey, OperationSeq, VSHARD_COUNT, VShard};
 use engine::journal::Kind;
 use engine::producers::Producers;
-use engine::provider::{Definition, Reply, SendFailure, shipped};
+use engine::provider::{Reply, Request, SendFailure};
 use engine::quota::{
     AccountLimits, Coordinator, HoldSettings, LeaseId, Limit, Policy, RecoveredLease, ShardId,
     Start, ToShard,
 };
 use engine::record::StateFrame;
-use engine::retry::RetryPolicy;
-use engine::shard::{AccountPlan, CallId, CheckpointPart, Command, Recovery, Shard, ShardSettings};
+use engine::shard::{
+    AccountPlan, CallId, CheckpointPart, Command, LinkWord, Recovery, Shard, ShardSettings,
+};
 use engine::time::Mono;
 use wal::{
     Committed, DataDir, DataDirError, Durability, InstanceId, Log, LogId, LogLimits, LogOptions,
@@ -31,6 +32,7 @@ use super::medium::Medium;
 use super::mutants::Mutant;
 use super::options::Options;
 use super::spied_log::{PAYLOAD_BYTES_MAX, STAGED_BYTES_MAX, SpiedLog, Written};
+use super::two_way::inbound::Inbound;
 
 /// The key of every data directory's record hashes.
 pub(super) const HASH_KEY: [u8; 16] = [9; 16];
@@ -49,6 +51,13 @@ pub(super) enum Letter {
         command: Command,
         ticket: Ticket,
     },
+    Fetch {
+        account: Arc<str>,
+        endpoint: Arc<str>,
+        request: Request,
+        ticket: Ticket,
+    },
+    Link(LinkWord),
 }
 
 /// One shard with its log.
@@ -91,6 +100,8 @@ pub(super) struct Node {
     pub(super) shards: Vec<ShardNode>,
     pub(super) coordinator: Coordinator,
     pub(super) ingest: Ingest,
+    /// What accounts tell; made anew from the logs at each start.
+    pub(super) inbound: Inbound,
 }
 
 /// What opening one log found, for the checkers.
@@ -247,6 +258,7 @@ impl Node {
                 shards,
                 coordinator,
                 ingest,
+                inbound: Inbound::default(),
             },
             opened,
         ))
@@ -274,6 +286,8 @@ impl OpenPlan<'_> {
             id: ShardId(log.shard),
             hash_key: HashKey(dir.superblock().hash_key),
             boot: self.clock.boot,
+            booted_at_ms: self.clock.booted_at_ms,
+            first_seq: OperationSeq::first_of_run(dir.superblock().run_epoch),
             seed: self.dice.roll(),
             accounts: self.plans.to_vec(),
         };
@@ -473,38 +487,6 @@ fn limits(segment_bytes: u64) -> LogLimits {
         outcome_reserve_bytes: 128 << 10,
         free_bytes_min: 64 << 10,
     }
-}
-
-/// The plan of every account.
-pub(super) fn plans(options: &Options) -> Vec<Arc<AccountPlan>> {
-    let definition =
-        Definition::parse(shipped("rest").expect("rest is shipped")).expect("and parses");
-    let plan = |account: &super::options::AccountOptions| {
-        let overfull = options.mutant == Some(Mutant::OverfullBatch) && account.batch_max > 1;
-        let batch_max = account.batch_max * if overfull { 2 } else { 1 };
-        let endless = options.mutant == Some(Mutant::EndlessAttempts);
-        let more_attempts = if endless { 3 } else { 0 };
-        Arc::new(AccountPlan {
-            name: account.name.as_str().into(),
-            definition: definition.clone().with_batch_items_max(batch_max),
-            mappings: std::collections::HashMap::new(),
-            retry: RetryPolicy {
-                max_attempts: account.max_attempts + more_attempts,
-                max_age: Duration::from_secs(24 * 3600),
-                base_delay: Duration::from_millis(200),
-                max_delay: Duration::from_secs(5),
-            },
-            settle: Duration::from_secs(5),
-            timeout: account.timeout,
-            parent_timeout: Duration::from_secs(60),
-            max_wait: Duration::from_millis(50),
-            weights: engine::shard::Weights::default(),
-            fold: account.fold,
-            role: engine::shard::Role::Provider,
-            two_way: std::collections::HashMap::new(),
-        })
-    };
-    options.accounts.iter().map(plan).collect()
 }
 
 fn chain(error: &dyn Error) -> String {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::dice::Dice;
 use super::mutants::Mutant;
+use super::two_way::options::TwoWayOptions;
 
 /// Everything that is decided before the first event, all of it from the seed.
 #[derive(Debug, Clone)]
@@ -36,6 +37,8 @@ pub struct Options {
     pub segment_bytes: u64,
     /// What goes wrong.
     pub faults: Faults,
+    /// Changes come back, and how.
+    pub two_way: Option<TwoWayOptions>,
 }
 
 /// One simulated account.
@@ -43,6 +46,8 @@ pub struct Options {
 pub struct AccountOptions {
     /// Its name.
     pub name: String,
+    /// It is System A, which is told what the accounts changed.
+    pub system_a: bool,
     /// `n` calls in any window of so many ms.
     pub limits: Vec<(u32, u64)>,
     /// Calls open at a time.
@@ -137,9 +142,29 @@ pub struct Faults {
 }
 
 impl Options {
-    /// What this seed stands for.
+    /// What this seed stands for: in half of the runs changes come back.
     #[must_use]
     pub fn of_seed(seed: u64) -> Self {
+        let mut options = Self::one_way(seed);
+        let mut dice = Dice::stream(seed, "two way");
+        if dice.chance(500) {
+            options.go_both_ways(&mut dice);
+        }
+        options
+    }
+
+    /// A run in which a planted bug can show.
+    #[must_use]
+    pub fn with_mutant(seed: u64, mutant: Mutant) -> Self {
+        let mut options = Self::one_way(seed);
+        if mutant.is_two_way() {
+            options.go_both_ways(&mut Dice::stream(seed, "two way"));
+        }
+        options.mutant = Some(mutant);
+        options
+    }
+
+    fn one_way(seed: u64) -> Self {
         let mut dice = Dice::stream(seed, "options");
         let accounts = dice.between(1, 3);
         let busy = Duration::from_millis(dice.between(3_000, 40_000));
@@ -175,6 +200,7 @@ impl Options {
             },
             segment_bytes: *dice.pick(&[256 << 10, 512 << 10, 1 << 20]),
             faults,
+            two_way: None,
         }
     }
 }
@@ -190,6 +216,7 @@ impl AccountOptions {
         }
         Self {
             name: ["alpha", "beta", "gamma"][at as usize].to_owned(),
+            system_a: false,
             limits,
             max_in_flight: dice.between(1, 16) as u32,
             timeout: Duration::from_millis(dice.between(500, 5_000)),

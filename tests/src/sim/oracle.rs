@@ -1,6 +1,7 @@
 //! What was promised, checked from the outside: the logs' frames, what clients were told, what
 //! the providers saw.
 
+mod both_ways;
 mod outgoing;
 mod told;
 
@@ -19,8 +20,9 @@ use super::node::{HASH_KEY, Opened};
 use super::options::{AccountOptions, Options};
 use super::provider::Provider;
 use super::spied_log::Written;
+use super::two_way::ledger::Ledger;
 use outgoing::Write;
-pub(super) use outgoing::{Carried, is_batch};
+pub(super) use outgoing::{Carried, is_batch, is_list};
 
 /// Every frame ever appended, by shard, and what follows from it.
 pub(super) struct Oracle {
@@ -38,6 +40,10 @@ pub(super) struct Oracle {
     told_done: BTreeSet<OpKey>,
     told_refused: BTreeSet<OpKey>,
     accounts: Vec<AccountOptions>,
+    /// Changes come back.
+    both_ways: bool,
+    /// Who else wrote what.
+    pub(super) ledger: Ledger,
     hash_key: HashKey,
     /// The first broken promise.
     pub(super) broken: Option<Broken>,
@@ -54,6 +60,8 @@ impl Oracle {
             told_done: BTreeSet::new(),
             told_refused: BTreeSet::new(),
             accounts: options.accounts.clone(),
+            both_ways: options.two_way.is_some(),
+            ledger: Ledger::default(),
             hash_key: HashKey(HASH_KEY),
             broken: None,
         }
@@ -78,6 +86,10 @@ impl Oracle {
             let applied = self.fold.apply(shard, &frame, marks);
             self.note(
                 applied.map_err(|broken| format!("shard {shard} at {}: {broken}", frame.at.get())),
+            );
+            let checked = self.check_back(&frame, marks);
+            self.note(
+                checked.map_err(|broken| format!("shard {shard} at {}: {broken}", frame.at.get())),
             );
             self.traces[shard].push(frame);
         }
@@ -241,9 +253,13 @@ impl Oracle {
             return;
         }
         for provider in providers {
-            let checked =
-                check_records(&self.fold, provider).and_then(|()| provider.check_windows());
-            self.note(checked);
+            // Where others write as well, the sides are compared instead.
+            let records = if self.both_ways {
+                Ok(())
+            } else {
+                check_records(&self.fold, provider)
+            };
+            self.note(records.and_then(|()| provider.check_windows()));
         }
         let checked = self.check_told();
         self.note(checked);
@@ -255,8 +271,11 @@ impl Oracle {
         for (key, op) in &self.fold.ops {
             let (id, account) = key;
             match op.ended {
+                Some((State::Synced, Some(Reason::Unchanged))) if self.both_ways => {}
                 Some((State::Synced, _))
-                    if op.operation.writes_fields() && !self.told_done.contains(key) =>
+                    if op.operation.writes_fields()
+                        && !op.observed
+                        && !self.told_done.contains(key) =>
                 {
                     return Err(format!(
                         "I2 {id} is called synced at {account}, which told of no write of it"

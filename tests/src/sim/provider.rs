@@ -3,8 +3,11 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use bytes::Bytes;
 use engine::id::OperationId;
+use http::Method;
 use mock::{Account, AccountConfig, Answer, FaultSpec};
+use serde_json::Value;
 
 use super::fold::Broken;
 use super::options::{AccountOptions, Options};
@@ -19,6 +22,8 @@ pub(super) struct Provider {
     /// Operations of which some write may have taken effect.
     pub(super) applied: BTreeSet<OperationId>,
     pub(super) calls: u64,
+    /// Writing calls that took effect, by the operations that they may have carried.
+    pub(super) written: Vec<Vec<OperationId>>,
     pub(super) answered_well: u64,
 }
 
@@ -43,6 +48,7 @@ impl Provider {
             arrivals: Vec::new(),
             applied: BTreeSet::new(),
             calls: 0,
+            written: Vec::new(),
             answered_well: 0,
         };
         let spec = options.faults.provider_spec(&provider.options);
@@ -59,12 +65,22 @@ impl Provider {
     ) -> mock::Arrival {
         self.arrivals.push(now);
         self.calls += 1;
-        let method = request.method.as_str().parse().expect("a method of HTTP");
+        let told = self.options.system_a.then(|| self.told(&request.body));
+        let own = || Told {
+            method: request.method.as_str().parse().expect("a method of HTTP"),
+            target: request.path_and_query.clone(),
+            body: request.body.clone(),
+        };
+        let Told {
+            method,
+            target,
+            body,
+        } = told.unwrap_or_else(own);
         let asked = mock::Request {
             method,
-            target: &request.path_and_query,
+            target: &target,
             idempotency_key: request.idempotency_key.as_deref(),
-            body: request.body.clone(),
+            body,
         };
         let arrival = self.account.arrive(now, &asked);
         let applied = self
@@ -73,10 +89,45 @@ impl Provider {
             .get(arrival.call.seq())
             .is_some_and(|call| call.applied);
         if applied && request.kind.is_write() {
-            self.applied
-                .extend(carried.iter().flat_map(Carried::longest));
+            let carried: Vec<OperationId> =
+                carried.iter().flat_map(Carried::longest).copied().collect();
+            self.applied.extend(&carried);
+            self.written.push(carried);
         }
         arrival
+    }
+
+    /// What System A does with a change that it is told, as a request to the model of it.
+    fn told(&self, change: &Bytes) -> Told {
+        let change: Value = serde_json::from_slice(change).expect("a change is JSON");
+        let text = |name: &str| change[name].as_str().unwrap_or_default();
+        let (object, record_id) = (text("object"), text("record_id"));
+        let look_up = Told {
+            method: Method::GET,
+            target: format!("/{object}?external_id={record_id}"),
+            body: Bytes::new(),
+        };
+        let upsert = Told {
+            method: Method::PUT,
+            target: format!("/{object}/external/{record_id}"),
+            body: change["data"].to_string().into(),
+        };
+        if text("operation") != "DELETE" {
+            return upsert;
+        }
+        let mut records = self.account.records();
+        let known = records.find(|(of, _, record)| {
+            *of == object && record.external_id.as_deref() == Some(record_id)
+        });
+        let (method, target) = match known {
+            Some((_, id, _)) => (Method::DELETE, format!("/{object}/{id}")),
+            None => return look_up,
+        };
+        Told {
+            method,
+            target,
+            body: Bytes::new(),
+        }
     }
 
     /// The answer leaves.
@@ -109,7 +160,8 @@ impl Provider {
                 found.duplicate_creates
             ));
         }
-        if found.overlaps > 0 {
+        // Its own people edit while it is told.
+        if found.overlaps > 0 && !self.options.system_a {
             return Err(format!(
                 "I4 {name} saw {} writes begin while another of the record was open",
                 found.overlaps
@@ -137,6 +189,13 @@ impl Provider {
         }
         Ok(())
     }
+}
+
+/// A request to the model of System A.
+struct Told {
+    method: Method,
+    target: String,
+    body: Bytes,
 }
 
 pub(super) fn faults(spec: &str) -> FaultSpec {

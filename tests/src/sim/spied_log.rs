@@ -7,7 +7,7 @@ use engine::entry::Intent;
 use engine::event::codec;
 use engine::id::{OperationId, OperationSeq, RecordHash};
 use engine::journal::{AppendError, Class, Journal, Kind, ReadError};
-use engine::record::StateFrame;
+use engine::record::{Link, StateFrame, TargetState};
 use engine::state::CallClass;
 use wal::{FrameKind, Log, Lsn, Space};
 
@@ -92,11 +92,14 @@ pub(super) struct SpiedLog {
     accepted: BTreeMap<OperationId, Vec<u8>>,
     /// Reads to come that fail, counted down.
     pub(super) fail_reads: u32,
+    /// Where the log ended when this life of the engine began.
+    born: Lsn,
 }
 
 impl SpiedLog {
     pub(super) fn new(log: Log<Medium>, mutant: Option<Mutant>) -> Self {
         Self {
+            born: log.next_frame(),
             log,
             intake_open: true,
             fresh: Vec::new(),
@@ -142,6 +145,28 @@ impl SpiedLog {
                     }
                 })
             }
+            _ => None,
+        }
+    }
+
+    /// A state of an earlier life as a planted bug reads it.
+    fn forgotten(&self, payload: &[u8]) -> Option<Vec<u8>> {
+        let targets = |frame: &mut StateFrame, forget: fn(&mut TargetState)| {
+            let records = frame.records.iter_mut();
+            let targets = records.flat_map(|record| &mut record.targets);
+            targets.for_each(forget);
+        };
+        match self.mutant? {
+            Mutant::ForgottenBase => changed_state(payload, |frame| {
+                targets(frame, |target| target.base = None);
+            }),
+            Mutant::ForgottenTombstone => changed_state(payload, |frame| {
+                targets(frame, |target| {
+                    if matches!(target.link, Link::Deleted { .. }) {
+                        target.link = Link::Unlinked;
+                    }
+                });
+            }),
             _ => None,
         }
     }
@@ -218,6 +243,12 @@ impl Journal for SpiedLog {
         if self.mutant == Some(Mutant::GrowingFrozenFold)
             && kind.0 == Kind::State as u8
             && let Some(changed) = changed_state(payload, forget_unclear)
+        {
+            *payload = changed;
+        }
+        if lsn < self.born
+            && kind.0 == Kind::State as u8
+            && let Some(changed) = self.forgotten(payload)
         {
             *payload = changed;
         }

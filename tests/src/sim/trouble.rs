@@ -7,10 +7,11 @@
 
 use std::collections::BTreeMap;
 
-use engine::provider::{Reply, Request, SendFailure};
+use engine::provider::{CallKind, Reply, Request, SendFailure};
 
 use super::fold::Broken;
 use super::marks::{Mark, Marks};
+use super::oracle::is_list;
 
 const MS: u64 = 1_000_000;
 const SECOND: u64 = 1_000 * MS;
@@ -60,7 +61,9 @@ impl Troubles {
                 "I8 {account} is called within the pause it asked for"
             ));
         }
-        for part in [None, Some(endpoint(request))] {
+        // A list is of no endpoint that records are written at.
+        let own = (!is_list(request)).then(|| endpoint(request));
+        for part in [Some(None), own.map(Some)].into_iter().flatten() {
             let part = (account.to_owned(), part);
             let Some(row) = self.rows.get_mut(&part) else {
                 continue;
@@ -109,6 +112,9 @@ impl Troubles {
                 .is_ok_and(|reply| reply.retry_after.is_none());
         let whole = self.rows.entry((account.to_owned(), None)).or_default();
         whole.ended(now, refused, !refused);
+        if is_list(request) {
+            return;
+        }
         let own = (account.to_owned(), Some(endpoint(request)));
         let own = self.rows.entry(own).or_default();
         own.ended(now, failed, !refused && !failed);
@@ -143,8 +149,13 @@ impl Row {
     }
 }
 
+/// An object, and its reads apart.
 fn endpoint(request: &Request) -> String {
     let path = request.path_and_query.split('?').next();
     let mut parts = path.unwrap_or_default().split('/');
-    parts.nth(1).unwrap_or_default().to_owned()
+    let object = parts.nth(1).unwrap_or_default();
+    match request.kind {
+        CallKind::Read => format!("{object} read"),
+        _ => object.to_owned(),
+    }
 }

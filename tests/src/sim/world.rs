@@ -3,10 +3,15 @@
 mod calls;
 mod clients;
 mod life;
+mod lists;
 mod mishaps;
+mod notices;
+mod people;
 mod planted;
+mod quiet;
 mod standings;
 mod turns;
+mod words;
 
 use std::cmp::{Ordering, Reverse};
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
@@ -14,6 +19,7 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
+use engine::provider::Reply;
 use engine::quota::FromShard;
 use engine::shard::AccountPlan;
 use wal::LogId;
@@ -24,14 +30,22 @@ use super::clock::Clock;
 use super::dice::Dice;
 use super::marks::Marks;
 use super::medium::Medium;
-use super::node::{Letter, Node, Saved, plans};
+use super::node::{Letter, Node, Saved};
 use super::options::Options;
 use super::oracle::Oracle;
+use super::plans::plans;
 use super::provider::Provider;
 use super::trouble::Troubles;
+use super::two_way::ledger::Key;
+use super::two_way::notice::Notice;
+use super::two_way::options::InboundOptions;
+use super::two_way::side::{Place, Side};
 use calls::{Call, CallEnd};
 use clients::Client;
+use lists::List;
 use mishaps::Mishap;
+use people::People;
+use quiet::Phase;
 
 const MS: u64 = 1_000_000;
 const US: u64 = 1_000;
@@ -102,6 +116,20 @@ enum Due {
         end: CallEnd,
     },
     Mishap(Mishap),
+    Person {
+        side: usize,
+    },
+    SetBackThere {
+        side: usize,
+        place: Place,
+    },
+    Notice {
+        number: u64,
+    },
+    List {
+        life: u64,
+        at: usize,
+    },
     Restart,
     Heal,
     Inspect,
@@ -153,6 +181,16 @@ struct World {
     clients: Vec<Client>,
     calls: Vec<Call>,
     providers: Vec<Provider>,
+    /// The accounts again, as their people see them, where changes come back.
+    sides: Vec<Side>,
+    people: People,
+    notices: BTreeMap<u64, Notice>,
+    lists: Vec<List>,
+    /// Records whose field a workflow of System A is about to set back.
+    set_back: BTreeSet<Key>,
+    phase: Phase,
+    /// The first answer to each read, for the planted bug that repeats it.
+    first_reads: BTreeMap<(usize, String), Reply>,
     checkpoints: BTreeMap<LogId, Vec<Saved>>,
     released: BTreeSet<LogId>,
     /// Commands that were not answered: number and shard.
@@ -221,6 +259,13 @@ impl World {
             providers: (0..options.accounts.len())
                 .map(|at| Provider::new(&options, at))
                 .collect(),
+            sides: sides(&options),
+            people: People::new(&options),
+            notices: BTreeMap::new(),
+            lists: Vec::new(),
+            set_back: BTreeSet::new(),
+            phase: Phase::Settling,
+            first_reads: BTreeMap::new(),
             checkpoints: BTreeMap::new(),
             released: BTreeSet::new(),
             commands: BTreeSet::new(),
@@ -243,7 +288,9 @@ impl World {
     }
 
     fn begin(&mut self) {
+        self.lists = self.make_lists();
         self.restart();
+        self.plan_people();
         for client in 0..self.clients.len() {
             self.after(client as u64 * MS, Due::Send { client });
         }
@@ -280,6 +327,11 @@ impl World {
             Due::CallAnswered { call } => self.call_answered(call),
             Due::CallEnds { call, end } => self.call_ends(call, end),
             Due::Mishap(mishap) => self.strike(mishap),
+            Due::Person { side } => self.person_edits(side),
+            Due::SetBackThere { side, place } => self.set_back_there(side, &place),
+            Due::Notice { number } => self.notice_arrives(number),
+            Due::List { life, at } if life == self.life => self.ask_list(at),
+            Due::List { .. } => {}
             Due::Restart => self.restart(),
             Due::Heal => self.heal(),
             Due::Inspect => self.inspect(),
@@ -334,13 +386,18 @@ impl World {
         }
     }
 
-    fn is_over(&self) -> bool {
-        self.detected
-            || (self.healed && self.node.is_some() && self.clients.iter().all(Client::is_done) && {
-                self.oracle.fold.lanes.is_empty()
-                    && self.commands.is_empty()
-                    && self.calls.iter().all(Call::has_ended)
-            })
+    fn is_over(&mut self) -> bool {
+        self.detected || (self.rests() && !self.go_on())
+    }
+
+    /// Whether all that was accepted has ended, and nothing is on its way.
+    fn rests(&self) -> bool {
+        self.healed && self.node.is_some() && self.clients.iter().all(Client::is_done) && {
+            self.oracle.fold.lanes.is_empty()
+                && self.commands.is_empty()
+                && (self.options.two_way.is_none() || self.sides_rest())
+                && self.calls.iter().all(Call::has_ended)
+        }
     }
 
     fn inspect(&mut self) {
@@ -381,4 +438,12 @@ impl World {
             calls: self.providers.iter().map(|provider| provider.calls).sum(),
         }
     }
+}
+
+fn sides(options: &Options) -> Vec<Side> {
+    let two_way = options.two_way.iter();
+    let accounts = two_way.flat_map(|two_way| &two_way.accounts).enumerate();
+    let side =
+        |(at, account): (usize, &InboundOptions)| Side::new(options.seed, at, account.clone());
+    accounts.map(side).collect()
 }

@@ -134,6 +134,10 @@ fn string(text: &str, place: Place) -> Result<Node, TemplateError> {
     {
         Some((name, Some("int"))) => Ok(Node::Integer(Placeholder::parse(name, place)?)),
         Some((_, Some(filter))) => Err(TemplateError::UnknownFilter(filter.to_owned())),
+        Some((name, None)) if name == Placeholder::FieldNames.as_str() => {
+            Placeholder::parse(name, place)?;
+            Ok(Node::FieldNames)
+        }
         Some((name, None)) if place == Place::Wrap => {
             Placeholder::parse(name, place)?;
             Ok(Node::FieldValue)

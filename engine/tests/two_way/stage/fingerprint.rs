@@ -143,7 +143,22 @@ fn state(log: &Frames, place: usize, number: &dyn Fn(u64) -> (Option<usize>, u64
             .unwrap();
         }
     }
-    text
+    counted(&text, number)
+}
+
+/// The text with each newest operation that System A cannot have known given by the open ones up to
+/// it: with those it is compared, and with later ones.
+fn counted(text: &str, number: &dyn Fn(u64) -> (Option<usize>, u64)) -> String {
+    const NEWEST: &str = "newest: ";
+    let mut parts = text.split(NEWEST);
+    let mut out = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let end = part.find(|c: char| !c.is_ascii_digit()).unwrap();
+        let newest: u64 = part[..end].parse().unwrap();
+        let open = (0..=newest >> 2).filter(|seq| number(seq << 2).0.is_some());
+        write!(out, "{NEWEST}{}{}", open.count(), &part[end..]).unwrap();
+    }
+    out
 }
 
 fn progress(last: &Progress, number: &dyn Fn(u64) -> (Option<usize>, u64)) -> String {

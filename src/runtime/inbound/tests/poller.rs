@@ -52,7 +52,7 @@ impl Line {
 }
 
 impl Fetcher for Line {
-    async fn fetch(&self, _: &str, request: Request) -> Result<Reply, FetchFailed> {
+    async fn fetch(&self, _: &str, _: &Poll, request: Request) -> Result<Reply, FetchFailed> {
         let calls = {
             let mut calls = lock(&self.calls);
             *calls += 1;

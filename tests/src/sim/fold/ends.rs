@@ -67,8 +67,12 @@ impl Fold {
             op.ended = Some((state, end.progress.reason));
             op.ended_with = Some((end.lead(), ended));
             op.superseded_by = overwritten.then_some(end.lead());
+            op.next_twin();
             match state {
                 State::Failed => {
+                    if end.progress.reason == Some(Reason::Conflict) {
+                        marks.hit(Mark::Undecided);
+                    }
                     marks.hit(Mark::Failed);
                     self.dead.insert(key);
                 }

@@ -12,7 +12,7 @@ use super::{Due, MS, US, World};
 use crate::sim::marks::{Mark, Marks};
 use crate::sim::mutants::Mutant;
 use crate::sim::node::Letter;
-use crate::sim::oracle::Carried;
+use crate::sim::oracle::{Carried, is_list};
 use crate::sim::provider::Provider;
 use crate::sim::trouble::Troubles;
 
@@ -37,6 +37,11 @@ impl Call {
     pub(super) fn has_ended(&self) -> bool {
         self.ended
     }
+}
+
+/// Whether a request reads one record.
+fn is_read_of_record(request: &Request) -> bool {
+    request.kind == CallKind::Read && !is_list(request)
 }
 
 /// How a call ends for the engine.
@@ -136,6 +141,7 @@ impl World {
         let now = self.clock.of_provider(provider.options.skew_ppm);
         let arrival = provider.arrive(now, &call.request, &call.carried);
         let checked = provider.check();
+        let (of, writes) = (call.provider, call.request.kind.is_write());
         call.open = Some(arrival.call);
         if call.ended && self.options.mutant != Some(Mutant::OverlappingRetry) {
             provider.account.abandon(now, arrival.call);
@@ -143,6 +149,9 @@ impl World {
         }
         let delay = arrival.answer_at.saturating_sub(now).as_nanos() as u64;
         self.oracle.note(checked);
+        if writes {
+            self.call_changed(of);
+        }
         self.after(delay, Due::CallAnswered { call: at });
     }
 
@@ -152,11 +161,20 @@ impl World {
         let provider = &mut self.providers[call.provider];
         let now = self.clock.of_provider(provider.options.skew_ppm);
         let answer = provider.finish(now, open);
+        let listed = self
+            .sides
+            .get(call.provider)
+            .filter(|_| is_list(&call.request));
+        let listed = listed.map(|side| side.list(&call.request.path_and_query, self.clock.true_ns));
         if call.ended || (self.net_dice.chance(self.options.faults.lost_answers) && !self.healed) {
             return;
         }
         let end = match answer {
             Answer::Reset => CallEnd::Reset,
+            // The model has no such list; what it would refuse otherwise stays refused.
+            Answer::Reply(mock::Reply { status: 404, .. }) if listed.is_some() => {
+                CallEnd::Reply(listed.expect("it was just seen"))
+            }
             Answer::Reply(reply) => CallEnd::Reply(Reply {
                 status: reply.status,
                 retry_after: reply.retry_after_s.map(|seconds| seconds.to_string()),
@@ -168,6 +186,18 @@ impl World {
         };
         let delay = self.net_dice.skewed(50 * US, 5 * MS);
         self.after(delay, Due::CallEnds { call: at, end });
+    }
+
+    /// A call may have written at a provider.
+    fn call_changed(&mut self, provider: usize) {
+        if self.options.two_way.is_none() {
+            return;
+        }
+        if self.options.accounts[provider].system_a {
+            self.system_a_was_told();
+        } else {
+            self.side_changed(provider, true);
+        }
     }
 
     pub(super) fn call_ends(&mut self, at: usize, end: CallEnd) {
@@ -203,8 +233,21 @@ impl World {
                 }
                 self.oracle
                     .told(&call.carried, &call.request, &reply, &mut self.marks);
+                if reply.status == 404 && is_read_of_record(&call.request) {
+                    let name = &self.providers[call.provider].options.name;
+                    let path = call.request.path_and_query.split('?').next();
+                    let mut parts = path.unwrap_or_default().split('/').skip(1);
+                    if let (Some(object), Some(remote_id)) = (parts.next(), parts.next()) {
+                        self.oracle.ledger.hear(name, object, remote_id, true);
+                    }
+                }
                 let mutant = self.options.mutant;
-                Ok(planted_reply(mutant, &call.request, &call.carried, reply))
+                let mut reply = planted_reply(mutant, &call.request, &call.carried, reply);
+                if mutant == Some(Mutant::StaleReads) && is_read_of_record(&call.request) {
+                    let path = (call.provider, call.request.path_and_query.clone());
+                    reply = self.first_reads.entry(path).or_insert(reply).clone();
+                }
+                Ok(reply)
             }
             CallEnd::Refused => before_sent(),
             CallEnd::Reset => after_sent(NoReply::Closed),
@@ -296,6 +339,7 @@ impl World {
 
     /// The engine died: what is on the wire arrives now or never, and nobody waits for answers.
     pub(super) fn calls_die(&mut self) {
+        let mut changed = Vec::new();
         for call in &mut self.calls {
             let provider = &mut self.providers[call.provider];
             let now = self.clock.of_provider(provider.options.skew_ppm);
@@ -304,12 +348,16 @@ impl World {
                 if self.net_dice.chance(500) {
                     let arrival = provider.arrive(now, &call.request, &call.carried);
                     provider.account.abandon(now, arrival.call);
+                    changed.push(call.provider);
                 }
             }
             call.ended = true;
             if let Some(open) = call.open.take() {
                 provider.account.abandon(now, open);
             }
+        }
+        for provider in changed {
+            self.call_changed(provider);
         }
     }
 }

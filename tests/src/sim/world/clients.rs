@@ -1,5 +1,8 @@
 //! The clients: number events, send them, send them again until they are acknowledged.
 
+use std::collections::VecDeque;
+
+use super::people::Errand;
 use super::{Due, MS, US, World};
 use crate::sim::dice::Dice;
 use crate::sim::ingest::Ended;
@@ -25,6 +28,10 @@ pub(super) struct Client {
     cursor: u64,
     session: u64,
     connected: bool,
+    /// Its next turn is on the agenda.
+    sending: bool,
+    /// What it does before all else, where changes come back.
+    errands: VecDeque<Errand>,
     dice: Dice,
 }
 
@@ -40,6 +47,8 @@ impl Client {
             cursor: 0,
             session: 0,
             connected: false,
+            sending: true,
+            errands: VecDeque::new(),
             dice: Dice::stream(options.seed, &format!("client {at}")),
         }
     }
@@ -66,6 +75,7 @@ impl World {
         let gap = self.options.busy.as_nanos() as u64 * 4 / self.options.events.max(1);
         let client = &mut self.clients[at];
         if client.is_done() {
+            client.sending = false;
             return;
         }
         let delay = client.dice.below(2 * gap) + 100 * US;
@@ -99,13 +109,16 @@ impl World {
         if count > 0 {
             let first = client.cursor + 1;
             let wall_ms = self.clock.now().wall.0;
-            while (client.lines.len() as u64) < client.cursor + count {
-                let line = client.workload.next_event(wall_ms);
-                client.lines.push(line);
-            }
+            let wanted = client.cursor + count;
+            self.write_lines(at, wanted, wall_ms);
+            let (Some(node), client) = (&mut self.node, &mut self.clients[at]) else {
+                return;
+            };
             let lines = &client.lines[client.cursor as usize..(client.cursor + count) as usize];
             client.cursor += count;
-            let (parcels, ended) = node.ingest.take(wall_ms, at, client.producer, first, lines);
+            let (parcels, ended) =
+                node.ingest
+                    .take(wall_ms, (at, client.session), client.producer, first, lines);
             for parcel in parcels {
                 let delay = self.net_dice.between(US, 300 * US);
                 let deliver_at = self.in_order((2, parcel.shard), delay);
@@ -127,6 +140,31 @@ impl World {
             self.clients[at].disconnect();
         }
         self.after(delay, Due::Send { client: at });
+    }
+
+    /// Has a client's lines written up to a number.
+    fn write_lines(&mut self, at: usize, wanted: u64, wall_ms: i64) {
+        while (self.clients[at].lines.len() as u64) < wanted {
+            let line = if self.options.two_way.is_some() {
+                let errand = self.clients[at].errands.pop_front();
+                self.system_a_does(at, errand)
+            } else {
+                self.clients[at].workload.next_event(wall_ms)
+            };
+            self.clients[at].lines.push(line);
+        }
+    }
+
+    /// Gives a client one more thing to say.
+    pub(super) fn send_on(&mut self, at: usize, errand: Errand) {
+        let client = &mut self.clients[at];
+        client.total += 1;
+        client.errands.push_back(errand);
+        if !std::mem::replace(&mut client.sending, true) {
+            // System A's times are of whole milliseconds: what it heard in the same one it may not
+            // have known.
+            self.after(3 * MS, Due::Send { client: at });
+        }
     }
 
     /// A batch is settled: its client is told.

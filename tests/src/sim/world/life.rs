@@ -7,7 +7,9 @@ use wal::sim::{SimFaults, SimLoss, SimStorage};
 use super::{Due, MS, World};
 use crate::sim::marks::Mark;
 use crate::sim::medium::Medium;
+use crate::sim::mutants::Mutant;
 use crate::sim::node::{Node, OpenFailure, OpenPlan, Opened, dump};
+use crate::sim::two_way::inbound::Inbound;
 
 /// Heap that an index may hold besides what it counts: half-empty chunks and tables.
 const MEMORY_SLACK: usize = 1024 * 1024;
@@ -99,6 +101,9 @@ impl World {
         for client in &self.clients {
             self.oracle.still_there(client.producer, client.acked);
         }
+        let mut node = node;
+        node.inbound = Inbound::new(self.oracle.fold.delivered.iter().cloned());
+        node.inbound.trusts_lists = self.has(Mutant::StaleListTakenForNew);
         let shards = node.shards.len();
         self.node = Some(node);
         self.coordinator_at = None;
@@ -108,6 +113,7 @@ impl World {
         if self.healed {
             self.lift_holds();
         }
+        self.begin_lists();
     }
 
     /// The process dies; what the kernel has stays.

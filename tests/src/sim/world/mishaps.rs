@@ -3,12 +3,16 @@
 use std::time::Duration;
 
 use engine::entry::{HoldChange, HoldScope};
+use engine::id::OperationSeq;
 use engine::journal::Journal;
-use engine::shard::{Command, DeadFilter};
+use engine::merge::Winner;
+use engine::shard::{Command, DeadFilter, Resolution};
+use engine::state::Reason;
 use wal::Storage;
 use wal::sim::SimFaults;
 
 use super::{Due, MS, World};
+use crate::sim::fold::OpKey;
 use crate::sim::ingest::Ticket;
 use crate::sim::marks::Mark;
 use crate::sim::mutants::Mutant;
@@ -250,6 +254,9 @@ impl World {
             record_id,
             ..DeadFilter::default()
         };
+        if self.options.two_way.is_some() && dice.chance(400) {
+            return self.decide();
+        }
         let command = match dice.below(10) {
             0..2 => {
                 self.marks.hit(Mark::Held);
@@ -261,6 +268,32 @@ impl World {
             _ => Command::Retry(filter),
         };
         self.give(command);
+    }
+
+    /// An operator decides a conflict.
+    fn decide(&mut self) {
+        let fold = &self.oracle.fold;
+        let conflict = |key: &&OpKey| {
+            let ended = fold.ops.get(*key).and_then(|op| op.ended);
+            let waits = fold.lanes.contains_key(&(key.0.record, key.1.clone()));
+            ended.is_some_and(|(_, reason)| reason == Some(Reason::Conflict)) && !waits
+        };
+        let conflicts: Vec<OpKey> = fold.dead.iter().filter(conflict).cloned().collect();
+        let Some(node) = self.node.as_mut().filter(|_| !conflicts.is_empty()) else {
+            return;
+        };
+        let (id, account) = self.mishap_dice.pick(&conflicts).clone();
+        let (_, next_seq) = node.ingest.place();
+        let seq = OperationSeq(*next_seq);
+        *next_seq += OperationSeq::STEP;
+        let winner = *self.mishap_dice.pick(&[Winner::SystemA, Winner::Provider]);
+        self.give(Command::Resolve(Resolution {
+            id,
+            account: account.as_str().into(),
+            fields: None,
+            winner,
+            seq,
+        }));
     }
 
     /// Gives a command to every shard.

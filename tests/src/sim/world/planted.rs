@@ -108,6 +108,18 @@ pub(super) fn planted_reply(
     mut reply: Reply,
 ) -> Reply {
     let body: Option<Value> = serde_json::from_slice(&reply.body).ok();
+    if mutant == Some(Mutant::TwoLinks)
+        && request.kind == CallKind::Read
+        && let Some(Value::Object(mut record)) = body.clone()
+    {
+        record.remove("external_id");
+        let rows = record.get_mut("results").and_then(Value::as_array_mut);
+        for row in rows.into_iter().flatten() {
+            row["record"]["external_id"] = Value::Null;
+        }
+        reply.body = Value::Object(record).to_string().into();
+        return reply;
+    }
     let Some(mut body) = body.filter(|_| is_batch(request)) else {
         return reply;
     };

@@ -21,7 +21,7 @@ impl World {
             let alone = op.ended_with.is_none_or(|(lead, _)| lead == *id);
             let shard = id.record.vshard().owner(shards);
             let gone = self.released.contains(&layout.log(shard as u16));
-            if gone || (alone && place % ONE_IN != 0) {
+            if gone || op.repeated || (alone && place % ONE_IN != 0) {
                 continue;
             }
             let checked = check_standing(&mut node.shards[shard], *id, account, op);

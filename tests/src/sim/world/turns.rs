@@ -160,6 +160,7 @@ impl World {
                     }
                     Input::Events {
                         batch: parcel.events,
+                        barrier: parcel.barrier,
                         ticket: parcel.ticket,
                     }
                 }
@@ -208,6 +209,18 @@ impl World {
                     Input::Coordinator(word)
                 }
                 Letter::Command { command, ticket } => Input::Control { command, ticket },
+                Letter::Fetch {
+                    account,
+                    endpoint,
+                    request,
+                    ticket,
+                } => Input::Fetch {
+                    account,
+                    endpoint,
+                    request,
+                    ticket,
+                },
+                Letter::Link(word) => Input::Link(word),
             };
             own.shard.handle(now, &mut own.journal, input);
         }
@@ -254,6 +267,29 @@ impl World {
                         self.batch_ended(ended);
                     }
                 }
+                Output::Accepted(Ticket::Pulls { take, shard }) => {
+                    if let Some(taken) = node.inbound.answered(take, shard, None) {
+                        self.changes_taken(taken);
+                    }
+                }
+                Output::Refused {
+                    ticket: Ticket::Pulls { take, shard },
+                    code,
+                } => {
+                    if let Some(taken) = node.inbound.answered(take, shard, Some(code)) {
+                        self.changes_taken(taken);
+                    }
+                }
+                Output::Fetched {
+                    ticket: Ticket::Page { list },
+                    result,
+                } => self.page_came(list, result),
+                Output::Link(word) => {
+                    let owner = word.owner().expect("a question or news names its record");
+                    let to = owner.vshard().owner(node.shards.len());
+                    self.tell_shard(shard, to, word);
+                }
+                Output::LinkTo(to, word) => self.tell_shard(shard, usize::from(to.0), word),
                 Output::Done {
                     ticket: Ticket::Command(number),
                     ..
