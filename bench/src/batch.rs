@@ -91,7 +91,6 @@ pub(crate) fn run(settings: &BatchSettings) -> Result<ExitCode, Box<dyn Error>> 
         account: &account,
     };
     let program = Program::start(&bin, &program_settings, folder.path())?;
-    let mut api = Asker::connect(program.http)?;
     if settings.seconds == 0 {
         pause(program.http)?;
     }
@@ -103,6 +102,8 @@ pub(crate) fn run(settings: &BatchSettings) -> Result<ExitCode, Box<dyn Error>> 
         expected.len(),
         begun.elapsed().as_secs_f64()
     );
+    // A connection that idles for as long as sending takes would be closed.
+    let mut api = Asker::connect(program.http)?;
     let resumed = Instant::now();
     if settings.seconds == 0 {
         let (status, _) = api.ask("POST", "/v1/resume", br#"{"provider":"sink"}"#)?;

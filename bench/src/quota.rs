@@ -32,9 +32,9 @@ pub(crate) struct QuotaSettings {
     #[arg(long, value_name = "N", default_value_t = 1)]
     accounts: u16,
 
-    /// Calls per second that each allows
-    #[arg(long, value_name = "N", default_value_t = 100)]
-    limit: u32,
+    /// Calls per second that each allows, or one after the other
+    #[arg(long, value_name = "N", value_delimiter = ',', default_value = "100")]
+    limit: Vec<u32>,
 
     /// Events offered, as a share of what all accounts allow; above 1 is a backlog
     #[arg(long, value_name = "SHARE", default_value_t = 2.0)]
@@ -43,6 +43,10 @@ pub(crate) struct QuotaSettings {
     /// Seconds of load
     #[arg(long, value_name = "N", default_value_t = 20)]
     seconds: u64,
+
+    /// End with the load, whatever is left of a backlog
+    #[arg(long)]
+    cut: bool,
 
     /// The accounts stand behind one name, as a pool
     #[arg(long)]
@@ -69,6 +73,13 @@ pub(crate) struct QuotaSettings {
     out: Option<PathBuf>,
 }
 
+impl QuotaSettings {
+    fn limit_of(&self, account: usize) -> u32 {
+        let last = self.limit.last().copied().unwrap_or(1);
+        self.limit.get(account).copied().unwrap_or(last)
+    }
+}
+
 /// One run: exit status 0 only when everything arrived and no limit was broken.
 pub(crate) fn run(settings: &QuotaSettings) -> Result<ExitCode, Box<dyn Error>> {
     let bin = match &settings.bin {
@@ -91,7 +102,9 @@ pub(crate) fn run(settings: &QuotaSettings) -> Result<ExitCode, Box<dyn Error>> 
     };
     let program = Program::start(&bin, &program_settings, folder.path())?;
     let sent = send(settings, &program, &accounts[FIRST])?;
-    drain(&mut Asker::connect(program.http)?)?;
+    if !settings.cut {
+        drain(&mut Asker::connect(program.http)?)?;
+    }
     let mut rows = Vec::new();
     let (mut over, mut lost) = (0, 0);
     let mut arrived: HashMap<&str, u64> = HashMap::new();
@@ -106,7 +119,7 @@ pub(crate) fn run(settings: &QuotaSettings) -> Result<ExitCode, Box<dyn Error>> 
         }
         rows.push(row(settings, at, seen, &sent));
     }
-    for id in sent.keys() {
+    for id in sent.keys().filter(|_| !settings.cut) {
         lost += u64::from(!arrived.contains_key(id.as_str()));
     }
     program.stop()?;
@@ -115,7 +128,7 @@ pub(crate) fn run(settings: &QuotaSettings) -> Result<ExitCode, Box<dyn Error>> 
     }
     let report = json!({
         "scenario": "quota", "commit": machine::commit(), "accounts": settings.accounts,
-        "limit_per_second": settings.limit, "load": settings.load, "seconds": settings.seconds,
+        "limits_per_second": settings.limit, "cut": settings.cut, "events": sent.len(), "load": settings.load, "seconds": settings.seconds,
         "pool": settings.pool, "outage_seconds": settings.outage, "hot_share": settings.hot,
         "calls_over_a_limit": over, "records_that_never_arrived": lost, "by_account": rows,
     });
@@ -138,9 +151,9 @@ fn start_accounts(
     bin: &Path,
     folder: &Path,
 ) -> Result<Vec<SimulatedAccount>, Box<dyn Error>> {
-    let limits = [format!("{}/1s", settings.limit)];
     let mut accounts = Vec::new();
     for at in 0..settings.accounts.max(1) {
+        let limits = [format!("{}/1s", settings.limit_of(usize::from(at)))];
         let own = folder.join(format!("account-{at}"));
         std::fs::create_dir(&own)?;
         accounts.push(SimulatedAccount::start(bin, &limits, &own)?);
@@ -150,13 +163,13 @@ fn start_accounts(
 
 /// The rest of the first account's table, and those of the others.
 fn tables(settings: &QuotaSettings, accounts: &[SimulatedAccount]) -> String {
-    let limit = |name: &str| {
+    let limit = |name: &str, at: usize| {
         format!(
             "[[providers.{name}.limits]]\nname = \"calls\"\nkind = \"sliding\"\nlimit = {}\nwindow = \"1s\"\n",
-            settings.limit
+            settings.limit_of(at)
         )
     };
-    let mut tables = limit("sink");
+    let mut tables = limit("sink", FIRST);
     for (at, account) in accounts.iter().enumerate().skip(1) {
         let name = name_of(at);
         let table = format!(
@@ -164,7 +177,7 @@ fn tables(settings: &QuotaSettings, accounts: &[SimulatedAccount]) -> String {
             account.addr
         );
         tables += &table;
-        tables += &limit(&name);
+        tables += &limit(&name, at);
     }
     if settings.pool {
         let members: Vec<String> = (0..accounts.len()).map(name_of).collect();
@@ -187,7 +200,8 @@ fn send(
     program: &Program,
     first: &SimulatedAccount,
 ) -> Result<Sent, Box<dyn Error>> {
-    let per_s = f64::from(settings.limit) * f64::from(settings.accounts) * settings.load;
+    let limits = (0..usize::from(settings.accounts)).map(|at| f64::from(settings.limit_of(at)));
+    let per_s = limits.sum::<f64>() * settings.load;
     let events = (per_s * settings.seconds as f64) as u64;
     let mut client = Client::connect(Options::new(program.tcp.to_string(), "bench"))?;
     let begun = Instant::now();
@@ -254,7 +268,7 @@ fn row(settings: &QuotaSettings, at: usize, seen: &[Seen], sent: &Sent) -> Value
         "calls_for_the_hot_record": seen.iter().filter(|call| call.external_id == HOT).count(),
         "refused": seen.iter().filter(|call| call.status == 429).count(),
         "failed": seen.len() - done.len(),
-        "used": used(&done, settings.limit),
+        "used": used(&done, settings.limit_of(at)),
         "p50_ms": percentile(50), "p99_ms": percentile(99), "max_ms": took_ms.last(),
     })
 }
@@ -300,9 +314,10 @@ mod tests {
     fn a_record_counts_by_its_first_arrival_and_the_hot_one_not_at_all() {
         let settings = QuotaSettings {
             accounts: 1,
-            limit: 10,
+            limit: vec![10],
             load: 1.0,
             seconds: 1,
+            cut: false,
             pool: false,
             outage: 0,
             hot: 0.5,

@@ -159,13 +159,26 @@ impl Mapping {
         references.collect()
     }
 
-    /// System A's fields that hold the id of another record, as pointers.
-    pub fn reference_fields(&self) -> impl Iterator<Item = String> + '_ {
-        let references = self
-            .fields
-            .iter()
-            .filter(|field| field.reference().is_some());
-        references.map(|field| field.local().to_owned())
+    /// System A's fields that hold the key of another record, as pointers, with its object.
+    pub fn reference_fields(&self) -> impl Iterator<Item = (&str, &str)> {
+        let references = self.fields.iter();
+        references.filter_map(|field| Some((field.local(), field.reference()?)))
+    }
+
+    /// The records that an account's record refers to, as `(object, remote id)`.
+    pub fn references_back(&self, remote: RawObject<'_>) -> Vec<(String, String)> {
+        if self.reference_fields().next().is_none() {
+            return Vec::new();
+        }
+        let Ok(slots) = fill(&self.inbound, remote) else {
+            return Vec::new();
+        };
+        let references = self.fields.iter().filter_map(|field| {
+            let object = field.reference()?;
+            let id = referred_id(slots[field.remotes.start]?)?;
+            Some((object.to_owned(), id))
+        });
+        references.collect()
     }
 
     /// Whether System A's field at `pointer` is read back from the provider.
@@ -232,6 +245,12 @@ impl Mapping {
         write_object(&self.inbound.output, &values, out);
         Ok(values.iter().flatten().count())
     }
+}
+
+/// The id in a field that refers to another record; `None`: there is none.
+pub(crate) fn referred_id(value: RawValue<'_>) -> Option<String> {
+    let id = Scalar::of(value)?.into_id()?;
+    (!value.is_null() && !id.is_empty()).then(|| id.into_owned())
 }
 
 type Values<'v> = SmallVec<[Written<'v>; SLOTS_INLINE]>;

@@ -9,6 +9,8 @@ pub mod dice;
 mod fold;
 mod index_dump;
 mod ingest;
+mod isolation;
+mod leases;
 pub mod marks;
 mod medium;
 pub mod merge;

@@ -5,6 +5,8 @@ use syncline_tests::sim::{Options, run};
 
 /// Seeds of a normal test run; `sim --seeds 10000` goes on from there.
 const SEEDS: u64 = 150;
+/// Seeds that are run with an ill account and without.
+const PAIRS: u64 = 40;
 /// Seeds within which each planted bug has to be caught. The slowest takes about 140; a change of the engine moves that.
 const SEEDS_TO_CATCH: u64 = 600;
 
@@ -14,6 +16,14 @@ fn no_seed_breaks_a_promise() {
         let outcome = run(&Options::of_seed(seed), false);
         assert_eq!(outcome.broken, None, "seed {seed}");
         assert!(outcome.operations > 0, "seed {seed} did nothing");
+    }
+}
+
+#[test]
+fn an_ill_account_slows_no_other() {
+    for seed in 0..PAIRS {
+        let outcome = run(&Options::pair_of_seed(seed), false);
+        assert_eq!(outcome.broken, None, "pair {seed}");
     }
 }
 

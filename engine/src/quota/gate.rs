@@ -269,6 +269,8 @@ impl Health {
         match self.breaker {
             Breaker::Closed => self.breaker = open,
             Breaker::Probing { shard, .. } if probe && shard == from => self.breaker = open,
+            // A call sent before the hold names a later end.
+            Breaker::Open { until: held, .. } if until > held => self.breaker = open,
             Breaker::Open { .. } | Breaker::HalfOpen { .. } | Breaker::Probing { .. } => {}
         }
     }

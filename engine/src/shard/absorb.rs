@@ -11,6 +11,7 @@ use std::sync::Arc;
 use super::fold::Unreadable;
 use super::handoff::provisional_id;
 use super::item::{Item, clipped};
+use super::links::Parents;
 use super::merged::stand_alone;
 use super::telling::{Source, write_sources};
 use super::two_way::{TwoWay, extra};
@@ -22,7 +23,7 @@ use crate::index::lsn;
 use crate::journal::{Class, Journal, Kind};
 use crate::json::{ObjectWriter, RawObject, RawValue, write_string};
 use crate::lane;
-use crate::mapping::Mapping;
+use crate::mapping::{Mapping, ResolveReference, referred_id};
 use crate::merge::{Absorbed, Base, Conflict, Fields, Pending, Said, Sighting, Winner};
 use crate::record::Link;
 use crate::state::{Reason, State};
@@ -30,6 +31,8 @@ use crate::time::Now;
 
 /// An inner object without members.
 const HOLLOW: &str = "{}";
+/// How an account whose values are all texts says that there is none.
+const EMPTY: &str = "\"\"";
 
 /// What an account shows of a record.
 #[derive(Debug, Clone, Copy)]
@@ -175,6 +178,7 @@ impl<T> Shard<T> {
         account: &Arc<str>,
         item: &mut Item,
         shown: Shown<'_>,
+        referred: &Parents,
     ) {
         let plan = self.accounts[usize::from(self.index.slab[item.op].target().0)]
             .plan
@@ -197,7 +201,10 @@ impl<T> Shard<T> {
         let made_there = |own: &String| provisional_id(account, own) == item.record_id();
         let news = born && (own.as_ref().is_some_and(made_there) || item.deleted_at_ms.is_some());
         let base = base_of(item, account);
-        let fields = match local(mapping, shown, base) {
+        let resolve = |object: &str, remote_id: &str| {
+            referred.remote_id(object, &provisional_id(account, remote_id))
+        };
+        let fields = match local(mapping, shown, base, &resolve) {
             Ok(fields) => fields,
             Err(detail) => {
                 item.progress.result = error_result(&detail);
@@ -437,12 +444,13 @@ pub(super) fn base_of<'i>(item: &'i mut Item, account: &str) -> &'i mut Base {
         .get_or_insert_default()
 }
 
-/// What an account shows, in System A's names. Fields that hold ids of other records are left out:
-/// the account's id of a record is not System A's.
+/// What an account shows, in System A's names. A field that holds the id of another record becomes
+/// that record's key, or is left out where nobody knows it.
 pub(super) fn local(
     mapping: Option<&Mapping>,
     shown: Shown<'_>,
     base: &Base,
+    resolve: ResolveReference<'_>,
 ) -> Result<Fields, String> {
     let remote = RawObject::new(shown.remote).ok_or("the record is no object")?;
     let Some(mapping) = mapping.filter(|mapping| !mapping.is_plain()) else {
@@ -460,13 +468,23 @@ pub(super) fn local(
         .unapply(remote, &mut out)
         .map_err(|failure| failure.to_string())?;
     let text = String::from_utf8(out).map_err(|_| "the fields are no UTF-8")?;
-    let references: Vec<String> = mapping.reference_fields().collect();
     let fields = without_hollows(Fields::parse(&text));
     let mut fields = cleared(fields, shown.whole, base, |pointer| {
         mapping.comes_back(pointer)
     });
-    for pointer in references {
-        fields.remove(&pointer);
+    for (pointer, object) in mapping.reference_fields() {
+        let Some(value) = fields.get(pointer) else {
+            continue;
+        };
+        if value == "null" || value == EMPTY {
+            fields.set(pointer, "null");
+            continue;
+        }
+        let id = referred_id(RawValue::new(value));
+        match id.and_then(|id| resolve(object, &id)) {
+            Some(key) => fields.set(pointer, &quoted(&key)),
+            None => fields.remove(pointer),
+        }
     }
     Ok(fields)
 }

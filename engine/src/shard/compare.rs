@@ -86,7 +86,7 @@ impl<T> Shard<T> {
             changed_at_ms: listed.changed_at_ms,
             read_at_ms: listed.read_at_ms,
         };
-        let differs = match local(mapping, shown, &base) {
+        let differs = match local(mapping, shown, &base, &|_, _| None) {
             Ok(fields) => news(&mut base, &fields, &shown, now),
             // What the mapping cannot read is nothing that both sides agreed on.
             Err(_) => vec![String::new()],

@@ -4,7 +4,7 @@
 //! owner of the record what it stands for and hands over what it is told.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::dispatch::CALL_ROOM;
@@ -17,6 +17,7 @@ use crate::event::{Event, Extra, Operation, Priority, Target, TargetAction};
 use crate::id::{OperationId, OperationSeq, RecordHash};
 use crate::journal::{Class, Journal, Kind};
 use crate::json::{RawObject, RawValue, write_string};
+use crate::operation_slab::Target as SlabTarget;
 use crate::quota::ShardId;
 use crate::record::{Link, RecordState, StateFrame};
 use crate::state::{Reason, State};
@@ -229,7 +230,7 @@ pub(super) enum HandedOver {
 #[derive(Debug, Default)]
 pub(super) struct Untold {
     /// By the name that was announced: object and System A's key.
-    links: HashMap<String, (String, String)>,
+    links: BTreeMap<String, (String, String)>,
     /// They wait for room in the log.
     pub(super) stalled: bool,
 }
@@ -526,5 +527,12 @@ impl<T> Shard<T> {
         };
         self.index.note_object(&word.object);
         self.log_state(now, journal, &frame);
+        // Changes that refer to it wait for that.
+        for at in 0..self.accounts.len() {
+            let of_account = word.provisional.strip_prefix(&*self.accounts[at].name);
+            if of_account.is_some_and(|rest| rest.starts_with(':')) {
+                self.tell_linked(word.record, SlabTarget(at as u16), journal.end());
+            }
+        }
     }
 }

@@ -18,7 +18,7 @@ use crate::merge::Fields;
 use crate::operation_slab::OpIndex;
 use crate::provider::CallKind;
 use crate::record::{Attempt, DETAIL_MAX, Folded, Progress, RecordState, StateFrame, TargetState};
-use crate::state::{CallClass, State};
+use crate::state::{CallClass, Reason, State};
 use crate::time::Now;
 
 use super::dispatch::composed;
@@ -54,6 +54,8 @@ pub(super) struct Item {
     pub(super) merged_into: Option<String>,
     /// When its call left, ms since the epoch.
     pub(super) asked_at_ms: i64,
+    /// Since when it waits for a record that it refers to, ms since the epoch.
+    pub(super) waits_since_ms: Option<i64>,
     /// When the record was deleted that a read looks for again, ms since the epoch.
     pub(super) deleted_at_ms: Option<i64>,
 }
@@ -67,7 +69,9 @@ impl Item {
         progress: Progress,
         (states, state_at): (Vec<RecordState>, Lsn),
     ) -> Self {
+        let waits = progress.reason == Some(Reason::Parent) && !progress.state.is_final();
         let mut item = Self {
+            waits_since_ms: waits.then_some(progress.updated_at_ms),
             op,
             record,
             kind: None,

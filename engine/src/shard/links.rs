@@ -14,6 +14,7 @@ use wal::Lsn;
 use super::handoff::{HANDING_MAX, Handed, Handoff, KnownAs};
 use super::item::Item;
 use super::merged::{Claim, Claimed};
+use super::references::{Referring, remote_id_of};
 use super::{Output, Shard};
 use crate::id::{OperationSeq, RecordHash};
 use crate::journal::Journal;
@@ -56,8 +57,20 @@ pub struct LinkQuestion {
     pub account: Arc<str>,
     /// The parent's local object.
     pub object: String,
-    /// The parent's key in System A.
+    /// The parent's key in System A, or what stands for one.
     pub record_id: String,
+    /// What is wanted of it.
+    pub asked: Asked,
+}
+
+/// What an asker wants to know of a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Asked {
+    /// As what the account knows it.
+    RemoteId,
+    /// As what System A knows it, of which the account's own id is given:
+    /// [`super::provisional_id`].
+    RecordId,
 }
 
 /// The answer; or, later, the news that the parent was linked, for which the child asks again.
@@ -69,10 +82,12 @@ pub struct LinkAnswer {
     pub account: Arc<str>,
     /// The parent's local object.
     pub object: String,
-    /// The parent's key in System A.
+    /// As it was given in the question.
     pub record_id: String,
-    /// `None`: not linked; the child is told when it is.
+    /// As what it is known on the other side. `None`: it is not; the child is told when it is.
     pub remote_id: Option<String>,
+    /// What was wanted of it.
+    pub asked: Asked,
 }
 
 /// What shards tell each other.
@@ -111,7 +126,16 @@ impl LinkWord {
 
     /// Whether hearing it writes to the log.
     pub(super) fn is_logged(&self) -> bool {
-        !matches!(self, Self::Question(_) | Self::Answer(_) | Self::News(_))
+        match self {
+            Self::Question(_) | Self::News(_) => false,
+            // It may be the last that a change waited for.
+            Self::Answer(answer) => answer.asked == Asked::RecordId,
+            Self::Handoff(_)
+            | Self::Handed(_)
+            | Self::KnownAs(_)
+            | Self::Claim(_)
+            | Self::Claimed(_) => true,
+        }
     }
 }
 
@@ -127,6 +151,24 @@ impl Parents {
         let mut known = self.known.iter();
         let parent = known.find(|(of, id, _)| of == object && id == record_id);
         parent.and_then(|(_, _, remote_id)| remote_id.clone())
+    }
+
+    /// What an account's own id stands for.
+    pub(super) fn learn(&mut self, object: String, provisional: String, record_id: String) {
+        self.known.push((object, provisional, Some(record_id)));
+    }
+
+    /// The answer to what it stands for is under way.
+    pub(super) fn expect(&mut self, object: String, provisional: String) {
+        self.known.push((object, provisional, None));
+    }
+
+    /// Those that nobody knows.
+    pub(super) fn missing(&self) -> Vec<(String, String)> {
+        let missing = self.known.iter().filter(|(_, _, known)| known.is_none());
+        missing
+            .map(|(object, id, _)| (object.clone(), id.clone()))
+            .collect()
     }
 
     fn all_linked(&self) -> bool {
@@ -155,6 +197,11 @@ pub(super) struct LinkBook {
     asking: HashMap<OpIndex, Asking>,
     waiters: HashMap<(RecordHash, Target), Vec<Waiter>>,
     waiting: usize,
+    /// Changes whose references are asked for, at most [`HANDING_MAX`] with those handed over.
+    referring: HashMap<OpIndex, Referring>,
+    /// What changes wait for that refer to records nobody knows yet, at most [`WAITERS_MAX`]; without
+    /// its entry a change is read again to find out.
+    missing: HashMap<Child, Vec<(String, String)>>,
     /// Operations that were handed over and not yet taken, at most
     /// [`super::handoff::HANDING_MAX`].
     handing: HashMap<OpIndex, Box<Item>>,
@@ -174,6 +221,31 @@ impl LinkBook {
         self.handing.remove(&op)
     }
 
+    pub(super) fn refer(
+        &mut self,
+        op: OpIndex,
+        referring: Referring,
+        parents: Parents,
+        open: usize,
+    ) {
+        self.referring.insert(op, referring);
+        self.asking.insert(op, Asking { parents, open });
+    }
+
+    pub(super) fn missing_of(&self, child: Child) -> Option<&[(String, String)]> {
+        self.missing.get(&child).map(Vec::as_slice)
+    }
+
+    pub(super) fn remember_missing(&mut self, child: Child, missing: Vec<(String, String)>) {
+        if self.missing.len() < WAITERS_MAX {
+            self.missing.insert(child, missing);
+        }
+    }
+
+    pub(super) fn forget_missing(&mut self, child: Child) {
+        self.missing.remove(&child);
+    }
+
     /// The records that others wait for at an account, with those that do, as far as they are here.
     pub(super) fn parents_of(
         &self,
@@ -188,7 +260,7 @@ impl LinkBook {
 
     /// Too many wait for other shards.
     pub(super) fn is_full(&self) -> bool {
-        self.handing.len() >= HANDING_MAX
+        self.handing.len() + self.referring.len() >= HANDING_MAX
     }
 }
 
@@ -199,11 +271,33 @@ struct Asking {
 }
 
 #[derive(Debug)]
-struct Waiter {
+pub(super) struct Waiter {
     asker: ShardId,
     child: Child,
     object: String,
     record_id: String,
+    asked: Asked,
+}
+
+impl Waiter {
+    /// A child that waits for the remote id of a record.
+    pub(super) fn new(asker: ShardId, child: Child, object: &str, record_id: &str) -> Self {
+        Self {
+            asker,
+            child,
+            object: object.to_owned(),
+            record_id: record_id.to_owned(),
+            asked: Asked::RemoteId,
+        }
+    }
+
+    /// A change that waits for the key that an account's own id stands for.
+    pub(super) fn for_key(asker: ShardId, child: Child, object: &str, provisional: &str) -> Self {
+        Self {
+            asked: Asked::RecordId,
+            ..Self::new(asker, child, object, provisional)
+        }
+    }
 }
 
 impl<T> Shard<T> {
@@ -251,6 +345,7 @@ impl<T> Shard<T> {
                     account: account.clone(),
                     object: object.to_owned(),
                     record_id: record_id.to_string(),
+                    asked: Asked::RemoteId,
                 });
                 None
             };
@@ -266,7 +361,8 @@ impl<T> Shard<T> {
                 .push((object.to_owned(), record_id.into_owned(), remote_id));
         }
         if let Some((parent, object, record_id)) = missing {
-            self.remember_waiter(parent, target, self.settings.id, child, object, &record_id);
+            let waiter = Waiter::new(self.settings.id, child, object, &record_id);
+            self.remember_waiter(parent, target, waiter);
             return Resolved::Unlinked;
         }
         if questions.is_empty() {
@@ -296,11 +392,22 @@ impl<T> Shard<T> {
             account,
             object,
             record_id,
+            asked,
         } = question;
-        let remote_id = self.link_of(journal, parent, &object, &record_id, &account);
+        let remote_id = match asked {
+            Asked::RemoteId => self.link_of(journal, parent, &object, &record_id, &account),
+            Asked::RecordId => {
+                let remote_id = remote_id_of(&account, &record_id);
+                self.whose(journal, &account, &object, remote_id)
+            }
+        };
         if remote_id.is_none() {
             let target = self.account(&account);
-            self.remember_waiter(parent, target, asker, child, &object, &record_id);
+            let waiter = Waiter {
+                asked,
+                ..Waiter::new(asker, child, &object, &record_id)
+            };
+            self.remember_waiter(parent, target, waiter);
         }
         let answer = LinkAnswer {
             child,
@@ -308,6 +415,7 @@ impl<T> Shard<T> {
             object,
             record_id,
             remote_id,
+            asked,
         };
         // The link may be of this turn: its frame has to be durable before anyone builds on it.
         self.effects.push(
@@ -316,7 +424,7 @@ impl<T> Shard<T> {
         );
     }
 
-    pub(super) fn take_link(&mut self, answer: LinkAnswer) {
+    pub(super) fn take_link(&mut self, now: Now, journal: &mut impl Journal, answer: LinkAnswer) {
         let target = self.account(&answer.account);
         let Some(op) = self
             .index
@@ -324,6 +432,12 @@ impl<T> Shard<T> {
         else {
             return;
         };
+        if answer.asked == Asked::RecordId && !self.links.referring.contains_key(&op) {
+            if answer.remote_id.is_some() {
+                self.wake_referring(answer.child, &answer.account);
+            }
+            return;
+        }
         if let Some(asking) = self.links.asking.get_mut(&op) {
             let mut known = asking.parents.known.iter_mut();
             let parent = known.find(|(object, id, remote_id)| {
@@ -333,6 +447,12 @@ impl<T> Shard<T> {
                 *remote_id = answer.remote_id;
             }
             asking.open = asking.open.saturating_sub(1);
+            if asking.open == 0
+                && let Some(referring) = self.links.referring.remove(&op)
+            {
+                let known = self.links.take(op).unwrap_or_default();
+                return self.on_referred(now, journal, &answer.account, (referring, known));
+            }
             if asking.open == 0 && self.index.slab[op].state() == OpState::Waiting {
                 self.index.put_back(op);
             }
@@ -353,6 +473,7 @@ impl<T> Shard<T> {
         };
         let node = &self.index.slab[op];
         if node.state() == OpState::Backoff && node.has(OpFlags::PARENT) {
+            self.links.forget_missing(news.child);
             account.parent_linked = Some(now.mono);
             self.index.unschedule(op);
             self.index.make_ready(op);
@@ -381,6 +502,7 @@ impl<T> Shard<T> {
                 object: waiter.object,
                 record_id: waiter.record_id,
                 remote_id: None,
+                asked: waiter.asked,
             };
             let own = waiter.asker == self.settings.id;
             self.accounts[usize::from(target.0)].news_under_way += usize::from(own);
@@ -397,17 +519,14 @@ impl<T> Shard<T> {
         item: &mut Item,
         timeout: Duration,
     ) -> ParentWait {
-        let since = if item.progress.reason == Some(Reason::Parent) {
-            item.progress.updated_at_ms
-        } else {
-            now.wall.0
-        };
+        let since = item.waits_since_ms.unwrap_or(now.wall.0);
         let age = Duration::from_millis(now.wall.0.saturating_sub(since).max(0).unsigned_abs());
         if age >= timeout {
             return ParentWait::TimedOut;
         }
         let again = (age / 4).clamp(ASK_AGAIN_MIN, ASK_AGAIN_MAX);
-        if item.progress.reason == Some(Reason::Parent) {
+        if item.waits_since_ms.is_some() {
+            self.index.unschedule(item.op);
             self.index.slab[item.op].set_flags(OpFlags::PARENT);
             let due = now.mono.saturating_add(again);
             self.index.make_timed(item.op, OpState::Backoff, due);
@@ -435,28 +554,15 @@ impl<T> Shard<T> {
         }
     }
 
-    fn remember_waiter(
-        &mut self,
-        parent: RecordHash,
-        target: Target,
-        asker: ShardId,
-        child: Child,
-        object: &str,
-        record_id: &str,
-    ) {
+    pub(super) fn remember_waiter(&mut self, parent: RecordHash, target: Target, waiter: Waiter) {
         if self.links.waiting == WAITERS_MAX {
             return;
         }
         let waiters = self.links.waiters.entry((parent, target)).or_default();
-        if waiters.iter().any(|waiter| waiter.child == child) {
+        if waiters.iter().any(|known| known.child == waiter.child) {
             return;
         }
-        waiters.push(Waiter {
-            asker,
-            child,
-            object: object.to_owned(),
-            record_id: record_id.to_owned(),
-        });
+        waiters.push(waiter);
         self.links.waiting += 1;
     }
 }

@@ -205,6 +205,11 @@ impl<T> Shard<T> {
             item.deleted_at_ms = Some(deleted_at_ms);
             return None;
         }
+        if item.waits_since_ms.is_some()
+            && let Some(waits) = self.still_waits(now, journal, plan, item)
+        {
+            return Some(waits);
+        }
         let fields = fields?;
         let shown = Shown {
             remote: fields.text(),
@@ -215,8 +220,7 @@ impl<T> Shard<T> {
         if hint.provisional && !born {
             return Some(self.examine(now, journal, plan, item, shown));
         }
-        self.absorb(now, journal, account, item, shown);
-        Some(Aside::Told)
+        Some(self.absorb_referring(now, journal, plan, item, shown))
     }
 
     /// Whether the next operation of the lane is another notice of the same: one look serves both.
@@ -330,10 +334,21 @@ impl<T> Shard<T> {
                 item.progress.reason = Some(Reason::Backoff);
                 Aside::Told
             }
-            None => {
-                self.absorb(now, journal, account, item, shown);
-                Aside::Told
-            }
+            None => self.absorb_referring(now, journal, plan, item, shown),
+        }
+    }
+
+    /// Tells the owner of the account's id whose record it is, if changes come from there.
+    pub(super) fn announce_if_inbound(
+        &mut self,
+        now: Now,
+        journal: &mut impl Journal,
+        plan: &AccountPlan,
+        item: &mut Item,
+    ) {
+        let two_way = plan.two_way.get(item.object());
+        if two_way.is_some_and(|two_way| two_way.inbound) {
+            self.announce(now, journal, &plan.name, item);
         }
     }
 
@@ -430,9 +445,12 @@ impl<T> Shard<T> {
                     let examined = self.examine(now, journal, plan, item, shown);
                     return stays(&examined, item);
                 }
-                self.absorb(now, journal, account, item, shown);
-                if two_way.inbound {
-                    self.announce(now, journal, account, item);
+                let absorbed = self.absorb_referring(now, journal, plan, item, shown);
+                if stays(&absorbed, item) {
+                    return true;
+                }
+                if item.progress.state.is_final() {
+                    self.announce_if_inbound(now, journal, plan, item);
                 }
                 false
             }

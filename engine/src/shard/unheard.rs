@@ -64,7 +64,7 @@ impl<T> Shard<T> {
             LinkWord::Claim(claim) => self.on_claim(now, journal, claim),
             LinkWord::Claimed(claimed) => self.on_claimed(now, journal, &claimed),
             LinkWord::Question(question) => self.answer_link(journal, question),
-            LinkWord::Answer(answer) => self.take_link(answer),
+            LinkWord::Answer(answer) => self.take_link(now, journal, answer),
             LinkWord::News(news) => self.take_news(now, &news),
         }
     }

@@ -8,6 +8,8 @@ mod flows;
 mod held;
 mod linger;
 mod neighbours;
+mod planted;
+mod promises;
 mod refused_token;
 mod restart;
 mod truth;

@@ -22,10 +22,12 @@ use syncline_engine::quota::{
 use syncline_engine::retry::RetryPolicy;
 use syncline_engine::shard::{
     AccountPlan, Barrier, CallId, CheckpointPart, Command, EventBatch, Explanation, Input, Output,
-    Recovered, Recovery, Role, Shard, ShardSettings, Weights,
+    Recovered, Recovery, ReplaySpan, Role, Shard, ShardSettings, Weights,
 };
 use syncline_engine::time::{Mono, Now, WallMs};
 use wal::Lsn;
+
+use super::planted::Bug;
 
 pub(super) const US: u64 = 1_000;
 pub(super) const MS: u64 = 1_000_000;
@@ -70,12 +72,16 @@ pub(super) struct World {
     outage: Option<(usize, Range<u64>)>,
     under_way: BTreeMap<(u64, usize, u64), Result<Reply, SendFailure>>,
     next_operation: u64,
+    bug: Option<Bug>,
 }
 
 /// A log in memory, durable at once.
 #[derive(Debug, Default)]
 struct MemoryLog {
     frames: Vec<(Kind, Vec<u8>)>,
+    bug: Option<Bug>,
+    /// What is written now is a replay.
+    replays: bool,
     checkpoint: Vec<CheckpointPart>,
 }
 
@@ -125,7 +131,37 @@ impl World {
             answer: Box::new(|_, request| Ok(done(request))),
             under_way: BTreeMap::new(),
             next_operation: 1,
+            bug: None,
         }
+    }
+
+    /// Puts these surroundings in the place of sound ones.
+    pub(super) fn with_bug(mut self, bug: Option<Bug>) -> Self {
+        self.bug = bug;
+        for (_, log) in &mut self.shards {
+            log.bug = bug;
+        }
+        self
+    }
+
+    /// Sends again what a shard was told in a span.
+    pub(super) fn replay(&mut self, shard: usize, span: &ReplaySpan) -> usize {
+        let now = self.now();
+        let (own, log) = &mut self.shards[shard];
+        let records = own.changed_in(log, span, None).records;
+        let count = records.len();
+        let first = self.next_operation;
+        self.next_operation += count as u64;
+        let numbered = records.into_iter().zip((first..).map(OperationSeq));
+        let command = Command::Replay {
+            span: Arc::new(span.clone()),
+            records: numbered.collect(),
+        };
+        let ticket = ();
+        log.replays = true;
+        own.handle(now, log, Input::Control { command, ticket });
+        log.replays = false;
+        count
     }
 
     /// Changes the account's limits.
@@ -319,7 +355,7 @@ impl World {
         let (shard, log) = &mut self.shards[at];
         shard.upkeep(now, log);
         let mut told = Vec::new();
-        while let Some(output) = shard.poll(now.mono) {
+        while let Some(output) = self.shards[at].0.poll(now.mono) {
             match output {
                 Output::Call {
                     call,
@@ -328,28 +364,13 @@ impl World {
                 } => {
                     let known = self.plans.iter().position(|known| known.name == plan.name);
                     let account = known.expect("an account of the world");
-                    let fails = |(of, span): &(usize, Range<u64>)| {
-                        *of == account && span.contains(&self.now)
-                    };
-                    let result = if self.outage.as_ref().is_some_and(fails) {
-                        Ok(reply(503, "{}"))
-                    } else {
-                        (self.answer)(self.now, &request)
-                    };
-                    let path = &request.path_and_query;
-                    self.seen.push(Seen {
-                        at: self.now,
-                        account,
-                        kind: request.kind,
-                        path: path.clone(),
-                        of: path.rsplit('/').next().unwrap_or_default().to_owned(),
-                        status: result.as_ref().map_or(0, |reply| reply.status),
-                        records: records_in(&request),
-                    });
-                    let ends = self.now + self.round_trip;
-                    self.under_way.insert((ends, at, call.0), result);
+                    self.let_out(at, call, account, &request);
                 }
                 Output::Coordinator(word) => {
+                    let word = match self.bug {
+                        Some(bug) => bug.told(word),
+                        None => word,
+                    };
                     self.coordinator.handle(now, ShardId(at as u16), word);
                 }
                 Output::Accepted(()) | Output::Done { .. } => {}
@@ -366,6 +387,28 @@ impl World {
         }
     }
 
+    /// A call leaves for its account.
+    fn let_out(&mut self, at: usize, call: CallId, account: usize, request: &Request) {
+        let fails = |(of, span): &(usize, Range<u64>)| *of == account && span.contains(&self.now);
+        let result = if self.outage.as_ref().is_some_and(fails) {
+            Ok(reply(503, "{}"))
+        } else {
+            (self.answer)(self.now, request)
+        };
+        let path = &request.path_and_query;
+        self.seen.push(Seen {
+            at: self.now,
+            account,
+            kind: request.kind,
+            path: path.clone(),
+            of: path.rsplit('/').next().unwrap_or_default().to_owned(),
+            status: result.as_ref().map_or(0, |reply| reply.status),
+            records: records_in(request),
+        });
+        let ends = self.now + self.round_trip;
+        self.under_way.insert((ends, at, call.0), result);
+    }
+
     pub(super) fn now(&self) -> Now {
         clocks(self.now)
     }
@@ -378,7 +421,10 @@ impl World {
 impl Journal for MemoryLog {
     fn append(&mut self, _: Class, kind: Kind, parts: &[&[u8]]) -> Result<Lsn, AppendError> {
         let at = self.end();
-        self.frames.push((kind, parts.concat()));
+        let payload = parts.concat();
+        let bug = self.bug.filter(|_| self.replays);
+        let planted = bug.and_then(|bug| bug.replayed(kind, &payload, &self.frames));
+        self.frames.push((kind, planted.unwrap_or(payload)));
         Ok(at)
     }
 

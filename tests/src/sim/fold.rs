@@ -98,6 +98,8 @@ pub(super) struct Fold {
     pub(super) expected: BTreeMap<LaneKey, Expected>,
     /// Records between two calls that belong together.
     pub(super) pending: BTreeMap<LaneKey, Pending>,
+    /// Records of which the account said, at their last call, that its day's calls are spent.
+    pub(super) spent: BTreeSet<LaneKey>,
     /// The runs that ended calls may have carried whose outcomes are not in the log yet.
     pub(super) answered: BTreeMap<LaneKey, Vec<Vec<OperationId>>>,
     /// Operations of which some call was let out, in whatever life of the engine.
@@ -205,6 +207,15 @@ impl Fold {
             *open.entry(account.as_str()).or_default() += lane.len() as u64;
         }
         open
+    }
+
+    /// Operations that have ended, by account.
+    pub(super) fn ended_by_account(&self) -> BTreeMap<String, usize> {
+        let mut ended = BTreeMap::new();
+        for ((_, account), _) in self.ops.iter().filter(|(_, op)| op.ended.is_some()) {
+            *ended.entry(account.clone()).or_default() += 1;
+        }
+        ended
     }
 
     /// Where a number of a producer lies, if it is in some log.
@@ -444,6 +455,14 @@ impl Fold {
             ));
         }
         let pending = self.pending.entry(lane_key.clone()).or_default();
+        if self.spent.remove(&lane_key)
+            && (progress.state.is_final() || progress.burnt > pending.burnt)
+        {
+            return Err(format!(
+                "I9 {id} at {} is {:?} after {} attempts, {} before the day's calls were spent",
+                lane_key.1, progress.state, progress.burnt, pending.burnt
+            ));
+        }
         pending.note(&run, progress, marks);
         if !progress.state.is_final() {
             return match states.folded.as_slice() {

@@ -107,11 +107,13 @@ pub enum Mark {
     QuietEdits,
     /// An endpoint failed five times in a row.
     EndpointHeld,
+    /// An account said that its day's calls are spent.
+    DaySpent,
 }
 
 impl Mark {
     /// All of them.
-    pub const ALL: [Self; 51] = [
+    pub const ALL: [Self; 52] = [
         Self::Killed,
         Self::PowerCut,
         Self::CutInWrite,
@@ -163,6 +165,7 @@ impl Mark {
         Self::Decided,
         Self::QuietEdits,
         Self::EndpointHeld,
+        Self::DaySpent,
     ];
 }
 

@@ -101,11 +101,29 @@ pub enum Mutant {
     NeverHalfOpen,
     /// Operations are tried more often than the account allows.
     EndlessAttempts,
+    /// What is below the shards sends calls again that failed, and tells nobody.
+    RetriesBelow,
+    /// Shards are told that their leases may be spent for half a minute longer.
+    LeaseSpentLate,
+    /// Permits that a shard gives back are counted twice.
+    ReturnCountedTwice,
+    /// When a hold is over every shard is told to probe.
+    ProbesForAll,
+    /// What holds of one account is told of all accounts.
+    HoldForAll,
+    /// What ended with a call is not read back: the audit lines of folded operations are gone.
+    AuditLineLost,
+    /// A day's quota that is spent is taken for a server error.
+    SpentTakenForFailure,
+    /// A day's quota that is spent is taken for a refusal of the record.
+    SpentTakenForRefusal,
+    /// Slots are granted twice.
+    DoubledSlots,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 46] = [
+    pub const ALL: [Self; 55] = [
         Self::AckBeforeDurable,
         Self::EffectsBeforeDurable,
         Self::UnsyncedWrite,
@@ -152,6 +170,15 @@ impl Mutant {
         Self::GatesLost,
         Self::NeverHalfOpen,
         Self::EndlessAttempts,
+        Self::RetriesBelow,
+        Self::LeaseSpentLate,
+        Self::ReturnCountedTwice,
+        Self::ProbesForAll,
+        Self::HoldForAll,
+        Self::AuditLineLost,
+        Self::SpentTakenForFailure,
+        Self::SpentTakenForRefusal,
+        Self::DoubledSlots,
     ];
 
     /// Whether it breaks a promise about changes that come back.

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::dice::Dice;
+use super::isolation;
 use super::mutants::Mutant;
 use super::two_way::options::TwoWayOptions;
 
@@ -39,6 +40,10 @@ pub struct Options {
     pub faults: Faults,
     /// Changes come back, and how.
     pub two_way: Option<TwoWayOptions>,
+    /// Run twice, with the first account ill and without, and compared.
+    pub pair: bool,
+    /// The first account fails until all is healed.
+    pub ill: bool,
 }
 
 /// One simulated account.
@@ -111,6 +116,8 @@ pub struct Faults {
     pub server_error_after: u32,
     /// 429 without cause.
     pub throttled: u32,
+    /// 429, since the day's calls are spent.
+    pub day_spent: u32,
     /// 401.
     pub unauthorized: u32,
     /// A page of HTML.
@@ -153,10 +160,25 @@ impl Options {
         options
     }
 
+    /// Two runs in which nothing goes wrong but, in one of them, an account.
+    #[must_use]
+    pub fn pair_of_seed(seed: u64) -> Self {
+        let mut options = isolation::calm(Self::one_way(seed));
+        let mut dice = Dice::stream(seed, "pair");
+        while options.accounts.len() < 2 {
+            let next = AccountOptions::of_dice(options.accounts.len() as u64, true, &mut dice);
+            options.accounts.push(next);
+        }
+        options
+    }
+
     /// A run in which a planted bug can show.
     #[must_use]
     pub fn with_mutant(seed: u64, mutant: Mutant) -> Self {
         let mut options = Self::one_way(seed);
+        if mutant == Mutant::HoldForAll {
+            options = Self::pair_of_seed(seed);
+        }
         if mutant.is_two_way() {
             options.go_both_ways(&mut Dice::stream(seed, "two way"));
         }
@@ -168,7 +190,11 @@ impl Options {
         let mut dice = Dice::stream(seed, "options");
         let accounts = dice.between(1, 3);
         let busy = Duration::from_millis(dice.between(3_000, 40_000));
-        let faults = Faults::of_dice(&mut dice);
+        let mut faults = Faults::of_dice(&mut dice);
+        let mut days = Dice::stream(seed, "days");
+        if days.chance(500) {
+            faults.day_spent = days.between(1, 40) as u32;
+        }
         // Half the runs give up early, so that failed operations are common there.
         let patient = dice.chance(500);
         Self {
@@ -201,6 +227,8 @@ impl Options {
             segment_bytes: *dice.pick(&[256 << 10, 512 << 10, 1 << 20]),
             faults,
             two_way: None,
+            pair: false,
+            ill: false,
         }
     }
 }
@@ -300,6 +328,7 @@ impl Faults {
             ("5xx", self.server_error),
             ("5xx_after", self.server_error_after),
             ("429", self.throttled),
+            ("daily", self.day_spent),
             ("401", self.unauthorized),
             ("garbage", self.garbage),
             ("slow", self.slow),

@@ -23,6 +23,7 @@ use super::spied_log::Written;
 use super::two_way::ledger::Ledger;
 use outgoing::Write;
 pub(super) use outgoing::{Carried, is_batch, is_list};
+pub(super) use told::is_day_spent;
 
 /// Every frame ever appended, by shard, and what follows from it.
 pub(super) struct Oracle {
@@ -135,6 +136,7 @@ impl Oracle {
     /// The engine died: what no log kept never was.
     pub(super) fn died(&mut self) {
         self.calls.clear();
+        self.fold.spent.clear();
     }
 
     /// A log was opened: what it holds must be what was written, without a gap, up to all that

@@ -67,10 +67,21 @@ deleted = { at = "/deleted", is = true }
 page = { token = "/next" }
 "#;
 
+/// What the model of an account says when its day's calls are spent.
+const SPENT: &str = r#"
+[error]
+message = "/error"
+
+[[errors]]
+status = 429
+message = "the day's calls are spent"
+class = "quota_exhausted"
+"#;
+
 fn definition(lists: bool) -> Definition {
     let shipped = shipped("rest").expect("rest is shipped");
     let list = if lists { LIST } else { "" };
-    Definition::parse(&format!("{shipped}{list}")).expect("and parses")
+    Definition::parse(&format!("{shipped}{SPENT}{list}")).expect("and parses")
 }
 
 /// How an account's changes come back.

@@ -10,6 +10,7 @@ use mock::{Account, AccountConfig, Answer, FaultSpec};
 use serde_json::Value;
 
 use super::fold::Broken;
+use super::isolation;
 use super::options::{AccountOptions, Options};
 use super::oracle::Carried;
 
@@ -53,6 +54,9 @@ impl Provider {
         };
         let spec = options.faults.provider_spec(&provider.options);
         provider.account.replace_faults(&faults(&spec));
+        if options.ill && at == 0 {
+            provider.set_faults(isolation::ill_of(options.seed));
+        }
         provider
     }
 

@@ -246,6 +246,12 @@ impl Journal for SpiedLog {
         {
             *payload = changed;
         }
+        if self.mutant == Some(Mutant::AuditLineLost)
+            && kind.0 == Kind::State as u8
+            && let Some(changed) = changed_state(payload, |frame| frame.folded.clear())
+        {
+            *payload = changed;
+        }
         if lsn < self.born
             && kind.0 == Kind::State as u8
             && let Some(changed) = self.forgotten(payload)

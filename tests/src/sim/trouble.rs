@@ -5,13 +5,14 @@
 //! from a shard to the coordinator and to the others takes a while; what leaves meanwhile is not
 //! held against anybody.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use engine::provider::{CallKind, Reply, Request, SendFailure};
+use engine::quota::{AccountId, Gate, ToShard};
 
 use super::fold::Broken;
 use super::marks::{Mark, Marks};
-use super::oracle::is_list;
+use super::oracle::{is_day_spent, is_list};
 
 const MS: u64 = 1_000_000;
 const SECOND: u64 = 1_000 * MS;
@@ -27,6 +28,8 @@ pub(super) struct Troubles {
     /// By account: no call from the first instant until the second.
     pauses: BTreeMap<String, (u64, u64)>,
     rows: BTreeMap<Part, Row>,
+    /// Accounts that the coordinator holds or has probed.
+    shut: BTreeSet<AccountId>,
 }
 
 /// An account, or an endpoint of it.
@@ -48,6 +51,16 @@ struct Row {
 }
 
 impl Troubles {
+    /// The coordinator tells a shard something.
+    pub(super) fn told(&mut self, word: &ToShard) {
+        if let ToShard::Gate { account, gate } = word {
+            match gate {
+                Gate::Open | Gate::Suspect => self.shut.remove(account),
+                Gate::Held { .. } | Gate::Probe => self.shut.insert(*account),
+            };
+        }
+    }
+
     /// A call leaves.
     pub(super) fn call_leaves(
         &mut self,
@@ -80,17 +93,30 @@ impl Troubles {
         Ok(())
     }
 
+    /// A call is over. A shard that stalls takes that in late.
+    pub(super) fn call_is_over(&mut self, account: &str, request: &Request) {
+        let own = (!is_list(request)).then(|| endpoint(request));
+        for part in [Some(None), own.map(Some)].into_iter().flatten() {
+            if let Some(row) = self.rows.get_mut(&(account.to_owned(), part)) {
+                row.probe_is_out = false;
+            }
+        }
+    }
+
     /// A shard takes in how a call ended.
     pub(super) fn call_ended(
         &mut self,
         now: u64,
-        account: &str,
+        (id, account): (AccountId, &str),
         request: &Request,
         result: &Result<Reply, SendFailure>,
         marks: &mut Marks,
     ) {
+        // What else was under way when a day's calls were spent says nothing new to an account
+        // that is held already.
         if let Ok(reply) = result
             && reply.status == 429
+            && !(is_day_spent(reply) && self.shut.contains(&id))
             && let Some(seconds) = reply
                 .retry_after
                 .as_ref()

@@ -28,6 +28,8 @@ use xxhash_rust::xxh3::Xxh3;
 
 use super::clock::Clock;
 use super::dice::Dice;
+use super::isolation;
+use super::leases::Ledger;
 use super::marks::Marks;
 use super::medium::Medium;
 use super::node::{Letter, Node, Saved};
@@ -71,6 +73,8 @@ pub struct Outcome {
     pub operations: usize,
     /// Calls at the providers.
     pub calls: u64,
+    /// Operations that had ended when all was healed, by account.
+    pub ended: BTreeMap<String, usize>,
 }
 
 /// Something that happens at a time.
@@ -198,8 +202,11 @@ struct World {
     last_command: u64,
     oracle: Oracle,
     troubles: Troubles,
+    leases: Ledger,
     marks: Marks,
     healed: bool,
+    /// Operations that had ended by then, by account.
+    ended: BTreeMap<String, usize>,
     /// The engine does not open any more, and says so: the run ends.
     detected: bool,
     turns: u64,
@@ -215,6 +222,14 @@ struct World {
 /// Runs a seed to its end. `print` shows everything that happens.
 #[must_use]
 pub fn run(options: &Options, print: bool) -> Outcome {
+    if options.pair {
+        isolation::run(options, print)
+    } else {
+        run_one(options, print)
+    }
+}
+
+pub(super) fn run_one(options: &Options, print: bool) -> Outcome {
     let mut world = World::new(options.clone(), print);
     world.begin();
     let mut steps = 0;
@@ -272,8 +287,10 @@ impl World {
             last_command: 0,
             oracle: Oracle::new(&options),
             troubles: Troubles::default(),
+            leases: Ledger::default(),
             marks: Marks::default(),
             healed: false,
+            ended: BTreeMap::new(),
             detected: false,
             turns: 0,
             net_dice: Dice::stream(seed, "net"),
@@ -436,6 +453,7 @@ impl World {
             virtual_time: Duration::from_nanos(self.clock.true_ns),
             operations,
             calls: self.providers.iter().map(|provider| provider.calls).sum(),
+            ended: self.ended,
         }
     }
 }

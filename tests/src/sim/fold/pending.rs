@@ -13,6 +13,8 @@ pub(in crate::sim) struct Pending {
     pub(in crate::sim) run: Vec<OperationId>,
     /// What became of it is not known: the next one has to carry the same.
     pub(in crate::sim) frozen: bool,
+    /// Attempts that counted.
+    pub(in crate::sim) burnt: u16,
     /// A create's outcome was unknown.
     unknown: bool,
     /// Some attempt may have arrived without our knowing.
@@ -51,6 +53,7 @@ impl Pending {
                 ) => self.frozen,
                 _ => false,
             };
+        self.burnt = progress.burnt;
         self.run = run.to_vec();
     }
 }

@@ -21,6 +21,11 @@ impl Oracle {
             marks.hit(Mark::BatchRefused);
         }
         let body: Option<Value> = serde_json::from_slice(&reply.body).ok();
+        if is_day_spent(reply) {
+            marks.hit(Mark::DaySpent);
+            let lanes = carried.iter().map(|carried| carried.lane.clone());
+            return self.fold.spent.extend(lanes);
+        }
         let rows = body.as_ref().and_then(|body| body["results"].as_array());
         for carried in carried {
             let own = rows.and_then(|rows| {
@@ -47,4 +52,11 @@ impl Oracle {
             }
         }
     }
+}
+
+/// Whether an account says that nothing goes before its next day.
+pub(in crate::sim) fn is_day_spent(reply: &Reply) -> bool {
+    let body: Option<Value> = serde_json::from_slice(&reply.body).ok();
+    let error = body.as_ref().and_then(|body| body["error"].as_str());
+    reply.status == 429 && error.is_some_and(|error| error.contains("day's calls"))
 }

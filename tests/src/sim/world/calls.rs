@@ -3,18 +3,23 @@
 use engine::provider::{
     BodyEnd, CallKind, NoReply, NotSent, Reply, ReplyHeaders, Request, SendFailure,
 };
+use engine::quota::AccountId;
 use engine::shard::CallId;
 use engine::time::Mono;
 use mock::Answer;
 
 use super::planted::planted_reply;
 use super::{Due, MS, US, World};
+use crate::sim::leases::Ledger;
 use crate::sim::marks::{Mark, Marks};
 use crate::sim::mutants::Mutant;
 use crate::sim::node::Letter;
 use crate::sim::oracle::{Carried, is_list};
 use crate::sim::provider::Provider;
 use crate::sim::trouble::Troubles;
+
+/// Times that a planted bug sends a call again.
+const REPEATS_MAX: u32 = 6;
 
 /// One call between the shard and its end.
 #[derive(Debug)]
@@ -31,6 +36,8 @@ pub(super) struct Call {
     arrived: bool,
     lost: bool,
     ended: bool,
+    /// Times that a planted bug sent it again.
+    repeats: u32,
 }
 
 impl Call {
@@ -65,6 +72,12 @@ impl World {
         let checked = self.troubles.call_leaves(self.now_ns(), account, &request);
         self.oracle.note(checked);
         let request = self.planted(shard, account, request);
+        let provider = self
+            .providers
+            .iter()
+            .position(|provider| provider.options.name == account);
+        let provider = provider.expect("every plan has its provider");
+        self.check_permit(shard, provider);
         let carried = self
             .oracle
             .call_leaves(shard, account, &request, &mut self.marks);
@@ -76,11 +89,6 @@ impl World {
             );
             self.say(&text);
         }
-        let provider = self
-            .providers
-            .iter()
-            .position(|provider| provider.options.name == account);
-        let provider = provider.expect("every plan has its provider");
         let faults = if self.healed {
             crate::sim::options::Faults::default()
         } else {
@@ -101,6 +109,7 @@ impl World {
             arrived: false,
             lost,
             ended: false,
+            repeats: 0,
         });
         let mut timeout = self.providers[provider].options.timeout.as_nanos() as u64;
         if self.options.mutant == Some(Mutant::OverlappingRetry) {
@@ -201,11 +210,13 @@ impl World {
     }
 
     pub(super) fn call_ends(&mut self, at: usize, end: CallEnd) {
-        let call = &mut self.calls[at];
-        if call.ended {
+        if self.calls[at].ended || self.sent_again(at, &end) {
             return;
         }
+        let call = &mut self.calls[at];
         call.ended = true;
+        let name = &self.options.accounts[call.provider].name;
+        self.troubles.call_is_over(name, &call.request);
         let provider = &mut self.providers[call.provider];
         if let Some(open) = call.open
             && self.options.mutant != Some(Mutant::OverlappingRetry)
@@ -296,6 +307,28 @@ impl World {
         );
     }
 
+    /// The planted bug that sends calls again beneath the shards, where no limit would tell of it.
+    fn sent_again(&mut self, at: usize, end: &CallEnd) -> bool {
+        let failed = matches!(end, CallEnd::Reply(reply) if reply.status >= 500);
+        let call = &mut self.calls[at];
+        let unlimited = self.providers[call.provider].options.limits.is_empty();
+        let again = self.options.mutant == Some(Mutant::RetriesBelow) && failed && unlimited;
+        if !again || call.repeats >= REPEATS_MAX {
+            return false;
+        }
+        (call.repeats, call.arrived) = (call.repeats + 1, false);
+        self.after(MS, Due::CallArrives { call: at });
+        true
+    }
+
+    /// A call leaves, paid by a lease of its shard.
+    fn check_permit(&mut self, shard: usize, provider: usize) {
+        let mono = self.clock.now().mono.0;
+        let options = &self.options.accounts[provider];
+        let paid = self.leases.call_leaves(mono, shard, provider, options);
+        self.oracle.note(paid);
+    }
+
     /// Another open call of the same shard; the two change places.
     fn swapped(&mut self, at: usize, id: CallId) -> CallId {
         let (life, shard) = (self.calls[at].life, self.calls[at].shard);
@@ -313,7 +346,7 @@ impl World {
     pub(super) fn taken_in(
         calls: &[Call],
         (life, shard, id): (u64, usize, CallId),
-        (troubles, marks): (&mut Troubles, &mut Marks),
+        (troubles, leases, marks): (&mut Troubles, &mut Ledger, &mut Marks),
         (now, providers, mutant): (u64, &[Provider], Option<Mutant>),
         mut result: Result<Reply, SendFailure>,
     ) -> Result<Reply, SendFailure> {
@@ -321,7 +354,9 @@ impl World {
         let own = |call: &&Call| call.life == life && call.shard == shard && call.id == id;
         if let Some(call) = calls.find(own) {
             let account = &providers[call.provider].options.name;
+            let account = (AccountId(call.provider as u32), account.as_str());
             troubles.call_ended(now, account, &call.request, &result, marks);
+            leases.call_ended(call.provider);
         }
         if let (Some(Mutant::RetryAfterLost), Ok(reply)) = (mutant, &mut result) {
             reply.retry_after = None;

@@ -163,6 +163,7 @@ impl World {
         self.calls_die();
         self.oracle.died();
         self.troubles.died();
+        self.leases.died();
         for client in &mut self.clients {
             client.disconnect();
         }

@@ -198,13 +198,14 @@ impl World {
     /// From here on nothing goes wrong, and everything has to end.
     pub(super) fn heal(&mut self) {
         self.healed = true;
+        self.ended = self.oracle.fold.ended_by_account();
         self.capacity = None;
         self.set_disk_faults(SimFaults::default());
         self.clock.heal_wall();
         let none = Faults::default();
         for provider in &mut self.providers {
             let spec = format!(
-                "{},reset_before=0,reset_after=0,5xx=0,5xx_after=0,429=0,401=0,garbage=0,slow=0,stale=0ms,poison=,item_missing=0,item_lost=0,item_4xx=0,item_5xx=0,lock=0,empty=0,shuffle=0",
+                "{},reset_before=0,reset_after=0,5xx=0,5xx_after=0,429=0,daily=0,401=0,garbage=0,slow=0,stale=0ms,poison=,item_missing=0,item_lost=0,item_4xx=0,item_5xx=0,lock=0,empty=0,shuffle=0",
                 none.provider_spec(&provider.options)
             );
             provider.set_faults(&spec);

@@ -3,12 +3,14 @@
 use engine::event::Operation;
 use engine::id::OperationId;
 use engine::provider::{CallKind, Reply, Request};
+use engine::quota::{AccountId, Gate, ShardId, ToShard};
+use engine::time::Mono;
 use serde_json::{Map, Value, json};
 
 use super::World;
 use crate::sim::fold::Op;
 use crate::sim::mutants::Mutant;
-use crate::sim::oracle::{Carried, is_batch};
+use crate::sim::oracle::{Carried, is_batch, is_day_spent};
 use crate::sim::patch::compose;
 
 impl World {
@@ -100,6 +102,56 @@ impl World {
     }
 }
 
+impl World {
+    /// What the coordinator says, with the planted bug if it is one of leases or gates.
+    pub(super) fn planted_words(&self, words: Vec<(ShardId, ToShard)>) -> Vec<(ShardId, ToShard)> {
+        let Some(mutant) = self.options.mutant else {
+            return words;
+        };
+        let shards = self.node.as_ref().map_or(0, |node| node.shards.len()) as u16;
+        let accounts = self.options.accounts.len() as u32;
+        let planted = words.into_iter().flat_map(|(to, mut word)| {
+            let held = is_gate(&word, |gate| matches!(gate, Gate::Held { .. }));
+            let probes = is_gate(&word, |gate| gate == Gate::Probe);
+            match (mutant, &mut word) {
+                (Mutant::GatesLost, _) if held => Vec::new(),
+                (Mutant::NeverHalfOpen, _) if probes => Vec::new(),
+                (Mutant::DoubledGrants, ToShard::Grant { .. })
+                | (Mutant::DoubledSlots, ToShard::GrantSlots { .. }) => {
+                    vec![(to, word.clone()), (to, word)]
+                }
+                (Mutant::LeaseSpentLate, ToShard::Grant { usable_until, .. }) => {
+                    *usable_until = Mono(usable_until.0 + LONGER);
+                    vec![(to, word)]
+                }
+                (Mutant::ProbesForAll, _) if probes => (0..shards)
+                    .map(|shard| (ShardId(shard), word.clone()))
+                    .collect(),
+                (Mutant::HoldForAll, ToShard::Gate { gate, .. }) if !probes => {
+                    let of = |account| ToShard::Gate {
+                        account: AccountId(account),
+                        gate: *gate,
+                    };
+                    (0..accounts).map(|account| (to, of(account))).collect()
+                }
+                _ => vec![(to, word)],
+            }
+        });
+        planted.collect()
+    }
+}
+
+/// By how much a planted bug stretches leases, ns.
+const LONGER: u64 = 30_000_000_000;
+
+/// Whether a word tells of such a gate, of an account or of an endpoint.
+fn is_gate(word: &ToShard, such: impl Fn(Gate) -> bool) -> bool {
+    match word {
+        ToShard::Gate { gate, .. } | ToShard::Endpoint { gate, .. } => such(*gate),
+        _ => false,
+    }
+}
+
 /// The reply to a batch, with the planted bug if it is one of reading it.
 pub(super) fn planted_reply(
     mutant: Option<Mutant>,
@@ -107,6 +159,14 @@ pub(super) fn planted_reply(
     carried: &[Carried],
     mut reply: Reply,
 ) -> Reply {
+    if is_day_spent(&reply) {
+        match mutant {
+            Some(Mutant::SpentTakenForFailure) => (reply.status, reply.retry_after) = (503, None),
+            Some(Mutant::SpentTakenForRefusal) => reply.status = 400,
+            _ => {}
+        }
+        return reply;
+    }
     let body: Option<Value> = serde_json::from_slice(&reply.body).ok();
     if mutant == Some(Mutant::TwoLinks)
         && request.kind == CallKind::Read

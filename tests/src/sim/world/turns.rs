@@ -184,7 +184,7 @@ impl World {
                         Self::taken_in(
                             &self.calls,
                             (self.life, shard, call),
-                            (&mut self.troubles, &mut self.marks),
+                            (&mut self.troubles, &mut self.leases, &mut self.marks),
                             (now_ns, &self.providers, self.options.mutant),
                             result,
                         )
@@ -308,6 +308,8 @@ impl World {
                     if matches!(word, FromShard::Unspent { .. }) {
                         self.marks.hit(Mark::LeaseUnspent);
                     }
+                    let told = self.leases.tells(shard, &word);
+                    self.oracle.note(told);
                     if self.options.mutant == Some(Mutant::TroublesLost) && tells_of_trouble(&word)
                     {
                         continue;
@@ -315,6 +317,12 @@ impl World {
                     let delay = self.shard_dice.between(US, 300 * US);
                     let at = self.in_order((0, shard), delay);
                     let life = self.life;
+                    if self.has(Mutant::ReturnCountedTwice)
+                        && matches!(word, FromShard::Unspent { .. })
+                    {
+                        let word = word.clone();
+                        self.at(at, Due::ToCoordinator { life, shard, word });
+                    }
                     self.at(at, Due::ToCoordinator { life, shard, word });
                 }
                 other => self
@@ -497,29 +505,18 @@ impl World {
         let learned = node.coordinator.take_learned().into_iter();
         words.extend(learned.map(|learned| (ShardId(0), ToShard::Learned(learned))));
         let deadline = node.coordinator.next_deadline();
-        let mutant = self.options.mutant;
-        words.retain(|(_, word)| match mutant {
-            Some(Mutant::GatesLost) => !is_gate(word, |gate| matches!(gate, Gate::Held { .. })),
-            Some(Mutant::NeverHalfOpen) => !is_gate(word, |gate| gate == Gate::Probe),
-            _ => true,
-        });
+        for (shard, word) in &words {
+            let (shard, mono) = (usize::from(shard.0), now.mono.0);
+            self.troubles.told(word);
+            let told = self.leases.told(mono, shard, word, &self.options.accounts);
+            self.oracle.note(told);
+        }
+        let words = self.planted_words(words);
         for (shard, word) in words {
             let shard = usize::from(shard.0);
             let delay = self.shard_dice.between(US, 300 * US);
             let deliver_at = self.in_order((1, shard), delay);
             let life = self.life;
-            if self.options.mutant == Some(Mutant::DoubledGrants)
-                && matches!(word, ToShard::Grant { .. })
-            {
-                self.at(
-                    deliver_at,
-                    Due::Deliver {
-                        life,
-                        shard,
-                        letter: Letter::Word(word.clone()),
-                    },
-                );
-            }
             self.at(
                 deliver_at,
                 Due::Deliver {
@@ -552,12 +549,4 @@ fn tells_of_trouble(word: &FromShard) -> bool {
                 ..
             }
     )
-}
-
-/// Whether a word tells of such a gate, of an account or of an endpoint.
-fn is_gate(word: &ToShard, such: impl Fn(Gate) -> bool) -> bool {
-    match word {
-        ToShard::Gate { gate, .. } | ToShard::Endpoint { gate, .. } => such(*gate),
-        _ => false,
-    }
 }
