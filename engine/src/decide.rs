@@ -129,11 +129,13 @@ pub fn step(
 /// Whether a record is about to be made that may be there already, made by somebody else: not all of
 /// its match keys were asked for.
 fn asks_for_match(operation: Operation, link: &Link, resume: Resume, keys: KeySupport) -> bool {
-    let makes = match (operation, link) {
-        (Operation::Create | Operation::Upsert, Link::Unlinked | Link::Deleted { .. }) => true,
-        (Operation::Update, Link::Unlinked) => true,
-        _ => false,
-    };
+    let makes = matches!(
+        (operation, link),
+        (
+            Operation::Create | Operation::Upsert,
+            Link::Unlinked | Link::Deleted { .. }
+        ) | (Operation::Update, Link::Unlinked)
+    );
     makes
         && resume
             .matched()
