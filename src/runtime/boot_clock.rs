@@ -51,7 +51,11 @@ impl BootClock {
         let wall_ahead_ms = before.map_or(0, |before| before.wall_ahead_ms);
         let kept = Kept {
             boot,
-            booted_at_ms: now.wall.0.saturating_sub(wall_ahead_ms + uptime_ms(now)),
+            booted_at_ms: now
+                .wall
+                .0
+                .saturating_sub(wall_ahead_ms)
+                .saturating_sub(uptime_ms(now)),
             wall_ahead_ms,
         };
         let clock = Self { path, kept };

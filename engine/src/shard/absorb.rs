@@ -165,7 +165,7 @@ pub(super) struct Behind {
     pub(super) changes: Vec<Pending>,
     /// The record goes, whether or not it is made again after that.
     pub(super) deletes: bool,
-    /// System A makes it, or makes it again.
+    /// Somebody makes it, or makes it again.
     pub(super) remade: bool,
 }
 
@@ -418,7 +418,7 @@ impl<T> Shard<T> {
                 continue;
             }
             let makes = matches!(event.event.operation, Operation::Create | Operation::Upsert);
-            behind.remade |= makes && event.action_at(account) == TargetAction::Observe;
+            behind.remade |= makes;
             let event = event.asked_of(account);
             match event.event.operation {
                 Operation::Delete => behind.deletes = true,
