@@ -402,13 +402,13 @@ impl Checker<'_, '_> {
                          with it: `mappings` of POST /v1/providers"
                     ));
             }
-            self.target(&path, name, target);
+            self.target(&path, name, account, target);
         }
     }
 
     /// Tells every field that cannot be right: a wrong one is told, left out,
     /// and the rest tried again.
-    fn target(&mut self, path: &str, object: &str, target: &TargetSettings) {
+    fn target(&mut self, path: &str, object: &str, account: &str, target: &TargetSettings) {
         let mut mapping = target.mapping(object);
         let mut places: Vec<usize> = (0..mapping.fields.len()).collect();
         while let Err(error) = Mapping::compile(object, &mapping) {
@@ -434,7 +434,7 @@ impl Checker<'_, '_> {
             mapping.fields.remove(at);
             places.remove(at);
         }
-        if let Some(found) = self.match_fault(object, target) {
+        if let Some(found) = self.match_fault(object, account, target) {
             let at = format!("{path}.match");
             self.refuse(&at, found).unquoted();
         }
@@ -442,17 +442,12 @@ impl Checker<'_, '_> {
 
     /// Why records cannot be found by a mapping's match keys. What is wrong with the rest of it, or with
     /// its account, is told elsewhere.
-    fn match_fault(&self, object: &str, target: &TargetSettings) -> Option<String> {
+    fn match_fault(&self, object: &str, account: &str, target: &TargetSettings) -> Option<String> {
         let settings = self.settings;
-        let account = settings.objects.iter().find_map(|(_, known)| {
-            let mut to = known.to.iter();
-            to.find(|(_, known)| std::ptr::eq(known, target))
-        });
-        let (account, _) = account?;
         let pools = settings.pools.iter().filter(|(pool, _)| pool == account);
         let members = pools.flat_map(|(_, pool)| &pool.members);
         let provider = std::iter::once(account)
-            .chain(members)
+            .chain(members.map(String::as_str))
             .find_map(|name| settings.provider(name))?;
         let definition = Definition::parse(shipped(&provider.definition)?);
         let definition = definition.and_then(|it| it.with_rest(&provider.account.rest));
