@@ -34,6 +34,7 @@ mod learned_book;
 mod leases;
 mod link_list;
 mod links;
+mod matching;
 mod merged;
 mod picture;
 mod prepare;
