@@ -12,7 +12,7 @@ use super::prepare::{Payload, Prepared};
 use super::{AccountPlan, Shard};
 use crate::journal::Journal;
 use crate::operation_slab::{Flow, OpIndex, OpState, OperationSlab};
-use crate::provider::{BatchGroup, BatchItem, Field, RenderError, Request};
+use crate::provider::{BatchGroup, BatchItem, CallKind, Field, RenderError, Request};
 use crate::quota::{Attempts, CostClass, Gate, RetryBudget, URGENT_PRIORITY_MAX};
 use crate::ready::{ByAttempt, FlowWeights, ReadyQueue};
 use crate::time::{Mono, Now};
@@ -92,6 +92,15 @@ pub(super) struct Gathered {
     pub(super) has_room: bool,
 }
 
+impl Gathered {
+    /// Whether a record of this group may go along: reads of one call ask for the same fields.
+    fn takes(&self, group: Option<BatchGroup>, payload: &Payload) -> bool {
+        let (first, asked) = &self.records[0];
+        let reads = first.kind == Some(CallKind::Read);
+        self.group == group && (!reads || asked.fields == payload.fields)
+    }
+}
+
 impl<T> Shard<T> {
     /// Takes the records of the account's next call. `left` counts down what the turn may look at;
     /// a call is filled even beyond it. `None`: nothing is ready that does not wait for company.
@@ -154,7 +163,7 @@ impl<T> Shard<T> {
                 Prepared::Later => break,
             };
             let kind = item.kind.expect("a prepared item has its call");
-            let group = plan.definition.batch_group(kind, &payload.object);
+            let group = batch_of(&plan, kind, &payload);
             if suspects.is_none() && self.accounts[at].part_batches.pass_over(group) {
                 aside.push(op);
                 continue;
@@ -207,7 +216,7 @@ impl<T> Shard<T> {
                         has_room: items_max > 1,
                     });
                 }
-                Some(call) if call.group == group && bytes <= bytes_left => {
+                Some(call) if call.takes(group, &payload) && bytes <= bytes_left => {
                     bytes_left -= bytes;
                     call.attempts.join(attempts);
                     call.records.push((*item, payload));
@@ -225,6 +234,9 @@ impl<T> Shard<T> {
                 break;
             }
         }
+        if let Some(call) = &mut call {
+            self.let_go_alone(at, &plan, call);
+        }
         // Halves of a refused call keep together; what is not sent with them is ready again.
         for op in suspects.into_iter().flatten() {
             self.index.slab[op].set_state(OpState::Waiting);
@@ -240,6 +252,23 @@ impl<T> Shard<T> {
     /// has to be looked at.
     pub(super) fn can_start(&self, now: Mono, at: usize) -> bool {
         self.suspects_can_go(now, at) || self.source(now, at, 0).is_some()
+    }
+
+    /// A read without company is a read: no answer that has to be taken apart. Unless that costs
+    /// something else, or fails with others.
+    fn let_go_alone(&self, at: usize, plan: &AccountPlan, call: &mut Gathered) {
+        let [(item, payload)] = &*call.records else {
+            return;
+        };
+        let reads = item.kind == Some(CallKind::Read);
+        let endpoint = |alone| {
+            plan.definition
+                .endpoint(CallKind::Read, &payload.object, alone)
+        };
+        let costs = self.accounts[at].class_of(CallKind::Read, None);
+        if reads && costs == call.class && endpoint(true) == endpoint(false) {
+            call.group = None;
+        }
     }
 
     /// Whether the account's next call waits for company: quota is scarce, no full batch waits,
@@ -439,6 +468,16 @@ impl<T> Shard<T> {
         }
     }
 
+    /// Records that the answer to a call of several did not tell of: each is asked for by itself.
+    pub(super) fn ask_alone(&mut self, at: usize, class: CostClass, ops: Vec<OpIndex>) {
+        for op in ops.into_iter().rev() {
+            let ops = vec![op];
+            self.accounts[at]
+                .suspects
+                .push_front(Suspects { ops, class });
+        }
+    }
+
     /// Halves of refused calls that no call takes any more are ready like others.
     pub(super) fn release_suspects(&mut self, at: usize) {
         let parts = std::mem::take(&mut self.accounts[at].suspects);
@@ -468,6 +507,17 @@ fn next_in(
         queue.pop(slab, weights)
     }
 }
+
+/// The batch that a call goes into. A read that names no field wants what its provider shows of
+/// itself, which a batch that has to name them cannot say.
+fn batch_of(plan: &AccountPlan, kind: CallKind, payload: &Payload) -> Option<BatchGroup> {
+    let group = plan.definition.batch_group(kind, &payload.object)?;
+    let nameless = kind == CallKind::Read && payload.fields == NO_FIELDS;
+    (!nameless || !plan.definition.batch_names_fields(group)).then_some(group)
+}
+
+/// What a read asks for that names no field.
+const NO_FIELDS: &str = "{}";
 
 /// What a record adds to a batch beside its fields and key, about.
 const ITEM_OVERHEAD: usize = 128;

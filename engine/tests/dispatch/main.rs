@@ -10,6 +10,7 @@ mod linger;
 mod neighbours;
 mod planted;
 mod promises;
+mod reads;
 mod refused_token;
 mod restart;
 mod retries;

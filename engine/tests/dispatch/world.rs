@@ -24,6 +24,7 @@ use syncline_engine::shard::{
     AccountPlan, Barrier, CallId, CheckpointPart, Command, EventBatch, Explanation, Input, Output,
     Recovered, Recovery, ReplaySpan, Role, Shard, ShardSettings, Weights,
 };
+use syncline_engine::state::{Reason, State};
 use syncline_engine::time::{Mono, Now, WallMs};
 use wal::Lsn;
 
@@ -332,6 +333,20 @@ impl World {
         let (shard, log) = &mut self.shards[shard];
         let explained = shard.explain(now, log, object, record_id);
         explained.into_iter().next().expect("a record of the shard")
+    }
+
+    /// Where the operation of a record with one stands, why, and what it returned.
+    pub(super) fn told(
+        &mut self,
+        shard: usize,
+        object: &str,
+        record_id: &str,
+    ) -> (State, Option<Reason>, String) {
+        let (shard, log) = &mut self.shards[shard];
+        let standings = shard.record(log, object, record_id);
+        let standing = standings.into_iter().next().expect("an operation");
+        let result = String::from_utf8(standing.result).expect("text");
+        (standing.state, standing.reason, result)
     }
 
     /// Where an account stands with the coordinator.
