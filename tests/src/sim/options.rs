@@ -275,8 +275,10 @@ impl AccountOptions {
             ahead_ms: dice.between(0, 1_800) as i64 - 900,
         };
         let fixed = (fixed && dice.chance(150)).then_some(window);
+        // Full again within 48 s: what has to be remembered for more than a minute goes by our wall
+        // clock after a boot, which may be an hour off.
         let bucket = Bucket {
-            burst: dice.between(1, 30) as u32,
+            burst: dice.between(1, 16) as u32,
             refill: dice.between(1, 10) as u32,
             period_ms: dice.between(300, 3_000),
         };

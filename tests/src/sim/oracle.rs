@@ -41,6 +41,8 @@ pub(super) struct Oracle {
     /// they are.
     told_done: BTreeSet<OpKey>,
     told_refused: BTreeSet<OpKey>,
+    /// Numbers of producers of which a log that broke may have kept the event, until a restart tells.
+    unsure: BTreeSet<(u64, u64)>,
     accounts: Vec<AccountOptions>,
     /// Changes come back.
     both_ways: bool,
@@ -61,6 +63,7 @@ impl Oracle {
             writes: BTreeMap::new(),
             told_done: BTreeSet::new(),
             told_refused: BTreeSet::new(),
+            unsure: BTreeSet::new(),
             accounts: options.accounts.clone(),
             both_ways: options.two_way.is_some(),
             ledger: Ledger::default(),
@@ -123,9 +126,16 @@ impl Oracle {
         }
     }
 
-    /// A client is told that these numbers were not taken.
-    pub(super) fn refused(&mut self, producer: u64, seqs: &[u64]) {
+    /// A client is told that these numbers were not taken, or that nobody knows: then nobody does
+    /// when they come again either.
+    pub(super) fn refused(&mut self, producer: u64, seqs: &[u64], unsure: bool) {
         for &seq in seqs {
+            if unsure {
+                self.unsure.insert((producer, seq));
+            }
+            if self.unsure.contains(&(producer, seq)) {
+                continue;
+            }
             if let Some(place) = self.fold.taken.get(&(producer, seq)) {
                 self.note(Err(format!(
                     "I13 number {seq} was refused and is in the log at {place:?}"
@@ -137,6 +147,7 @@ impl Oracle {
     /// The engine died: what no log kept never was.
     pub(super) fn died(&mut self) {
         self.calls.clear();
+        self.unsure.clear();
         self.fold.spent.clear();
     }
 

@@ -66,10 +66,9 @@ impl World {
             Ticket::Part { batch, shard } => {
                 // A log that broke under a batch may still have kept it: that refusal says
                 // only that nobody knows, and the number tells after the restart.
-                let unknown = code == Code::ShardDown;
-                if let Some((producer, seqs)) = node.ingest.part(batch, shard).filter(|_| !unknown)
-                {
-                    self.oracle.refused(producer, seqs);
+                let unsure = code == Code::ShardDown;
+                if let Some((producer, seqs)) = node.ingest.part(batch, shard) {
+                    self.oracle.refused(producer, seqs, unsure);
                 }
                 if let Some(ended) = node.ingest.answered(batch, shard, Some(code)) {
                     self.batch_ended(ended);
