@@ -12,7 +12,8 @@ use engine::journal::Journal;
 use engine::provider::{Reply, Request, SendFailure};
 use engine::quota::{FromShard, ShardId, ToShard};
 use engine::shard::{
-    AccountPlan, CallId, Command, CommandReply, Input, LinkWord, Observation, Output, Role, Shard,
+    AccountPlan, CallId, Command, CommandReply, FetchPurpose, Input, LinkWord, Observation, Output,
+    Role, Shard,
 };
 use engine::time::{Mono, Now};
 use net::egress::{Account, AccountSettings, Egress};
@@ -60,7 +61,7 @@ pub(crate) enum Word {
     /// Asks an account, at an endpoint of it, for something that is no record's.
     Fetch(
         Arc<str>,
-        Arc<str>,
+        (Arc<str>, FetchPurpose),
         Request,
         oneshot::Sender<Result<Reply, SendFailure>>,
     ),
@@ -209,12 +210,13 @@ impl ShardThread {
                         },
                     );
                 }
-                Word::Fetch(account, endpoint, request, reply) => {
+                Word::Fetch(account, (endpoint, purpose), request, reply) => {
                     let ticket = Waiting::Fetch(reply);
                     let input = Input::Fetch {
                         account,
                         endpoint,
                         request,
+                        purpose,
                         ticket,
                     };
                     self.handle(now, input);
