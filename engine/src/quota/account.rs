@@ -233,7 +233,9 @@ impl Account {
         self.observe(now);
         self.give_up_leases(now.mono);
         self.health.tick(now.mono);
-        let may_probe = !self.gone && self.health.is_open();
+        // Of an account that is probed itself as well: what it has may all be of an endpoint that is
+        // held, and then nothing else would ever probe the account.
+        let may_probe = !self.gone && (self.health.is_open() || self.health.is_half_open());
         self.endpoints
             .tick(now.mono, may_probe, self.limits.call_timeout);
         if !self.gone {

@@ -109,11 +109,27 @@ pub enum Mark {
     EndpointHeld,
     /// An account said that its day's calls are spent.
     DaySpent,
+    /// A rule or a switch left an account out.
+    Skipped,
+    /// A rule put another operation in the place of the event's.
+    Turned,
+    /// A rule, or what a mapping requires, kept an event from one account of several.
+    RejectedAtOne,
+    /// It kept one from all of them.
+    Rejected,
+    /// A rule gave a priority.
+    RulePriority,
+    /// A record could not be mapped.
+    Unmappable,
+    /// Other mappings or rules came into force.
+    SetTaken,
+    /// Bad ones were refused.
+    SetRefused,
 }
 
 impl Mark {
     /// All of them.
-    pub const ALL: [Self; 52] = [
+    pub const ALL: [Self; 60] = [
         Self::Killed,
         Self::PowerCut,
         Self::CutInWrite,
@@ -166,6 +182,14 @@ impl Mark {
         Self::QuietEdits,
         Self::EndpointHeld,
         Self::DaySpent,
+        Self::Skipped,
+        Self::Turned,
+        Self::RejectedAtOne,
+        Self::Rejected,
+        Self::RulePriority,
+        Self::Unmappable,
+        Self::SetTaken,
+        Self::SetRefused,
     ];
 }
 
