@@ -10,6 +10,7 @@ use crate::sim::marks::Mark;
 use crate::sim::mutants::Mutant;
 use crate::sim::options::Options;
 use crate::sim::plans::plans;
+use crate::sim::sets::InForce;
 
 /// The plans that a run starts with.
 pub(super) fn first_plans(options: &Options) -> Vec<Arc<AccountPlan>> {
@@ -49,7 +50,7 @@ impl World {
         }
         std::mem::swap(&mut self.plans, &mut told);
         let before = told;
-        self.judge_anew();
+        self.judge_by(self.in_force);
         let told = match self.has(Mutant::MappingsOfBefore) {
             true => before,
             false => self.plans.clone(),
@@ -76,7 +77,13 @@ impl World {
             list.flaw,
         ) {
             (Ok(_), None) => self.marks.hit(Mark::SetTaken),
-            (Ok(_), Some(_)) if self.has(Mutant::BadRulesTaken) => {}
+            (Ok(_), Some(_)) if self.has(Mutant::BadRulesTaken) => {
+                let rules = version;
+                return self.judge_by(InForce {
+                    rules,
+                    ..self.in_force
+                });
+            }
             (Ok(_), Some(flaw)) => {
                 let broken = format!("R3 rules {version} are taken: {flaw:?}");
                 return self.oracle.note(Err(broken));
@@ -88,12 +95,12 @@ impl World {
             (Err(_), Some(_)) => return self.marks.hit(Mark::SetRefused),
         }
         self.in_force.rules = version;
-        self.judge_anew();
+        self.judge_by(self.in_force);
     }
 
-    fn judge_anew(&mut self) {
+    fn judge_by(&mut self, in_force: InForce) {
         if let Some(node) = &mut self.node {
-            node.ingest.judge = Judge::new(&self.options, self.in_force, &self.plans);
+            node.ingest.judge = Judge::new(&self.options, in_force, &self.plans);
         }
     }
 }
