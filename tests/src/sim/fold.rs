@@ -465,7 +465,10 @@ impl Fold {
                 names(&run)
             ));
         }
+        // What cannot be mapped ends without a call: the one before it ended unheard.
+        let unsent = (progress.state, progress.reason) == (State::Failed, Some(Reason::Mapping));
         if let Some(runs) = self.answered.remove(&lane_key)
+            && !unsent
             && !runs.contains(&run)
         {
             let carried: Vec<String> = runs.iter().map(|run| names(run)).collect();

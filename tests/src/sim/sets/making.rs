@@ -57,7 +57,7 @@ pub(super) fn mapping_sets(accounts: &[AccountOptions], dice: &mut Dice) -> Vec<
     sets
 }
 
-/// Mappings of accounts whose changes come back: what goes out can all be told back.
+/// Mappings of accounts whose changes come back.
 pub(in crate::sim) fn both_ways(accounts: &[AccountOptions], dice: &mut Dice) -> MappingSet {
     let mut set = MappingSet::default();
     for account in accounts.iter().filter(|account| !account.system_a) {
@@ -102,6 +102,10 @@ fn mapping_back(object: &str, dice: &mut Dice) -> ObjectMapping {
     for field in &mut fields {
         field.on_null = OnNull::Clear;
         field.direction = Direction::Both;
+        let fought_over = field.local == ["status"];
+        if !fought_over && dice.chance(100) {
+            field.direction = Direction::Out;
+        }
     }
     let source = vec!["Source".to_owned()];
     ObjectMapping {
@@ -324,10 +328,10 @@ fn test(depth: u32, dice: &mut Dice) -> Test {
             Operation::Upsert,
             Operation::Delete,
         ])),
-        2 => Test::Is("status", dice.pick(&STATUS)),
+        2 => Test::Is("status", dice.pick::<&str>(&STATUS)),
         3 => Test::Over("name", dice.below(1000)),
-        4 => Test::Changed(dice.pick(&["email", "name", "status"])),
-        5 => Test::Was("status", dice.pick(&STATUS)),
+        4 => Test::Changed(dice.pick::<&str>(&["email", "name", "status"])),
+        5 => Test::Was("status", dice.pick::<&str>(&STATUS)),
         6 => Test::Not(Box::new(test(depth - 1, dice))),
         7 | 8 => Test::Both(two(dice)),
         _ => Test::Either(two(dice)),

@@ -178,6 +178,14 @@ impl ObjectMapping {
         local
     }
 
+    /// Leaves out what people of the account have nothing to say of: what only goes out.
+    pub(in crate::sim) fn without_outgoing(&self, fields: &mut Map<String, Value>) {
+        let fields_out = self.fields.iter();
+        for field in fields_out.filter(|field| field.direction == Direction::Out) {
+            take(fields, field.local);
+        }
+    }
+
     /// Whether what is required is there, or at least not cleared.
     pub(in crate::sim) fn has_required(&self, written: Written, data: &Map<String, Value>) -> bool {
         let mut required = self.fields.iter().filter(|field| field.required);
@@ -347,6 +355,23 @@ pub(in crate::sim) fn at<'d>(
         }
     }
     Some(Some(value))
+}
+
+fn take(fields: &mut Map<String, Value>, path: &[&str]) {
+    match path {
+        [] => {}
+        [last] => {
+            fields.remove(*last);
+        }
+        [first, rest @ ..] => {
+            if let Some(Value::Object(inner)) = fields.get_mut(*first) {
+                take(inner, rest);
+                if inner.is_empty() {
+                    fields.remove(*first);
+                }
+            }
+        }
+    }
 }
 
 fn put(out: &mut Map<String, Value>, path: &[impl AsRef<str>], value: Value) {

@@ -132,7 +132,8 @@ impl World {
 
     fn make_there(&mut self, side: usize) {
         let object = *self.people.dice.pick(&OBJECTS);
-        let fields = self.people.fields(!self.fights());
+        let mut fields = self.people.fields(!self.fights());
+        self.leave_out_there(side, object, &mut fields);
         let Some(id) = self.edit_there(side, object, None, Change::Create(fields.clone())) else {
             return;
         };
@@ -143,7 +144,8 @@ impl World {
     }
 
     fn change_there(&mut self, side: usize, place: &Place) {
-        let fields = self.people.fields(!self.fights());
+        let mut fields = self.people.fields(!self.fights());
+        self.leave_out_there(side, &place.0, &mut fields);
         self.set_there(side, place, fields);
     }
 
@@ -198,6 +200,14 @@ impl World {
         };
         let done = provider.account.edit(now, &edit);
         done.ok().map(|id| id.to_string())
+    }
+
+    /// People of an account do not write what only comes to it.
+    fn leave_out_there(&self, side: usize, object: &str, fields: &mut Map<String, Value>) {
+        let sides = self.sides.get(side);
+        if let Some(mapping) = sides.and_then(|side| side.mapping(object)) {
+            mapping.without_outgoing(fields);
+        }
     }
 
     /// A change in the names of the account.
