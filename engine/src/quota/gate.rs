@@ -197,15 +197,6 @@ impl Health {
         self.paused_until.is_none() && self.breaker == Breaker::Closed
     }
 
-    /// One shard may call, to find out whether all may.
-    pub(super) fn is_half_open(&self) -> bool {
-        let probed = matches!(
-            self.breaker,
-            Breaker::HalfOpen { .. } | Breaker::Probing { .. }
-        );
-        self.paused_until.is_none() && probed
-    }
-
     /// The breaker for people: a pause is not one of its states.
     pub(super) fn breaker(&self) -> BreakerView {
         let (phase, until) = match self.breaker {

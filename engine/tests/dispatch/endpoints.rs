@@ -199,30 +199,6 @@ fn connections_that_fail_hold_the_account_as_a_whole() {
     assert_eq!(world.view(0).gate, Gate::Open);
 }
 
-#[test]
-fn an_account_that_was_refused_is_probed_by_what_waits_for_its_endpoint() {
-    let mut world = World::new(1, limits(), 1).answering(|now, request| {
-        Ok(match now {
-            ..20_000_000_000 => reply(503, "{}"),
-            // The endpoint's own probe is refused, and with it the account.
-            ..90_000_000_000 => reply(401, "{}"),
-            _ => done(request),
-        })
-    });
-    for n in 0..10 {
-        world.submit(0, &event("lead", &format!("l-{n}")));
-        world.run(50 * MS);
-    }
-    assert_eq!(world.view(0).endpoints.len(), 1, "it is held by itself");
-    world.run(60 * SECOND);
-    let refused = of(&world, "l-").iter().any(|call| call.status == 401);
-    assert!(refused && world.view(0).gate != Gate::Open);
-    world.run(300 * SECOND);
-    let arrived = of(&world, "l-").iter().filter(|c| c.status < 300).count();
-    assert_eq!(arrived, 10);
-    assert_eq!(world.view(0).gate, Gate::Open);
-}
-
 /// Contacts and leads by turns.
 fn load_one(world: &mut World) {
     for n in 0..10 {
@@ -247,4 +223,27 @@ fn what_is_set_aside_goes_when_the_engine_restarts() {
     world.restart(limits(), true);
     world.run(70 * SECOND);
     assert_eq!(arrived(&world), 60);
+}
+
+#[test]
+fn an_account_that_is_held_as_well_is_probed_by_what_waits_for_the_endpoint() {
+    let mut calls = 0;
+    let mut world = World::new(1, limits(), 1).answering(move |_, request| {
+        calls += 1;
+        Ok(match calls {
+            1..=5 => reply(503, "{}"),
+            // Under way when the endpoint was held.
+            6 => reply(401, "{}"),
+            _ => done(request),
+        })
+    });
+    for n in 0..6 {
+        world.submit(0, &event("lead", &format!("l-{n}")));
+    }
+    world.run(5 * SECOND);
+    assert_eq!(world.view(0).endpoints.len(), 1);
+    assert!(matches!(world.view(0).gate, Gate::Held { .. }));
+    world.run(120 * SECOND);
+    let leads = of(&world, "l-");
+    assert_eq!(leads.iter().filter(|call| call.status < 300).count(), 6);
 }
