@@ -22,6 +22,7 @@ mod oracle;
 mod patch;
 mod plans;
 mod provider;
+mod retries;
 pub mod sets;
 mod spied_log;
 mod trouble;

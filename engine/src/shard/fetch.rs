@@ -12,7 +12,7 @@ use crate::decide::class_of;
 use crate::journal::Journal;
 use crate::operation_slab::Target;
 use crate::provider::{CallKind, NotSent, Reply, Request, SendFailure, Verdict};
-use crate::quota::CostClass;
+use crate::quota::{Attempts, CostClass};
 use crate::time::{Mono, Now};
 
 /// Fetches that wait for their account, at most; one more is refused.
@@ -140,6 +140,7 @@ impl<T> Shard<T> {
                 target: fetch.target,
                 permit,
                 class,
+                attempts: Attempts::default(),
                 endpoint: Some(Arc::clone(&fetch.endpoint)),
                 probes: matches!(way, Way::Probe(_)),
                 started: now.mono,
@@ -175,8 +176,9 @@ impl<T> Shard<T> {
         let kind = self.fetches.open.get(&id).map(|it| it.request.kind);
         let kind = kind.unwrap_or(CallKind::Read);
         let verdict = plan.as_ref().map(|plan| match result {
-            Ok(reply) if plan.definition.operation(kind).is_some() => {
-                plan.definition.classify(kind, "", reply, timestamp(now))
+            Ok(reply) if plan.definition.operation(CallKind::Read).is_some() => {
+                let read = CallKind::Read;
+                plan.definition.classify(read, "", reply, timestamp(now))
             }
             Ok(_) => Verdict::Absent,
             Err(failure) => failure.verdict(),

@@ -125,11 +125,15 @@ pub enum Mark {
     SetTaken,
     /// Bad ones were refused.
     SetRefused,
+    /// A batch was refused, since its shard's ring was full.
+    RingFull,
+    /// A retry left while a first attempt had been waiting for longer.
+    RetriedBeforeFirst,
 }
 
 impl Mark {
     /// All of them.
-    pub const ALL: [Self; 60] = [
+    pub const ALL: [Self; 62] = [
         Self::Killed,
         Self::PowerCut,
         Self::CutInWrite,
@@ -190,6 +194,8 @@ impl Mark {
         Self::Unmappable,
         Self::SetTaken,
         Self::SetRefused,
+        Self::RingFull,
+        Self::RetriedBeforeFirst,
     ];
 }
 

@@ -5,6 +5,7 @@ mod both_ways;
 mod decided;
 mod outgoing;
 mod told;
+mod waiting;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

@@ -12,6 +12,7 @@ mod quiet;
 mod sets;
 mod standings;
 mod turns;
+mod waiting;
 mod words;
 
 use std::cmp::{Ordering, Reverse};
@@ -37,6 +38,7 @@ use super::node::{Letter, Node, Saved};
 use super::options::Options;
 use super::oracle::Oracle;
 use super::provider::Provider;
+use super::retries::RetryShare;
 use super::sets::InForce;
 use super::trouble::Troubles;
 use super::two_way::ledger::Key;
@@ -211,6 +213,7 @@ struct World {
     oracle: Oracle,
     troubles: Troubles,
     leases: Ledger,
+    retries: RetryShare,
     marks: Marks,
     healed: bool,
     /// Operations that had ended by then, by account.
@@ -299,6 +302,7 @@ impl World {
             oracle: Oracle::new(&options),
             troubles: Troubles::default(),
             leases: Ledger::default(),
+            retries: RetryShare::default(),
             marks: Marks::default(),
             healed: false,
             ended: BTreeMap::new(),

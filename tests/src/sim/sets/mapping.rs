@@ -210,8 +210,8 @@ impl ObjectMapping {
         fields.extend(flaw.map(|flaw| flaw.field(sent)));
         MappingSettings {
             remote: self.remote.clone(),
-            external_id: None,
             fields,
+            ..MappingSettings::default()
         }
     }
 }
