@@ -181,10 +181,15 @@ impl Mapping {
         references.collect()
     }
 
-    /// Whether System A's field at `pointer` is read back from the provider.
+    /// Whether System A's field at `pointer` is read back from the provider, itself or within an
+    /// object that is.
     pub fn comes_back(&self, pointer: &str) -> bool {
+        let within = |local: &str| {
+            let rest = pointer.strip_prefix(local);
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        };
         let mut fields = self.fields.iter();
-        fields.any(|field| field.comes_back() && field.local() == pointer)
+        fields.any(|field| field.comes_back() && within(field.local()))
     }
 
     /// Whether some field is required.
@@ -202,7 +207,13 @@ impl Mapping {
     /// # Errors
     /// [`MapFailure`] naming the first field that is absent or cleared.
     pub fn check_required(&self, data: RawObject<'_>, write: Write) -> Result<(), MapFailure> {
-        let slots = fill(&self.outbound, data)?;
+        let mut slots: Slots<'_> = SmallVec::from_elem(None, self.outbound.slots);
+        for member in data.members() {
+            for input in self.outbound.inputs_under(&member.key.name()) {
+                // What lies in no object is absent; the value itself is not judged here.
+                slots[input.slot] = input.value_in(member.value).unwrap_or(None);
+            }
+        }
         let mut fields = self.fields.iter();
         fields.try_for_each(|field| field.check_required(&slots, write))
     }

@@ -100,6 +100,8 @@ struct SessionState {
     remembered: Vec<(u64, EventKey, TakenOperation)>,
     /// Duplicates: settled once the shard that has the original says so.
     duplicates: Vec<(usize, u64)>,
+    /// Events that a schema or rules reject, with the shards of their records.
+    rejected: Vec<(usize, u64)>,
 }
 
 #[derive(Debug, Default)]
@@ -267,7 +269,13 @@ impl Intake for ThreadIntake {
             }
             for &(seq, code) in refused {
                 if !code.retry() {
-                    let shard = (producer % mailboxes.len() as u64) as usize;
+                    // Beside what its record is told next: whatever of that a crash leaves, it leaves
+                    // this number as well. Else the event would come again, and other rules might
+                    // take it behind a newer one.
+                    let mut rejected = state.rejected.iter();
+                    let own = rejected.find(|(_, rejected)| *rejected == seq);
+                    let any = (producer % mailboxes.len() as u64) as usize;
+                    let shard = own.map_or(any, |(shard, _)| *shard);
                     state.shards[shard].batch.consumed.push(Origin {
                         producer,
                         seq,
@@ -281,6 +289,7 @@ impl Intake for ThreadIntake {
             // An anonymous duplicate only has to wait until the original is on disk.
             state.shards[shard].seqs.push(seq);
         }
+        state.rejected.clear();
         for &(_, code) in refused {
             self.metrics.events_rejected(code, 1);
         }
@@ -437,6 +446,7 @@ fn stage_event(
         if let Some((_, key, taken)) = remembered {
             shared.remembered.forget(key, taken);
         }
+        state.rejected.push((routed.shard, seq));
         return Err(refusal);
     }
     state.remembered.extend(remembered);

@@ -125,7 +125,7 @@ impl Crm {
         let mut text = format!(
             "[providers.{name}]\nbase_url = \"{}\"\nsettle = \"300ms\"\n\
              retry = {{ max_attempts = 60, base_delay = \"20ms\", max_delay = \"300ms\" }}\n\
-             breaker = {{ open_for = \"200ms\" }}\nbatch = {{ max_items = {BATCH}, max_wait = \"400ms\" }}\n\
+             breaker = {{ open_for = \"200ms\" }}\nbatch = {{ max_items = {BATCH} }}\n\
              [providers.{name}.auth]\nkind = \"bearer\"\ntoken = \"exec:echo {token}\"\n",
             self.provider.url()
         );

@@ -25,6 +25,9 @@ pub(super) struct Field {
     pub(super) locals: Range<usize>,
     /// Its paths in the provider's.
     pub(super) remotes: Range<usize>,
+    /// System A's paths are written on the way back: not those of a field that only goes out, nor
+    /// those that come back from another one.
+    pub(super) returns: bool,
 }
 
 /// How the values of one field come from those of the other side.
@@ -96,11 +99,12 @@ impl Field {
 
     /// Whether System A's value is read back from the provider's.
     pub(super) fn comes_back(&self) -> bool {
-        match &self.kind {
+        let read = match &self.kind {
             FieldKind::Converted(_) | FieldKind::Joined(_) | FieldKind::Split(_) => true,
             FieldKind::Computed { back, .. } => back.is_some(),
             FieldKind::Constant(_) | FieldKind::Reference(_) => false,
-        }
+        };
+        self.returns && read
     }
 
     pub(super) fn check_required(

@@ -173,6 +173,8 @@ struct Numbers {
     pointer: String,
     locals: Range<usize>,
     remotes: Range<usize>,
+    /// The local paths are written on the way back.
+    returns: bool,
 }
 
 impl<'s> Entry<'s> {
@@ -343,6 +345,7 @@ impl<'s> Entry<'s> {
             pointer: pointer.into(),
             locals: first.0..mapping.outbound.slots,
             remotes: first.1..mapping.inbound.slots,
+            returns,
         })
     }
 
@@ -379,6 +382,7 @@ impl<'s> Entry<'s> {
             kind,
             locals: numbers.locals,
             remotes: numbers.remotes,
+            returns: numbers.returns,
         })
     }
 

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::account::Suspects;
-use super::dispatch::{fields, members, subject};
+use super::dispatch::{CALL_ROOM, fields, members, subject};
 use super::endpoints::Way;
 use super::item::Item;
 use super::prepare::{Payload, Prepared};
 use super::{AccountPlan, Shard};
-use crate::journal::Journal;
+use crate::journal::{Class, Journal};
 use crate::operation_slab::{Flow, OpIndex, OpState};
 use crate::provider::{BatchGroup, BatchItem, CallKind, Field, RenderError, Request};
 use crate::quota::{Attempts, CostClass, Gate, URGENT_PRIORITY_MAX};
@@ -107,8 +107,10 @@ impl<T> Shard<T> {
             *left = left.saturating_sub(1);
             let (item, payload) = match self.prepare(now, journal, op) {
                 Prepared::Item(item, payload) => (item, payload),
-                // A queue of operations that all end without a call must not hold up the turn.
+                // A queue of operations that all end without a call must not hold up the turn, nor
+                // their outcomes fill the log beyond what it holds in reserve.
                 Prepared::Settled if *left == 0 && call.is_none() => break,
+                Prepared::Settled if journal.room(Class::Outcome) < CALL_ROOM => break,
                 Prepared::Settled => continue,
                 Prepared::Later => break,
             };

@@ -234,7 +234,10 @@ impl<T> Shard<T> {
             };
             let newer =
                 later.operation_seq > event.operation_seq && later.record_hash == event.record_hash;
-            let sent = newer && later.action_at(account) != TargetAction::Skip;
+            // A rule may have left it out here, or made a DELETE of it, which writes none of its fields.
+            let sent = newer
+                && later.action_at(account) != TargetAction::Skip
+                && asked(&later, account).writes_fields();
             if let Some(data) = later.event.data.filter(|_| sent) {
                 since.any = true;
                 let names = data.members().map(|member| member.key.name().into_owned());

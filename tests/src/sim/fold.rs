@@ -4,6 +4,7 @@
 //! It shares only the decoders with the engine. After a crash it is made anew from what the logs
 //! still hold.
 
+mod bodies;
 mod ends;
 mod expected;
 mod pending;
@@ -24,7 +25,9 @@ use wal::Lsn;
 
 use super::marks::{Mark, Marks};
 use super::options::Options;
+use super::oracle::asked_at;
 use super::spied_log::{PAYLOAD_BYTES_MAX, Written};
+use bodies::Body;
 use ends::End;
 pub(super) use expected::Expected;
 use pending::Pending;
@@ -45,6 +48,8 @@ pub(super) struct Op {
     pub(super) scheduled: bool,
     /// It came back from the dead letters.
     pub(super) redriven: bool,
+    /// A rule or a switch leaves it out: it ends in its turn, without a call.
+    pub(super) skipped: bool,
     /// It is compared with what waits for its target, and nothing is sent.
     pub(super) observed: bool,
     /// Others under the same number, which come when it has ended: what is handed over may be again
@@ -67,7 +72,12 @@ pub(super) struct Op {
 impl Op {
     /// Whether it may share a call with others of its record.
     pub(super) fn folds(&self) -> bool {
-        self.operation.writes_fields() && !self.scheduled && !self.observed
+        self.operation.writes_fields() && !self.scheduled && !self.observed && !self.skipped
+    }
+
+    /// Whether it says something of fields.
+    fn writes(&self) -> bool {
+        self.operation.writes_fields() && !self.skipped
     }
 
     /// Makes place for the next one under its number.
@@ -104,6 +114,12 @@ pub(super) struct Fold {
     pub(super) answered: BTreeMap<LaneKey, Vec<Vec<OperationId>>>,
     /// Operations of which some call was let out, in whatever life of the engine.
     pub(super) sent: BTreeSet<OpKey>,
+    /// What the newest call named after an operation carried, in whatever life of the engine.
+    bodies: BTreeMap<OpKey, Body>,
+    /// Fields are mapped: what an account holds follows from what its calls carried.
+    mapped: bool,
+    /// Where the newest frame of a record's progress at an account lies.
+    pub(super) moved_at: BTreeMap<LaneKey, Lsn>,
     /// What accounts told, by scope and name.
     pub(super) delivered: BTreeSet<(u64, String)>,
     /// Changes come back: redriven operations may meet newer ones that came of others.
@@ -131,6 +147,7 @@ impl Fold {
         let attempts = accounts.map(|account| (account.name.clone(), account.max_attempts));
         Self {
             both_ways: options.two_way.is_some(),
+            mapped: options.sets.is_some(),
             attempts_max: attempts.collect(),
             ..Self::default()
         }
@@ -140,6 +157,8 @@ impl Fold {
     pub(super) fn anew(&mut self) -> Self {
         Self {
             sent: std::mem::take(&mut self.sent),
+            bodies: std::mem::take(&mut self.bodies),
+            mapped: self.mapped,
             both_ways: self.both_ways,
             attempts_max: std::mem::take(&mut self.attempts_max),
             ..Self::default()
@@ -268,7 +287,7 @@ impl Fold {
                 continue;
             }
             let op = Op {
-                operation: event.event.operation,
+                operation: asked_at(target.action, event.event.operation),
                 object: event.event.object.to_string(),
                 record_id: event
                     .event
@@ -279,6 +298,7 @@ impl Fold {
                 data: data.clone(),
                 scheduled: event.event.scheduled_at_ms.is_some(),
                 redriven: false,
+                skipped: target.action == TargetAction::Skip,
                 observed,
                 twins: Vec::new(),
                 repeated: false,
@@ -296,7 +316,8 @@ impl Fold {
     fn accept(&mut self, id: OperationId, account: &str, op: Op) -> Result<(), Broken> {
         let lane = (id.record, account.to_owned());
         self.lanes.entry(lane.clone()).or_default().push_back(id);
-        let fields = op.data.iter().flat_map(Map::keys).cloned().collect();
+        let written = op.data.as_ref().filter(|_| op.writes());
+        let fields = written.into_iter().flat_map(Map::keys).cloned().collect();
         self.accepted
             .entry(lane.clone())
             .or_default()
@@ -433,6 +454,7 @@ impl Fold {
             ));
         }
         let lane_key = (id.record, key.1);
+        self.moved_at.insert(lane_key.clone(), frame.at);
         let run = self.run(&lane_key, id)?;
         if progress.folded as usize + 1 != run.len() {
             return Err(format!(
@@ -443,7 +465,10 @@ impl Fold {
                 names(&run)
             ));
         }
+        // What cannot be mapped ends without a call: the one before it ended unheard.
+        let unsent = (progress.state, progress.reason) == (State::Failed, Some(Reason::Mapping));
         if let Some(runs) = self.answered.remove(&lane_key)
+            && !unsent
             && !runs.contains(&run)
         {
             let carried: Vec<String> = runs.iter().map(|run| names(run)).collect();

@@ -10,6 +10,7 @@ use engine::producers::{Producers, resume_point};
 use engine::refusal::Code;
 use engine::shard::{Barrier, EventBatch, Origin, SYSTEM_A};
 
+use super::judge::Judge;
 use super::mutants::Mutant;
 
 /// Who waits for an effect of a shard.
@@ -62,6 +63,8 @@ pub(super) struct Ingest {
     shards: usize,
     hash_key: HashKey,
     accounts: Vec<String>,
+    /// What decides on events; none: all of them are synced.
+    pub(super) judge: Option<Judge>,
     producers: BTreeMap<u64, Settled>,
     batches: BTreeMap<u64, Batch>,
     /// By client: of its newest connection.
@@ -123,6 +126,7 @@ impl Ingest {
             shards,
             hash_key,
             accounts,
+            judge: None,
             producers,
             batches: BTreeMap::new(),
             barriers: BTreeMap::new(),
@@ -179,15 +183,8 @@ impl Ingest {
                 Surface::Stream,
             ) {
                 Err(_) => {
-                    let (batch, part) = staged
-                        .entry((producer % self.shards as u64) as usize)
-                        .or_default();
-                    batch.consumed.push(Origin {
-                        producer,
-                        seq,
-                        base,
-                    });
-                    part.push(seq);
+                    let shard = (producer % self.shards as u64) as usize;
+                    consume(&mut staged, shard, (producer, seq, base));
                 }
                 Ok(event) => {
                     let record_id = event.record_id.as_deref().unwrap_or_default();
@@ -207,7 +204,7 @@ impl Ingest {
                     };
                     let operation_seq = self.next_operation;
                     self.next_operation += OperationSeq::STEP;
-                    let accepted = AcceptedEvent {
+                    let mut accepted = AcceptedEvent {
                         operation_seq,
                         record_hash: record.0,
                         accepted_at_ms: now_ms,
@@ -222,6 +219,16 @@ impl Ingest {
                         mapping_version: 0,
                         event,
                     };
+                    let judged = self.judge.as_ref().map(|judge| judge.decide(&mut accepted));
+                    if let Some(Err(_)) = judged {
+                        // Beside what its record is told next, as the runtime has it.
+                        let mut shard = record.vshard().owner(self.shards);
+                        if self.mutant == Some(Mutant::RejectedKeptElsewhere) {
+                            shard = (producer % self.shards as u64) as usize;
+                        }
+                        consume(&mut staged, shard, (producer, seq, base));
+                        continue;
+                    }
                     let shard = record.vshard().owner(self.shards);
                     let (batch, part) = staged.entry(shard).or_default();
                     batch.push_with(|out| accepted.encode_into(out));
@@ -311,4 +318,19 @@ impl Ingest {
             refused: !batch.refused.is_empty(),
         })
     }
+}
+
+/// A number that ends without an event is remembered by a shard.
+fn consume(
+    staged: &mut BTreeMap<usize, (EventBatch, Vec<u64>)>,
+    shard: usize,
+    (producer, seq, base): (u64, u64, u64),
+) {
+    let (batch, part) = staged.entry(shard).or_default();
+    batch.consumed.push(Origin {
+        producer,
+        seq,
+        base,
+    });
+    part.push(seq);
 }

@@ -109,6 +109,22 @@ pub enum Mark {
     EndpointHeld,
     /// An account said that its day's calls are spent.
     DaySpent,
+    /// A rule or a switch left an account out.
+    Skipped,
+    /// A rule put another operation in the place of the event's.
+    Turned,
+    /// A rule, or what a mapping requires, kept an event from one account of several.
+    RejectedAtOne,
+    /// It kept one from all of them.
+    Rejected,
+    /// A rule gave a priority.
+    RulePriority,
+    /// A record could not be mapped.
+    Unmappable,
+    /// Other mappings or rules came into force.
+    SetTaken,
+    /// Bad ones were refused.
+    SetRefused,
     /// A batch was refused, since its shard's ring was full.
     RingFull,
     /// A retry left while a first attempt had been waiting for longer.
@@ -117,7 +133,7 @@ pub enum Mark {
 
 impl Mark {
     /// All of them.
-    pub const ALL: [Self; 54] = [
+    pub const ALL: [Self; 62] = [
         Self::Killed,
         Self::PowerCut,
         Self::CutInWrite,
@@ -170,6 +186,14 @@ impl Mark {
         Self::QuietEdits,
         Self::EndpointHeld,
         Self::DaySpent,
+        Self::Skipped,
+        Self::Turned,
+        Self::RejectedAtOne,
+        Self::Rejected,
+        Self::RulePriority,
+        Self::Unmappable,
+        Self::SetTaken,
+        Self::SetRefused,
         Self::RingFull,
         Self::RetriedBeforeFirst,
     ];

@@ -121,6 +121,42 @@ pub enum Mutant {
     SpentTakenForRefusal,
     /// Slots are granted twice.
     DoubledSlots,
+    /// Calls go by the mappings that were in force before.
+    MappingsOfBefore,
+    /// Of new mappings only the first shard hears.
+    MappingsToldToOne,
+    /// An event says that it was taken under the first mappings.
+    MappingVersionLost,
+    /// Of a bad set of mappings the sound fields are taken.
+    BadMappingsTaken,
+    /// A null clears, whatever is said of the field.
+    NullPolicyIgnored,
+    /// Values go as they are where a table stands between.
+    ValueTableLeftOut,
+    /// What a rule skips is sent.
+    SkippedIsSent,
+    /// What a rule turned into another operation goes as it came.
+    TurnForgotten,
+    /// Not the first rule that matches decides.
+    SecondMatchWins,
+    /// A share is thrown for each event.
+    ShareOfEachEvent,
+    /// Of a bad list of rules the sound ones are taken.
+    BadRulesTaken,
+    /// After a restart, what waits is decided by the rules in force then.
+    DecidedAnew,
+    /// What every account's rules reject is taken.
+    RejectedTaken,
+    /// The number of an event that rules reject is kept by whatever shard.
+    RejectedKeptElsewhere,
+    /// Fields that a mapping requires are not looked at where events are taken.
+    RequiredIgnored,
+    /// What a converter did is not undone on the way back.
+    InverseLeftOut,
+    /// Two fields change places on the way back.
+    SwappedBack,
+    /// The priority that a rule gives is lost.
+    RulePriorityLost,
     /// The zone in which a provider's windows begin is not told.
     ZoneForgotten,
     /// A bucket is taken for a window as long as its period.
@@ -131,7 +167,7 @@ pub enum Mutant {
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 59] = [
+    pub const ALL: [Self; 77] = [
         Self::AckBeforeDurable,
         Self::EffectsBeforeDurable,
         Self::UnsyncedWrite,
@@ -188,10 +224,58 @@ impl Mutant {
         Self::SpentTakenForFailure,
         Self::SpentTakenForRefusal,
         Self::DoubledSlots,
+        Self::MappingsOfBefore,
+        Self::MappingsToldToOne,
+        Self::MappingVersionLost,
+        Self::BadMappingsTaken,
+        Self::NullPolicyIgnored,
+        Self::ValueTableLeftOut,
+        Self::SkippedIsSent,
+        Self::TurnForgotten,
+        Self::SecondMatchWins,
+        Self::ShareOfEachEvent,
+        Self::BadRulesTaken,
+        Self::DecidedAnew,
+        Self::RejectedTaken,
+        Self::RejectedKeptElsewhere,
+        Self::RequiredIgnored,
+        Self::RulePriorityLost,
+        Self::InverseLeftOut,
+        Self::SwappedBack,
         Self::ZoneForgotten,
         Self::BucketTakenForWindow,
         Self::RingWithoutBound,
     ];
+
+    /// Whether it breaks a promise about mappings on the way back.
+    #[must_use]
+    pub fn is_of_mapping_back(self) -> bool {
+        matches!(self, Self::InverseLeftOut | Self::SwappedBack)
+    }
+
+    /// Whether it breaks a promise about mappings or rules.
+    #[must_use]
+    pub fn is_of_sets(self) -> bool {
+        matches!(
+            self,
+            Self::MappingsOfBefore
+                | Self::MappingsToldToOne
+                | Self::MappingVersionLost
+                | Self::BadMappingsTaken
+                | Self::NullPolicyIgnored
+                | Self::ValueTableLeftOut
+                | Self::SkippedIsSent
+                | Self::TurnForgotten
+                | Self::SecondMatchWins
+                | Self::ShareOfEachEvent
+                | Self::BadRulesTaken
+                | Self::DecidedAnew
+                | Self::RejectedTaken
+                | Self::RejectedKeptElsewhere
+                | Self::RequiredIgnored
+                | Self::RulePriorityLost
+        )
+    }
 
     /// Whether it breaks a promise about changes that come back.
     #[must_use]
@@ -207,7 +291,7 @@ impl Mutant {
                 | Self::DroppedHandoffs
                 | Self::TwoLinks
                 | Self::StaleReads
-        )
+        ) || self.is_of_mapping_back()
     }
 
     /// Its name on the command line.

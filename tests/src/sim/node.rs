@@ -29,9 +29,11 @@ use super::clock::Clock;
 use super::dice::Dice;
 use super::index_dump::IndexDump;
 use super::ingest::{Ingest, Parcel, Ticket};
+use super::judge::Judge;
 use super::medium::Medium;
 use super::mutants::Mutant;
 use super::options::{AccountOptions, Options};
+use super::sets::InForce;
 use super::spied_log::{PAYLOAD_BYTES_MAX, STAGED_BYTES_MAX, SpiedLog, Written};
 use super::two_way::inbound::Inbound;
 
@@ -146,6 +148,8 @@ impl fmt::Display for OpenFailure {
 pub(super) struct OpenPlan<'a> {
     pub(super) options: &'a Options,
     pub(super) plans: &'a [Arc<AccountPlan>],
+    /// The mappings and rules that the disk keeps.
+    pub(super) in_force: InForce,
     pub(super) medium: &'a Medium,
     pub(super) clock: &'a Clock,
     pub(super) dice: &'a mut Dice,
@@ -233,7 +237,7 @@ impl Node {
             coordinator.restore(now, &leases);
         }
         coordinator.recall(now, &learned);
-        let ingest = Ingest::new(
+        let mut ingest = Ingest::new(
             usize::from(layout.shards),
             HashKey(dir.superblock().hash_key),
             plan.options
@@ -245,6 +249,7 @@ impl Node {
             &joined,
             plan.options.mutant,
         );
+        ingest.judge = Judge::new(plan.options, plan.in_force, plan.plans);
         Ok((
             Self {
                 dir,
@@ -347,7 +352,7 @@ impl OpenPlan<'_> {
                 opened => opened.map_err(|error| self.failure(&error))?,
             };
         let (shard, recovered) = main.recovery.finish(now, report.end);
-        let journal = SpiedLog::new(wal_log, mutant);
+        let journal = SpiedLog::new(wal_log, mutant, self.judge_of_now());
         let dump = dump(&shard, &journal);
         let other_dump =
             other.map(|other| dump_of(other.recovery.finish(now, report.end).0, &journal));
@@ -373,6 +378,12 @@ impl OpenPlan<'_> {
             relocation: None,
         };
         Ok((node, opened, recovered))
+    }
+
+    /// What decides anew after a restart, where a planted bug has it so.
+    fn judge_of_now(&self) -> Option<Judge> {
+        let anew = self.options.mutant == Some(Mutant::DecidedAnew);
+        anew.then(|| Judge::new(self.options, self.in_force, self.plans))?
     }
 
     fn dir_failure(&self, error: &DataDirError) -> OpenFailure {

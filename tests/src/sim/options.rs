@@ -5,7 +5,15 @@ use std::time::Duration;
 use super::dice::Dice;
 use super::isolation;
 use super::mutants::Mutant;
+use super::sets::SetsOptions;
+use super::sets::mapping::MappingSet;
 use super::two_way::options::TwoWayOptions;
+
+/// Runs one way out of a thousand in which fields are mapped and rules decide.
+const SETS: u32 = 667;
+
+/// Of those in which changes come back.
+const MAPPED_BACK: u32 = 333;
 
 /// Everything that is decided before the first event, all of it from the seed.
 #[derive(Debug, Clone)]
@@ -40,6 +48,10 @@ pub struct Options {
     pub faults: Faults,
     /// Changes come back, and how.
     pub two_way: Option<TwoWayOptions>,
+    /// Fields are mapped, and rules decide.
+    pub sets: Option<SetsOptions>,
+    /// Fields are mapped where changes come back.
+    pub mapped_back: Option<MappingSet>,
     /// Run twice, with the first account ill and without, and compared.
     pub pair: bool,
     /// The first account fails until all is healed.
@@ -177,15 +189,43 @@ pub struct Faults {
 }
 
 impl Options {
-    /// What this seed stands for: in half of the runs changes come back.
+    /// What this seed stands for: in half of the runs changes come back, in a third fields are
+    /// mapped and rules decide.
     #[must_use]
     pub fn of_seed(seed: u64) -> Self {
         let mut options = Self::one_way(seed);
         let mut dice = Dice::stream(seed, "two way");
         if dice.chance(500) {
             options.go_both_ways(&mut dice);
+            if Dice::stream(seed, "mapped or not").chance(MAPPED_BACK) {
+                options.map_back();
+            }
+        } else if Dice::stream(seed, "sets or none").chance(SETS) {
+            options.take_sets();
         }
         options
+    }
+
+    fn map_back(&mut self) {
+        let mut dice = Dice::stream(self.seed, "mapped back");
+        self.mapped_back = Some(SetsOptions::both_ways(&self.accounts, &mut dice));
+    }
+
+    /// Times that other mappings are given.
+    pub(super) fn mapping_changes(&self) -> u32 {
+        let sets = self.sets.as_ref();
+        sets.map_or(0, |sets| sets.mappings.len() as u32 - 1)
+    }
+
+    /// Times that other rules are given.
+    pub(super) fn rule_changes(&self) -> u32 {
+        let sets = self.sets.as_ref();
+        sets.map_or(0, |sets| sets.rules.len() as u32 - 1)
+    }
+
+    fn take_sets(&mut self) {
+        let mut dice = Dice::stream(self.seed, "sets");
+        self.sets = Some(SetsOptions::of_dice(&self.accounts, &mut dice));
     }
 
     /// Two runs in which nothing goes wrong but, in one of them, an account.
@@ -209,6 +249,12 @@ impl Options {
         }
         if mutant.is_two_way() {
             options.go_both_ways(&mut Dice::stream(seed, "two way"));
+        }
+        if mutant.is_of_mapping_back() {
+            options.map_back();
+        }
+        if mutant.is_of_sets() {
+            options.take_sets();
         }
         options.mutant = Some(mutant);
         options
@@ -259,6 +305,8 @@ impl Options {
             segment_bytes: *dice.pick(&[256 << 10, 512 << 10, 1 << 20]),
             faults,
             two_way: None,
+            sets: None,
+            mapped_back: None,
             pair: false,
             ill: false,
         }

@@ -2,15 +2,18 @@
 //! the providers saw.
 
 mod both_ways;
+mod decided;
 mod outgoing;
 mod told;
 mod waiting;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use engine::id::HashKey;
 use engine::journal::Kind;
 use engine::state::{Reason, State};
+use serde_json::{Map, Value};
 use wal::Lsn;
 
 use super::fold::{Broken, Expected, Fold, LaneKey, OpKey};
@@ -20,8 +23,12 @@ use super::merge::same;
 use super::node::{HASH_KEY, Opened};
 use super::options::{AccountOptions, Options};
 use super::provider::Provider;
+use super::sets::SetsOptions;
+use super::sets::mapping::MappingSet;
 use super::spied_log::Written;
 use super::two_way::ledger::Ledger;
+pub(super) use decided::asked_at;
+use decided::{Offered, PlanBook};
 use outgoing::Write;
 pub(super) use outgoing::{Carried, is_batch, is_list};
 pub(super) use told::is_day_spent;
@@ -44,6 +51,12 @@ pub(super) struct Oracle {
     /// Numbers of producers of which a log that broke may have kept the event, until a restart tells.
     unsure: BTreeSet<(u64, u64)>,
     accounts: Vec<AccountOptions>,
+    /// Mappings and rules, by their versions.
+    sets: Option<Arc<SetsOptions>>,
+    offered: Offered,
+    plan_book: PlanBook,
+    /// Mappings where changes come back: all that is said here of records is in System A's names.
+    pub(super) mapped_back: Option<MappingSet>,
     /// Changes come back.
     both_ways: bool,
     /// Who else wrote what.
@@ -65,10 +78,27 @@ impl Oracle {
             told_refused: BTreeSet::new(),
             unsure: BTreeSet::new(),
             accounts: options.accounts.clone(),
+            sets: options.sets.clone().map(Arc::new),
+            offered: Offered::default(),
+            plan_book: PlanBook::default(),
+            mapped_back: options.mapped_back.clone(),
             both_ways: options.two_way.is_some(),
             ledger: Ledger::default(),
             hash_key: HashKey(HASH_KEY),
             broken: None,
+        }
+    }
+
+    /// System A's fields for an account's, where changes come back.
+    pub(super) fn led_back(
+        &self,
+        account: &str,
+        object: &str,
+        fields: Map<String, Value>,
+    ) -> Map<String, Value> {
+        match &self.mapped_back {
+            Some(set) => set.led_back(account, object, fields),
+            None => fields,
         }
     }
 
@@ -88,6 +118,10 @@ impl Oracle {
     /// A shard appended these.
     pub(super) fn appended(&mut self, shard: usize, frames: Vec<Written>, marks: &mut Marks) {
         for frame in frames {
+            let decided = self.check_decided(shard, &frame, marks);
+            self.note(
+                decided.map_err(|broken| format!("shard {shard} at {}: {broken}", frame.at.get())),
+            );
             let applied = self.fold.apply(shard, &frame, marks);
             self.note(
                 applied.map_err(|broken| format!("shard {shard} at {}: {broken}", frame.at.get())),
@@ -271,7 +305,7 @@ impl Oracle {
             let records = if self.both_ways {
                 Ok(())
             } else {
-                check_records(&self.fold, provider)
+                check_records(&self.fold, provider, self.sets.as_deref())
             };
             self.note(records.and_then(|()| provider.check_windows()));
         }
@@ -381,11 +415,16 @@ fn compare_lanes(fold: &Fold, dumps: &[&IndexDump]) -> Result<(), Broken> {
 }
 
 /// The provider's records are those that follow from what was delivered.
-fn check_records(fold: &Fold, provider: &Provider) -> Result<(), Broken> {
+fn check_records(
+    fold: &Fold,
+    provider: &Provider,
+    sets: Option<&SetsOptions>,
+) -> Result<(), Broken> {
     let name = &provider.options.name;
     let mut held = BTreeMap::new();
     for (object, id, record) in provider.account.records() {
         let external_id = record.external_id.clone().unwrap_or_default();
+        let object = sets.map_or(object, |sets| sets.local_object(name, object));
         if let Some(other) = held.insert(
             (object.to_owned(), external_id.clone()),
             (id, &record.fields),

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use engine::mapping::{Direction, FieldSettings, Mapping, MappingError, MappingSettings, OnNull};
 use engine::merge::ConflictPolicy;
 use engine::provider::{Definition, shipped};
 use engine::retry::RetryPolicy;
@@ -11,19 +12,26 @@ use engine::shard::{AccountPlan, DeletePolicy, Role, SYSTEM_A, TwoWay};
 
 use super::mutants::Mutant;
 use super::options::Options;
+use super::sets::mapping::MappingSet;
 
-/// The plan of every account.
-pub(super) fn plans(options: &Options) -> Vec<Arc<AccountPlan>> {
+/// The plan of every account, with a set of mappings.
+///
+/// # Errors
+/// Why the set cannot be right: none of it is taken.
+pub(super) fn plans(
+    options: &Options,
+    set: Option<&MappingSet>,
+) -> Result<Vec<Arc<AccountPlan>>, MappingError> {
     let definition = definition(options.two_way.is_some());
     let plan = |account: &super::options::AccountOptions| {
         let overfull = options.mutant == Some(Mutant::OverfullBatch) && account.batch_max > 1;
         let batch_max = account.batch_max * if overfull { 2 } else { 1 };
         let endless = options.mutant == Some(Mutant::EndlessAttempts);
         let more_attempts = if endless { 3 } else { 0 };
-        Arc::new(AccountPlan {
+        Ok(Arc::new(AccountPlan {
             name: account.name.as_str().into(),
             definition: definition.clone().with_batch_items_max(batch_max),
-            mappings: HashMap::new(),
+            mappings: mappings(options, set, &account.name)?,
             retry: RetryPolicy {
                 max_attempts: account.max_attempts + more_attempts,
                 max_age: Duration::from_secs(24 * 3600),
@@ -44,9 +52,73 @@ pub(super) fn plans(options: &Options) -> Vec<Arc<AccountPlan>> {
                 true => HashMap::new(),
                 false => two_way(options, &account.name),
             },
-        })
+        }))
     };
     options.accounts.iter().map(plan).collect()
+}
+
+/// The mappings of an account.
+fn mappings(
+    options: &Options,
+    set: Option<&MappingSet>,
+    account: &str,
+) -> Result<HashMap<String, Mapping>, MappingError> {
+    let Some((set, own)) = set.and_then(|set| Some((set, set.accounts.get(account)?))) else {
+        return Ok(HashMap::new());
+    };
+    let objects = own.objects.iter().map(|(object, mapping)| {
+        let mut settings = mapping.settings(set.flaw);
+        plant(options.mutant, mapping.fields.len(), &mut settings);
+        Ok(((*object).to_owned(), Mapping::compile(object, &settings)?))
+    });
+    objects.collect()
+}
+
+/// Settings as an engine with a planted bug would understand them.
+fn plant(mutant: Option<Mutant>, sound: usize, settings: &mut MappingSettings) {
+    let sound = sound
+        + settings
+            .fields
+            .iter()
+            .filter(|it| it.constant.is_some())
+            .count();
+    match mutant {
+        Some(Mutant::BadMappingsTaken) => settings.fields.truncate(sound),
+        Some(Mutant::NullPolicyIgnored) => {
+            let fields = settings.fields.iter_mut();
+            fields.for_each(|field| field.on_null = OnNull::Clear);
+        }
+        Some(Mutant::InverseLeftOut) => {
+            let fields = settings.fields.iter_mut();
+            for field in fields.filter(|field| field.convert == ["text"]) {
+                field.convert = vec!["to_string".to_owned()];
+                field.lossy = true;
+            }
+        }
+        Some(Mutant::SwappedBack) => {
+            let crossed = ["name", "email"].map(|local| {
+                let mut fields = settings.fields.iter_mut();
+                let field = fields.find(|field| field.local == local)?;
+                field.direction = Direction::Out;
+                Some(field.remote.clone())
+            });
+            if let [Some(name), Some(email)] = crossed {
+                for (local, remote) in [("name", email), ("email", name)] {
+                    settings.fields.push(FieldSettings {
+                        local: local.to_owned(),
+                        remote,
+                        direction: Direction::In,
+                        ..FieldSettings::default()
+                    });
+                }
+            }
+        }
+        Some(Mutant::ValueTableLeftOut) => {
+            let fields = settings.fields.iter_mut();
+            fields.for_each(|field| field.values.clear());
+        }
+        _ => {}
+    }
 }
 
 /// A list of changes as `rest` has none of its own: `since` and pages by time and id.

@@ -5,12 +5,14 @@ use std::fmt;
 
 use engine::entry::Intent;
 use engine::event::codec;
+use engine::event::{Target, TargetAction};
 use engine::id::{OperationId, OperationSeq, RecordHash};
 use engine::journal::{AppendError, Class, Journal, Kind, ReadError};
 use engine::record::{Link, StateFrame, TargetState};
 use engine::state::CallClass;
 use wal::{FrameKind, Log, Lsn, Space};
 
+use super::judge::Judge;
 use super::medium::Medium;
 use super::mutants::Mutant;
 
@@ -94,10 +96,12 @@ pub(super) struct SpiedLog {
     pub(super) fail_reads: u32,
     /// Where the log ended when this life of the engine began.
     born: Lsn,
+    /// What decides anew on events of earlier lives, for the planted bug that does.
+    judge: Option<Judge>,
 }
 
 impl SpiedLog {
-    pub(super) fn new(log: Log<Medium>, mutant: Option<Mutant>) -> Self {
+    pub(super) fn new(log: Log<Medium>, mutant: Option<Mutant>, judge: Option<Judge>) -> Self {
         Self {
             born: log.next_frame(),
             log,
@@ -106,6 +110,7 @@ impl SpiedLog {
             mutant,
             accepted: BTreeMap::new(),
             fail_reads: 0,
+            judge,
         }
     }
 
@@ -169,6 +174,38 @@ impl SpiedLog {
             }),
             _ => None,
         }
+    }
+
+    /// An event as an engine with a planted bug of rules understands what the log says of it.
+    fn misread(&self, lsn: Lsn, payload: &[u8]) -> Option<Vec<u8>> {
+        let mutant = self.mutant?;
+        let mut event = codec::decode(payload).ok()?;
+        let read = |action| match (mutant, action) {
+            (Mutant::SkippedIsSent, TargetAction::Skip)
+            | (Mutant::TurnForgotten, TargetAction::Instead(_)) => TargetAction::Sync,
+            _ => action,
+        };
+        match (mutant, &self.judge) {
+            (Mutant::SkippedIsSent | Mutant::TurnForgotten, _) => {
+                let targets = event.targets.iter().map(|target| Target {
+                    action: read(target.action),
+                    ..target
+                });
+                event.targets = targets.collect();
+            }
+            (Mutant::DecidedAnew, Some(judge)) if lsn < self.born => {
+                let targets = event.targets.iter().map(|target| Target {
+                    action: TargetAction::Sync,
+                    ..target
+                });
+                event.targets = targets.collect();
+                judge.decide(&mut event).ok()?;
+            }
+            _ => return None,
+        }
+        let mut bytes = Vec::new();
+        event.encode_into(&mut bytes);
+        Some(bytes)
     }
 
     /// A redriven event with all of its old fields.
@@ -249,6 +286,13 @@ impl Journal for SpiedLog {
         if self.mutant == Some(Mutant::AuditLineLost)
             && kind.0 == Kind::State as u8
             && let Some(changed) = changed_state(payload, |frame| frame.folded.clear())
+        {
+            *payload = changed;
+        }
+        if matches!(
+            Kind::from_byte(kind.0),
+            Some(Kind::Event | Kind::EventMoved | Kind::EventRedriven)
+        ) && let Some(changed) = self.misread(lsn, payload)
         {
             *payload = changed;
         }

@@ -4,6 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::dice::Dice;
 use super::options::Options;
+use super::sets::data::fields;
 
 const OBJECTS: [&str; 2] = ["contact", "company"];
 const FIELDS: [&str; 6] = ["name", "email", "status", "city", "address", "tags"];
@@ -22,6 +23,8 @@ pub struct Workload {
     name: String,
     born: u64,
     burst: Option<Burst>,
+    /// Fields are of the kinds that mappings and rules read.
+    typed: bool,
 }
 
 /// Changes of one record in a row, as an import or an eager user makes them.
@@ -52,6 +55,7 @@ impl Workload {
             name: format!("p{at}-"),
             born: 0,
             burst: None,
+            typed: options.sets.is_some(),
         }
     }
 
@@ -85,7 +89,11 @@ impl Workload {
         };
         event.insert("operation".into(), operation.into());
         if !matches!(operation, "READ" | "DELETE") {
-            event.insert("data".into(), Value::Object(data(dice)));
+            let data = if self.typed { fields(dice) } else { data(dice) };
+            event.insert("data".into(), Value::Object(data));
+        }
+        if self.typed && operation != "CREATE" && dice.chance(400) {
+            event.insert("before".into(), Value::Object(fields(dice)));
         }
         if dice.chance(200) {
             event.insert("priority".into(), dice.between(1, 10).into());

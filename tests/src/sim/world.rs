@@ -9,6 +9,7 @@ mod notices;
 mod people;
 mod planted;
 mod quiet;
+mod sets;
 mod standings;
 mod turns;
 mod waiting;
@@ -36,9 +37,9 @@ use super::medium::Medium;
 use super::node::{Letter, Node, Saved};
 use super::options::Options;
 use super::oracle::Oracle;
-use super::plans::plans;
 use super::provider::Provider;
 use super::retries::RetryShare;
+use super::sets::InForce;
 use super::trouble::Troubles;
 use super::two_way::ledger::Key;
 use super::two_way::notice::Notice;
@@ -50,6 +51,7 @@ use lists::List;
 use mishaps::Mishap;
 use people::People;
 use quiet::Phase;
+use sets::first_plans;
 
 const MS: u64 = 1_000_000;
 const US: u64 = 1_000;
@@ -171,6 +173,10 @@ impl Ord for Scheduled {
 struct World {
     options: Options,
     plans: Vec<Arc<AccountPlan>>,
+    /// The mappings and rules that are kept.
+    in_force: InForce,
+    /// The newest that somebody gave.
+    given: InForce,
     clock: Clock,
     agenda: BinaryHeap<Reverse<Scheduled>>,
     order: u64,
@@ -202,6 +208,8 @@ struct World {
     /// Commands that were not answered: number and shard.
     commands: BTreeSet<(u64, usize)>,
     last_command: u64,
+    /// Of commands that give an account other mappings: their version.
+    plan_words: BTreeMap<u64, u32>,
     oracle: Oracle,
     troubles: Troubles,
     leases: Ledger,
@@ -259,7 +267,9 @@ impl World {
         let medium = Medium::new(disk.clone(), options.mutant);
         let seed = options.seed;
         Self {
-            plans: plans(&options),
+            plans: first_plans(&options),
+            in_force: InForce::default(),
+            given: InForce::default(),
             clock: Clock::default(),
             agenda: BinaryHeap::new(),
             order: 0,
@@ -288,6 +298,7 @@ impl World {
             released: BTreeSet::new(),
             commands: BTreeSet::new(),
             last_command: 0,
+            plan_words: BTreeMap::new(),
             oracle: Oracle::new(&options),
             troubles: Troubles::default(),
             leases: Ledger::default(),
@@ -465,7 +476,10 @@ impl World {
 fn sides(options: &Options) -> Vec<Side> {
     let two_way = options.two_way.iter();
     let accounts = two_way.flat_map(|two_way| &two_way.accounts).enumerate();
-    let side =
-        |(at, account): (usize, &InboundOptions)| Side::new(options.seed, at, account.clone());
+    let side = |(at, account): (usize, &InboundOptions)| {
+        let mapped = options.mapped_back.as_ref();
+        let mapped = mapped.and_then(|set| set.accounts.get(&options.accounts[at].name));
+        Side::new(options.seed, at, account.clone(), mapped.cloned())
+    };
     accounts.map(side).collect()
 }

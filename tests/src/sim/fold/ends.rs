@@ -52,7 +52,18 @@ impl Fold {
             let key = (*id, end.lane.1.clone());
             let op = self.ops.get_mut(&key).ok_or("what is open is known")?;
             let expected = self.expected.entry(end.lane.clone()).or_default();
+            if op.skipped != (ended == State::SkippedByRule) {
+                return Err(format!(
+                    "R2 {id} ended as {ended:?}, skipped: {}",
+                    op.skipped
+                ));
+            }
             match ended {
+                State::SkippedByRule => {}
+                State::Synced if self.mapped && *id == end.lead() => {
+                    expected.take_body(op, self.bodies.get(&key));
+                }
+                State::Synced if self.mapped => {}
                 State::Synced if unborn && *id != end.lead() => {}
                 State::Synced => expected.deliver(op),
                 State::Failed => expected.fail(op, end.progress.reason, end.unclear),

@@ -5,6 +5,7 @@ use engine::state::Reason;
 use serde_json::{Map, Value};
 
 use super::Op;
+use super::bodies::Body;
 use crate::sim::merge::merge_patch;
 use crate::sim::patch::compose;
 
@@ -37,6 +38,21 @@ impl Expected {
             }
             Operation::Create | Operation::Update | Operation::Upsert => {
                 merge_patch(self.fields.get_or_insert_default(), data);
+            }
+        }
+        self.undelivered = Map::new();
+    }
+
+    /// It took a call of these fields, in its own names.
+    pub(super) fn take_body(&mut self, op: &Op, body: Option<&Body>) {
+        match op.operation {
+            Operation::Read | Operation::Pull => return,
+            Operation::Delete => self.fields = None,
+            Operation::Create | Operation::Update | Operation::Upsert => {
+                if let Some(body) = body {
+                    merge_patch(self.fields.get_or_insert_default(), &body.fields);
+                    self.in_doubt |= body.left_over;
+                }
             }
         }
         self.undelivered = Map::new();

@@ -13,6 +13,7 @@ use crate::sim::fold::{Broken, LaneKey, Op, names};
 use crate::sim::marks::{Mark, Marks};
 use crate::sim::merge::same;
 use crate::sim::patch::compose;
+use crate::sim::sets::mapping::Written;
 use crate::sim::two_way::leaves::leaves;
 
 /// What a call carries of one record.
@@ -39,6 +40,10 @@ pub(super) struct Write {
     digest: u64,
     key: Option<String>,
     batch: bool,
+    /// The mappings by which it was written.
+    by: Vec<u32>,
+    /// Where the record's newest progress lay then.
+    after: Option<Lsn>,
 }
 
 /// What a request asks for one record.
@@ -89,20 +94,25 @@ impl Oracle {
         let mut carried = Vec::new();
         for asked in asked {
             let what = format!("{what}, record {}", asked.record_id);
-            let mut runs = self.runs(&asked, self.promised[shard], &what)?;
+            let mut runs = self.runs(shard, &asked, &what)?;
             self.check_durable(&asked.lane, self.promised[shard], &what)?;
             if asked.kind == CallKind::Create {
                 self.check_intent(&asked.lane, &runs, self.promised[shard], &what)?;
             }
             self.check_frozen(&asked.lane, &mut runs, &what, marks)?;
             if asked.kind.is_write() {
-                self.check_key(&asked.lane, &runs, request, &what)?;
+                self.check_key(shard, &asked.lane, &runs, request, &what)?;
             }
             let whole = Carried {
                 lane: asked.lane.clone(),
                 record_id: asked.record_id,
                 runs,
             };
+            if asked.kind.writes_fields() {
+                for run in &whole.runs {
+                    self.fold.note_body(&asked.lane, run, &asked.fields);
+                }
+            }
             let sent = whole.longest().iter();
             self.fold
                 .sent
@@ -168,7 +178,7 @@ impl Oracle {
             lane: (named.record, account.to_owned()),
             record_id: op.record_id.clone(),
             kind: request.kind,
-            fields,
+            fields: self.led_back(account, &op.object, fields),
             named: Some(named),
         }])
     }
@@ -191,11 +201,17 @@ impl Oracle {
                 "delete" => CallKind::Delete,
                 _ => return None,
             };
+            let sets = self.sets.as_deref();
+            let object = sets.map_or(object, |sets| sets.local_object(account, object));
             Some(Asked {
                 lane: (self.hash_key.record(object, record_id), account.to_owned()),
                 record_id: record_id.to_owned(),
                 kind,
-                fields: record["fields"].as_object().cloned().unwrap_or_default(),
+                fields: self.led_back(
+                    account,
+                    object,
+                    record["fields"].as_object().cloned().unwrap_or_default(),
+                ),
                 named: request.request_id.parse().ok().filter(|_| place == 0),
             })
         });
@@ -222,10 +238,11 @@ impl Oracle {
     /// The runs of operations, from the record's oldest on, that say what is asked for.
     fn runs(
         &self,
+        shard: usize,
         asked: &Asked,
-        durable: Lsn,
         what: &str,
     ) -> Result<Vec<Vec<OperationId>>, Broken> {
+        let durable = self.promised[shard];
         let account = &asked.lane.1;
         if let Some(named) = asked.named {
             let run = self.fold.run(&asked.lane, named)?;
@@ -238,7 +255,7 @@ impl Oracle {
             if self.fold.check_barriers(account, &run)? {
                 return Err(format!("I5 {what}: makes and deletes a record"));
             }
-            self.check_content(asked, &run, what)?;
+            self.check_content(shard, asked, &run, what)?;
             return Ok(vec![run]);
         }
         let open = self.fold.lanes.get(&asked.lane);
@@ -256,7 +273,7 @@ impl Oracle {
             if !durable || !matches!(self.fold.check_barriers(account, run), Ok(false)) {
                 break;
             }
-            match self.check_content(asked, run, what) {
+            match self.check_content(shard, asked, run, what) {
                 Ok(()) => runs.push(run.to_vec()),
                 Err(broken) => refused = broken,
             }
@@ -299,6 +316,7 @@ impl Oracle {
             op.operation == Operation::Delete
                 && !op.scheduled
                 && !op.redriven
+                && !op.skipped
                 && op.event_at < intent
         });
         let creates = front.is_some_and(|op| op.operation == Operation::Create && op.folds());
@@ -341,6 +359,7 @@ impl Oracle {
     /// other company.
     fn check_key(
         &mut self,
+        shard: usize,
         lane: &LaneKey,
         runs: &[Vec<OperationId>],
         request: &Request,
@@ -351,6 +370,8 @@ impl Oracle {
             digest: request.digest().0,
             key: request.idempotency_key.clone(),
             batch: is_batch(request),
+            by: self.versions_for(shard, lane, runs),
+            after: self.fold.moved_at.get(lane).copied(),
         };
         let Some(before) = self.writes.insert(lane.clone(), write.clone()) else {
             return Ok(());
@@ -359,8 +380,11 @@ impl Oracle {
         let again = self.fold.pending.contains_key(lane) && !before.batch && !write.batch;
         // What System A is told also says what is known of the record now.
         let told = self.account(&lane.1).system_a;
+        // What became of a call was never logged, and with it what was sent under the key: other
+        // mappings make another request of it.
+        let remapped = before.after == write.after && before.by != write.by;
         if (again && same_request && before.key != write.key)
-            || (before.digest != write.digest && before.key == write.key && !told)
+            || (before.digest != write.digest && before.key == write.key && !told && !remapped)
         {
             return Err(format!("I11 {what}: {before:?}, then {write:?}"));
         }
@@ -368,11 +392,20 @@ impl Oracle {
     }
 
     /// A write carries what its operations say, one upon the other.
-    fn check_content(&self, asked: &Asked, run: &[OperationId], what: &str) -> Result<(), Broken> {
+    fn check_content(
+        &self,
+        shard: usize,
+        asked: &Asked,
+        run: &[OperationId],
+        what: &str,
+    ) -> Result<(), Broken> {
         let ops: Vec<&Op> = run
             .iter()
             .filter_map(|id| self.op(*id, &asked.lane.1))
             .collect();
+        if ops.iter().any(|op| op.skipped) {
+            return Err(format!("R2 {what}: a rule skips {}", names(run)));
+        }
         if asked.kind == CallKind::Delete && ops[0].operation != Operation::Delete {
             return Err(format!("I3 {what}: {} deletes nothing", run[0]));
         }
@@ -389,24 +422,38 @@ impl Oracle {
         for data in ops.iter().filter_map(|op| op.data.as_ref()) {
             compose(&mut wanted, data);
         }
-        if same(&asked.fields, &wanted)
+        let written = written(asked.kind, &ops);
+        let ways = self.mapped(shard, &asked.lane, run, (&ops[0].object, written), &wanted);
+        if ways.iter().flatten().any(|way| same(&asked.fields, way))
             || (self.both_ways && says_no_more(&asked.fields, &wanted, makes))
         {
             return Ok(());
         }
         Err(format!(
-            "I3 {what} carries {:?}, its operations {} say {wanted:?}",
+            "I3 {what} carries {:?}, its operations {} say {wanted:?}, mapped {ways:?}",
             asked.fields,
             names(run)
         ))
     }
 
-    fn op(&self, id: OperationId, account: &str) -> Option<&Op> {
+    pub(super) fn op(&self, id: OperationId, account: &str) -> Option<&Op> {
         self.fold.ops.get(&(id, account.to_owned()))
     }
 
-    fn event_at(&self, id: OperationId, account: &str) -> Lsn {
+    pub(super) fn event_at(&self, id: OperationId, account: &str) -> Lsn {
         self.op(id, account).map_or(Lsn::ZERO, |op| op.event_at)
+    }
+}
+
+/// Whether a call says all of a record, so that it comes with what mappings add, or changes of it.
+fn written(kind: CallKind, ops: &[&Op]) -> Written {
+    let of = |operation| ops.iter().any(|op| op.operation == operation);
+    let makes =
+        ops[0].operation == Operation::Create || of(Operation::Upsert) || !of(Operation::Update);
+    if kind != CallKind::Update && makes {
+        Written::Whole
+    } else {
+        Written::Changes
     }
 }
 

@@ -53,7 +53,8 @@ impl Agreement {
                 let made_there = || provisional_id(name, &id.to_string());
                 let record_id = record.external_id.clone().unwrap_or_else(made_there);
                 let key = (object.to_owned(), record_id);
-                if view.insert(key.clone(), shown(&record.fields)).is_some() {
+                let fields = oracle.led_back(name, object, record.fields.clone());
+                if view.insert(key.clone(), shown(&fields)).is_some() {
                     return Err(format!("I11 {name} holds {key:?} twice"));
                 }
             }

@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 
 use super::options::InboundOptions;
 use crate::sim::dice::Dice;
+use crate::sim::sets::mapping::{AccountMappings, ObjectMapping};
 
 /// A record's object and id at its account.
 pub(in crate::sim) type Place = (String, String);
@@ -16,7 +17,10 @@ pub(in crate::sim) type Place = (String, String);
 #[derive(Debug, Clone, PartialEq)]
 pub(in crate::sim) struct Kept {
     pub(in crate::sim) external_id: Option<String>,
+    /// In System A's names.
     pub(in crate::sim) fields: Map<String, Value>,
+    /// As the account names them.
+    shown: Map<String, Value>,
 }
 
 /// A record that is not as it was.
@@ -49,10 +53,17 @@ pub(in crate::sim) struct Side {
     /// True time from which every list shows everything, ns.
     pub(in crate::sim) listed_ns: u64,
     pub(in crate::sim) dice: Dice,
+    /// How its fields are named here and there.
+    pub(in crate::sim) mapped: Option<AccountMappings>,
 }
 
 impl Side {
-    pub(in crate::sim) fn new(seed: u64, at: usize, options: InboundOptions) -> Self {
+    pub(in crate::sim) fn new(
+        seed: u64,
+        at: usize,
+        options: InboundOptions,
+        mapped: Option<AccountMappings>,
+    ) -> Self {
         Self {
             options,
             records: BTreeMap::new(),
@@ -60,7 +71,13 @@ impl Side {
             versions: BTreeMap::new(),
             listed_ns: 0,
             dice: Dice::stream(seed, &format!("side {at}")),
+            mapped,
         }
+    }
+
+    /// How an object's fields are named here and there.
+    pub(in crate::sim) fn mapping(&self, object: &str) -> Option<&ObjectMapping> {
+        self.mapped.as_ref()?.objects.get(object)
     }
 
     /// What changed since the last look.
@@ -70,7 +87,11 @@ impl Side {
             let place = (object.to_owned(), id.to_string());
             let kept = Kept {
                 external_id: record.external_id.clone(),
-                fields: record.fields.clone(),
+                fields: match self.mapping(object) {
+                    Some(mapping) => mapping.unmap(&record.fields),
+                    None => record.fields.clone(),
+                },
+                shown: record.fields.clone(),
             };
             now.insert(place, kept);
         }
@@ -162,7 +183,7 @@ impl Side {
 
 /// A record as the account's model shows it to a reader.
 fn as_listed(id: &str, kept: &Kept) -> Value {
-    let mut shown = kept.fields.clone();
+    let mut shown = kept.shown.clone();
     shown.insert("id".to_owned(), id.into());
     if let Some(external_id) = &kept.external_id {
         shown.insert("external_id".to_owned(), external_id.clone().into());

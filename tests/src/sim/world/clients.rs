@@ -115,6 +115,8 @@ impl World {
                 return;
             };
             let lines = &client.lines[client.cursor as usize..(client.cursor + count) as usize];
+            self.oracle
+                .offered(client.producer, first, lines, self.in_force);
             client.cursor += count;
             let (parcels, ended) =
                 node.ingest

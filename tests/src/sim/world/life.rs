@@ -71,6 +71,7 @@ impl World {
         Node::open(OpenPlan {
             options: &self.options,
             plans: &self.plans,
+            in_force: self.in_force,
             medium: &self.medium,
             clock: &self.clock,
             dice: &mut self.disk_dice,
@@ -105,6 +106,7 @@ impl World {
         node.inbound = Inbound::new(self.oracle.fold.delivered.iter().cloned());
         node.inbound.trusts_lists = self.has(Mutant::StaleListTakenForNew);
         let shards = node.shards.len();
+        self.oracle.life_begins(self.in_force.mappings);
         self.node = Some(node);
         self.coordinator_at = None;
         for shard in 0..shards {
@@ -159,6 +161,7 @@ impl World {
         self.node = None;
         self.channels.clear();
         self.commands.clear();
+        self.plan_words.clear();
         self.coordinator_at = None;
         self.calls_die();
         self.oracle.died();

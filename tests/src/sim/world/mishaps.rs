@@ -43,6 +43,10 @@ pub(super) enum Mishap {
     Command,
     Checkpoint,
     Relocation,
+    /// Somebody gives other mappings.
+    Mappings,
+    /// Somebody gives other rules.
+    Rules,
 }
 
 impl World {
@@ -62,6 +66,8 @@ impl World {
             (Mishap::Command, self.options.commands),
             (Mishap::Checkpoint, self.options.checkpoints),
             (Mishap::Relocation, self.options.relocations),
+            (Mishap::Mappings, self.options.mapping_changes()),
+            (Mishap::Rules, self.options.rule_changes()),
         ] {
             for _ in 0..count {
                 let at = self.mishap_dice.below(busy);
@@ -162,6 +168,8 @@ impl World {
                 self.trouble(&format!("poison=r{record}"), 10_000);
             }
             Mishap::Command => self.command(),
+            Mishap::Mappings => self.give_mappings(),
+            Mishap::Rules => self.give_rules(),
             Mishap::Checkpoint => {
                 let shard = self.any_shard();
                 if let Some(node) = &mut self.node {
@@ -298,7 +306,7 @@ impl World {
     }
 
     /// Gives a command to every shard.
-    fn give(&mut self, command: Command) {
+    pub(super) fn give(&mut self, command: Command) {
         self.last_command += 1;
         let (life, number) = (self.life, self.last_command);
         let shards = self.node.as_ref().map_or(0, |node| node.shards.len());

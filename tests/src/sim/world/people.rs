@@ -8,6 +8,7 @@ use super::{Due, MS, World};
 use crate::sim::dice::Dice;
 use crate::sim::marks::Mark;
 use crate::sim::mutants::Mutant;
+use crate::sim::sets::mapping::Written;
 use crate::sim::two_way::leaves::normal;
 use crate::sim::two_way::ledger::Key;
 use crate::sim::two_way::side::{Place, Touched};
@@ -38,6 +39,8 @@ pub(super) struct People {
     /// Edits that are still to come.
     pub(super) to_come: u64,
     respells: bool,
+    /// Cities are numbers, which accounts write as texts.
+    numbers: bool,
 }
 
 impl People {
@@ -49,6 +52,7 @@ impl People {
             serial: 0,
             to_come: 0,
             respells: accounts.any(|account| account.normalises),
+            numbers: options.mapped_back.is_some(),
         }
     }
 
@@ -80,6 +84,7 @@ impl People {
                 }
                 ("tags", _) => json!([text]),
                 (_, 0) => Value::Null,
+                ("city", _) if self.numbers => json!(1_000_000 + number),
                 (_, 1) => json!(1_000_000 + number),
                 _ => text.into(),
             };
@@ -127,7 +132,8 @@ impl World {
 
     fn make_there(&mut self, side: usize) {
         let object = *self.people.dice.pick(&OBJECTS);
-        let fields = self.people.fields(!self.fights());
+        let mut fields = self.people.fields(!self.fights());
+        self.leave_out_there(side, object, &mut fields);
         let Some(id) = self.edit_there(side, object, None, Change::Create(fields.clone())) else {
             return;
         };
@@ -138,7 +144,8 @@ impl World {
     }
 
     fn change_there(&mut self, side: usize, place: &Place) {
-        let fields = self.people.fields(!self.fights());
+        let mut fields = self.people.fields(!self.fights());
+        self.leave_out_there(side, &place.0, &mut fields);
         self.set_there(side, place, fields);
     }
 
@@ -183,6 +190,7 @@ impl World {
             let text = format!("edit at {side}: {object} {id:?} {change:?}");
             self.say(&text);
         }
+        let change = self.as_written_there(side, object, change);
         let provider = &mut self.providers[side];
         let now = self.clock.of_provider(provider.options.skew_ppm);
         let edit = Edit {
@@ -192,6 +200,31 @@ impl World {
         };
         let done = provider.account.edit(now, &edit);
         done.ok().map(|id| id.to_string())
+    }
+
+    /// People of an account do not write what only comes to it.
+    fn leave_out_there(&self, side: usize, object: &str, fields: &mut Map<String, Value>) {
+        let sides = self.sides.get(side);
+        if let Some(mapping) = sides.and_then(|side| side.mapping(object)) {
+            mapping.without_outgoing(fields);
+        }
+    }
+
+    /// A change in the names of the account.
+    fn as_written_there(&self, side: usize, object: &str, change: Change) -> Change {
+        let sides = self.sides.get(side);
+        let Some(mapping) = sides.and_then(|side| side.mapping(object)) else {
+            return change;
+        };
+        let mapped = |fields| {
+            let mapped = mapping.map(Written::Changes, &fields);
+            mapped.expect("people write what can be mapped")
+        };
+        match change {
+            Change::Create(fields) => Change::Create(mapped(fields)),
+            Change::Update(fields) => Change::Update(mapped(fields)),
+            other => other,
+        }
     }
 
     /// An account's records may have changed: its lists and notices tell of it, its workflows wake

@@ -3,7 +3,7 @@
 use engine::journal::{Class, Journal};
 use engine::quota::{EndpointWord, FromShard, Gate, ShardId, ToShard};
 use engine::refusal::Code;
-use engine::shard::{FetchPurpose, Input, Output};
+use engine::shard::{Command, FetchPurpose, Input, Output};
 
 use super::{Due, MS, US, World};
 use crate::sim::ingest::Ticket;
@@ -259,7 +259,19 @@ impl World {
                     }
                     Input::Coordinator(word)
                 }
-                Letter::Command { command, ticket } => Input::Control { command, ticket },
+                Letter::Command { command, ticket } => {
+                    if let (Command::Plan(plan), Ticket::Command(number)) = (&command, ticket) {
+                        let version = self.plan_words.get(&number).copied().unwrap_or_default();
+                        let at = own.journal.end();
+                        self.oracle.took_mappings(shard, &plan.name, at, version);
+                        let deaf = self.options.mutant == Some(Mutant::MappingsToldToOne);
+                        if deaf && shard > 0 {
+                            self.commands.remove(&(number, shard));
+                            continue;
+                        }
+                    }
+                    Input::Control { command, ticket }
+                }
                 Letter::Fetch {
                     account,
                     endpoint,
