@@ -274,7 +274,7 @@ impl PollState {
         full: bool,
     ) -> Option<Gap> {
         let newest_ms = round.newest_ms;
-        self.advance(newest_ms, None);
+        self.pass_to(&round, newest_ms, None);
         if !full && next.is_some() {
             round.part.page = next;
             self.round = Some(round);
@@ -307,7 +307,7 @@ impl PollState {
         let at_ms = round.part.from_ms;
         let last = page.entries.last().map(|entry| &entry.change.remote_id);
         if !full && page.next.is_none() {
-            self.advance(at_ms + 1, None);
+            self.pass_to(&round, at_ms + 1, None);
             let part = Part {
                 from_ms: at_ms + 1,
                 after_id: None,
@@ -321,7 +321,7 @@ impl PollState {
         let Some(last) = last.filter(|id| is_plain(id)) else {
             return Some(self.skip_instant(at_ms, &round));
         };
-        self.advance(at_ms, Some(last.clone()));
+        self.pass_to(&round, at_ms, Some(last.clone()));
         if full {
             let part = Part {
                 after_id: Some(last.clone()),
@@ -341,7 +341,7 @@ impl PollState {
             round.part.page = next;
             self.round = Some(round);
         } else {
-            self.advance(round.newest_ms, None);
+            self.pass_to(&round, round.newest_ms, None);
             self.end(now_ms, &round);
         }
     }
@@ -398,6 +398,16 @@ impl PollState {
         self.round = None;
         self.halved = 0;
         self.due_ms = now_ms.saturating_add(millis(self.interval));
+    }
+
+    /// Moves the cursor behind what a page showed, but not behind where the provider's clock was at
+    /// the round's first answer. What was written before that may have been missing from an early
+    /// page, as lists lag, and later ones do not go back: the next round's overlap does.
+    fn pass_to(&mut self, round: &Round, at_ms: i64, after_id: Option<String>) {
+        match round.listed_until_ms {
+            Some(until_ms) if until_ms < at_ms => self.advance(until_ms, None),
+            _ => self.advance(at_ms, after_id),
+        }
     }
 
     /// Moves the cursor, never back: what lies in the overlap is read again from the cursor less it.

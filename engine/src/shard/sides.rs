@@ -113,7 +113,10 @@ impl<T> Shard<T> {
         let fresh = hint
             .read_at_ms
             .filter(|&at| self.clock.is_comparable(at))
-            .filter(|&at| base.is_none_or(|base| base.is_fresh(at)));
+            .filter(|&at| base.is_none_or(|base| base.is_fresh(at)))
+            // Nor is it, whatever the clock says, when something ended since that may have been a
+            // write of ours: it may have waited until a clock that was set back came by again.
+            .filter(|_| item.state_at < item.lead.event);
         let read_at_ms = fresh.unwrap_or_default();
         let fields = event
             .event

@@ -1,7 +1,8 @@
 //! Faults of `[webhook]` and `[poll]` blocks are found when they are read, and answers that are
 //! no pages move nothing.
 
-use syncline_engine::provider::{BodyEnd, Cursor, PollFault, PollState, Step, lint};
+use serde_json::json;
+use syncline_engine::provider::{BodyEnd, Cursor, PollFault, PollState, Reply, Step, lint};
 
 use super::{definition, reply};
 
@@ -249,4 +250,31 @@ fn an_entry_that_is_not_understood_is_passed_over_and_counted() {
     assert_ne!(changes[0].delivery_id, changes[1].delivery_id);
     let mut state = progress.next;
     assert!(path(&mut state, 0).ends_with("page=p2&since=40000"));
+}
+
+/// A page of records `(id, at)`, answered by the provider at that second of its day.
+fn page_at(second: i64, records: &[(u64, i64)], next: Option<&str>) -> Reply {
+    let records: Vec<_> = records
+        .iter()
+        .map(|(id, at)| json!({ "id": id, "at": at }))
+        .collect();
+    let mut page = reply(200, json!({ "r": records, "next": next }).to_string());
+    let served = jiff::Timestamp::from_second(second).unwrap();
+    page.date = Some(served.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string());
+    page
+}
+
+#[test]
+fn a_slow_round_is_followed_by_one_that_begins_where_it_began() {
+    let mut state = state();
+    path(&mut state, 0);
+    // The list lags: what is written at 195 s is not in it yet at 200 s, nor behind this page.
+    let first = page_at(200, &[(1, 150_000), (2, 199_000)], Some("p2"));
+    let mut state = state.take(0, "http://a", &first).unwrap().next;
+    assert_eq!(state.cursor().from_ms, 199_000);
+    path(&mut state, 0);
+    let second = page_at(400, &[(3, 390_000)], None);
+    let mut state = state.take(0, "http://a", &second).unwrap().next;
+    assert_eq!(state.cursor().from_ms, 200_000);
+    assert!(path(&mut state, 1_000_000).contains("since=140000"));
 }
