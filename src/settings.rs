@@ -26,8 +26,8 @@ pub use node::{
     Retention, RetentionSettings, ServerSettings, ShardSettings, WalSettings,
 };
 pub use object::{
-    ConflictPolicy, ConflictSettings, Deletes, Direction, FieldSettings, ObjectSettings, OnNull,
-    RecordSettings, SourceSettings, TargetSettings, read_schema,
+    ConflictPolicy, ConflictSettings, Deletes, Direction, FieldSettings, MatchKey, ObjectSettings,
+    OnNull, RecordSettings, SourceSettings, TargetSettings, read_schema,
 };
 pub use pool::PoolSettings;
 pub use problem::{Problem, Problems};

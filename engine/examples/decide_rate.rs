@@ -77,6 +77,7 @@ fn main() {
             field("visits", &["text"]),
             field("tags", &["join:;"]),
         ],
+        match_keys: Vec::new(),
     };
     let mapping = Mapping::compile("contact", &settings).expect("a valid mapping");
     let data = event.data.expect("it has data");

@@ -52,6 +52,9 @@ pub fn step(
         beneath: false,
     };
     let undecided = Step::End(State::Failed, Some(Reason::NeedsDecision));
+    if asks_for_match(operation, link, resume, keys) {
+        return call(CallKind::Match);
+    }
     match resume {
         Resume::LookUp | Resume::LookUpDuplicate if keys.look_up => return call(CallKind::Lookup),
         Resume::LookUp | Resume::Upsert if keys.upsert => {
@@ -61,8 +64,15 @@ pub fn step(
         Resume::Upsert | Resume::Create if link.remote_id().is_none() => {
             return making(CallKind::Create, operation);
         }
-        Resume::Update if link.remote_id().is_some() => return call(CallKind::Update),
-        Resume::Upsert | Resume::Create | Resume::Update | Resume::Normal => {}
+        Resume::Update | Resume::Adopt if link.remote_id().is_some() => {
+            return call(CallKind::Update);
+        }
+        Resume::Upsert
+        | Resume::Create
+        | Resume::Update
+        | Resume::Adopt
+        | Resume::Normal
+        | Resume::Match(_) => {}
     }
     match (operation, link) {
         (Operation::Create, Link::Unlinked | Link::Deleted { .. }) => call(CallKind::Create),
@@ -114,6 +124,22 @@ pub fn step(
             Step::End(State::Failed, Some(Reason::NotFound))
         }
     }
+}
+
+/// Whether a record is about to be made that may be there already, made by somebody else: not all of
+/// its match keys were asked for.
+fn asks_for_match(operation: Operation, link: &Link, resume: Resume, keys: KeySupport) -> bool {
+    let makes = matches!(
+        (operation, link),
+        (
+            Operation::Create | Operation::Upsert,
+            Link::Unlinked | Link::Deleted { .. }
+        ) | (Operation::Update, Link::Unlinked)
+    );
+    makes
+        && resume
+            .matched()
+            .is_some_and(|asked| asked < keys.match_keys)
 }
 
 /// A call that may make the record: an UPDATE brings the fields that others left undelivered.
@@ -193,6 +219,9 @@ pub fn conclude(outcome: &Outcome<'_>, link: &mut Link, progress: &mut Progress,
             duplicate(outcome, remote_id.as_deref(), link, progress, dice);
         }
         Verdict::Conflict { .. } => end(progress, State::Failed, Reason::Conflict),
+        Verdict::Ambiguous { .. } if outcome.kind == CallKind::Match => {
+            end(progress, State::Failed, Reason::MatchAmbiguous);
+        }
         Verdict::Ambiguous { .. } => end(progress, State::Failed, Reason::NeedsDecision),
         Verdict::Permanent { .. } => end(progress, State::Failed, Reason::Permanent),
     }
@@ -224,7 +253,7 @@ fn done(outcome: &Outcome<'_>, remote_id: Option<&str>, link: &mut Link, progres
                 changed_at_ms: outcome.changed_at_ms,
             }
         }
-        CallKind::Update | CallKind::Read | CallKind::Lookup => {}
+        CallKind::Update | CallKind::Read | CallKind::Lookup | CallKind::Match => {}
     }
     progress.state = State::Synced;
     progress.unknown_since_ms = 0;
@@ -233,9 +262,10 @@ fn done(outcome: &Outcome<'_>, remote_id: Option<&str>, link: &mut Link, progres
 }
 
 fn found(outcome: &Outcome<'_>, remote_id: &str, link: &mut Link, progress: &mut Progress) {
-    debug_assert_eq!(outcome.kind, CallKind::Lookup);
+    debug_assert!(outcome.kind.finds());
     *link = Link::Linked(remote_id.to_owned());
     progress.resume = match progress.resume {
+        _ if outcome.kind == CallKind::Match => Resume::Adopt,
         // By its id: the key was what the target would not take twice.
         Resume::LookUpDuplicate => Resume::Update,
         _ => Resume::Normal,
@@ -261,8 +291,10 @@ fn duplicate(
             burn(outcome, progress, dice, State::Queued);
         }
         // It was asked already, or cannot be: what is shared with another record is not the key.
-        None if matches!(progress.resume, Resume::LookUpDuplicate | Resume::Update)
-            || !outcome.keys.look_up =>
+        None if matches!(
+            progress.resume,
+            Resume::LookUpDuplicate | Resume::Update | Resume::Adopt
+        ) || !outcome.keys.look_up =>
         {
             end(progress, State::Failed, Reason::Duplicate);
         }
@@ -275,6 +307,10 @@ fn duplicate(
 
 fn absent(outcome: &Outcome<'_>, link: &mut Link, progress: &mut Progress) {
     match (progress.resume, outcome.operation) {
+        (resume, _) if outcome.kind == CallKind::Match => {
+            progress.resume = resume.next_match();
+            go_on(progress, 0);
+        }
         (Resume::LookUpDuplicate, _) => end(progress, State::Failed, Reason::Duplicate),
         (
             Resume::LookUp,
@@ -296,7 +332,7 @@ fn absent(outcome: &Outcome<'_>, link: &mut Link, progress: &mut Progress) {
         }
         (_, Operation::Read) => end(progress, State::Failed, Reason::NotFound),
         (_, Operation::Pull) => end(progress, State::Synced, Reason::Absent),
-        (Resume::Normal, _) if *link == Link::Doubtful => {
+        (Resume::Normal | Resume::Match(_), _) if *link == Link::Doubtful => {
             progress.resume = Resume::LookUp;
             progress.unknown_since_ms = outcome.now_ms;
             progress.state = State::Unknown;
@@ -306,7 +342,12 @@ fn absent(outcome: &Outcome<'_>, link: &mut Link, progress: &mut Progress) {
         }
         (_, Operation::Delete) => deleted_already(outcome, link, progress),
         (
-            Resume::Normal | Resume::Upsert | Resume::Create | Resume::Update,
+            Resume::Normal
+            | Resume::Match(_)
+            | Resume::Upsert
+            | Resume::Create
+            | Resume::Update
+            | Resume::Adopt,
             Operation::Create | Operation::Update | Operation::Upsert,
         ) => {
             if !outcome.keys.upsert {
@@ -369,7 +410,8 @@ fn gone(outcome: &Outcome<'_>, link: &mut Link, progress: &mut Progress) {
     match outcome.kind {
         CallKind::Delete => done(outcome, None, link, progress),
         CallKind::Upsert | CallKind::Update
-            if outcome.operation == Operation::Upsert
+            // A search may still find what is gone.
+            if (outcome.operation == Operation::Upsert || progress.resume == Resume::Adopt)
                 && link.remote_id().is_some()
                 && !matches!(progress.resume, Resume::Upsert | Resume::Create) =>
         {
@@ -385,7 +427,11 @@ fn gone(outcome: &Outcome<'_>, link: &mut Link, progress: &mut Progress) {
             end(progress, State::Synced, Reason::Gone);
         }
         CallKind::Read => end(progress, State::Failed, Reason::NotFound),
-        CallKind::Create | CallKind::Upsert | CallKind::Update | CallKind::Lookup => {
+        CallKind::Create
+        | CallKind::Upsert
+        | CallKind::Update
+        | CallKind::Lookup
+        | CallKind::Match => {
             end(progress, State::Failed, Reason::Gone);
         }
     }
@@ -490,6 +536,30 @@ mod tests {
         }
         assert_eq!(absent_at(6_000, &mut link, &mut progress), State::Synced);
         assert_eq!(link, Link::Deleted { changed_at_ms: 7 });
+    }
+
+    #[test]
+    fn what_a_search_found_and_is_gone_is_made() {
+        let mut link = Link::Linked("r-1".to_owned());
+        let mut progress = Progress::new(OperationSeq(1), Operation::Create as u8, 8);
+        progress.resume = Resume::Adopt;
+        let outcome = Outcome {
+            operation: Operation::Create,
+            changed_at_ms: 7,
+            kind: CallKind::Update,
+            verdict: &Verdict::Gone {
+                detail: String::new(),
+            },
+            now_ms: 9,
+            retry: &RetryPolicy::default(),
+            settle: Duration::from_secs(5),
+            keys: KeySupport::FULL,
+            probe: false,
+            from_before: false,
+        };
+        conclude(&outcome, &mut link, &mut progress, &mut Dice::seeded(1));
+        assert_eq!((link, progress.state), (Link::Unlinked, State::Queued));
+        assert_eq!(progress.resume, Resume::Upsert);
     }
 
     #[test]

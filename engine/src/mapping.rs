@@ -36,6 +36,8 @@ pub struct Mapping {
     external_id: Option<String>,
     version: u64,
     fields: Vec<Field>,
+    /// The provider's names of the fields of each.
+    match_keys: Vec<Vec<String>>,
     outbound: Plan,
     inbound: Plan,
 }
@@ -127,6 +129,12 @@ impl Mapping {
     /// The provider's field that holds the record id.
     pub fn external_id(&self) -> Option<&str> {
         self.external_id.as_deref()
+    }
+
+    /// The keys by which a record is found that does not bear the record id: the provider's names of
+    /// the fields of each.
+    pub fn match_keys(&self) -> &[Vec<String>] {
+        &self.match_keys
     }
 
     /// The outermost of the provider's fields that are read, sorted; one may come twice.

@@ -265,6 +265,11 @@ impl Progress {
             operation,
             event,
             key: KeyUse::default(),
+            // A newer change may have other values of a match key, or the first ones.
+            resume: match self.resume {
+                Resume::Match(_) => Resume::Normal,
+                resume => resume,
+            },
             ..self.clone()
         }
     }
@@ -282,29 +287,84 @@ impl Progress {
 
 /// What the next call of an operation has to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[repr(u8)]
 pub enum Resume {
     /// What the table of operations says.
     #[default]
-    Normal = 0,
+    Normal,
     /// A look-up: the outcome of the call before is unknown.
-    LookUp = 1,
+    LookUp,
     /// An upsert by key: the look-up found nothing and the time to settle is over.
-    Upsert = 2,
+    Upsert,
     /// A look-up: the target says that the record exists.
-    LookUpDuplicate = 3,
+    LookUpDuplicate,
     /// A create: the record is known to be absent from a target that has no upsert.
-    Create = 4,
+    Create,
     /// An update: the target said that the record exists, and which one it is.
-    Update = 5,
+    Update,
+    /// An update that gives the record our key: it was found by a match key.
+    Adopt,
+    /// As [`Resume::Normal`]: so many of the match keys led to no record.
+    Match(u8),
 }
 
+/// From here on the number in the log counts match keys.
+const MATCH_BYTE: u8 = 16;
+
 impl Resume {
+    pub(crate) fn byte(self) -> u8 {
+        match self {
+            Self::Normal => 0,
+            Self::LookUp => 1,
+            Self::Upsert => 2,
+            Self::LookUpDuplicate => 3,
+            Self::Create => 4,
+            Self::Update => 5,
+            Self::Adopt => 6,
+            Self::Match(asked) => MATCH_BYTE.saturating_add(asked),
+        }
+    }
+
+    pub(crate) fn from_byte(byte: u8) -> Option<Self> {
+        Some(match byte {
+            0 => Self::Normal,
+            1 => Self::LookUp,
+            2 => Self::Upsert,
+            3 => Self::LookUpDuplicate,
+            4 => Self::Create,
+            5 => Self::Update,
+            6 => Self::Adopt,
+            MATCH_BYTE.. => Self::Match(byte - MATCH_BYTE),
+            _ => return None,
+        })
+    }
+
+    /// Whether the table of operations says what comes next.
+    #[must_use]
+    pub fn is_normal(self) -> bool {
+        self.matched().is_some()
+    }
+
+    /// How many match keys were asked for in vain; `None`: it is known whether the record is there.
+    #[must_use]
+    pub fn matched(self) -> Option<u8> {
+        match self {
+            Self::Normal => Some(0),
+            Self::Match(asked) => Some(asked),
+            _ => None,
+        }
+    }
+
+    /// The same, with one match key more asked for in vain.
+    #[must_use]
+    pub fn next_match(self) -> Self {
+        Self::Match(self.matched().unwrap_or(0).saturating_add(1))
+    }
+
     /// Whether it resolves what became of the call before.
     #[must_use]
     pub fn is_in_doubt(self) -> bool {
         match self {
-            Self::Normal | Self::Create | Self::Update => false,
+            Self::Normal | Self::Create | Self::Update | Self::Adopt | Self::Match(_) => false,
             Self::LookUp | Self::Upsert | Self::LookUpDuplicate => true,
         }
     }

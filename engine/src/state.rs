@@ -126,10 +126,14 @@ pub enum Reason {
     NoAccount = 42,
     /// Its bytes in the log are damaged.
     Damaged = 43,
+    /// Several records at the target have its match key.
+    MatchAmbiguous = 44,
+    /// The record at the target that has its match key is linked to another one here.
+    MatchTaken = 45,
 }
 
 impl Reason {
-    const ALL: [Self; 25] = [
+    const ALL: [Self; 27] = [
         Self::Order,
         Self::Quota,
         Self::Breaker,
@@ -155,6 +159,8 @@ impl Reason {
         Self::OlderThanDelete,
         Self::NoAccount,
         Self::Damaged,
+        Self::MatchAmbiguous,
+        Self::MatchTaken,
     ];
 
     /// The name in the API, in dead letters and in metrics.
@@ -186,6 +192,8 @@ impl Reason {
             Self::OlderThanDelete => "older_than_delete",
             Self::NoAccount => "no_account",
             Self::Damaged => "damaged",
+            Self::MatchAmbiguous => "match_ambiguous",
+            Self::MatchTaken => "match_taken",
         }
     }
 

@@ -15,24 +15,28 @@ const LOOK_UP: KeySupport = KeySupport {
     look_up: true,
     keyed_create: false,
     unique: false,
+    match_keys: 0,
 };
 const NOTHING: KeySupport = KeySupport {
     upsert: false,
     look_up: false,
     keyed_create: false,
     unique: false,
+    match_keys: 0,
 };
 const KEYED: KeySupport = KeySupport {
     upsert: false,
     look_up: false,
     keyed_create: true,
     unique: false,
+    match_keys: 0,
 };
 const UPSERT_ALONE: KeySupport = KeySupport {
     upsert: true,
     look_up: false,
     keyed_create: false,
     unique: false,
+    match_keys: 0,
 };
 
 const UNIQUE: KeySupport = KeySupport {

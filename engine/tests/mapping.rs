@@ -36,6 +36,7 @@ fn settings(fields: Vec<FieldSettings>) -> MappingSettings {
         remote: "Contact".to_owned(),
         external_id: Some("External_Id__c".to_owned()),
         fields,
+        match_keys: Vec::new(),
     }
 }
 

@@ -35,6 +35,14 @@ fn check(body: &str, expected: &[&str]) {
 #[test]
 fn an_operation_that_cannot_work_is_named_with_its_line() {
     check(
+        "[operations.match]\nidempotent = true\nmethod = \"GET\"\npath = \"/?{match|query}\"\nid = \"/id\"\n",
+        &["7 operations.match.path: a match needs an `id` in a list"],
+    );
+    check(
+        "[operations.match]\nidempotent = true\nmethod = \"GET\"\npath = \"/all\"\nid = \"/0/id\"\n",
+        &["7 operations.match.path: a match request must name its record"],
+    );
+    check(
         "[operations.update]\nidempotent = true\nmethod = \"PATCH\"\npath = \"/{objekt}\"\n",
         &["7 operations.update.path: unknown placeholder `{objekt}`"],
     );
@@ -376,6 +384,13 @@ record = "/data"
 key = "own_key"
 whole = true
 
+[operations.match]
+method = "POST"
+path = "/{object}/find"
+body = { all = { "$match" = { name = "{field}", is = "{value}" } } }
+id = "/items/0/id"
+idempotent = true
+
 [operations.lookup]
 method = "GET"
 path = "/{object}?key={record_id}"
@@ -484,6 +499,7 @@ version = "/version"
 [poll.all]
 interval = "60s"
 pace = "250ms"
+counts_as = "match"
 overlap = "2m"
 reach = "30d"
 method = "POST"

@@ -88,8 +88,12 @@ fn plain_rest_asks_as_documented() {
 #[test]
 fn only_a_create_is_not_idempotent() {
     for kind in CallKind::ALL {
-        let idempotent = rest().operation(kind).unwrap().idempotent();
-        assert_eq!(idempotent, kind != CallKind::Create, "{kind}");
+        // Which fields an API takes as conditions, only an account can say.
+        let Some(operation) = rest().operation(kind).cloned() else {
+            assert_eq!(kind, CallKind::Match);
+            continue;
+        };
+        assert_eq!(operation.idempotent(), kind != CallKind::Create, "{kind}");
     }
 }
 

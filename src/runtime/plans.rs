@@ -62,6 +62,10 @@ pub(crate) fn plan(
             if let Some(field) = mapping.external_id() {
                 definition = definition.with_external_id(mapping.remote(), field);
             }
+            let matched = definition.check_match(&mapping);
+            matched.map_err(|detail| {
+                StartError::config(name, format!("objects.{object}.to.{name}.match: {detail}"))
+            })?;
             mappings.insert(object.clone(), mapping);
         }
     }

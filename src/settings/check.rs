@@ -402,13 +402,13 @@ impl Checker<'_, '_> {
                          with it: `mappings` of POST /v1/providers"
                     ));
             }
-            self.target(&path, name, target);
+            self.target(&path, name, account, target);
         }
     }
 
     /// Tells every field that cannot be right: a wrong one is told, left out,
     /// and the rest tried again.
-    fn target(&mut self, path: &str, object: &str, target: &TargetSettings) {
+    fn target(&mut self, path: &str, object: &str, account: &str, target: &TargetSettings) {
         let mut mapping = target.mapping(object);
         let mut places: Vec<usize> = (0..mapping.fields.len()).collect();
         while let Err(error) = Mapping::compile(object, &mapping) {
@@ -416,6 +416,7 @@ impl Checker<'_, '_> {
             let index = place.field.and_then(|at| places.get(at).copied());
             let at = match index {
                 Some(index) => format!("{path}.fields.{index}{}", place.rest),
+                None if error.place.starts_with("match") => format!("{path}.match"),
                 None => path.to_owned(),
             };
             match place.rest.strip_prefix('.') {
@@ -433,6 +434,29 @@ impl Checker<'_, '_> {
             mapping.fields.remove(at);
             places.remove(at);
         }
+        if let Some(found) = self.match_fault(object, account, target) {
+            let at = format!("{path}.match");
+            self.refuse(&at, found).unquoted();
+        }
+    }
+
+    /// Why records cannot be found by a mapping's match keys. What is wrong with the rest of it, or with
+    /// its account, is told elsewhere.
+    fn match_fault(&self, object: &str, account: &str, target: &TargetSettings) -> Option<String> {
+        let settings = self.settings;
+        let pools = settings.pools.iter().filter(|(pool, _)| pool == account);
+        let members = pools.flat_map(|(_, pool)| &pool.members);
+        let provider = std::iter::once(account)
+            .chain(members.map(String::as_str))
+            .find_map(|name| settings.provider(name))?;
+        let definition = Definition::parse(shipped(&provider.definition)?);
+        let definition = definition.and_then(|it| it.with_rest(&provider.account.rest));
+        let mapping = Mapping::compile(object, &target.mapping(object)).ok()?;
+        let mut definition = definition.ok()?;
+        if let Some(field) = mapping.external_id() {
+            definition = definition.with_external_id(mapping.remote(), field);
+        }
+        definition.check_match(&mapping).err()
     }
 
     /// Tells every rule that cannot be right, then what is wrong with all of them together.

@@ -155,6 +155,8 @@ pub struct TargetSettings {
     pub enabled: bool,
     /// The part of the records that the account takes.
     pub share: Share,
+    /// Keys by which a record is found there before one is made, asked in order.
+    pub match_keys: Vec<MatchKey>,
     /// In the file's order; empty: fields go as they are.
     pub fields: Vec<FieldSettings>,
 }
@@ -167,6 +169,27 @@ pub(super) struct TargetKeys {
     pub(super) external_id: Option<String>,
     pub(super) enabled: Option<bool>,
     pub(super) share: Option<Share>,
+    #[serde(rename = "match")]
+    pub(super) match_keys: Vec<MatchKey>,
+}
+
+/// Fields of System A's that together say which record it is.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(untagged)]
+pub enum MatchKey {
+    /// One field.
+    One(String),
+    /// All of these.
+    Several(Vec<String>),
+}
+
+impl MatchKey {
+    fn fields(&self) -> Vec<String> {
+        match self {
+            Self::One(field) => vec![field.clone()],
+            Self::Several(fields) => fields.clone(),
+        }
+    }
 }
 
 /// One pair of fields.
@@ -262,6 +285,7 @@ impl TargetKeys {
             external_id: self.external_id,
             enabled: self.enabled.unwrap_or(true),
             share: self.share.unwrap_or_default(),
+            match_keys: self.match_keys,
             fields,
         }
     }
@@ -298,6 +322,7 @@ impl TargetSettings {
             remote: self.remote.clone().unwrap_or_else(|| object.to_owned()),
             external_id: self.external_id.clone(),
             fields: self.fields.iter().map(FieldSettings::mapping).collect(),
+            match_keys: self.match_keys.iter().map(MatchKey::fields).collect(),
         }
     }
 }

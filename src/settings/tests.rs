@@ -139,7 +139,17 @@ fn what_one_section_takes_wrong_is_refused() {
     let limit = |keys: &str| format!("{ACCOUNT}[[providers.crm.limits]]\nname = \"a\"\n{keys}\n");
     let auth = |keys: &str| format!("{ACCOUNT}[providers.crm.auth]\n{keys}\n");
     let field = |keys: &str| format!("{ACCOUNT}[objects.c.to.crm]\nfields = [{keys}]\n");
+    let matched = |keys: &str, of: &str| {
+        format!(
+            "{ACCOUNT}{of}\n[objects.c.to.crm]\nmatch = [{keys}]\nfields = [{{ local = \"a\", remote = \"A\" }}]\n"
+        )
+    };
+    let searched = "rest.match = \"GET /{object}?{match|query}\"";
     for (text, says) in [
+        (matched("\"a\"", ""), "cannot be searched"),
+        (matched("\"b\"", searched), "`b` is the `local` of none"),
+        (matched("[]", searched), "1 to 8 fields"),
+        (matched("\"a\"", searched), "needs `external_id`"),
         (
             "[server]\ndata_dri = \"x\"\n".to_owned(),
             "unknown field `data_dri`",

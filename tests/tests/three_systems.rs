@@ -302,9 +302,12 @@ fn kinds(crms: &[Crm]) -> BTreeMap<String, usize> {
     kinds
 }
 
-/// A search and a batch of reads are asked for with POST.
+/// Searches and batches of reads are asked for with POST.
 fn is_write(path: &str, method: &str) -> bool {
-    method != "GET" && !path.ends_with("/search") && !path.ends_with("/batch/read")
+    let reads = path.ends_with("/search")
+        || path.ends_with("/batch/read")
+        || (method == "POST" && path.contains("/composite/sobjects/"));
+    method != "GET" && !reads
 }
 
 fn letters(node: &Node) -> Vec<Value> {

@@ -17,6 +17,9 @@ use crate::json::{Pointer, RawValue, Scratch};
 /// Bytes of a `default` or `constant`.
 const LITERAL_BYTES_MAX: usize = 64 << 10;
 
+/// Match keys of one mapping: each costs a call before a record is made.
+const MATCH_KEYS_MAX: usize = 8;
+
 /// Parts of one text: more is a list, not a name or an address.
 const PARTS_MAX: usize = 8;
 
@@ -29,6 +32,9 @@ pub struct MappingSettings {
     pub external_id: Option<String>,
     /// The pairs of fields.
     pub fields: Vec<FieldSettings>,
+    /// Keys by which a record is found there that does not bear the record id, asked in order: each
+    /// of System A's fields, by their paths.
+    pub match_keys: Vec<Vec<String>>,
 }
 
 /// One entry of `fields`.
@@ -101,6 +107,7 @@ pub(super) fn compile(object: &str, settings: &MappingSettings) -> Result<Mappin
         external_id: settings.external_id.clone(),
         version: version(object, settings),
         fields: Vec::with_capacity(settings.fields.len()),
+        match_keys: match_keys(settings)?,
         outbound: Plan::new(&["data"]),
         inbound: Plan::new(&[]),
     };
@@ -112,6 +119,47 @@ pub(super) fn compile(object: &str, settings: &MappingSettings) -> Result<Mappin
         mapping.fields.push(entry.compile(paths)?);
     }
     Ok(mapping)
+}
+
+/// The provider's names of the fields of each match key.
+fn match_keys(settings: &MappingSettings) -> Result<Vec<Vec<String>>, MappingError> {
+    if settings.match_keys.len() > MATCH_KEYS_MAX {
+        return Err(error("match", format!("more than {MATCH_KEYS_MAX} keys")));
+    }
+    let keys = settings.match_keys.iter().enumerate().map(|(at, key)| {
+        let place = || format!("match[{at}]");
+        if key.is_empty() || key.len() > PARTS_MAX {
+            let detail = format!("a match key has 1 to {PARTS_MAX} fields");
+            return Err(error(place(), detail));
+        }
+        let names = key.iter().map(|local| remote_of(settings, local));
+        names
+            .collect::<Result<_, _>>()
+            .map_err(|detail| error(place(), detail))
+    });
+    keys.collect()
+}
+
+/// What the provider calls a field of System A's that a record can be found by: one value, which
+/// goes out as one value.
+fn remote_of(settings: &MappingSettings, local: &str) -> Result<String, String> {
+    if settings.fields.is_empty() {
+        return match local.contains('.') || local.is_empty() {
+            false => Ok(local.to_owned()),
+            true => Err(format!("`{local}` is no field to find a record by")),
+        };
+    }
+    let mut fields = settings.fields.iter();
+    let field = fields.find(|field| field.local == local);
+    let field = field.ok_or_else(|| format!("`{local}` is the `local` of none of the fields"))?;
+    let alone = field.constant.is_none()
+        && field.reference.is_none()
+        && !field.remote.is_empty()
+        && field.direction != Direction::In;
+    match alone && !field.remote.contains('.') {
+        true => Ok(field.remote.clone()),
+        false => Err(format!("`{local}` is no field to find a record by")),
+    }
 }
 
 /// One entry of `fields`.

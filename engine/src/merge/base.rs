@@ -603,10 +603,10 @@ mod tests {
         base.told.tell(&fields(r#"{"a":3}"#), 5, "crm", heard);
         let mut bytes = Vec::new();
         base.encode(&mut Encoder::new(&mut bytes));
-        let decoded = Base::decode(&mut Decoder::new(&bytes), 5);
+        let decoded = Base::decode(&mut Decoder::new(&bytes), 6);
         assert_eq!(decoded, Ok(base));
         for cut in 0..bytes.len() {
-            assert!(Base::decode(&mut Decoder::new(&bytes[..cut]), 5).is_err());
+            assert!(Base::decode(&mut Decoder::new(&bytes[..cut]), 6).is_err());
         }
     }
 }

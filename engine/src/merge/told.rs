@@ -26,8 +26,11 @@ pub struct Told {
     pub changed_at_ms: i64,
     /// The account it comes from.
     pub origin: String,
-    /// When System A said that it has it.
+    /// When System A said last that it has it.
     pub heard: Heard,
+    /// When it said so first of this very change. What stands is told once more where it crossed
+    /// something.
+    pub known: Heard,
 }
 
 /// When System A heard something.
@@ -53,7 +56,19 @@ impl Told {
     /// Whether System A may have said this before it heard of that.
     #[must_use]
     pub fn crossed(&self, said: Said) -> bool {
-        said.seq <= self.heard.newest || self.heard.at_ms >= said.at_ms
+        self.heard.crossed(said)
+    }
+
+    /// Whether it had heard of that before, though maybe not that it was told once more.
+    #[must_use]
+    pub fn was_known(&self, said: Said) -> bool {
+        !self.known.crossed(said)
+    }
+}
+
+impl Heard {
+    fn crossed(self, said: Said) -> bool {
+        said.seq <= self.newest || self.at_ms >= said.at_ms
     }
 }
 
@@ -61,11 +76,16 @@ impl ToldBook {
     /// Takes up that System A was told of a change.
     pub fn tell(&mut self, fields: &Fields, changed_at_ms: i64, origin: &str, heard: Heard) {
         for (pointer, value) in fields.iter() {
+            let before = self.fields.get(pointer).filter(|before| {
+                (&*before.value, &*before.origin) == (value, origin)
+                    && before.changed_at_ms == changed_at_ms
+            });
             let told = Told {
                 value: value.to_owned(),
                 changed_at_ms,
                 origin: origin.to_owned(),
                 heard,
+                known: before.map_or(heard, |before| before.known),
             };
             self.fields.insert(pointer.to_owned(), told);
         }
@@ -81,6 +101,7 @@ impl ToldBook {
             changed_at_ms,
             origin: origin.to_owned(),
             heard,
+            known: heard,
         };
         self.fields.insert(WHOLE.to_owned(), told);
     }
@@ -153,7 +174,9 @@ impl ToldBook {
                 .i64(told.changed_at_ms)
                 .text(&told.origin)
                 .i64(told.heard.at_ms)
-                .u64(told.heard.newest);
+                .u64(told.heard.newest)
+                .i64(told.known.at_ms)
+                .u64(told.known.newest);
         }
     }
 
@@ -162,7 +185,7 @@ impl ToldBook {
         let mut book = Self::default();
         for _ in 0..d.u16("told")? {
             let pointer = d.text("told field")?.to_owned();
-            let told = Told {
+            let mut told = Told {
                 value: decode_value(d)?,
                 changed_at_ms: d.i64("told at")?,
                 origin: d.text("told origin")?.to_owned(),
@@ -170,6 +193,17 @@ impl ToldBook {
                     at_ms: if version >= 4 { d.i64("heard at")? } else { 0 },
                     newest: if version >= 5 { d.u64("newest")? } else { 0 },
                 },
+                known: Heard {
+                    at_ms: 0,
+                    newest: 0,
+                },
+            };
+            told.known = match version {
+                6.. => Heard {
+                    at_ms: d.i64("known at")?,
+                    newest: d.u64("known newest")?,
+                },
+                _ => told.heard,
             };
             book.fields.insert(pointer, told);
         }
@@ -204,6 +238,23 @@ mod tests {
         assert!(!a.crossed(said(101, 12)));
         assert_eq!(book.crossing(said(1, 1)).collect::<Vec<_>>(), ["/a"]);
         assert_eq!(book.crossing(said(200, 12)).count(), 0);
+    }
+
+    #[test]
+    fn what_is_told_once_more_was_known_before() {
+        let mut book = told();
+        let again = Heard {
+            at_ms: 300,
+            newest: 16,
+        };
+        book.tell(&Fields::parse(r#"{"a":1}"#), 5, "crm", again);
+        let a = book.get("/a").expect("it was told").clone();
+        assert!(a.crossed(said(200, 12)) && a.was_known(said(200, 12)));
+        assert!(!a.was_known(said(90, 12)) && !a.was_known(said(200, 8)));
+        // The same value, set anew.
+        book.tell(&Fields::parse(r#"{"a":1}"#), 250, "crm", again);
+        let a = book.get("/a").expect("it was told");
+        assert!(!a.was_known(said(200, 12)));
     }
 
     #[test]

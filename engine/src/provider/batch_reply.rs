@@ -278,8 +278,9 @@ impl Reading<'_> {
         match item.kind {
             CallKind::Create | CallKind::Upsert => {}
             CallKind::Lookup => return self.found(entry),
+            // No batch takes a match.
             CallKind::Read => return self.read(entry),
-            CallKind::Update | CallKind::Delete => {
+            CallKind::Update | CallKind::Delete | CallKind::Match => {
                 return Verdict::Done {
                     remote_id: None,
                     created: false,

@@ -21,6 +21,7 @@ use crate::json::{Member as RawMember, RawObject};
 /// - `"$members": "custom"` stands for the members of the field `custom`, an object: so that the
 ///   template can add to it.
 /// - `{"$each": {...}}` is an array with one such item per record of a batch.
+/// - `{"$match": {...}}` is one with an item per field of a match key, by `{field}` and `{value}`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct BodyTemplate {
     root: Node,
@@ -41,6 +42,8 @@ enum Node {
     Object(Vec<Member>),
     Array(Vec<Node>),
     Each(Box<Node>),
+    /// An array of a match key's fields.
+    Matching(Box<Node>),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -108,6 +111,11 @@ impl BodyTemplate {
         })
     }
 
+    /// Whether the fields of a match key stand in it.
+    pub(crate) fn has_match(&self) -> bool {
+        self.root.has(&|node| matches!(node, Node::Matching(_)))
+    }
+
     /// Whether the body has one item per record.
     pub(crate) fn has_each(&self) -> bool {
         self.root.has(&|node| matches!(node, Node::Each(_)))
@@ -170,7 +178,7 @@ impl Node {
                 }
             }),
             Node::Array(nodes) => nodes.iter().any(|node| node.needs(wanted)),
-            Node::Each(node) => node.needs(wanted),
+            Node::Each(node) | Node::Matching(node) => node.needs(wanted),
         }
     }
 
@@ -182,7 +190,7 @@ impl Node {
                     |member| matches!(member, Member::Named { value, .. } if value.has(wanted)),
                 ),
                 Node::Array(nodes) => nodes.iter().any(|node| node.has(wanted)),
-                Node::Each(node) => node.has(wanted),
+                Node::Each(node) | Node::Matching(node) => node.has(wanted),
                 Node::Literal(_)
                 | Node::Text(_)
                 | Node::Integer(_)
@@ -255,8 +263,11 @@ impl Writer<'_> {
                 }
                 out.extend_from_slice(value.as_bytes());
             }
-            // Wraps are written by `wrap`.
-            Node::FieldValue => {}
+            // Wraps are written by `wrap`; this is of the one field of a match key.
+            Node::FieldValue => {
+                let value = self.values.subject.fields.first().map(|field| field.value);
+                push_field_value(out, value.unwrap_or("null"), self.style);
+            }
             Node::FieldNames => {
                 out.push(b'[');
                 for (at, field) in self.values.subject.fields.iter().enumerate() {
@@ -278,6 +289,7 @@ impl Writer<'_> {
                 out.push(b']');
             }
             Node::Each(node) => self.each(node, out)?,
+            Node::Matching(node) => self.matching(node, out)?,
         }
         Ok(())
     }
@@ -307,6 +319,30 @@ impl Writer<'_> {
                 index: at,
                 source: Box::new(source),
             })?;
+        }
+        out.push(b']');
+        Ok(())
+    }
+
+    fn matching(&self, node: &Node, out: &mut Vec<u8>) -> Result<(), RenderError> {
+        out.push(b'[');
+        for (at, field) in self.values.subject.fields.iter().enumerate() {
+            if at > 0 {
+                out.push(b',');
+            }
+            let subject = Subject {
+                fields: std::slice::from_ref(field),
+                ..self.values.subject
+            };
+            let values = Values {
+                subject,
+                ..*self.values
+            };
+            let writer = Writer {
+                values: &values,
+                style: self.style,
+            };
+            writer.node(node, out)?;
         }
         out.push(b']');
         Ok(())
@@ -428,7 +464,8 @@ fn write_wrapped(node: &Node, value: &str, style: &FieldStyle, out: &mut Vec<u8>
             }
             out.push(b'}');
         }
-        Node::Text(_) | Node::Integer(_) | Node::FieldNames | Node::Each(_) => {}
+        Node::Text(_) | Node::Integer(_) | Node::FieldNames | Node::Each(_) | Node::Matching(_) => {
+        }
     }
 }
 

@@ -124,6 +124,7 @@ fn success(
             unknown("whose body is not a JSON object")
         }
         CallKind::Create | CallKind::Upsert => written(operation, record_id, reply, text),
+        CallKind::Match => Some(matched(operation, text)),
         CallKind::Lookup => {
             let pointer = operation
                 .id()
@@ -144,6 +145,37 @@ fn success(
         }
     }
 }
+
+/// The one record that matches, or all that do.
+fn matched(operation: &Operation, text: &str) -> Verdict {
+    let pointer = operation
+        .id()
+        .expect("a match does not compile without one");
+    let mut found = Vec::new();
+    for item in 0..CANDIDATES_MAX {
+        match id_at(&pointer.at_item(item), text) {
+            IdAt::Text(remote_id) => found.push(remote_id),
+            IdAt::EmptyList => break,
+            IdAt::None | IdAt::Unusable | IdAt::NotAnObject => {
+                return Verdict::Unknown {
+                    detail: excerpt_text(text),
+                };
+            }
+        }
+    }
+    match found.len() {
+        0 => Verdict::Absent,
+        1 => Verdict::Found {
+            remote_id: found.remove(0),
+        },
+        _ => Verdict::Ambiguous {
+            detail: excerpt_text(&format!("several records match: {}", found.join(", "))),
+        },
+    }
+}
+
+/// Records told of at most where several match.
+pub(crate) const CANDIDATES_MAX: usize = 10;
 
 /// A create or upsert that was done.
 fn written(operation: &Operation, record_id: &str, reply: &Reply, text: &str) -> Option<Verdict> {

@@ -22,7 +22,7 @@ use super::{
     AuthDefinition, BatchItem, CallKind, LimitDefinition, Operation, REPLY_HEADERS_MAX,
     RenderError, Request, RestSettings, Subject, TemplateError,
 };
-use crate::mapping::MappingSettings;
+use crate::mapping::{Mapping, MappingSettings};
 
 /// A provider, compiled: what the files in `providers/` say.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -289,6 +289,36 @@ impl Definition {
     /// How calls of this kind are made; `None` when the provider has no such call.
     pub fn operation(&self, kind: CallKind) -> Option<&Operation> {
         self.operations[kind as usize].as_ref()
+    }
+
+    /// The field that holds System A's key in records of this (remote) object.
+    pub fn external_id(&self, remote: &str) -> Option<&str> {
+        self.objects.names(self.objects.remote(remote)).external_id
+    }
+
+    /// Whether records of a mapping's object can be found by its match keys.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn check_match(&self, mapping: &Mapping) -> Result<(), String> {
+        if mapping.match_keys().is_empty() {
+            return Ok(());
+        }
+        if self.operation(CallKind::Match).is_none() {
+            let id = &self.id;
+            return Err(format!(
+                "records of type \"{id}\" cannot be searched: it has no [operations.match]"
+            ));
+        }
+        let upserts = self.operation(CallKind::Upsert).is_some();
+        if upserts && self.external_id(mapping.remote()).is_none() {
+            return Err(
+                "needs `external_id`, the field that holds the record id there: else a \
+                        record that was found would be made once more by that key"
+                    .to_owned(),
+            );
+        }
+        Ok(())
     }
 
     /// The member of a record, as a read shows it, that holds System A's key.

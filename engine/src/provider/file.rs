@@ -158,6 +158,8 @@ pub(crate) struct OperationBlocks {
     delete: Option<OperationBlock>,
     read: Option<OperationBlock>,
     lookup: Option<OperationBlock>,
+    #[serde(rename = "match")]
+    matching: Option<OperationBlock>,
 }
 
 impl OperationBlocks {
@@ -169,6 +171,7 @@ impl OperationBlocks {
             CallKind::Delete => self.delete.as_ref(),
             CallKind::Read => self.read.as_ref(),
             CallKind::Lookup => self.lookup.as_ref(),
+            CallKind::Match => self.matching.as_ref(),
         }
     }
 }

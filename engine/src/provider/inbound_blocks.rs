@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::CallKind;
 use super::file::{OkBlock, OneOrMore};
 use super::instant::TimeUnit;
 use super::signature::{Encoding, SignatureKind};
@@ -95,6 +96,7 @@ pub(crate) struct PropertyBlock {
 pub(crate) struct PollBlock {
     pub(crate) interval: String,
     pub(crate) pace: Option<String>,
+    pub(crate) counts_as: Option<CallKind>,
     pub(crate) overlap: Option<String>,
     pub(crate) reach: Option<String>,
     pub(crate) span: Option<String>,

@@ -11,6 +11,8 @@ pub struct KeySupport {
     pub look_up: bool,
     /// A create that is sent twice under one idempotency key is done once.
     pub keyed_create: bool,
+    /// Match keys by which a record may be found that does not bear System A's key.
+    pub match_keys: u8,
     /// No second record can have the key: an upsert settles what became of a create in doubt, and
     /// nobody has to be asked first.
     pub unique: bool,
@@ -22,6 +24,7 @@ impl KeySupport {
         upsert: true,
         look_up: true,
         keyed_create: true,
+        match_keys: 0,
         unique: false,
     };
 }
@@ -35,6 +38,7 @@ impl Definition {
             upsert: self.operation(CallKind::Upsert).is_some(),
             look_up: self.operation(CallKind::Lookup).is_some() && !names.no_lookup,
             keyed_create: create.is_some_and(Operation::idempotent),
+            match_keys: 0,
             unique: create.is_some_and(Operation::settled_by_upsert),
         }
     }

@@ -118,6 +118,7 @@ impl Object {
             remote: block.remote.clone(),
             external_id: block.external_id.clone(),
             fields: block.fields.iter().map(mapped_field).collect(),
+            match_keys: Vec::new(),
         });
         if let Some(settings) = &default_mapping
             && let Err(error) = Mapping::compile(local, settings)

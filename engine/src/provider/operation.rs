@@ -203,7 +203,11 @@ impl Operation {
                 body: None,
             },
             ok: None,
-            id: None,
+            // As in the plain definition.
+            id: match kind {
+                CallKind::Match => Some(Pointer::parse("/results/0/id").map_err(at)?),
+                _ => None,
+            },
             id_missing: IdMissing::RecordId,
             many: None,
             created: None,
@@ -269,9 +273,19 @@ impl Operation {
         if uses(Placeholder::RemoteId) && !kind.has_remote_id() {
             return Err(TemplateError::NoRemoteIdYet(kind));
         }
+        if kind == CallKind::Match {
+            let asks = uses(Placeholder::MatchQuery) || uses(Placeholder::MatchConditions);
+            if !asks && !body.as_ref().is_some_and(BodyTemplate::has_match) {
+                return Err(TemplateError::NamesNoRecord(kind));
+            }
+            let id = self.id.as_ref().ok_or(TemplateError::NoIdPointer(kind))?;
+            if !id.enters_list() {
+                return Err(TemplateError::NoMatches);
+            }
+        }
+        let names = matches!(kind, CallKind::Create | CallKind::Match);
         // A create names no record; anything else without a name is about the whole collection.
-        if kind != CallKind::Create && !uses(Placeholder::RecordId) && !uses(Placeholder::RemoteId)
-        {
+        if !names && !uses(Placeholder::RecordId) && !uses(Placeholder::RemoteId) {
             return Err(TemplateError::NamesNoRecord(kind));
         }
         if *method == Method::Get && body.is_some() {
@@ -324,11 +338,11 @@ fn compile_sending(
 
 fn compile_gone(kind: CallKind, block: &OperationBlock, problems: &mut Problems) -> Vec<u16> {
     let (key, statuses) = match kind {
-        CallKind::Lookup => ("absent", &block.absent),
+        kind if kind.finds() => ("absent", &block.absent),
         _ => ("gone", &block.gone),
     };
     let other = match kind {
-        CallKind::Lookup => ("gone", &block.gone),
+        kind if kind.finds() => ("gone", &block.gone),
         _ => ("absent", &block.absent),
     };
     if !other.1.is_empty() {

@@ -100,7 +100,12 @@ impl PathTemplate {
                     if !in_query {
                         check_path_part(*placeholder, &value)?;
                     }
-                    path.extend(utf8_percent_encode(&value, ENCODED));
+                    if *placeholder == Placeholder::MatchQuery {
+                        // Its parts are encoded, what stands between them is not.
+                        path.push_str(&value);
+                    } else {
+                        path.extend(utf8_percent_encode(&value, ENCODED));
+                    }
                 }
             }
             if path.len() > PATH_BYTES_MAX {

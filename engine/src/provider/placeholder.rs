@@ -2,8 +2,11 @@
 
 use std::borrow::Cow;
 
+use percent_encoding::utf8_percent_encode;
+
 use super::batch::BatchItem;
 use super::object::ObjectNames;
+use super::path_template::ENCODED;
 use super::{CallKind, RenderError, Subject, TemplateError};
 
 /// A name between braces.
@@ -30,8 +33,14 @@ pub(crate) enum Placeholder {
     /// System A's keys of all records of the batch, each in single quotes as SQL and its like have
     /// it, with commas between.
     RecordIdsQuoted,
-    /// The value of the field being wrapped, as it is.
+    /// The value of the field being wrapped, or of a match key, as it is.
     Value,
+    /// The provider's name of a field of a match key.
+    Field,
+    /// What a match key asks for as a query of a URL: `email=a%40b.c&phone=1`.
+    MatchQuery,
+    /// The same as a condition of SQL and its like: `Email = 'a@b.c' AND Phone = '1'`.
+    MatchConditions,
 }
 
 /// Where in a definition a template stands: not every place knows everything.
@@ -45,6 +54,8 @@ pub(crate) enum Place {
     Item,
     /// Around one field.
     Wrap,
+    /// Inside `$match`: one field of a match key.
+    Key,
 }
 
 /// One call, as its templates see it.
@@ -60,7 +71,7 @@ pub(crate) struct Values<'a> {
 }
 
 impl Placeholder {
-    const ALL: [Placeholder; 11] = [
+    const ALL: [Placeholder; 14] = [
         Placeholder::Object,
         Placeholder::ObjectType,
         Placeholder::ExternalIdField,
@@ -72,6 +83,9 @@ impl Placeholder {
         Placeholder::FieldNames,
         Placeholder::RecordIdsQuoted,
         Placeholder::Value,
+        Placeholder::Field,
+        Placeholder::MatchQuery,
+        Placeholder::MatchConditions,
     ];
 
     pub(crate) fn parse(name: &str, place: Place) -> Result<Placeholder, TemplateError> {
@@ -99,6 +113,9 @@ impl Placeholder {
             Placeholder::FieldNames => "field_names",
             Placeholder::RecordIdsQuoted => "record_ids|quoted",
             Placeholder::Value => "value",
+            Placeholder::Field => "field",
+            Placeholder::MatchQuery => "match|query",
+            Placeholder::MatchConditions => "match|sql",
         }
     }
 
@@ -111,9 +128,11 @@ impl Placeholder {
                 matches!(place, Place::Call | Place::Item)
             }
             Placeholder::FieldNames => matches!(place, Place::Call | Place::Batch),
+            Placeholder::MatchQuery | Placeholder::MatchConditions => place == Place::Call,
             Placeholder::Item => place == Place::Item,
             Placeholder::RemoteIds | Placeholder::RecordIdsQuoted => place == Place::Batch,
-            Placeholder::Value => place == Place::Wrap,
+            Placeholder::Value => matches!(place, Place::Wrap | Place::Key),
+            Placeholder::Field => place == Place::Key,
         }
     }
 
@@ -154,8 +173,33 @@ impl Placeholder {
             }
             // Written by the body, which knows how; nothing else stands in a wrap.
             Placeholder::Value => "",
+            Placeholder::Field => subject.fields.first().map_or("", |field| field.name),
+            Placeholder::MatchQuery => {
+                let pairs = subject.fields.iter().map(|field| {
+                    let name = utf8_percent_encode(field.name, ENCODED);
+                    let value = text_of(field.value);
+                    format!("{name}={}", utf8_percent_encode(&value, ENCODED))
+                });
+                return Ok(Cow::Owned(pairs.collect::<Vec<_>>().join("&")));
+            }
+            Placeholder::MatchConditions => {
+                let conditions = subject.fields.iter().map(|field| {
+                    let value = match field.value.starts_with('"') {
+                        true => quoted(&text_of(field.value)),
+                        false => field.value.to_owned(),
+                    };
+                    format!("{} = {value}", field.name)
+                });
+                return Ok(Cow::Owned(conditions.collect::<Vec<_>>().join(" AND ")));
+            }
         }))
     }
+}
+
+/// A JSON value as text: a string without its quotes.
+fn text_of(json: &str) -> Cow<'_, str> {
+    let value = crate::json::RawValue::new(json);
+    value.as_text().unwrap_or(Cow::Borrowed(json))
 }
 
 /// A key between single quotes: with a backslash before those that are part of it.

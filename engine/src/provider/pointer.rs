@@ -64,6 +64,15 @@ impl Pointer {
         self.parts.iter().any(|part| array_index(part).is_some())
     }
 
+    /// This pointer with another place in the first list on its way.
+    pub(crate) fn at_item(&self, item: usize) -> Pointer {
+        let mut parts = self.parts.clone();
+        if let Some(part) = parts.iter_mut().find(|part| array_index(part).is_some()) {
+            *part = item.to_string();
+        }
+        Pointer { parts }
+    }
+
     /// This pointer with the part `placeholder` replaced.
     pub(crate) fn with(&self, placeholder: &str, name: Option<&str>) -> Option<Pointer> {
         let replaced = |part: &String| match name {

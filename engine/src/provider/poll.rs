@@ -26,6 +26,8 @@ pub(crate) struct PollDefinition {
     /// Least time between the two ends of what is asked for, where there are two.
     pub(crate) span: Option<Duration>,
     method: Method,
+    /// What limits count its calls as.
+    counts_as: CallKind,
     path: PollText,
     ask: Ask,
     long: Option<Long>,
@@ -158,6 +160,7 @@ impl PollDefinition {
             reach,
             span,
             method: method?,
+            counts_as: block.counts_as.unwrap_or(CallKind::Read),
             path: path?,
             ask: ask?,
             long,
@@ -436,7 +439,7 @@ impl Poll {
 
     fn rendered(&self, path_and_query: String, body: Bytes) -> Request {
         Request {
-            kind: CallKind::Read,
+            kind: self.feed.counts_as,
             method: self.feed.method,
             path_and_query,
             body,

@@ -198,7 +198,7 @@ impl Meaning {
                     remote_id: None,
                     created: false,
                 },
-                CallKind::Lookup => Verdict::Absent,
+                CallKind::Lookup | CallKind::Match => Verdict::Absent,
                 // What is gone is not the record, which is not there yet.
                 CallKind::Create => Verdict::Permanent { detail },
                 CallKind::Upsert | CallKind::Update | CallKind::Read => Verdict::Gone { detail },

@@ -62,17 +62,20 @@ pub enum CallKind {
     Read,
     /// Find the remote id that belongs to System A's key.
     Lookup,
+    /// Find the record that has the same values in the fields of a match key.
+    Match,
 }
 
 impl CallKind {
     /// All kinds, in the order of their tables.
-    pub const ALL: [CallKind; 6] = [
+    pub const ALL: [CallKind; 7] = [
         CallKind::Create,
         CallKind::Upsert,
         CallKind::Update,
         CallKind::Delete,
         CallKind::Read,
         CallKind::Lookup,
+        CallKind::Match,
     ];
 
     /// The word used in definitions, settings, logs and metrics.
@@ -84,6 +87,7 @@ impl CallKind {
             CallKind::Delete => "delete",
             CallKind::Read => "read",
             CallKind::Lookup => "lookup",
+            CallKind::Match => "match",
         }
     }
 
@@ -91,7 +95,7 @@ impl CallKind {
     pub fn is_write(self) -> bool {
         match self {
             CallKind::Create | CallKind::Upsert | CallKind::Update | CallKind::Delete => true,
-            CallKind::Read | CallKind::Lookup => false,
+            CallKind::Read | CallKind::Lookup | CallKind::Match => false,
         }
     }
 
@@ -99,15 +103,20 @@ impl CallKind {
     pub fn writes_fields(self) -> bool {
         match self {
             CallKind::Create | CallKind::Upsert | CallKind::Update => true,
-            CallKind::Delete | CallKind::Read | CallKind::Lookup => false,
+            CallKind::Delete | CallKind::Read | CallKind::Lookup | CallKind::Match => false,
         }
+    }
+
+    /// Whether the call asks which record it is.
+    pub fn finds(self) -> bool {
+        matches!(self, CallKind::Lookup | CallKind::Match)
     }
 
     /// Whether the record's link, and with it the remote id, is known when this call is made.
     pub(crate) fn has_remote_id(self) -> bool {
         match self {
             CallKind::Update | CallKind::Delete | CallKind::Read => true,
-            CallKind::Create | CallKind::Upsert | CallKind::Lookup => false,
+            CallKind::Create | CallKind::Upsert | CallKind::Lookup | CallKind::Match => false,
         }
     }
 }
@@ -168,7 +177,8 @@ pub struct Subject<'a> {
     pub record_id: &'a str,
     /// The provider's own id, once linked.
     pub remote_id: Option<&'a str>,
-    /// The fields to write, in their order; unused by calls that only address the record.
+    /// The fields to write, or those of a match key, in their order; unused by calls that only
+    /// address the record.
     pub fields: &'a [Field<'a>],
 }
 

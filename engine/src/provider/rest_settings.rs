@@ -30,11 +30,14 @@ pub struct RestSettings {
     pub read: Option<String>,
     /// `METHOD /path` of a look-up.
     pub lookup: Option<String>,
+    /// `METHOD /path` of a match.
+    #[serde(rename = "match")]
+    pub matching: Option<String>,
     /// `METHOD /path` of a batch, for a definition that has one.
     pub batch: Option<String>,
     /// JSON pointer to the remote id in the reply to a create or upsert.
     pub id_at: Option<String>,
-    /// JSON pointer to the remote id in the reply to a look-up; an empty array on the way is "absent".
+    /// JSON pointer to the remote id in the reply to a look-up or match; an empty array on the way is "absent".
     pub found_at: Option<String>,
     /// Body template of a create.
     pub create_body: Option<Value>,
@@ -48,6 +51,8 @@ pub struct RestSettings {
     pub read_body: Option<Value>,
     /// Body template of a look-up.
     pub lookup_body: Option<Value>,
+    /// Body template of a match.
+    pub match_body: Option<Value>,
     /// Body template of a batch, its records under `$each`.
     pub batch_body: Option<Value>,
 }
@@ -61,6 +66,7 @@ impl RestSettings {
             CallKind::Delete => self.delete.as_deref(),
             CallKind::Read => self.read.as_deref(),
             CallKind::Lookup => self.lookup.as_deref(),
+            CallKind::Match => self.matching.as_deref(),
         }
     }
 
@@ -72,6 +78,7 @@ impl RestSettings {
             CallKind::Delete => self.delete_body.as_ref(),
             CallKind::Read => self.read_body.as_ref(),
             CallKind::Lookup => self.lookup_body.as_ref(),
+            CallKind::Match => self.match_body.as_ref(),
         }
     }
 
@@ -81,7 +88,7 @@ impl RestSettings {
             CallKind::Create | CallKind::Upsert => {
                 self.id_at.as_deref().map(|id_at| ("id_at", id_at))
             }
-            CallKind::Lookup => self
+            CallKind::Lookup | CallKind::Match => self
                 .found_at
                 .as_deref()
                 .map(|found_at| ("found_at", found_at)),

@@ -67,6 +67,9 @@ pub enum TemplateError {
     /// A write without the record's fields changes nothing of it.
     #[error("a {0} writes the record's fields: its body needs `$fields`")]
     NoFields(CallKind),
+    /// `$match` makes an array of the fields of a match key.
+    #[error("`$match` stands alone in its object, in the body of a match")]
+    MatchElsewhere,
     /// `$omit` lists names.
     #[error("`$omit` takes a list of field names")]
     OmitNotAList,
@@ -97,6 +100,9 @@ pub enum TemplateError {
     /// An idempotent call needs no look-up.
     #[error("`on_unknown = \"lookup\"` is for operations with `idempotent = false`")]
     NeedlessLookup,
+    /// Whether several records match is told by how many are listed.
+    #[error("a match needs an `id` in a list of all records that match, as /results/0/id")]
+    NoMatches,
     /// Another call than a create has no second record to fear.
     #[error("`on_unknown = \"upsert\"` is for a create with `idempotent = false`")]
     NeedlessUpsert,
@@ -166,8 +172,8 @@ pub enum TemplateError {
     /// A key that this class or kind does not read.
     #[error("`{0}` has no meaning here")]
     Meaningless(&'static str),
-    /// Not one of the six kinds of call.
-    #[error("`{0}` is no operation; one of create, upsert, update, delete, read, lookup")]
+    /// Not one of the kinds of call.
+    #[error("`{0}` is no operation; one of create, upsert, update, delete, read, lookup, match")]
     NotAnOperation(String),
     /// A key without which the block says nothing.
     #[error("`{0}` is missing")]

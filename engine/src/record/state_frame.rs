@@ -87,8 +87,9 @@ impl StateFrame {
 }
 
 /// 2 added folded operations, 3 what both sides agreed on and records known by a remote id, 4 records
-/// that were merged and when System A heard of what it was told.
-const STATE_VERSION: u8 = 5;
+/// that were merged and when System A heard of what it was told, 5 up to which operation, 6 when it
+/// heard that first and match keys.
+const STATE_VERSION: u8 = 6;
 /// Set in a folded operation's number when it was overwritten.
 const OVERWRITTEN: u8 = 0x80;
 
@@ -220,7 +221,7 @@ fn encode_progress(e: &mut Encoder<'_>, last: &Progress) {
     e.u8(1).u64(last.seq.0).u8(last.operation).u64(last.event);
     e.u8(last.state as u8)
         .u8(last.reason.map_or(0, |reason| reason as u8))
-        .u8(last.resume as u8);
+        .u8(last.resume.byte());
     e.u16(last.key.number).u64(last.key.digest).u16(last.burnt);
     e.i64(last.first_attempt_ms)
         .i64(last.updated_at_ms)
@@ -279,15 +280,7 @@ fn decode_progress(d: &mut Decoder<'_>, version: u8) -> Result<Progress, Damaged
         0 => None,
         byte => Some(Reason::from_byte(byte).ok_or(d.damaged("reason"))?),
     };
-    progress.resume = match d.u8("resume")? {
-        0 => Resume::Normal,
-        1 => Resume::LookUp,
-        2 => Resume::Upsert,
-        3 => Resume::LookUpDuplicate,
-        4 => Resume::Create,
-        5 => Resume::Update,
-        _ => return Err(d.damaged("resume")),
-    };
+    progress.resume = Resume::from_byte(d.u8("resume")?).ok_or(d.damaged("resume"))?;
     progress.key = KeyUse {
         number: d.u16("key number")?,
         digest: d.u64("key digest")?,

@@ -70,7 +70,10 @@ impl AccountPlan {
     pub(super) fn key_support(&self, object: &str) -> KeySupport {
         let mapping = self.mappings.get(object);
         let remote = mapping.map_or(object, |mapping| mapping.remote());
-        self.definition.key_support(remote)
+        KeySupport {
+            match_keys: mapping.map_or(0, |mapping| mapping.match_keys().len() as u8),
+            ..self.definition.key_support(remote)
+        }
     }
 }
 

@@ -79,6 +79,11 @@ impl<T> Shard<T> {
             if heard.value == value || !heard.crossed(said_at) {
                 continue;
             }
+            if heard.was_known(said_at) {
+                // It had heard that, and said this. Then it was told what stood before this.
+                stands.ours.set(pointer, value);
+                continue;
+            }
             let policy = self
                 .plan_of(&heard.origin)
                 .and_then(|plan| plan.two_way.get(&object).map(|it| it.conflicts.clone()))
@@ -227,7 +232,6 @@ impl<T> Shard<T> {
         };
         let for_system_a = Derived {
             data: Some(&here.to_json()),
-            changed_at_ms: theirs_at_ms.max(changed_at_ms),
             targets: &[SYSTEM_A.into()],
             ..of_accounts
         };
@@ -235,6 +239,7 @@ impl<T> Shard<T> {
             for_system_a
         } else {
             Derived {
+                changed_at_ms: theirs_at_ms.max(changed_at_ms),
                 origin: SYSTEM_A,
                 remote_id: None,
                 sources: &sources,

@@ -176,8 +176,9 @@ impl<T> Shard<T> {
         let kind = self.fetches.open.get(&id).map(|it| it.request.kind);
         let kind = kind.unwrap_or(CallKind::Read);
         let verdict = plan.as_ref().map(|plan| match result {
-            Ok(reply) if plan.definition.operation(kind).is_some() => {
-                plan.definition.classify(kind, "", reply, timestamp(now))
+            Ok(reply) if plan.definition.operation(CallKind::Read).is_some() => {
+                let read = CallKind::Read;
+                plan.definition.classify(read, "", reply, timestamp(now))
             }
             Ok(_) => Verdict::Absent,
             Err(failure) => failure.verdict(),

@@ -23,7 +23,8 @@ use crate::record::{Link, RecordState, StateFrame};
 use crate::state::{Reason, State};
 use crate::time::Now;
 
-/// To the owner of an account's id: a record whose own was merged into that one asks whose it is.
+/// To the owner of an account's id: a record whose own was merged into that one, or that was found
+/// under it, asks whose it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Claim {
     /// Who wants to know.
@@ -124,13 +125,22 @@ impl<T> Shard<T> {
             return self.index.make_paused(op);
         }
         let (into, holder) = (&word.remote_id, &word.holder);
-        self.follow(now, journal, &word.account, &mut item, into, holder);
+        if item.operation == Operation::Pull {
+            self.follow(now, journal, &word.account, &mut item, into, holder);
+        } else {
+            self.adopt(now, journal, &word.account, &mut item, into, holder);
+        }
         item.progress.updated_at_ms = now.wall.0;
         self.log_item(now, journal, &word.account, *item, String::new());
     }
 
     /// System A's key of the record that an account's id leads to; if to none, the one that asks.
-    fn holder_of(&mut self, now: Now, journal: &mut impl Journal, claim: &Claim) -> Option<String> {
+    pub(super) fn holder_of(
+        &mut self,
+        now: Now,
+        journal: &mut impl Journal,
+        claim: &Claim,
+    ) -> Option<String> {
         let provisional = provisional_id(&claim.account, &claim.remote_id);
         let (mut states, at) =
             self.read_state(journal, claim.record, &claim.object, &provisional)?;

@@ -11,6 +11,7 @@ use super::dispatch::{composed, object};
 use super::fold::{Fold, Reach, Unreadable};
 use super::item::Item;
 use super::links::{ParentWait, Parents, Resolved};
+use super::matching::with_key;
 use super::refused::Asker;
 use super::two_way::{Role, SYSTEM_A};
 use crate::decide::{Step, step};
@@ -48,7 +49,7 @@ pub(super) struct Payload {
 }
 
 /// Why an operation cannot be sent as it is.
-enum Hindrance {
+pub(super) enum Hindrance {
     /// It never can.
     Unsendable { reason: Reason, detail: String },
     /// A record it refers to is not linked yet.
@@ -146,7 +147,8 @@ impl<T> Shard<T> {
         // any of the operations that wait: none of them may be left out of what comes next, or an
         // older value would be written after a newer one.
         let frozen = progress.is_frozen();
-        let untold = intent_logged && matches!(progress.resume, Resume::Normal | Resume::Create);
+        let untold =
+            intent_logged && (progress.resume.is_normal() || progress.resume == Resume::Create);
         if untold {
             // The engine stopped between this call and its outcome.
             progress.unknown_since_ms = now.wall.0;
@@ -190,7 +192,7 @@ impl<T> Shard<T> {
         if let Some(remote_id) = fold
             .remote_id
             .as_deref()
-            .filter(|_| progress.resume == Resume::Normal)
+            .filter(|_| progress.resume.is_normal())
         {
             states[0].target_mut(&name).adopt(remote_id);
         }
@@ -222,7 +224,7 @@ impl<T> Shard<T> {
     fn is_decided(&self, op: OpIndex, progress: &Progress, keys: KeySupport) -> bool {
         self.index.slab[op].has(OpFlags::REDRIVEN)
             && progress.attempts.is_empty()
-            && progress.resume == Resume::Normal
+            && progress.resume.is_normal()
             && !keys.look_up
             && !keys.upsert
     }
@@ -367,7 +369,7 @@ impl<T> Shard<T> {
         let changed_at_ms = item.lead.changed_at_ms;
         let knowing = self.knows_of_delete(now, event, &item.states[0], account);
         let made_at_ms = if knowing { i64::MAX } else { changed_at_ms };
-        let step = match role {
+        let mut next = match role {
             Role::Provider => step(item.operation, made_at_ms, target, resume, keys),
             // It is told of everything alike, by its own key.
             Role::SystemA => Step::Call {
@@ -375,7 +377,26 @@ impl<T> Shard<T> {
                 beneath: false,
             },
         };
-        match step {
+        if let Step::Call {
+            kind: CallKind::Match,
+            ..
+        } = next
+        {
+            let asked = parents.clone();
+            match self.match_payload(journal, account, event, &mut item, fold, asked) {
+                Ok(Some(payload)) => {
+                    item.kind = Some(CallKind::Match);
+                    return Prepared::Item(Box::new(item), payload);
+                }
+                Ok(None) => {
+                    let target = item.states[0].target(account);
+                    let resume = item.progress.resume;
+                    next = step(item.operation, made_at_ms, target, resume, keys);
+                }
+                Err(hindrance) => return self.hinder(now, journal, account, item, hindrance),
+            }
+        }
+        match next {
             Step::End(state, reason) => {
                 let undecided = reason == Some(Reason::NeedsDecision);
                 if undecided {
@@ -479,7 +500,7 @@ impl<T> Shard<T> {
         clippy::too_many_arguments,
         reason = "what was found of one operation, gathered by its only caller"
     )]
-    fn payload(
+    pub(super) fn payload(
         &mut self,
         journal: &mut impl Journal,
         account: &Arc<str>,
@@ -530,7 +551,14 @@ impl<T> Shard<T> {
                     write_unmapped(data, item.record_id(), &mut out);
                 }
             }
-            String::from_utf8(out).map_err(|_| Hindrance::mapping("the fields are no UTF-8"))?
+            let fields = String::from_utf8(out)
+                .map_err(|_| Hindrance::mapping("the fields are no UTF-8"))?;
+            let remote = mapping.map_or(&*event.event.object, |mapping| mapping.remote());
+            let key = plan.definition.external_id(remote);
+            match key.filter(|_| item.progress.resume == Resume::Adopt) {
+                Some(key) => with_key(&fields, key, item.record_id()),
+                None => fields,
+            }
         } else {
             names_asked_for(sent.kind, &plan.definition, mapping)
         };
@@ -550,10 +578,10 @@ const UNDECIDED: &str = "the record may exist, and the provider cannot be asked 
 
 /// The call that an operation needs.
 #[derive(Clone, Copy)]
-struct Sent {
-    kind: CallKind,
+pub(super) struct Sent {
+    pub(super) kind: CallKind,
     /// Undelivered fields of earlier operations lie beneath its own.
-    beneath: bool,
+    pub(super) beneath: bool,
 }
 
 /// A read asks for what the mapping knows and for System A's key, by which a record that is new here

@@ -12,7 +12,7 @@ use crate::provider::{
     Verdict,
 };
 use crate::quota::{self, CallEnd, Ended, Trouble};
-use crate::record::{Attempt, Resume};
+use crate::record::Attempt;
 use crate::state::{CallClass, State};
 use crate::time::{Mono, Now, WallMs};
 
@@ -174,7 +174,7 @@ impl<T> Shard<T> {
         if let Some(remote_id) = item
             .remote_id
             .as_deref()
-            .filter(|_| item.progress.resume == Resume::Normal)
+            .filter(|_| item.progress.resume.is_normal())
         {
             target.adopt(remote_id);
         }
@@ -200,10 +200,6 @@ impl<T> Shard<T> {
                 .map(|reply| plan.read_result(item.object(), &reply.body))
                 .unwrap_or_default();
         }
-        let waits = self.conclude_two_way(now, journal, plan, &mut item, verdict, result);
-        if waits || self.fenced {
-            return;
-        }
         let (status, detail) = words(verdict, result);
         item.progress.push_attempt(Attempt {
             at_ms: now.wall.0,
@@ -211,6 +207,10 @@ impl<T> Shard<T> {
             class: class_of(verdict),
             detail: clipped(detail),
         });
+        let waits = self.conclude_two_way(now, journal, plan, &mut item, verdict, result);
+        if waits || self.fenced {
+            return;
+        }
         self.log_item(now, journal, &plan.name, item, String::new());
     }
 

@@ -18,8 +18,8 @@ use crate::json::RawObject;
 use crate::lane;
 use crate::merge::{Base, Fields};
 use crate::operation_slab::OpFlags;
-use crate::provider::{Reply, SendFailure, Verdict};
-use crate::record::{Link, Resume};
+use crate::provider::{CallKind, Reply, SendFailure, Verdict};
+use crate::record::Link;
 use crate::state::{Reason, State};
 use crate::time::Now;
 
@@ -83,7 +83,7 @@ impl<T> Shard<T> {
             Operation::Create | Operation::Update | Operation::Upsert => {
                 let target = item.states[0].target(account);
                 let linked = target.is_some_and(|target| target.link.remote_id().is_some());
-                if linked && two_way.inbound && item.progress.resume == Resume::Normal {
+                if linked && two_way.inbound && item.progress.resume.is_normal() {
                     // By our key a record would be made that was deleted there meanwhile, or a
                     // second one of one that does not bear it.
                     item.operation = Operation::Update;
@@ -373,6 +373,11 @@ impl<T> Shard<T> {
                 (item.progress.reason, item.progress.state) = gone;
             }
         }
+        if let (Some(CallKind::Match), Verdict::Found { remote_id }) = (item.kind, verdict) {
+            let two_way = plan.two_way.get(item.object());
+            let inbound = two_way.is_some_and(|two_way| two_way.inbound);
+            return inbound && self.claim_match(now, journal, account, item, remote_id);
+        }
         if item.progress.state != State::Synced {
             return false;
         }
@@ -509,7 +514,7 @@ fn weigh(
     let resume = item.progress.resume;
     let target = item.states[0].target_mut(account);
     let linked = target.link.remote_id().is_some();
-    let settled = linked && resume == Resume::Normal && target.undelivered.is_empty();
+    let settled = linked && resume.is_normal() && target.undelivered.is_empty();
     let base = target.base.get_or_insert_default();
     let mut sent = said.clone();
     let withheld = base.withhold(&mut sent);

@@ -126,6 +126,7 @@ fn mapping(object: &str, fields: Vec<FieldSettings>) -> Mapping {
         remote: object.to_owned(),
         external_id: None,
         fields,
+        match_keys: Vec::new(),
     };
     Mapping::compile(object, &settings).expect("a sound mapping")
 }

@@ -196,6 +196,7 @@ fn a_child_leaves_after_its_parent_and_with_its_id() {
                 remote: object.to_owned(),
                 external_id: None,
                 fields: vec![field],
+                match_keys: Vec::new(),
             };
             Mapping::compile(object, &settings).expect("a sound mapping")
         };

@@ -21,6 +21,7 @@ fn mapping(object: &str) -> Mapping {
     let settings = MappingSettings {
         remote: "contacts".to_owned(),
         external_id: None,
+        match_keys: Vec::new(),
         fields: vec![field],
     };
     Mapping::compile(object, &settings).expect("a sound mapping")
@@ -142,6 +143,7 @@ fn objects_that_ask_for_other_fields_are_read_apart() {
     let other = MappingSettings {
         remote: "contacts".to_owned(),
         external_id: None,
+        match_keys: Vec::new(),
         fields: vec![FieldSettings {
             local: "title".to_owned(),
             remote: "jobtitle".to_owned(),

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use syncline_engine::provider::CallKind::{Create, Delete, Lookup, Read, Update, Upsert};
+use syncline_engine::provider::CallKind::{Create, Delete, Lookup, Match, Read, Update, Upsert};
 use syncline_engine::provider::{BatchVerdict, PauseScope, RestSettings, RetryAfter, Verdict};
 
 use crate::support::{
@@ -51,6 +51,11 @@ fn hubspot_is_asked_as_documented_in_each_of_its_versions() {
             Lookup,
             "GET ROOT/contacts/c%2F42?idProperty=external_id".to_owned(),
             String::new(),
+        ),
+        (
+            Match,
+            "POST ROOT/contacts/search".to_owned(),
+            r#"{"filterGroups":[{"filters":[{"propertyName":"LastName","operator":"EQ","value":"Lovelace"},{"propertyName":"Score","operator":"EQ","value":"1.50"},{"propertyName":"Phone","operator":"EQ","value":""}]}],"properties":["hs_object_id"],"limit":10}"#.to_owned(),
         ),
     ];
     for (kind, line, body) in rows {

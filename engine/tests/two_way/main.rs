@@ -3,6 +3,8 @@
 #![expect(clippy::unwrap_used, reason = "a test may panic anywhere")]
 
 mod exhaustive;
+mod explore;
+mod matching;
 mod random;
 mod stage;
 mod store;

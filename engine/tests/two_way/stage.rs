@@ -1,17 +1,20 @@
 //! Shards, their logs, two accounts and System A, moved by hand.
 
+mod fingerprint;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use syncline_engine::event::codec::AcceptedEvent;
+use syncline_engine::event::codec::{self, AcceptedEvent};
 use syncline_engine::event::{Defaults, Surface, Target, TargetAction, parse};
-use syncline_engine::id::{HashKey, OperationSeq, RecordHash, VSHARD_COUNT, VShard};
+use syncline_engine::id::{HashKey, OperationId, OperationSeq, RecordHash, VSHARD_COUNT, VShard};
 use syncline_engine::journal::{AppendError, Class, Journal, Kind, ReadError};
 use syncline_engine::json::RawObject;
+use syncline_engine::mapping::{Mapping, MappingSettings};
 use syncline_engine::merge::{ConflictPolicy, Winner};
 use syncline_engine::provider::{
-    CallKind, Definition, NoReply, Reply, Request, SendFailure, shipped,
+    CallKind, Definition, NoReply, Reply, Request, RestSettings, SendFailure, shipped,
 };
 use syncline_engine::quota::{AccountId, CostClasses, FromShard, Gate, ShardId, ToShard};
 use syncline_engine::retry::RetryPolicy;
@@ -27,6 +30,8 @@ use wal::Lsn;
 use super::store::Store;
 
 pub(crate) const OBJECT: &str = "contact";
+const START_MS: i64 = 1_000_000;
+const FIRST_SEQ: u64 = 2;
 const KEY: HashKey = HashKey([7; 16]);
 
 /// A call that has left and was not answered.
@@ -36,6 +41,9 @@ pub(crate) struct Call {
     id: CallId,
     pub(crate) account: String,
     pub(crate) request: Request,
+    /// Where its shard's log ended when it left.
+    left_at: usize,
+    left_ms: i64,
 }
 
 /// An account's word that a record changed.
@@ -119,6 +127,15 @@ impl Stage {
         Self::mutated(accounts, shards, conflicts, None)
     }
 
+    /// One account, where records are found by these keys.
+    pub(crate) fn matching(shards: u16, conflicts: &ConflictPolicy, keys: &[&[&str]]) -> Self {
+        let plans = [
+            with_matches(plan("alpha", &["alpha"], conflicts, None), keys),
+            plan(SYSTEM_A, &["alpha"], conflicts, None),
+        ];
+        Self::of(plans.map(Arc::new).to_vec(), shards, None)
+    }
+
     pub(crate) fn mutated(
         accounts: &[&str],
         shards: u16,
@@ -126,10 +143,11 @@ impl Stage {
         mutant: Option<Mutant>,
     ) -> Self {
         let names = accounts.iter().chain([&SYSTEM_A]);
-        let plans: Vec<Arc<AccountPlan>> = names
-            .clone()
-            .map(|name| Arc::new(plan(name, accounts, conflicts, mutant)))
-            .collect();
+        let plans = names.map(|name| Arc::new(plan(name, accounts, conflicts, mutant)));
+        Self::of(plans.collect(), shards, mutant)
+    }
+
+    fn of(plans: Vec<Arc<AccountPlan>>, shards: u16, mutant: Option<Mutant>) -> Self {
         let settings: Vec<ShardSettings> = (0..shards)
             .map(|id| ShardSettings {
                 id: ShardId(id),
@@ -145,11 +163,12 @@ impl Stage {
             shards: Vec::new(),
             logs: settings.iter().map(|_| Frames::default()).collect(),
             settings,
-            now_ms: 1_000_000,
+            now_ms: START_MS,
             ahead_ms: 0,
-            seq: 2,
-            stores: names
-                .map(|name| ((*name).to_owned(), Store::default()))
+            seq: FIRST_SEQ,
+            stores: plans
+                .iter()
+                .map(|plan| (plan.name.to_string(), Store::default()))
                 .collect(),
             calls: Vec::new(),
             notices: VecDeque::new(),
@@ -160,6 +179,27 @@ impl Stage {
             first_reads: BTreeMap::new(),
             replies: Vec::new(),
         };
+        stage.start();
+        stage
+    }
+
+    /// Another one of the same settings, where nothing has happened yet.
+    pub(crate) fn anew(&self) -> Self {
+        let stores = self.stores.keys();
+        let mut stage = Self {
+            shards: Vec::new(),
+            logs: self.settings.iter().map(|_| Frames::default()).collect(),
+            settings: self.settings.clone(),
+            stores: stores
+                .map(|name| (name.clone(), Store::default()))
+                .collect(),
+            calls: Vec::new(),
+            notices: VecDeque::new(),
+            first_reads: BTreeMap::new(),
+            replies: Vec::new(),
+            ..*self
+        };
+        (stage.now_ms, stage.ahead_ms, stage.seq, stage.reads) = (START_MS, 0, FIRST_SEQ, 0);
         stage.start();
         stage
     }
@@ -451,6 +491,20 @@ impl Stage {
         (call, reply)
     }
 
+    /// When what a call goes after was changed, as the event says that led to it.
+    pub(crate) fn changed_ms(&self, call: &Call) -> i64 {
+        let id: OperationId = call.request.request_id.parse().unwrap();
+        let mut log = self.logs[call.shard].0.iter();
+        let changed_ms = log.find_map(|(kind, payload)| {
+            let event = codec::decode(payload)
+                .ok()
+                .filter(|_| *kind == Kind::Event)?;
+            let same = event.record_hash == id.record.0 && event.operation_seq == id.seq.0;
+            event.event.changed_at_ms.filter(|_| same)
+        });
+        changed_ms.unwrap()
+    }
+
     fn reply(&mut self, (call, reply): (Call, Reply)) {
         self.tell(&call, Ok(reply));
     }
@@ -685,6 +739,8 @@ impl Stage {
                 id: call,
                 account: plan.name.to_string(),
                 request,
+                left_at: self.logs[at].0.len(),
+                left_ms: self.now_ms,
             }),
             Output::Link(LinkWord::Handoff(_)) if self.mutant == Some(Mutant::DropsHandoffs) => {}
             Output::Link(word) => {
@@ -770,6 +826,27 @@ fn plan(
             Role::SystemA => Default::default(),
         },
     }
+}
+
+/// The plan of an account where records are found by these keys.
+fn with_matches(mut plan: AccountPlan, keys: &[&[&str]]) -> AccountPlan {
+    let key = |key: &&[&str]| key.iter().map(|&field| field.to_owned()).collect();
+    let settings = MappingSettings {
+        remote: OBJECT.to_owned(),
+        external_id: Some("external_id".to_owned()),
+        match_keys: keys.iter().map(key).collect(),
+        ..MappingSettings::default()
+    };
+    let mapping = Mapping::compile(OBJECT, &settings).unwrap();
+    let rest = RestSettings {
+        matching: Some("GET /{object}?{match|query}".to_owned()),
+        ..RestSettings::default()
+    };
+    let definition = plan.definition.with_rest(&rest).unwrap();
+    plan.definition = definition.with_external_id(OBJECT, "external_id");
+    plan.definition.check_match(&mapping).unwrap();
+    plan.mappings.insert(OBJECT.to_owned(), mapping);
+    plan
 }
 
 /// A log in memory, durable at once.

@@ -32,6 +32,14 @@ pub(crate) struct Store {
 }
 
 impl Store {
+    /// All that it has, without what it only counts.
+    pub(crate) fn contents(&self) -> String {
+        format!(
+            "{:?} {:?} {:?} {:?} {}",
+            self.records, self.tombstones, self.merged, self.bin, self.made
+        )
+    }
+
     /// A record made here by a person.
     pub(crate) fn make(&mut self, fields: &str) -> String {
         self.made += 1;
@@ -112,9 +120,16 @@ impl Store {
         let body = String::from_utf8(request.body.to_vec()).unwrap();
         match (request.method, parts.as_slice()) {
             (Method::Get, [query]) => {
-                let key = query.split_once("external_id=").unwrap().1;
-                let found = self.by_key(key);
-                let results = found.map_or(String::new(), |id| format!(r#"{{"id":"{id}"}}"#));
+                let query = query.split_once('?').unwrap().1;
+                let found = match query.strip_prefix("external_id=") {
+                    Some(key) => self.by_key(key).into_iter().collect(),
+                    None => self.matching(query),
+                };
+                let results: Vec<String> = found
+                    .iter()
+                    .map(|id| format!(r#"{{"id":"{id}"}}"#))
+                    .collect();
+                let results = results.join(",");
                 (reply(200, &format!(r#"{{"results":[{results}]}}"#)), None)
             }
             (Method::Get, [_, id]) => match self.records.get(*id) {
@@ -177,10 +192,34 @@ impl Store {
         reply(200, "")
     }
 
+    /// Records with all of a query's values.
+    fn matching(&self, query: &str) -> Vec<String> {
+        let wanted: Vec<(String, String)> = query
+            .split('&')
+            .map(|pair| {
+                let (name, value) = pair.split_once('=').unwrap();
+                (
+                    format!("/{name}"),
+                    format!("\"{}\"", value.replace("%40", "@")),
+                )
+            })
+            .collect();
+        let has = |kept: &Kept| {
+            let mut wanted = wanted.iter();
+            wanted.all(|(at, value)| kept.fields.get(at) == Some(value))
+        };
+        let records = self.records.iter().filter(|(_, kept)| has(kept));
+        records.map(|(id, _)| id.clone()).collect()
+    }
+
     fn write(&mut self, id: &str, body: &str) {
         let kept = self.records.get_mut(id).unwrap();
         let before = kept.fields.clone();
         lay(&mut kept.fields, body);
+        if kept.fields.get("/external_id").is_some() {
+            kept.external_id = Some(text(&kept.fields, "/external_id"));
+            kept.fields.remove("/external_id");
+        }
         self.writes += 1;
         self.idle_writes += u32::from(before == kept.fields);
     }

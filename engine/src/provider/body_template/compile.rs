@@ -22,6 +22,12 @@ pub(super) fn object(
         }
         return Ok(Node::Each(Box::new(node(item, Place::Item, depth + 1)?)));
     }
+    if let Some(item) = members.get(MATCH) {
+        if place != Place::Call || members.len() != 1 {
+            return Err(TemplateError::MatchElsewhere);
+        }
+        return Ok(Node::Matching(Box::new(node(item, Place::Key, depth + 1)?)));
+    }
     let mut compiled = Vec::with_capacity(members.len());
     let mut except = Vec::new();
     for (name, value) in members {
@@ -136,6 +142,7 @@ fn string(text: &str, place: Place) -> Result<Node, TemplateError> {
             Placeholder::parse(name, place)?;
             Ok(Node::FieldValue)
         }
+        Some(("value", None)) if place == Place::Key => Ok(Node::FieldValue),
         Some((_, None)) | None => {
             let text = Text::compile(text, place)?;
             if text.uses(Placeholder::Value) {
@@ -251,6 +258,9 @@ const MEMBERS: &str = "$members";
 
 /// Stands for an array with an item per record.
 const EACH: &str = "$each";
+
+/// Stands for an array with an item per field of a match key.
+const MATCH: &str = "$match";
 
 /// As deep as events may be (PRODUCT: `too_deep`).
 pub(super) const DEPTH_MAX: usize = 64;
