@@ -7,7 +7,7 @@ use syncline_tests::sim::{Options, run};
 const SEEDS: u64 = 150;
 /// Seeds that are run with an ill account and without.
 const PAIRS: u64 = 40;
-/// Seeds within which each planted bug has to be caught. The slowest takes 162; a change of the
+/// Seeds within which each planted bug has to be caught. The slowest takes 276; a change of the
 /// engine moves that.
 const SEEDS_TO_CATCH: u64 = 600;
 

@@ -1,6 +1,8 @@
 //! While first attempts wait, retries take a tenth of an account's calls; when none wait, all.
 
+use std::cell::RefCell;
 use std::collections::HashSet;
+use std::rc::Rc;
 use std::time::Duration;
 
 use syncline_engine::provider::{CallKind, Request};
@@ -8,7 +10,7 @@ use syncline_engine::quota::{Limit, Policy, Weights};
 
 use super::planted::Bug;
 use super::promises::{Broken, holds, tells_apart};
-use super::world::{MS, SECOND, Seen, World, done, reply};
+use super::world::{MS, SECOND, Seen, World, batch_records, done, reply};
 
 /// Records below this number fail whenever they are called.
 const FAILING: usize = 100;
@@ -40,7 +42,11 @@ fn apart() -> Vec<Limit> {
 
 fn fails(request: &Request) -> bool {
     let of = request.path_and_query.rsplit('/').next();
-    let number = of.and_then(|of| of.strip_prefix("c-"));
+    of.is_some_and(is_failing)
+}
+
+fn is_failing(record_id: &str) -> bool {
+    let number = record_id.strip_prefix("c-");
     number.is_some_and(|number| number.parse::<usize>().is_ok_and(|at| at < FAILING))
 }
 
@@ -156,4 +162,41 @@ fn what_ends_without_a_call_earns_no_retry() {
     }
     world.run(15 * SECOND);
     assert_eq!(is_a_tenth(share(&world, from)), Ok(()));
+}
+
+#[test]
+fn of_the_records_that_calls_carry_a_tenth_are_retries() {
+    let carried = Rc::new(RefCell::new(Vec::<String>::new()));
+    let seen = Rc::clone(&carried);
+    let limits = vec![limit("calls", 5)];
+    let mut world = World::new(1, limits.clone(), 20).answering(move |_, request| {
+        let records = batch_records(request);
+        let rows = records.iter().map(|id| {
+            let status = if is_failing(id) { 503 } else { 200 };
+            format!(r#"{{"external_id":"{id}","status":{status},"id":"r-{id}"}}"#)
+        });
+        let rows: Vec<String> = rows.collect();
+        seen.borrow_mut().extend(records);
+        Ok(reply(
+            200,
+            &format!(r#"{{"results":[{}]}}"#, rows.join(",")),
+        ))
+    });
+    world.never_hold(limits);
+    for record in 0..FAILING {
+        world.update_at(0, record, 1);
+    }
+    world.run(2 * SECOND);
+    let before = carried.borrow().len();
+    for record in 1_000..1_800 {
+        world.update_at(0, record, 5);
+    }
+    world.run(30 * SECOND);
+    let carried = carried.borrow();
+    let mut known = HashSet::new();
+    let again: Vec<bool> = carried.iter().map(|id| !known.insert(id)).collect();
+    let last = again.iter().rposition(|again| !again);
+    let span = &again[before..=last.expect("somebody came first")];
+    let retries = span.iter().filter(|again| **again).count();
+    assert_eq!(is_a_tenth((span.len(), retries)), Ok(()));
 }

@@ -689,7 +689,7 @@ fn records_in(request: &Request) -> usize {
     list.map_or(1, Vec::len)
 }
 
-fn batch_records(request: &Request) -> Vec<String> {
+pub(super) fn batch_records(request: &Request) -> Vec<String> {
     let body: serde_json::Value = serde_json::from_slice(&request.body).expect("JSON");
     let records = body["records"].as_array().expect("records");
     let id = |record: &serde_json::Value| record["external_id"].as_str().map(str::to_owned);
