@@ -5,16 +5,16 @@ use std::time::Duration;
 use syncline_engine::merge::{ConflictPolicy, Rule};
 use syncline_engine::shard::SYSTEM_A;
 
-use super::explore::{Edit, Explored, RECORD, World, explore, walk_all};
+use super::explore::{Edit, Explored, Plan, RECORD, World, explore, walk_all};
 use super::stage::Stage;
 
-/// Edits of one field, each sets it to its own number.
-const EDITS: [Edit; 5] = [
-    Edit::There(r#"{"a":1}"#),
-    Edit::Here(r#"{"a":2}"#),
-    Edit::There(r#"{"a":3}"#),
-    Edit::Here(r#"{"a":4}"#),
-    Edit::There(r#"{"a":5}"#),
+/// Edits of one field, each sets it to its own number: there, or here.
+const EDITS: [[Edit; 2]; 5] = [
+    [Edit::There(r#"{"a":"^1"}"#), Edit::Here(r#"{"a":"^1"}"#)],
+    [Edit::There(r#"{"a":"^2"}"#), Edit::Here(r#"{"a":"^2"}"#)],
+    [Edit::There(r#"{"a":"^3"}"#), Edit::Here(r#"{"a":"^3"}"#)],
+    [Edit::There(r#"{"a":"^4"}"#), Edit::Here(r#"{"a":"^4"}"#)],
+    [Edit::There(r#"{"a":"^5"}"#), Edit::Here(r#"{"a":"^5"}"#)],
 ];
 const RULES: [Rule; 3] = [Rule::LastWriteWins, Rule::SystemA, Rule::Provider];
 
@@ -49,9 +49,34 @@ fn agree(world: &mut World<'_>) -> Result<(), String> {
     }
 }
 
+/// Who makes the edits.
+#[derive(Debug, Clone, Copy)]
+enum Sides {
+    /// The account the first one, System A the second, and so on.
+    InTurn,
+    /// Either side any of them.
+    Any,
+}
+
+impl Sides {
+    fn edits(self, count: usize) -> Vec<&'static [Edit]> {
+        let edits = EDITS[..count].iter().enumerate();
+        let edits = edits.map(|(at, edit)| match self {
+            Self::InTurn => &edit[at % 2..=at % 2],
+            Self::Any => edit,
+        });
+        edits.collect()
+    }
+}
+
 /// Every order of edits of one field: both sides end with the one that the rule says.
-fn edits_of_one_field(rule: &Rule, count: usize, faults: usize) -> Explored {
-    explore(&stage(rule), &EDITS[..count], faults, |mut world| {
+fn edits_of_one_field(rule: &Rule, sides: Sides, count: usize, faults: usize) -> Explored {
+    let plan = Plan {
+        edits: &sides.edits(count),
+        faults,
+        rule: Some(rule),
+    };
+    explore(&stage(rule), plan, |mut world| {
         let standing = world.shown("alpha");
         let expected = world.witness.expected(rule, standing);
         agree(&mut world)?;
@@ -62,74 +87,112 @@ fn edits_of_one_field(rule: &Rule, count: usize, faults: usize) -> Explored {
     })
 }
 
-/// A number that a longer run than usual may be given.
-fn wanted(name: &str, usual: usize) -> usize {
+/// What a longer run than usual is given.
+fn wanted(name: &str) -> Option<usize> {
     let wanted = std::env::var(name).ok();
-    wanted
-        .and_then(|wanted| wanted.parse().ok())
-        .unwrap_or(usual)
+    wanted.and_then(|wanted| wanted.parse().ok())
 }
 
-#[test]
-fn edits_of_one_field_end_as_the_rule_says_in_every_order() {
-    let (count, faults) = (wanted("SYNCLINE_EDITS", 3), wanted("SYNCLINE_FAULTS", 1));
-    for rule in RULES {
-        let explored = edits_of_one_field(&rule, count, faults);
-        println!("{rule:?}, {count} edits, {faults} faults: {explored:?}");
-        assert!(explored.ends > 10, "{explored:?}");
+/// Every order of a few edits; of more where a longer run is wanted.
+fn in_every_order(rule: &Rule) {
+    let faults = wanted("SYNCLINE_FAULTS").unwrap_or(1);
+    for (sides, name, usual) in [
+        (Sides::InTurn, "SYNCLINE_EDITS", 3),
+        (Sides::Any, "SYNCLINE_EDITS_OF_ANY", 2),
+    ] {
+        let count = wanted(name).unwrap_or(usual);
+        let explored = edits_of_one_field(rule, sides, count, faults);
+        println!("{rule:?}, {sides:?}, {count} edits, {faults} faults: {explored:?}");
+        assert!(explored.orders > 100, "{explored:?}");
     }
 }
 
 #[test]
+fn edits_of_one_field_end_with_the_last_write_in_every_order() {
+    in_every_order(&Rule::LastWriteWins);
+}
+
+#[test]
+fn edits_of_one_field_end_as_system_a_has_it_in_every_order() {
+    in_every_order(&Rule::SystemA);
+}
+
+#[test]
+fn edits_of_one_field_end_as_the_provider_has_it_in_every_order() {
+    in_every_order(&Rule::Provider);
+}
+
+#[test]
 fn places_that_are_taken_for_one_lead_to_the_same_places() {
-    let count = wanted("SYNCLINE_EDITS", 2);
+    let count = wanted("SYNCLINE_EDITS").unwrap_or(2);
     for rule in RULES {
-        let (orders, places) = walk_all(&stage(&rule), &EDITS[..count], 1);
-        let explored = explore(&stage(&rule), &EDITS[..count], 1, |_| Ok(()));
+        let plan = Plan {
+            edits: &Sides::Any.edits(count),
+            faults: 1,
+            rule: Some(&rule),
+        };
+        let (orders, places) = walk_all(&stage(&rule), plan);
+        let explored = explore(&stage(&rule), plan, |_| Ok(()));
         println!("{rule:?}, {count} edits: {orders} orders of {places} places");
         assert_eq!((explored.orders, explored.places), (orders, places));
         assert!(orders > places, "{orders}");
     }
 }
 
+/// Nobody asks what a rule says of these, but that both sides end the same.
+fn in_order<'p>(edits: &'p [&'p [Edit]]) -> Plan<'p> {
+    Plan {
+        edits,
+        faults: 1,
+        rule: None,
+    }
+}
+
 #[test]
 fn edits_of_different_fields_all_arrive_in_every_order() {
-    let edits = [
-        Edit::There(r#"{"a":1}"#),
-        Edit::Here(r#"{"b":1}"#),
-        Edit::There(r#"{"a":2}"#),
+    let edits: [&[Edit]; 3] = [
+        &[Edit::There(r#"{"a":1}"#)],
+        &[Edit::Here(r#"{"b":1}"#)],
+        &[Edit::There(r#"{"a":2}"#)],
     ];
-    let explored = explore(&stage(&Rule::LastWriteWins), &edits, 1, |mut world| {
-        agree(&mut world)?;
-        match world.stage.view("alpha")[RECORD].as_str() {
-            r#"{"a":2,"b":1}"# => Ok(()),
-            other => Err(other.to_owned()),
-        }
-    });
-    assert!(explored.ends > 10, "{explored:?}");
+    let explored = explore(
+        &stage(&Rule::LastWriteWins),
+        in_order(&edits),
+        |mut world| {
+            agree(&mut world)?;
+            match world.stage.view("alpha")[RECORD].as_str() {
+                r#"{"a":2,"b":1}"# => Ok(()),
+                other => Err(other.to_owned()),
+            }
+        },
+    );
+    assert!(explored.orders > 1_000, "{explored:?}");
 }
 
 #[test]
 fn deletes_and_edits_end_the_same_on_both_sides_in_every_order() {
     for edits in [
         [
-            Edit::There(r#"{"a":1}"#),
-            Edit::DeleteHere,
-            Edit::There(r#"{"a":2}"#),
+            &[Edit::There(r#"{"a":1}"#)],
+            &[Edit::DeleteHere],
+            &[Edit::There(r#"{"a":2}"#)],
         ],
         [
-            Edit::Here(r#"{"a":1}"#),
-            Edit::DeleteThere,
-            Edit::Here(r#"{"a":2}"#),
+            &[Edit::Here(r#"{"a":1}"#)],
+            &[Edit::DeleteThere],
+            &[Edit::Here(r#"{"a":2}"#)],
         ],
         [
-            Edit::DeleteThere,
-            Edit::Here(r#"{"b":2}"#),
-            Edit::DeleteHere,
+            &[Edit::DeleteThere],
+            &[Edit::Here(r#"{"b":2}"#)],
+            &[Edit::DeleteHere],
         ],
     ] {
-        explore(&stage(&Rule::LastWriteWins), &edits, 1, |mut world| {
-            agree(&mut world)
-        });
+        let edits = edits.map(|edit: &[Edit; 1]| &edit[..]);
+        explore(
+            &stage(&Rule::LastWriteWins),
+            in_order(&edits),
+            |mut world| agree(&mut world),
+        );
     }
 }

@@ -1,13 +1,20 @@
 //! Every order in which a few edits, the calls they lead to and their notices can come.
 
+mod ranks;
+mod witness;
+
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
+use std::fmt::Write;
 
 use syncline_engine::merge::Rule;
 use syncline_engine::provider::CallKind;
 use syncline_engine::shard::SYSTEM_A;
+use xxhash_rust::xxh3::xxh3_128;
 
 use super::stage::{Notice, Stage};
+use ranks::{MARK, Ranks};
+use witness::Witness;
 
 pub(crate) const RECORD: &str = "c";
 const REMOTE: &str = "r1";
@@ -21,11 +28,22 @@ pub(crate) enum Edit {
     DeleteThere,
 }
 
+/// What is to happen.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Plan<'p> {
+    /// What may be done first, second and so on: one of these each.
+    pub(crate) edits: &'p [&'p [Edit]],
+    /// Notices that may be lost or come twice.
+    pub(crate) faults: usize,
+    /// The rule that says how edits end that set `/a` to their own number.
+    pub(crate) rule: Option<&'p Rule>,
+}
+
 /// What can happen next.
 #[derive(Debug, Clone, Copy)]
 enum Step {
-    /// The next edit.
-    Edit,
+    /// The next edit, of those that it may be.
+    Edit(usize),
     /// A call does its work and is answered.
     Answer(usize),
     /// A notice comes.
@@ -37,61 +55,57 @@ enum Step {
 }
 
 /// A stage, what is still to be done on it, and what was seen of it.
-pub(crate) struct World<'e> {
+pub(crate) struct World<'p> {
     pub(crate) stage: Stage,
-    edits: &'e [Edit],
-    done: usize,
+    plan: Plan<'p>,
+    made: Vec<Edit>,
     /// Notices that may still be lost or come twice.
     faults: usize,
     pub(crate) witness: Witness,
     began_ms: i64,
+    /// That edits may set their field to, as JSON texts.
+    values: Vec<String>,
+}
+
+/// Where a world is: all that may come of it depends on this.
+struct Place {
+    id: u128,
+    text: String,
+    /// The edits that are spoken of.
+    ranks: Ranks,
 }
 
 /// From one edit to the next, by the stage's clock.
 const EDIT_MS: i64 = 10;
 
-/// What the sides knew when, of edits that set `/a` to their own number, from 1.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Witness {
-    /// The last edit made here.
-    here: u64,
-    /// The last one made there.
-    there: u64,
-    /// The last one of there that was read,
-    seen: u64,
-    /// the edit at which the account says that this one was made, in the notice that it was read for,
-    told: u64,
-    /// and the last one of here that had arrived there when it was made.
-    seen_after: u64,
-    /// The last one of there that System A heard of,
-    heard: u64,
-    /// and when the last one was made here.
-    heard_here: u64,
-    /// The last one of here that arrived there,
-    arrived: u64,
-    /// and when the last one was made there.
-    arrived_there: u64,
-}
-
-impl<'e> World<'e> {
-    fn new(stage: Stage, edits: &'e [Edit], faults: usize) -> Self {
+impl<'p> World<'p> {
+    /// The record is on both sides, and nothing was edited.
+    fn begin(first: &Stage, plan: Plan<'p>) -> Self {
+        let mut stage = first.anew();
+        stage.edit_here(RECORD, r#"{"a":"^0","b":0}"#);
+        stage.settle();
         Self {
             began_ms: stage.wall_ms(),
             stage,
-            edits,
-            done: 0,
-            faults,
+            plan,
+            made: Vec::new(),
+            faults: plan.faults,
             witness: Witness::default(),
+            values: (0..=plan.edits.len())
+                .map(|number| format!("\"{MARK}{number}\""))
+                .collect(),
         }
     }
 
     fn steps(&self) -> Vec<Step> {
         let mut steps = Vec::new();
-        if self.done < self.edits.len() {
-            steps.push(Step::Edit);
+        if let Some(edits) = self.plan.edits.get(self.made.len()) {
+            steps.extend((0..edits.len()).map(Step::Edit));
         }
         steps.extend((0..self.stage.calls.len()).map(Step::Answer));
         let notices = &self.stage.notices;
+        // One that is lost might as well have come at the end, and been lost then.
+        let losing = steps.is_empty() && notices.len() <= self.faults;
         for (at, notice) in notices.iter().enumerate() {
             // Of two that say the same it does not matter which one comes first.
             if notices.iter().take(at).any(|before| before == notice) {
@@ -99,7 +113,10 @@ impl<'e> World<'e> {
             }
             steps.push(Step::Deliver(at));
             if self.faults > 0 {
-                steps.extend([Step::Lose(at), Step::Repeat(at)]);
+                steps.push(Step::Repeat(at));
+            }
+            if losing {
+                steps.push(Step::Lose(at));
             }
         }
         steps
@@ -107,9 +124,10 @@ impl<'e> World<'e> {
 
     fn take(&mut self, step: Step) {
         match step {
-            Step::Edit => {
-                self.edit(self.edits[self.done]);
-                self.done += 1;
+            Step::Edit(choice) => {
+                let edit = self.plan.edits[self.made.len()][choice];
+                self.made.push(edit);
+                self.edit(edit);
             }
             Step::Answer(at) => self.answer(at),
             Step::Deliver(at) => {
@@ -129,7 +147,7 @@ impl<'e> World<'e> {
     }
 
     fn edit(&mut self, edit: Edit) {
-        let number = self.done as u64 + 1;
+        let number = self.made.len() as u64;
         let here = self.stage.stores[SYSTEM_A].records.contains_key(RECORD);
         let witness = &mut self.witness;
         match edit {
@@ -156,7 +174,7 @@ impl<'e> World<'e> {
         self.stage.answer(at);
         let shown = self.shown(&account);
         let by_here = |number: u64| {
-            let edit = (number as usize).checked_sub(1).map(|at| self.edits[at]);
+            let edit = (number as usize).checked_sub(1).map(|at| self.made[at]);
             matches!(edit, Some(Edit::Here(_)))
         };
         let witness = &mut self.witness;
@@ -172,60 +190,39 @@ impl<'e> World<'e> {
     pub(crate) fn shown(&self, side: &str) -> u64 {
         let mut records = self.stage.stores[side].records.values();
         let value = records.next().and_then(|kept| kept.fields.get("/a"));
-        value.and_then(|value| value.parse().ok()).unwrap_or(0)
+        let number = value.and_then(|value| value.trim_matches(['"', MARK]).parse().ok());
+        number.unwrap_or(0)
     }
 
-    fn fingerprint(&mut self) -> u128 {
-        let stage = self.stage.fingerprint();
-        let rest = format!("{} {} {:?}", self.done, self.faults, self.witness);
-        stage ^ xxhash_rust::xxh3::xxh3_128(rest.as_bytes())
+    fn place(&mut self) -> Place {
+        let mut edits = self.plan.edits.iter().copied().flatten();
+        let deletes = edits.any(|edit| matches!(edit, Edit::DeleteHere | Edit::DeleteThere));
+        let mut text = self.stage.picture(deletes, &self.values);
+        let asked = self.plan.rule.map(|rule| self.witness.asked_by(rule));
+        for number in asked.unwrap_or_default() {
+            write!(text, "{MARK}{number} ").unwrap();
+        }
+        write!(text, "{} {}", self.made.len(), self.faults).unwrap();
+        let ranks = Ranks::of(&text, self.began_ms, &self.made);
+        let text = ranks.apply(&text);
+        Place {
+            id: xxh3_128(text.as_bytes()),
+            text,
+            ranks,
+        }
     }
 
     fn tell(&self, step: Step) -> String {
         let notices = &self.stage.notices;
         match step {
-            Step::Edit => format!("{:?}", self.edits[self.done]),
+            Step::Edit(choice) => format!("{:?}", self.plan.edits[self.made.len()][choice]),
             Step::Answer(at) => {
                 let call = &self.stage.calls[at];
-                let body = String::from_utf8_lossy(&call.request.body);
-                format!("{} {} {body}", call.account, call.request.kind)
+                format!("{} {} {}", call.account, call.request.kind, call.body())
             }
             Step::Deliver(at) => format!("{:?}", notices[at]),
             Step::Lose(at) => format!("lost: {:?}", notices[at]),
             Step::Repeat(at) => format!("not for the last time: {:?}", notices[at]),
-        }
-    }
-}
-
-impl Witness {
-    /// An edit of there was read.
-    fn see(&mut self, number: u64, told: u64) {
-        if number > self.seen {
-            (self.seen, self.told, self.seen_after) = (number, told, self.arrived_there);
-        }
-    }
-
-    /// The edit that both sides have to end with, once all that stands at the account was seen.
-    pub(crate) fn expected(mut self, rule: &Rule, standing: u64) -> u64 {
-        if standing == self.there {
-            self.see(standing, standing);
-        }
-        match rule {
-            // The last one of those that anybody saw: what we wrote over is not known to have been.
-            // It is as old as the notice that it was read for, where that is of another edit.
-            Rule::LastWriteWins if self.told <= self.here && self.seen_after < self.here => {
-                self.here
-            }
-            Rule::LastWriteWins => self.here.max(self.seen),
-            // What System A said last, unless it was changed after that had arrived.
-            Rule::SystemA if self.there > self.here && self.arrived_there == self.here => {
-                self.there
-            }
-            Rule::SystemA => self.here,
-            // What was seen there last, unless System A knew it and changed it after that.
-            Rule::Provider if self.here > self.seen && self.heard_here == self.seen => self.here,
-            Rule::Provider => self.seen,
-            other => panic!("no fold for {other:?}"),
         }
     }
 }
@@ -302,8 +299,7 @@ pub(crate) struct Explored {
 /// there by all. `check` looks at each end.
 pub(crate) fn explore(
     first: &Stage,
-    edits: &[Edit],
-    faults: usize,
+    plan: Plan<'_>,
     check: impl Fn(World<'_>) -> Result<(), String>,
 ) -> Explored {
     let mut path = Path::default();
@@ -311,11 +307,11 @@ pub(crate) fn explore(
     let mut been: HashMap<u128, Option<u64>> = HashMap::new();
     let mut explored = Explored::default();
     loop {
-        let mut world = begin(first, edits, faults);
+        let mut world = World::begin(first, plan);
         let orders = loop {
             let mut place = 0;
             if path.is_new() {
-                place = world.fingerprint();
+                place = world.place().id;
                 match been.entry(place) {
                     Entry::Vacant(entry) => drop(entry.insert(None)),
                     Entry::Occupied(entry) => break entry.get().expect("nothing leads back"),
@@ -326,7 +322,7 @@ pub(crate) fn explore(
             if steps.is_empty() {
                 explored.ends += 1;
                 if let Err(found) = check(world) {
-                    panic!("{found}: {:#?}", story(first, edits, faults, &path));
+                    panic!("{found}: {:#?}", story(first, plan, &path));
                 }
                 been.insert(place, Some(1));
                 break 1;
@@ -344,31 +340,37 @@ pub(crate) fn explore(
     }
 }
 
-/// Goes every way there is, and holds each step against those that were taken before at a place of
-/// the same fingerprint. Answers how many orders and places there are.
-pub(crate) fn walk_all(first: &Stage, edits: &[Edit], faults: usize) -> (u64, u64) {
+/// Goes every way there is, and holds each step against those that were taken before at a place that
+/// is taken for the same. Answers how many orders and places there are.
+pub(crate) fn walk_all(first: &Stage, plan: Plan<'_>) -> (u64, u64) {
     let mut path = Path::default();
-    let mut known: HashMap<(u128, String), u128> = HashMap::new();
+    let mut known: HashMap<(u128, String), String> = HashMap::new();
     let mut been = HashSet::new();
     let mut orders = 0;
     loop {
-        let mut world = begin(first, edits, faults);
-        let mut place = world.fingerprint();
+        let mut world = World::begin(first, plan);
+        let mut place = world.place();
         loop {
-            been.insert(place);
+            been.insert(place.id);
             let steps = world.steps();
             if steps.is_empty() {
                 break;
             }
-            let step = steps[path.choose(place, steps.len())];
-            let told = world.tell(step);
+            let step = steps[path.choose(place.id, steps.len())];
+            let told = match step {
+                // Its number is of no edit that was made.
+                Step::Edit(choice) => choice.to_string(),
+                _ => place.ranks.apply(&world.tell(step)),
+            };
             world.take(step);
-            let next = world.fingerprint();
-            match known.entry((place, told)) {
-                Entry::Vacant(entry) => drop(entry.insert(next)),
+            let next = world.place();
+            match known.entry((place.id, told)) {
+                Entry::Vacant(entry) => drop(entry.insert(next.text.clone())),
+                Entry::Occupied(entry) if *entry.get() == next.text => {}
                 Entry::Occupied(entry) => {
-                    let story = || story(first, edits, faults, &path);
-                    assert_eq!(*entry.get(), next, "{:?}: {:#?}", entry.key().1, story());
+                    let (step, before) = (&entry.key().1, entry.get());
+                    let story = story(first, plan, &path);
+                    panic!("{step}: {story:#?}\n{before}\n{}", next.text);
                 }
             }
             place = next;
@@ -380,16 +382,9 @@ pub(crate) fn walk_all(first: &Stage, edits: &[Edit], faults: usize) -> (u64, u6
     }
 }
 
-fn begin<'e>(first: &Stage, edits: &'e [Edit], faults: usize) -> World<'e> {
-    let mut stage = first.anew();
-    stage.edit_here(RECORD, r#"{"a":0,"b":0}"#);
-    stage.settle();
-    World::new(stage, edits, faults)
-}
-
 /// What happened on a path.
-fn story(first: &Stage, edits: &[Edit], faults: usize, path: &Path) -> Vec<String> {
-    let mut world = begin(first, edits, faults);
+fn story(first: &Stage, plan: Plan<'_>, path: &Path) -> Vec<String> {
+    let mut world = World::begin(first, plan);
     let mut story = Vec::new();
     for choice in &path.choices {
         let step = world.steps()[choice.taken];

@@ -1,24 +1,29 @@
-//! What a stage's future depends on, as one number.
+//! What a stage's future depends on, in words.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
-use syncline_engine::event::codec;
+use syncline_engine::event::TargetAction;
+use syncline_engine::event::codec::{self, AcceptedEvent};
 use syncline_engine::id::OperationId;
 use syncline_engine::journal::Kind;
+use syncline_engine::json::{RawValue, canonical_hash};
 use syncline_engine::record::{Progress, StateFrame, TargetState};
-use xxhash_rust::xxh3::xxh3_128;
 
 use super::{Call, Frames, Stage};
 
 impl Stage {
-    /// Two stages with one fingerprint go on alike, whatever happens next.
+    /// Two stages with one picture go on alike, whatever happens next.
     ///
     /// What a shard has in memory is what its log says: replay makes it from that. Of the log only
     /// this can still be felt: each record's newest state, the operations that have not ended, in
     /// the order of their lanes, and the calls that have left. Numbers count by their order. Where
     /// something lies in the log, and how operations came to their end, nobody asks.
-    pub(crate) fn fingerprint(&mut self) -> u128 {
+    ///
+    /// Without `deletes` nobody asks either when the account was seen and written: only what is
+    /// told of a delete, and what a list shows, is held against that. `values` are those that a
+    /// field may have, as JSON texts.
+    pub(crate) fn picture(&mut self, deletes: bool, values: &[String]) -> String {
         let mut text = format!("{} {}\n", self.now_ms, self.ahead_ms);
         for (side, store) in &self.stores {
             writeln!(text, "{side} {}", store.contents()).unwrap();
@@ -26,13 +31,24 @@ impl Stage {
         let mut notices: Vec<String> = self.notices.iter().map(|it| format!("{it:?}")).collect();
         notices.sort_unstable();
         writeln!(text, "{notices:?}").unwrap();
+        let hashes = values.iter().map(|value| {
+            let hash = canonical_hash(RawValue::new(value));
+            (hash.to_string(), value.clone())
+        });
+        let hashes: BTreeMap<String, String> = hashes.collect();
         for at in 0..self.shards.len() {
-            self.write_shard(at, &mut text);
+            self.write_shard(at, deletes, &hashes, &mut text);
         }
-        xxh3_128(text.as_bytes())
+        text
     }
 
-    fn write_shard(&mut self, at: usize, text: &mut String) {
+    fn write_shard(
+        &mut self,
+        at: usize,
+        deletes: bool,
+        hashes: &BTreeMap<String, String>,
+        text: &mut String,
+    ) {
         let log = &mut self.logs[at];
         let open = self.shards[at].operations(log, |_| true, usize::MAX);
         let log = &self.logs[at];
@@ -54,36 +70,45 @@ impl Stage {
                 _ => {}
             }
         }
-        let numbers: BTreeSet<u64> = open.iter().map(|it| it.id.seq.0 >> 2).collect();
-        let number = |seq: u64| {
-            let rank = numbers.iter().position(|number| *number == seq >> 2);
-            (rank, seq & 3)
-        };
-        for (record, place) in &states {
-            writeln!(text, "{record} {}", state(log, *place, &number)).unwrap();
-        }
         let mut lanes: Vec<_> = open
             .iter()
             .map(|it| {
                 let id = (it.id.record.0, it.id.seq.0, it.account.as_str());
-                (it.id.record, &it.account, events[&id], it)
+                let place = events[&id];
+                let event = codec::decode(&log.0[place].1).unwrap();
+                (it.id.record, it.account.as_str(), place, event, it)
             })
             .collect();
-        lanes.sort_unstable_by_key(|(record, account, place, _)| (*record, *account, *place));
-        for (record, account, place, standing) in lanes {
-            let event = codec::decode(&log.0[place].1).unwrap();
+        lanes.sort_unstable_by_key(|(record, account, place, ..)| (*record, *account, *place));
+        let observed = lanes
+            .iter()
+            .map(|(_, account, _, event, _)| (event, account));
+        let observed =
+            observed.filter(|(event, account)| event.action_at(account) == TargetAction::Observe);
+        let felt = Felt {
+            log,
+            open: open.iter().map(|it| it.id.seq.0 >> 2).collect(),
+            said: observed
+                .map(|(event, _)| (event.operation_seq, said_ms(event)))
+                .collect(),
+            deletes,
+            hashes,
+        };
+        for (record, place) in &states {
+            writeln!(text, "{record} {}", felt.state(*place)).unwrap();
+        }
+        for (record, account, _, event, standing) in &lanes {
             let told = &event.event;
             let extras: Vec<_> = told.extras.iter().map(|it| (&it.name, it.value)).collect();
             writeln!(
                 text,
-                "{record:?} {account} {:?} {:?} {:?} {:?} {:?} {:?} {} {:?} {:?} {:?} {:?}",
-                number(event.operation_seq),
+                "{record:?} {account} {:?} {:?} {:?} {:?} {:?} {} {:?} {:?} {:?} {:?}",
+                felt.number(event.operation_seq),
                 told.operation,
                 event.action_at(account),
                 told.data.map(|data| data.text()),
                 told.remote_id,
-                told.changed_at_ms,
-                event.accepted_at_ms,
+                said_ms(event),
                 extras,
                 told.record_id,
                 standing.state,
@@ -92,91 +117,151 @@ impl Stage {
             .unwrap();
         }
         let calls = self.calls.iter().filter(|call| call.shard == at);
-        let mut calls: Vec<String> = calls.map(|it| call(log, it, &number)).collect();
+        let mut calls: Vec<String> = calls.map(|it| felt.call(it)).collect();
         calls.sort_unstable();
         writeln!(text, "{calls:?}").unwrap();
     }
 }
 
-/// A call, with what was known of its record when it left.
-fn call(log: &Frames, call: &Call, number: &dyn Fn(u64) -> (Option<usize>, u64)) -> String {
-    let request = &call.request;
-    let id: OperationId = request.request_id.parse().unwrap();
-    let mut before = log.0[..call.left_at].iter().enumerate().rev();
-    let known = before.find(|(_, (kind, payload))| {
-        *kind == Kind::State && StateFrame::decode(payload).unwrap().record == id.record.0
-    });
-    format!(
-        "{} {} {} {} {:?} {:?} {} {}",
-        call.account,
-        request.kind,
-        request.path_and_query,
-        String::from_utf8_lossy(&request.body),
-        id.record,
-        number(id.seq.0),
-        call.left_ms,
-        known.map_or(String::new(), |(place, _)| state(log, place, number)),
-    )
+/// When an event was said, ms since the epoch. Nothing is accepted before that in these runs.
+fn said_ms(event: &AcceptedEvent<'_>) -> i64 {
+    event.event.changed_at_ms.unwrap_or(event.accepted_at_ms)
 }
 
-/// The state frame at a place of the log, but for what only an operator is shown.
-fn state(log: &Frames, place: usize, number: &dyn Fn(u64) -> (Option<usize>, u64)) -> String {
-    let frame = StateFrame::decode(&log.0[place].1).unwrap();
-    let mut text = String::new();
-    for mut record in frame.records {
-        record.targets.sort_by(|a, b| a.account.cmp(&b.account));
-        let (id, alias) = (&record.record_id, &record.alias_of);
-        write!(text, "{} {id} {alias:?}", record.object).unwrap();
-        for target in &record.targets {
-            let TargetState {
-                account,
-                link,
-                undelivered,
-                last,
-                base,
-            } = target;
-            let last = last.as_ref().map(|last| progress(last, number));
-            write!(
-                text,
-                "; {account} {link:?} {undelivered:?} {base:?} {last:?}"
-            )
-            .unwrap();
-        }
+impl Call {
+    /// What it says, with times in ms since the epoch.
+    pub(crate) fn body(&self) -> String {
+        let body = String::from_utf8_lossy(&self.request.body);
+        replaced(&body, "\"changed_at\":\"", '"', |at| {
+            let at: jiff::Timestamp = at.parse().unwrap();
+            at.as_millisecond().to_string()
+        })
     }
-    counted(&text, number)
 }
 
-/// The text with each newest operation that System A cannot have known given by the open ones up to
-/// it: with those it is compared, and with later ones.
-fn counted(text: &str, number: &dyn Fn(u64) -> (Option<usize>, u64)) -> String {
-    const NEWEST: &str = "newest: ";
-    let mut parts = text.split(NEWEST);
+/// What can still be felt of a log.
+struct Felt<'s> {
+    log: &'s Frames,
+    /// Operations that have not ended, by number.
+    open: BTreeSet<u64>,
+    /// What System A said and is to be compared with what it heard: the operation, and when, ms since
+    /// the epoch.
+    said: Vec<(u64, i64)>,
+    deletes: bool,
+    /// Values by their hashes, both as texts.
+    hashes: &'s BTreeMap<String, String>,
+}
+
+impl Felt<'_> {
+    /// An operation by its place among the open ones, with what is derived of it.
+    fn number(&self, seq: u64) -> (Option<usize>, u64) {
+        let rank = self.open.iter().position(|number| *number == seq >> 2);
+        (rank, seq & 3)
+    }
+
+    /// A call, with what was known of its record when it left.
+    fn call(&self, call: &Call) -> String {
+        let request = &call.request;
+        let id: OperationId = request.request_id.parse().unwrap();
+        let mut before = self.log.0[..call.left_at].iter().enumerate().rev();
+        let known = before.find(|(_, (kind, payload))| {
+            *kind == Kind::State && StateFrame::decode(payload).unwrap().record == id.record.0
+        });
+        format!(
+            "{} {} {} {} {:?} {:?} {:?} {}",
+            call.account,
+            request.kind,
+            request.path_and_query,
+            call.body(),
+            id.record,
+            self.number(id.seq.0),
+            self.deletes.then_some(call.left_ms),
+            known.map_or(String::new(), |(place, _)| self.state(place)),
+        )
+    }
+
+    /// The state frame at a place of the log, but for what only an operator is shown.
+    fn state(&self, place: usize) -> String {
+        let frame = StateFrame::decode(&self.log.0[place].1).unwrap();
+        let mut text = String::new();
+        for mut record in frame.records {
+            record.targets.sort_by(|a, b| a.account.cmp(&b.account));
+            let (id, alias) = (&record.record_id, &record.alias_of);
+            write!(text, "{} {id} {alias:?}", record.object).unwrap();
+            for target in &record.targets {
+                let TargetState {
+                    account,
+                    link,
+                    undelivered,
+                    last,
+                    base,
+                } = target;
+                let last = last.as_ref().map(|last| self.progress(last));
+                let base = self.base(&format!("{base:?}"));
+                write!(text, "; {account} {link:?} {undelivered:?} {base} {last:?}").unwrap();
+            }
+        }
+        text
+    }
+
+    /// What was agreed on, but for what nobody asks.
+    fn base(&self, text: &str) -> String {
+        // What System A heard is compared with what it says: what waits, and all that comes.
+        let text = replaced(text, "Heard { at_ms: ", ',', |at_ms| {
+            let at_ms = at_ms.parse().unwrap();
+            let before = self.said.iter().filter(|(_, said_ms)| *said_ms <= at_ms);
+            before.count().to_string()
+        });
+        let text = replaced(&text, "newest: ", ' ', |newest| {
+            let newest = newest.parse().unwrap();
+            let before = self.said.iter().filter(|(seq, _)| *seq <= newest);
+            before.count().to_string()
+        });
+        // Runs are shorter than the time after which a value that comes back is a new one.
+        let text = replaced(&text, "Return { value: ", '}', |back| {
+            let mut words = back.split(", ");
+            let (hash, count) = (words.next().unwrap(), words.next().unwrap());
+            let value = self.hashes.get(hash).map_or(hash, String::as_str);
+            format!("{value} {count}")
+        });
+        // No value is another's spelling.
+        let mut text = replaced(&text, "unconfirmed: {", '}', |_| String::new());
+        if !self.deletes {
+            for (name, end) in [("written_ms: ", ','), ("seen_ms: ", ' ')] {
+                text = replaced(&text, name, end, |_| String::new());
+            }
+        }
+        text
+    }
+
+    fn progress(&self, last: &Progress) -> String {
+        if last.state.is_final() {
+            return "ended".to_owned();
+        }
+        let classes: Vec<_> = last.attempts.iter().map(|attempt| attempt.class).collect();
+        format!(
+            "{:?} {} {:?} {:?} {:?} {} {} {} {} {} {classes:?}",
+            self.number(last.seq.0),
+            last.operation,
+            last.state,
+            last.reason,
+            last.resume,
+            last.burnt,
+            last.first_attempt_ms,
+            last.unknown_since_ms,
+            last.due_ms,
+            last.folded,
+        )
+    }
+}
+
+/// The text with what stands between `from` and the next `to` said otherwise, wherever it does.
+fn replaced(text: &str, from: &str, to: char, with: impl Fn(&str) -> String) -> String {
+    let mut parts = text.split(from);
     let mut out = parts.next().unwrap_or_default().to_owned();
     for part in parts {
-        let end = part.find(|c: char| !c.is_ascii_digit()).unwrap();
-        let newest: u64 = part[..end].parse().unwrap();
-        let open = (0..=newest >> 2).filter(|seq| number(seq << 2).0.is_some());
-        write!(out, "{NEWEST}{}{}", open.count(), &part[end..]).unwrap();
+        let (said, after) = part.split_at(part.find(to).unwrap());
+        write!(out, "{from}{}{after}", with(said)).unwrap();
     }
     out
-}
-
-fn progress(last: &Progress, number: &dyn Fn(u64) -> (Option<usize>, u64)) -> String {
-    if last.state.is_final() {
-        return format!("{:?} {:?}", last.state, last.reason);
-    }
-    let classes: Vec<_> = last.attempts.iter().map(|attempt| attempt.class).collect();
-    format!(
-        "{:?} {} {:?} {:?} {:?} {} {} {} {} {} {classes:?}",
-        number(last.seq.0),
-        last.operation,
-        last.state,
-        last.reason,
-        last.resume,
-        last.burnt,
-        last.first_attempt_ms,
-        last.unknown_since_ms,
-        last.due_ms,
-        last.folded,
-    )
 }
