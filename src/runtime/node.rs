@@ -12,7 +12,7 @@ use std::time::Duration;
 use engine::dedup::{DedupBounds, DedupIndex, EventKeys};
 use engine::producers::Producers;
 use engine::quota::{Coordinator, Learned, LeaseId, RecoveredLease, ShardId, Start};
-use engine::shard::{FetchPurpose, Recovered};
+use engine::shard::Recovered;
 use net::egress::{AccountSettings, Egress, EgressSettings};
 use net::gate::wake_gate;
 use net::http::HttpLimits;
@@ -235,8 +235,7 @@ impl Engine {
         let polls = account_polls(settings, plans, &objects, clock::now().wall.0);
         let (gaps, gap_notices) = mpsc::channel(GAPS_MAX);
         let pull_sink = Arc::new(PullSink::new(shards.clone(), objects, gaps));
-        let fetcher = |purpose| Arc::new(ShardFetcher::new(shards.clone(), purpose));
-        let changes = fetcher(FetchPurpose::Changes);
+        let fetcher = Arc::new(ShardFetcher::new(shards.clone()));
         let poll_metrics = Arc::new(Mutex::new(metrics.writer()));
         let pollers = polls
             .into_iter()
@@ -248,7 +247,7 @@ impl Engine {
                 Ok(Poller::new(
                     polls,
                     cursors,
-                    changes.clone(),
+                    fetcher.clone(),
                     pull_sink.clone(),
                     (poll_metrics.clone(), label),
                     Box::new(|| clock::now().wall.0),
@@ -269,7 +268,7 @@ impl Engine {
         let walks = Walks::open(
             data_dir,
             (shards.clone(), links.clone()),
-            (fetcher(FetchPurpose::Walk), pull_sink),
+            (fetcher, pull_sink),
             (coordinator.clone(), in_force.clone()),
             database.as_ref().map(Database::rows),
         )

@@ -12,8 +12,7 @@ use engine::journal::Journal;
 use engine::provider::{Reply, Request, SendFailure};
 use engine::quota::{FromShard, ShardId, ToShard};
 use engine::shard::{
-    AccountPlan, CallId, Command, CommandReply, FetchPurpose, Input, LinkWord, Observation, Output,
-    Role, Shard,
+    AccountPlan, CallId, Command, CommandReply, Input, LinkWord, Observation, Output, Role, Shard,
 };
 use engine::time::{Mono, Now};
 use net::egress::{Account, AccountSettings, Egress};
@@ -61,7 +60,7 @@ pub(crate) enum Word {
     /// Asks an account, at an endpoint of it, for something that is no record's.
     Fetch(
         Arc<str>,
-        (Arc<str>, FetchPurpose),
+        Arc<str>,
         Request,
         oneshot::Sender<Result<Reply, SendFailure>>,
     ),
@@ -210,13 +209,12 @@ impl ShardThread {
                         },
                     );
                 }
-                Word::Fetch(account, (endpoint, purpose), request, reply) => {
+                Word::Fetch(account, endpoint, request, reply) => {
                     let ticket = Waiting::Fetch(reply);
                     let input = Input::Fetch {
                         account,
                         endpoint,
                         request,
-                        purpose,
                         ticket,
                     };
                     self.handle(now, input);

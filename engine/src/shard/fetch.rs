@@ -12,7 +12,7 @@ use crate::decide::class_of;
 use crate::journal::Journal;
 use crate::operation_slab::Target;
 use crate::provider::{CallKind, NotSent, Reply, Request, SendFailure, Verdict};
-use crate::quota::{Attempts, CostClass, Waiting};
+use crate::quota::{Attempts, CostClass};
 use crate::time::{Mono, Now};
 
 /// Fetches that wait for their account, at most; one more is refused.
@@ -25,21 +25,10 @@ pub(super) struct Fetches<T> {
     open: HashMap<CallId, Fetch<T>>,
 }
 
-/// What an account is asked for a list for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FetchPurpose {
-    /// What changed there. It may spend what is kept for urgent operations: changes that are not
-    /// heard of in time are conflicts later.
-    Changes,
-    /// A walk over what is there, from what nobody keeps.
-    Walk,
-}
-
 #[derive(Debug)]
 struct Fetch<T> {
     target: Target,
     endpoint: Arc<str>,
-    purpose: FetchPurpose,
     request: Request,
     ticket: T,
     /// Its call before was refused for its token.
@@ -57,9 +46,9 @@ impl<T> Default for Fetches<T> {
 
 impl<T> Fetches<T> {
     /// Calls of an account that wait.
-    fn waiting_of(&self, at: usize) -> impl Iterator<Item = &Fetch<T>> + '_ {
+    pub(super) fn waiting_of(&self, at: usize) -> impl Iterator<Item = CallKind> + '_ {
         let mine = move |fetch: &&Fetch<T>| usize::from(fetch.target.0) == at;
-        self.waiting.iter().filter(mine)
+        self.waiting.iter().filter(mine).map(|it| it.request.kind)
     }
 
     /// Whether a call to this endpoint of an account waits.
@@ -71,13 +60,7 @@ impl<T> Fetches<T> {
 
 impl<T> Shard<T> {
     /// Asks an account for something as soon as its limits and its gate allow.
-    pub(super) fn fetch(
-        &mut self,
-        account: &str,
-        (endpoint, purpose): (Arc<str>, FetchPurpose),
-        request: Request,
-        ticket: T,
-    ) {
+    pub(super) fn fetch(&mut self, account: &str, endpoint: Arc<str>, request: Request, ticket: T) {
         let target = self.account(account);
         let known = self.accounts[usize::from(target.0)].plan.is_some();
         if self.fenced || !known || self.fetches.waiting.len() >= WAITING_MAX {
@@ -86,7 +69,6 @@ impl<T> Shard<T> {
         self.fetches.waiting.push_back(Fetch {
             target,
             endpoint,
-            purpose,
             request,
             ticket,
             again: false,
@@ -231,13 +213,12 @@ impl<T> Shard<T> {
         }
     }
 
-    /// Adds the fetches of an account that wait for permits of a class to what waits for them.
-    pub(super) fn add_fetches(&self, at: usize, class: CostClass, demand: &mut Waiting) {
+    /// Fetches of an account that wait for permits of a class.
+    pub(super) fn fetches_of(&self, at: usize, class: CostClass) -> usize {
         let account = &self.accounts[at];
-        let waiting = self.fetches.waiting_of(at);
-        for fetch in waiting.filter(|it| account.class_of(it.request.kind, None) == class) {
-            demand.calls += 1;
-            demand.urgent += u32::from(fetch.purpose == FetchPurpose::Changes);
-        }
+        let kinds = self.fetches.waiting_of(at);
+        kinds
+            .filter(|&kind| account.class_of(kind, None) == class)
+            .count()
     }
 }

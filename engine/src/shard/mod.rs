@@ -48,8 +48,8 @@ mod relocate;
 mod replay;
 mod resolve;
 mod settle;
-mod siblings;
 mod sides;
+mod siblings;
 mod source;
 mod steady;
 mod telling;
@@ -70,7 +70,6 @@ pub use compare::{Comparison, Listed};
 pub use control::{Command, CommandReply};
 pub use dead_letter::{DeadCause, DeadFilter, DeadId, DeadLetter, DeadSlice};
 pub use explain::{Explanation, Wait};
-pub use fetch::FetchPurpose;
 pub use handoff::{Handed, Handoff, KnownAs, News, Pull, provisional_id};
 pub use learned_book::LearnedBook;
 pub use leases::{LeaseBook, LoggedLease};
@@ -173,8 +172,6 @@ pub enum Input<T> {
         endpoint: Arc<str>,
         /// What to send.
         request: Request,
-        /// What for.
-        purpose: FetchPurpose,
         /// Who waits.
         ticket: T,
     },
@@ -346,9 +343,8 @@ impl<T> Shard<T> {
                 account,
                 endpoint,
                 request,
-                purpose,
                 ticket,
-            } => self.fetch(&account, (endpoint, purpose), request, ticket),
+            } => self.fetch(&account, endpoint, request, ticket),
             Input::Link(word) => self.on_link_word(now, journal, word),
             Input::Control { command, ticket } => self.control(now, journal, command, ticket),
         }

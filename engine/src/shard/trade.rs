@@ -222,7 +222,7 @@ impl<T> Shard<T> {
         if account.classes.is_empty() {
             let records = queue.ready_len() + account.suspects_len();
             let mut demand = waiting(records, urgent_unsorted);
-            self.add_fetches(at, CostClass::ANY, &mut demand);
+            demand.calls += self.fetches_of(at, CostClass::ANY) as u32;
             let demand = if sends { demand } else { Waiting::default() };
             return self.holdings.demand(id, CostClass::ANY, demand);
         }
@@ -234,7 +234,7 @@ impl<T> Shard<T> {
                 + account.mix.share_of(place, unsorted);
             let urgent = sorted.map_or(0, urgent_in) + account.mix.share_of(place, urgent_unsorted);
             let mut demand = waiting(records, urgent);
-            self.add_fetches(at, class, &mut demand);
+            demand.calls += self.fetches_of(at, class) as u32;
             let demand = if sends { demand } else { Waiting::default() };
             self.holdings.demand(id, class, demand);
         }

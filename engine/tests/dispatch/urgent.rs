@@ -2,14 +2,12 @@
 
 use std::time::Duration;
 
-use syncline_engine::provider::CallKind;
 use syncline_engine::quota::{Limit, Policy, Reserve};
-use syncline_engine::shard::FetchPurpose;
 
 use super::world::{MS, SECOND, World};
 
-/// Ten calls an hour, of which four are kept for what is urgent, and more operations than that.
-fn scarce() -> World {
+#[test]
+fn urgent_operations_get_what_is_kept_for_them_while_others_wait() {
     let policy = Policy::Sliding {
         limit: 10,
         window: Duration::from_secs(3600),
@@ -25,24 +23,6 @@ fn scarce() -> World {
     }
     world.run(5 * SECOND);
     assert_eq!(world.seen.len(), 6, "four are kept");
-    world
-}
-
-#[test]
-fn a_list_of_changes_gets_what_is_kept_for_the_urgent_and_a_walk_does_not() {
-    let mut world = scarce();
-    world.list(0, FetchPurpose::Walk);
-    world.run(SECOND);
-    assert_eq!(world.calls(CallKind::Read).len(), 0);
-    let mut world = scarce();
-    world.list(0, FetchPurpose::Changes);
-    world.run(SECOND);
-    assert_eq!(world.calls(CallKind::Read).len(), 1);
-}
-
-#[test]
-fn urgent_operations_get_what_is_kept_for_them_while_others_wait() {
-    let mut world = scarce();
     let from = world.now;
     for record in 100..103 {
         world.update_at(record % 2, record, 3);

@@ -13,7 +13,7 @@ use syncline_engine::journal::{AppendError, Class, Journal, Kind, ReadError};
 use syncline_engine::json::Scratch;
 use syncline_engine::mapping::Mapping;
 use syncline_engine::provider::{
-    BodyEnd, CallKind, Definition, Method, Reply, ReplyHeaders, Request, SendFailure, shipped,
+    BodyEnd, CallKind, Definition, Reply, ReplyHeaders, Request, SendFailure, shipped,
 };
 use syncline_engine::quota::{
     AccountLimits, AccountView, Coordinator, HoldSettings, LeaseId, Limit, RecoveredLease, ShardId,
@@ -21,8 +21,8 @@ use syncline_engine::quota::{
 };
 use syncline_engine::retry::RetryPolicy;
 use syncline_engine::shard::{
-    AccountPlan, Barrier, CallId, CheckpointPart, Command, EventBatch, Explanation, FetchPurpose,
-    Input, Output, Recovered, Recovery, ReplaySpan, Role, Shard, ShardSettings, Weights,
+    AccountPlan, Barrier, CallId, CheckpointPart, Command, EventBatch, Explanation, Input, Output,
+    Recovered, Recovery, ReplaySpan, Role, Shard, ShardSettings, Weights,
 };
 use syncline_engine::state::{Reason, State};
 use syncline_engine::time::{Mono, Now, WallMs};
@@ -240,29 +240,6 @@ impl World {
         HASH_KEY.vshard(record_id).index() % self.shards.len()
     }
 
-    /// Asks the account for a list, through a shard.
-    pub(super) fn list(&mut self, shard: usize, purpose: FetchPurpose) {
-        let now = self.now();
-        let (own, log) = &mut self.shards[shard];
-        let request = Request {
-            kind: CallKind::Read,
-            method: Method::Get,
-            path_and_query: "/contact?since=1".to_owned(),
-            body: Bytes::new(),
-            idempotency_key: None,
-            request_id: String::new(),
-            traceparent: None,
-        };
-        let input = Input::Fetch {
-            account: self.plans[0].name.clone(),
-            endpoint: "contact changes".into(),
-            request,
-            purpose,
-            ticket: (),
-        };
-        own.handle(now, log, input);
-    }
-
     /// Lets an account answer 503 to everything for a time.
     pub(super) fn fail(&mut self, account: usize, span: Range<u64>) {
         self.outage = Some((account, span));
@@ -442,7 +419,7 @@ impl World {
                     };
                     self.coordinator.handle(now, ShardId(at as u16), word);
                 }
-                Output::Accepted(()) | Output::Done { .. } | Output::Fetched { .. } => {}
+                Output::Accepted(()) | Output::Done { .. } => {}
                 Output::LinkTo(asker, word) => {
                     assert_eq!(usize::from(asker.0), at, "parents lie in one shard here");
                     told.push(word);

@@ -2,7 +2,6 @@
 
 use engine::provider::{Poll, Reply, Request};
 use engine::refusal::Refusal;
-use engine::shard::FetchPurpose;
 use tokio::sync::oneshot;
 
 use super::poller::{FetchFailed, Fetcher};
@@ -13,12 +12,11 @@ use crate::runtime::shards::{Shards, down};
 #[derive(Debug)]
 pub(crate) struct ShardFetcher {
     shards: Shards,
-    purpose: FetchPurpose,
 }
 
 impl ShardFetcher {
-    pub(crate) fn new(shards: Shards, purpose: FetchPurpose) -> ShardFetcher {
-        ShardFetcher { shards, purpose }
+    pub(crate) fn new(shards: Shards) -> ShardFetcher {
+        ShardFetcher { shards }
     }
 }
 
@@ -31,7 +29,7 @@ impl Fetcher for ShardFetcher {
     ) -> Result<Reply, FetchFailed> {
         let shard = self.shards.owner_of(account);
         let (reply, answer) = oneshot::channel();
-        let list = (list.endpoint().into(), self.purpose);
+        let list = list.endpoint().into();
         let word = Word::Fetch(account.into(), list, request, reply);
         self.shards.say(shard, word).await?;
         let gone = |_| -> Refusal { down() };

@@ -3,7 +3,7 @@
 use engine::journal::{Class, Journal};
 use engine::quota::{EndpointWord, FromShard, Gate, ShardId, ToShard};
 use engine::refusal::Code;
-use engine::shard::{Command, FetchPurpose, Input, Output};
+use engine::shard::{Command, Input, Output};
 
 use super::{Due, MS, US, World};
 use crate::sim::ingest::Ticket;
@@ -281,7 +281,6 @@ impl World {
                     account,
                     endpoint,
                     request,
-                    purpose: FetchPurpose::Changes,
                     ticket,
                 },
                 Letter::Link(word) => Input::Link(word),
