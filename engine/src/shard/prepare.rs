@@ -23,8 +23,8 @@ use crate::journal::Journal;
 use crate::mapping::{Mapping, Write, write_unmapped};
 use crate::operation_slab::{OpFlags, OpIndex, OpState, Target};
 use crate::provider::{CallKind, Definition, KeySupport};
-use crate::record::{KeyUse, Link, Progress, RecordState, Resume};
-use crate::state::{Reason, State};
+use crate::record::{Attempt, KeyUse, Link, Progress, RecordState, Resume};
+use crate::state::{CallClass, Reason, State};
 use crate::time::Now;
 
 /// What became of a ready operation.
@@ -444,6 +444,9 @@ impl<T> Shard<T> {
                 Prepared::Later
             }
             Hindrance::Unsendable { reason, detail } => {
+                if self.may_have_made(&item) {
+                    item.states[0].target_mut(account).doubt();
+                }
                 let reason = Some(reason);
                 self.end(now, journal, account, item, State::Failed, reason, &detail)
             }
@@ -474,6 +477,17 @@ impl<T> Shard<T> {
                 Prepared::Settled
             }
         }
+    }
+
+    /// Whether an earlier call of what cannot be sent any more may have made its record: one that
+    /// nothing usable came of, or one that was under way when the engine stopped, of which the log
+    /// tells for creates only.
+    fn may_have_made(&self, item: &Item) -> bool {
+        let at = usize::from(self.index.slab[item.op].target().0);
+        let unclear =
+            |attempt: &Attempt| matches!(attempt.class, CallClass::Transient | CallClass::Unknown);
+        let called = item.oldest < self.born || item.progress.attempts.iter().any(unclear);
+        called && item.operation.writes_fields() && self.key_support(at, item.object()).upsert
     }
 
     /// Ends an item without a call.
