@@ -84,6 +84,8 @@ struct Round {
     /// Records of the query so far, over its pages.
     seen: u64,
     newest_ms: i64,
+    /// When its first page was asked for, by our clock, ms since the epoch.
+    began_ms: i64,
     /// Changes before it are in the list: the provider's clock at the first answer.
     listed_until_ms: Option<i64>,
 }
@@ -131,7 +133,7 @@ impl PollState {
                 return Step::Gap(gap);
             }
             match self.first_part(now_ms) {
-                Ok(part) => self.begin(part),
+                Ok(part) => self.begin(part, now_ms),
                 Err(due_ms) => {
                     self.due_ms = due_ms;
                     return Step::Wait(due_ms);
@@ -231,9 +233,10 @@ impl PollState {
         })
     }
 
-    fn begin(&mut self, part: Part) {
+    fn begin(&mut self, part: Part, began_ms: i64) {
         self.round = Some(Round {
             newest_ms: part.from_ms,
+            began_ms,
             part,
             seen: 0,
             listed_until_ms: None,
@@ -261,7 +264,7 @@ impl PollState {
             return None;
         }
         match &round.part.after_id {
-            Some(_) => self.pass_ties(page, round, full),
+            Some(_) => self.pass_ties(now_ms, page, round, full),
             None => self.pass_since(now_ms, page.next.clone(), round, full),
         }
     }
@@ -274,7 +277,7 @@ impl PollState {
         full: bool,
     ) -> Option<Gap> {
         let newest_ms = round.newest_ms;
-        self.pass_to(&round, newest_ms, None);
+        self.pass_to(now_ms, &round, newest_ms, None);
         if !full && next.is_some() {
             round.part.page = next;
             self.round = Some(round);
@@ -303,11 +306,11 @@ impl PollState {
         }
     }
 
-    fn pass_ties(&mut self, page: &Page, mut round: Round, full: bool) -> Option<Gap> {
+    fn pass_ties(&mut self, now_ms: i64, page: &Page, mut round: Round, full: bool) -> Option<Gap> {
         let at_ms = round.part.from_ms;
         let last = page.entries.last().map(|entry| &entry.change.remote_id);
         if !full && page.next.is_none() {
-            self.pass_to(&round, at_ms + 1, None);
+            self.pass_to(now_ms, &round, at_ms + 1, None);
             let part = Part {
                 from_ms: at_ms + 1,
                 after_id: None,
@@ -321,7 +324,7 @@ impl PollState {
         let Some(last) = last.filter(|id| is_plain(id)) else {
             return Some(self.skip_instant(at_ms, &round));
         };
-        self.pass_to(&round, at_ms, Some(last.clone()));
+        self.pass_to(now_ms, &round, at_ms, Some(last.clone()));
         if full {
             let part = Part {
                 after_id: Some(last.clone()),
@@ -341,7 +344,7 @@ impl PollState {
             round.part.page = next;
             self.round = Some(round);
         } else {
-            self.pass_to(&round, round.newest_ms, None);
+            self.pass_to(now_ms, &round, round.newest_ms, None);
             self.end(now_ms, &round);
         }
     }
@@ -367,7 +370,7 @@ impl PollState {
     /// The list goes on with another query.
     fn go_on(&mut self, part: Part, round: &Round) {
         let listed_until_ms = round.listed_until_ms;
-        self.begin(part);
+        self.begin(part, round.began_ms);
         if let Some(round) = &mut self.round {
             round.listed_until_ms = listed_until_ms;
         }
@@ -400,13 +403,19 @@ impl PollState {
         self.due_ms = now_ms.saturating_add(millis(self.interval));
     }
 
-    /// Moves the cursor behind what a page showed, but not behind where the provider's clock was at
-    /// the round's first answer. What was written before that may have been missing from an early
-    /// page, as lists lag, and later ones do not go back: the next round's overlap does.
-    fn pass_to(&mut self, round: &Round, at_ms: i64, after_id: Option<String>) {
-        match round.listed_until_ms {
-            Some(until_ms) if until_ms < at_ms => self.advance(until_ms, None),
-            _ => self.advance(at_ms, after_id),
+    /// Moves the cursor behind what a page showed, but not behind where the provider's clock was when
+    /// the round began. What was written before that may have been missing from an early page, as
+    /// lists lag, and later ones do not go back: the next round's overlap does.
+    fn pass_to(&mut self, now_ms: i64, round: &Round, at_ms: i64, after_id: Option<String>) {
+        // Of a provider that does not tell its time: it was at least what the newest change says,
+        // so at the beginning at least that less what has passed since.
+        let passed = now_ms.saturating_sub(round.began_ms).max(0);
+        let untold = round.newest_ms.saturating_sub(passed);
+        let until_ms = round.listed_until_ms.unwrap_or(untold);
+        if until_ms < at_ms {
+            self.advance(until_ms, None);
+        } else {
+            self.advance(at_ms, after_id);
         }
     }
 

@@ -278,3 +278,19 @@ fn a_slow_round_is_followed_by_one_that_begins_where_it_began() {
     assert_eq!(state.cursor().from_ms, 200_000);
     assert!(path(&mut state, 1_000_000).contains("since=140000"));
 }
+
+#[test]
+fn of_a_provider_that_does_not_tell_its_time_a_slow_round_counts_from_what_it_showed_last() {
+    let page = |at: i64, next: Option<&str>| {
+        let records = json!([{ "id": 1, "at": at }]);
+        reply(200, json!({ "r": records, "next": next }).to_string())
+    };
+    let mut state = state();
+    path(&mut state, 1_000_000);
+    let first = page(199_000, Some("p2"));
+    let mut state = state.take(1_000_000, "http://a", &first).unwrap().next;
+    path(&mut state, 1_000_000);
+    let second = page(390_000, None);
+    let state = state.take(1_190_000, "http://a", &second).unwrap().next;
+    assert_eq!(state.cursor().from_ms, 200_000);
+}
