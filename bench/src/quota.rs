@@ -273,13 +273,16 @@ fn row(settings: &QuotaSettings, at: usize, seen: &[Seen], sent: &Sent) -> Value
     })
 }
 
-/// Share of the limit, from the first call to the last; the burst at the start wins nothing.
+/// Share of the limit, from the first call to the last one that is as many windows later as there
+/// are whole ones: at the same place of a lap, so that neither the burst at the start nor a lap that
+/// was cut off counts for or against it.
 fn used(done: &[&Seen], limit: u32) -> f64 {
-    let (Some(first), Some(last)) = (done.first(), done.last()) else {
+    let laps = done.len().saturating_sub(1) / limit as usize;
+    let (Some(first), Some(last)) = (done.first(), done.get(laps * limit as usize)) else {
         return 0.0;
     };
     let seconds = (last.at_ms - first.at_ms) as f64 / 1000.0;
-    (done.len() as f64 - f64::from(limit)).max(0.0) / (f64::from(limit) * seconds.max(0.001))
+    laps as f64 / seconds.max(0.001)
 }
 
 fn unix_ms() -> u64 {
@@ -301,12 +304,23 @@ mod tests {
 
     #[test]
     fn a_full_window_each_second_is_all_of_a_limit() {
-        let calls: Vec<Seen> = (0..1001).map(|n| seen("r", n * 10, 200)).collect();
+        let even: Vec<Seen> = (0..1001).map(|n| seen("r", n * 10, 200)).collect();
+        let bursts: Vec<Seen> = (0..1050).map(|n| seen("r", n / 100 * 1000, 200)).collect();
+        for calls in [even, bursts] {
+            let calls: Vec<&Seen> = calls.iter().collect();
+            assert_eq!(used(&calls, 100), 1.0);
+        }
+    }
+
+    #[test]
+    fn a_lap_that_takes_longer_than_its_window_is_a_part_of_the_limit() {
+        let calls: Vec<Seen> = (0..1050).map(|n| seen("r", n / 100 * 1250, 200)).collect();
         let calls: Vec<&Seen> = calls.iter().collect();
-        let share = used(&calls, 100);
-        assert!(
-            (0.89..0.91).contains(&share),
-            "{share}: the first window is not counted"
+        assert_eq!(used(&calls, 100), 0.8);
+        assert_eq!(
+            used(&calls[..100], 100),
+            0.0,
+            "the first window says nothing"
         );
     }
 

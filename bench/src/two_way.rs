@@ -104,15 +104,15 @@ pub(crate) fn run(settings: &TwoWaySettings) -> Result<ExitCode, Box<dyn Error>>
         account: &account,
     };
     let program = Program::start(&bin, &program_settings, folder.path())?;
-    let mut api = Asker::connect(program.http)?;
     wait_for_snapshot(&provider, settings.rows)?;
-    drain(&mut api)?;
+    drain(&mut Asker::connect(program.http)?)?;
     let before = calls_by_row(&provider)?;
     let begun = Instant::now();
     let begun_ms = SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis() as u64;
     let late = change(settings, &address, begun)?;
     let changing = begun.elapsed();
-    drain(&mut api)?;
+    // Anew: the program closes connections that nothing was asked on for a while.
+    drain(&mut Asker::connect(program.http)?)?;
     let (latency, missing) = latency(settings, begun_ms, &before, &calls_by_row(&provider)?)?;
     program.stop()?;
     provider.stop()?;

@@ -16,7 +16,7 @@ use crate::operation_slab::{
     Priority, Target,
 };
 use crate::producers::Producers;
-use crate::ready::{Aside, FlowWeights, OpList, ReadyQueue};
+use crate::ready::{Aside, ByAttempt, FlowWeights, OpList, ReadyQueue};
 use crate::record::{Progress, StateFrame};
 use crate::record_table::{RecordTable, RecordTag};
 use crate::shard::{LearnedBook, LeaseBook};
@@ -56,13 +56,11 @@ pub struct Index {
 #[derive(Debug)]
 pub(crate) struct AccountQueue {
     pub(crate) name: Box<str>,
-    /// Fronts of lanes that were not sent yet.
-    pub(crate) ready: ReadyQueue,
-    /// Fronts of lanes whose last call failed and whose time to go again has come.
-    pub(crate) retries: ReadyQueue,
-    /// Of both, those that were looked at and wait for a permit of their cost class, by it; empty
-    /// as long as all calls cost the same.
-    pub(crate) sorted: Vec<ReadyQueue>,
+    /// Those whose call is not known yet.
+    pub(crate) unsorted: ByAttempt,
+    /// Those that were looked at and wait for a permit of their cost class, by it; empty as long as
+    /// all calls cost the same.
+    pub(crate) sorted: Vec<ByAttempt>,
     /// How the flows of all these queues share calls.
     pub(crate) weights: FlowWeights,
     pub(crate) paused: OpList,
@@ -109,20 +107,20 @@ impl Timed {
 impl AccountQueue {
     /// The queue a ready operation belongs to.
     fn queue_of(&mut self, node: &Operation) -> &mut ReadyQueue {
-        match node.sorted() {
+        let queues = match node.sorted() {
             Some(list) => &mut self.sorted[list],
-            None if node.has(OpFlags::ATTEMPTED) => &mut self.retries,
-            None => &mut self.ready,
-        }
+            None => &mut self.unsorted,
+        };
+        queues.of_mut(node)
     }
 
     /// The queue in which a ready operation waits.
     pub(crate) fn queue_holding(&self, node: &Operation) -> &ReadyQueue {
-        match node.sorted() {
+        let queues = match node.sorted() {
             Some(list) => &self.sorted[list],
-            None if node.has(OpFlags::ATTEMPTED) => &self.retries,
-            None => &self.ready,
-        }
+            None => &self.unsorted,
+        };
+        queues.of(node)
     }
 
     /// Operations that a call could take.
@@ -132,12 +130,12 @@ impl AccountQueue {
 
     /// Of these, those whose call is not known yet.
     pub(crate) fn unsorted_len(&self) -> usize {
-        self.ready.len() + self.retries.len()
+        self.unsorted.len()
     }
 
     /// Of these, those that wait for a permit of their cost class.
     pub(crate) fn sorted_len(&self) -> usize {
-        self.sorted.iter().map(ReadyQueue::len).sum()
+        self.sorted.iter().map(ByAttempt::len).sum()
     }
 }
 
@@ -192,8 +190,7 @@ impl Index {
         let at = u16::try_from(self.accounts.len()).expect("the settings bound the accounts");
         self.accounts.push(AccountQueue {
             name: name.into(),
-            ready: ReadyQueue::new(),
-            retries: ReadyQueue::new(),
+            unsorted: ByAttempt::default(),
             sorted: Vec::new(),
             weights: FlowWeights::equal(),
             paused: OpList::new(),
@@ -447,7 +444,7 @@ impl Index {
         let account = usize::from(self.slab[op].target().0);
         let lists = &mut self.accounts[account].sorted;
         if lists.len() <= list {
-            lists.resize_with(list + 1, ReadyQueue::new);
+            lists.resize_with(list + 1, ByAttempt::default);
         }
         if known {
             self.put_back(op);
@@ -458,7 +455,8 @@ impl Index {
 
     /// The cost classes of an account's calls have changed: what is sorted by them is not any more.
     pub(crate) fn unsort(&mut self, account: usize) {
-        for mut list in std::mem::take(&mut self.accounts[account].sorted) {
+        let mut lists = std::mem::take(&mut self.accounts[account].sorted);
+        for list in lists.iter_mut().flat_map(ByAttempt::each_mut) {
             let mut ops: Vec<OpIndex> = Vec::new();
             while let Some(op) = list.pop(&mut self.slab, &FlowWeights::equal()) {
                 ops.push(op);
@@ -474,8 +472,9 @@ impl Index {
     /// Puts what is ready into the order it was accepted in, within its priority and class.
     pub(crate) fn sort_ready(&mut self) {
         for account in &mut self.accounts {
-            account.ready.sort_by_position(&mut self.slab);
-            account.retries.sort_by_position(&mut self.slab);
+            for queue in account.unsorted.each_mut() {
+                queue.sort_by_position(&mut self.slab);
+            }
         }
     }
 

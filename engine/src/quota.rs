@@ -53,7 +53,7 @@ pub use self::message::{
 };
 pub use self::pool::LimitView;
 pub use self::restart::RecoveredLease;
-pub use self::retry_budget::RetryBudget;
+pub use self::retry_budget::{Attempts, RetryBudget};
 pub use self::truth::Observation;
 
 /// Operations of this priority or better are urgent: a limit may keep tokens for them.

@@ -1,11 +1,13 @@
 //! What an account may call next, best first.
 
 mod aside;
+mod by_attempt;
 mod flow_weights;
 mod level;
 mod op_list;
 
 pub use aside::Aside;
+pub use by_attempt::ByAttempt;
 pub use flow_weights::{FlowWeights, WEIGHT_MAX};
 use level::Level;
 pub use op_list::{ListCursor, OpList};

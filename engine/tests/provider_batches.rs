@@ -80,7 +80,7 @@ const NAME: &[Field<'static>] = &[Field {
 }];
 
 #[test]
-fn writes_of_one_object_share_a_call_and_reads_never_do() {
+fn writes_of_one_object_share_a_call_and_what_no_batch_takes_goes_alone() {
     let definition = rest();
     for kind in [Create, Upsert, Update, Delete] {
         assert_eq!(

@@ -21,6 +21,7 @@ mod oracle;
 mod patch;
 mod plans;
 mod provider;
+mod retries;
 mod spied_log;
 mod trouble;
 pub mod two_way;

@@ -282,9 +282,32 @@ impl Stage {
     }
 }
 
-/// A search and a batch of reads are asked for with POST.
+/// Calls at each CRM by what they ask for, ids left out.
+fn kinds(crms: &[Crm]) -> BTreeMap<String, usize> {
+    let mut kinds = BTreeMap::new();
+    for crm in crms {
+        for call in crm.provider.journal() {
+            let ids = |part: &&str| !part.contains(|c: char| c.is_ascii_digit()) || part.len() < 3;
+            let path: Vec<&str> = call.path.split('/').filter(ids).collect();
+            let kind = format!(
+                "{} {} {} {}",
+                crm.name,
+                call.method,
+                path.join("/"),
+                call.status
+            );
+            *kinds.entry(kind).or_default() += 1;
+        }
+    }
+    kinds
+}
+
+/// Searches and batches of reads are asked for with POST.
 fn is_write(path: &str, method: &str) -> bool {
-    method != "GET" && !path.ends_with("/search") && !path.ends_with("/batch/read")
+    let reads = path.ends_with("/search")
+        || path.ends_with("/batch/read")
+        || (method == "POST" && path.contains("/composite/sobjects/"));
+    method != "GET" && !reads
 }
 
 fn letters(node: &Node) -> Vec<Value> {
@@ -406,10 +429,11 @@ fn three_systems_that_are_all_edited_show_the_same_in_the_end() {
         }
         assert!(
             until_equal.elapsed() < PATIENCE,
-            "{} after {:?}: {different:#?} {}",
+            "{} after {:?}: {different:#?} {} {:#?}",
             different.len(),
             stage.tally,
-            why(&node, &different[0])
+            why(&node, &different[0]),
+            kinds(&stage.crms),
         );
         wait(Duration::from_millis(200));
     }
@@ -430,16 +454,13 @@ fn three_systems_that_are_all_edited_show_the_same_in_the_end() {
             crm.name
         );
     }
-    let calls: usize = stage
-        .crms
-        .iter()
-        .map(|crm| crm.provider.journal().len())
-        .sum();
     println!(
-        "{:?} in {seconds} s: equal {took:?} after the last, {} records, dead letters {:?}; {} writing calls of {calls}",
+        "{:?} in {seconds} s: equal {took:?} after the last, {} records, dead letters {:?}; \
+         {} writing calls of {:#?}",
         stage.tally,
         stage.tables.rows().len(),
         causes(&node),
         stage.writes(),
+        kinds(&stage.crms),
     );
 }

@@ -90,10 +90,6 @@ impl Definition {
     /// The batch call an operation of this kind and (remote) object goes into; `None`: a call of
     /// its own.
     pub fn batch_group(&self, kind: CallKind, object: &str) -> Option<BatchGroup> {
-        if kind == CallKind::Read {
-            // What many reads answer would have to be taken apart.
-            return None;
-        }
         let at = self
             .batches()
             .iter()
@@ -111,6 +107,11 @@ impl Definition {
         let renders = !lacks(Placeholder::ExternalIdField, names.external_id)
             && !lacks(Placeholder::ObjectType, names.object_type);
         (renders && self.batch_items_max(group) > 1).then_some(group)
+    }
+
+    /// Whether a call of this group names the fields that are wanted of its records.
+    pub fn batch_names_fields(&self, group: BatchGroup) -> bool {
+        self.batch(group).needs(Placeholder::FieldNames)
     }
 
     /// How a read is made that names more fields than a path holds: as a batch of one.

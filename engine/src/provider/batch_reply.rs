@@ -12,7 +12,8 @@ use super::excerpt::excerpt;
 use super::file::{EmptyMeans, IdMissing, MissingMeans};
 use super::pointer::{Landing, Pointer, scalar_text};
 use super::refusal::{About, ErrorWords, Meaning, Refusal};
-use super::{BatchGroup, BatchItemRef, CallKind, Definition, Reply, Verdict};
+use super::{BatchGroup, BatchItemRef, BodyEnd, CallKind, Definition, Reply, Verdict};
+use crate::json::RawObject;
 
 /// What came of a batch call.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,7 +21,7 @@ pub enum BatchVerdict {
     /// The same of every record: throttled, unauthorized, failed, not understood.
     Whole(Verdict),
     /// The call was refused for what some record in it holds, and nothing was written: halve it.
-    /// Never of a single record.
+    /// Never of a single record. Of reads: their answer is larger than is read of one.
     Split {
         /// The provider's error, as in [`Verdict`].
         detail: String,
@@ -46,6 +47,11 @@ impl Definition {
         }
         let text = match readable(reply) {
             Ok(text) => text,
+            Err(what) if reply.body_end == BodyEnd::TooLarge && reads_many(items) => {
+                // Fewer records at a time are told in less.
+                let detail = unreadable(reply, what);
+                return BatchVerdict::Split { detail };
+            }
             Err(what) => return unknown(reply, what),
         };
         match self.batch_results(group) {
@@ -66,13 +72,46 @@ impl Definition {
                     definition: self,
                     list,
                     items,
-                    key_field: self.objects().names_of_hash(group.object()).external_id,
+                    places: Places {
+                        items,
+                        key_field: self.objects().names_of_hash(group.object()).external_id,
+                        ignores_case: list.ignores_case,
+                    },
                     reply,
                     wall_now,
                 };
                 reading.verdicts(text)
             }
         }
+    }
+
+    /// The reply to a batch of reads as if each record had been read by itself, in the order of
+    /// `items`; `None`: it does not show that one.
+    pub fn batch_parts(
+        &self,
+        group: BatchGroup,
+        items: &[BatchItemRef<'_>],
+        reply: &Reply,
+    ) -> Vec<Option<Reply>> {
+        let mut parts = vec![None; items.len()];
+        let (BatchResults::Listed(list), Ok(text)) = (self.batch_results(group), readable(reply))
+        else {
+            return parts;
+        };
+        let places = Places {
+            items,
+            key_field: self.objects().names_of_hash(group.object()).external_id,
+            ignores_case: list.ignores_case,
+        };
+        let shown = entries(&list.done.at, text).unwrap_or_default();
+        for (at, entry) in places.of(&list.done, &shown) {
+            let body = reply.body.slice_ref(entry.get().as_bytes());
+            parts[at].get_or_insert_with(|| Reply {
+                body,
+                ..reply.clone()
+            });
+        }
+        parts
     }
 
     /// A batch that was refused as a whole.
@@ -127,9 +166,16 @@ struct Reading<'r> {
     definition: &'r Definition,
     list: &'r ResultList,
     items: &'r [BatchItemRef<'r>],
-    key_field: Option<&'r str>,
+    places: Places<'r>,
     reply: &'r Reply,
     wall_now: Timestamp,
+}
+
+/// Which entry of a reply is about which record.
+struct Places<'r> {
+    items: &'r [BatchItemRef<'r>],
+    key_field: Option<&'r str>,
+    ignores_case: bool,
 }
 
 impl Reading<'_> {
@@ -160,17 +206,23 @@ impl Reading<'_> {
                 self.of_error(kind, entry, list)
             });
         }
-        let untold = || match self.list.missing {
-            MissingMeans::Absent => Verdict::Absent,
-            MissingMeans::Unknown => Verdict::Unknown {
-                detail: unreadable(self.reply, "that does not tell of this record"),
-            },
-        };
+        let told = told.into_iter().zip(self.items);
         BatchVerdict::Items(
-            told.into_iter()
-                .map(|told| told.unwrap_or_else(untold))
+            told.map(|(told, item)| told.unwrap_or_else(|| self.untold(item.kind)))
                 .collect(),
         )
+    }
+
+    fn untold(&self, kind: CallKind) -> Verdict {
+        match (self.list.missing, kind) {
+            (MissingMeans::Absent, CallKind::Read) => Verdict::Gone {
+                detail: unreadable(self.reply, "that does not show this record"),
+            },
+            (MissingMeans::Absent, _) => Verdict::Absent,
+            (MissingMeans::Unknown, _) => Verdict::Unknown {
+                detail: unreadable(self.reply, "that does not tell of this record"),
+            },
+        }
     }
 
     /// Gives each entry's verdict to its record.
@@ -181,29 +233,8 @@ impl Reading<'_> {
         told: &mut [Option<Verdict>],
         verdict: impl Fn(usize, &str) -> Verdict,
     ) {
-        // One entry about one record needs no name.
-        let alone = told.len() == 1 && entries.len() == 1;
-        let keys = match &list.by {
-            Matching::Keys(keys) if !alone => keys,
-            Matching::Position | Matching::Keys(_) => {
-                for (at, entry) in entries.iter().enumerate().take(told.len()) {
-                    self.note(told, at, verdict(at, entry.get()));
-                }
-                return;
-            }
-        };
-        let ignores_case = self.list.ignores_case;
-        let index = self.index(keys);
-        let keys: Vec<(MatchKey, Pointer)> = keys
-            .iter()
-            .filter_map(|(key, pointer)| {
-                Some((*key, pointer.with(KEY_FIELD_PART, self.key_field)?))
-            })
-            .collect();
-        for entry in entries {
-            for at in matched(&keys, &index, ignores_case, entry.get()) {
-                self.note(told, at, verdict(at, entry.get()));
-            }
+        for (at, entry) in self.places.of(list, entries) {
+            self.note(told, at, verdict(at, entry.get()));
         }
     }
 
@@ -221,26 +252,6 @@ impl Reading<'_> {
                 detail: unreadable(self.reply, "that tells of this record twice"),
             },
         });
-    }
-
-    /// Where each record is, by each key in use.
-    fn index(&self, keys: &[(MatchKey, Pointer)]) -> HashMap<(MatchKey, String), usize> {
-        let mut index = HashMap::with_capacity(self.items.len() * keys.len());
-        for (key, _) in keys {
-            for (at, item) in self.items.iter().enumerate() {
-                let value = match key {
-                    MatchKey::Trace => at.to_string(),
-                    MatchKey::RecordId if self.list.ignores_case => item.record_id.to_lowercase(),
-                    MatchKey::RecordId => item.record_id.to_owned(),
-                    MatchKey::RemoteId => match item.remote_id {
-                        Some(remote_id) => remote_id.to_owned(),
-                        None => continue,
-                    },
-                };
-                index.insert((*key, value), at);
-            }
-        }
-        index
     }
 
     fn of_result(&self, at: usize, entry: &str) -> Verdict {
@@ -304,6 +315,10 @@ impl Reading<'_> {
 
     /// An entry of a batch of reads: it may name another record, which the one asked for is part of.
     fn read(&self, entry: &str) -> Verdict {
+        if RawObject::new(entry).is_none() {
+            let detail = excerpt(entry.as_bytes());
+            return Verdict::Unknown { detail };
+        }
         let id = self.list.id.as_ref().map(|pointer| id_at(pointer, entry));
         let remote_id = match id {
             Some(IdAt::Text(remote_id)) => Some(remote_id),
@@ -346,6 +361,61 @@ impl Reading<'_> {
             .meaning(&refusal)
             .verdict(kind, idempotent, detail)
     }
+}
+
+impl Places<'_> {
+    /// The entries that tell of a record, each with the record's place in the call.
+    fn of<'t>(&self, list: &ItemList, entries: &[&'t RawValue]) -> Vec<(usize, &'t RawValue)> {
+        // Nothing stands where a record that was asked for by its place is not there.
+        let tells = |entry: &&RawValue| entry.get() != "null";
+        // One entry about one record needs no name.
+        let alone = self.items.len() == 1 && entries.len() == 1;
+        let keys = match &list.by {
+            Matching::Keys(keys) if !alone => keys,
+            Matching::Position | Matching::Keys(_) => {
+                let entries = entries.iter().copied().enumerate().take(self.items.len());
+                return entries.filter(|(_, entry)| tells(entry)).collect();
+            }
+        };
+        let index = self.index(keys);
+        let keys: Vec<(MatchKey, Pointer)> = keys
+            .iter()
+            .filter_map(|(key, pointer)| {
+                Some((*key, pointer.with(KEY_FIELD_PART, self.key_field)?))
+            })
+            .collect();
+        let mut placed = Vec::with_capacity(entries.len());
+        for entry in entries.iter().copied() {
+            let places = matched(&keys, &index, self.ignores_case, entry.get());
+            placed.extend(places.into_iter().map(|at| (at, entry)));
+        }
+        placed
+    }
+
+    /// Where each record is, by each key in use.
+    fn index(&self, keys: &[(MatchKey, Pointer)]) -> HashMap<(MatchKey, String), usize> {
+        let mut index = HashMap::with_capacity(self.items.len() * keys.len());
+        for (key, _) in keys {
+            for (at, item) in self.items.iter().enumerate() {
+                let value = match key {
+                    MatchKey::Trace => at.to_string(),
+                    MatchKey::RecordId if self.ignores_case => item.record_id.to_lowercase(),
+                    MatchKey::RecordId => item.record_id.to_owned(),
+                    MatchKey::RemoteId => match item.remote_id {
+                        Some(remote_id) => remote_id.to_owned(),
+                        None => continue,
+                    },
+                };
+                index.insert((*key, value), at);
+            }
+        }
+        index
+    }
+}
+
+/// Whether this is several reads, which change nothing and can be asked again in smaller calls.
+fn reads_many(items: &[BatchItemRef<'_>]) -> bool {
+    items.len() > 1 && items.iter().all(|item| item.kind == CallKind::Read)
 }
 
 /// The records an entry is about: one, or all of a list of keys.

@@ -65,6 +65,7 @@ impl BatchResults {
     ) -> Option<BatchResults> {
         let block = &of.results;
         let looks_up = of.takes.contains(&CallKind::Lookup);
+        let reads = of.takes.contains(&CallKind::Read);
         let key = |member: &str| format!("batch.{batch}.results.{member}");
         let Some(at) = &block.at else {
             if block.all {
@@ -74,11 +75,13 @@ impl BatchResults {
             return None;
         };
         let absent = block.missing == MissingMeans::Absent;
-        let outcome = match looks_up {
-            true => absent || block.errors.is_some(),
-            false => block.status.is_some() || block.ok.is_some() || block.errors.is_some(),
+        let told = block.status.is_some() || block.ok.is_some();
+        let outcome = match (looks_up, reads) {
+            (true, _) => absent || block.errors.is_some(),
+            (_, true) => absent || block.errors.is_some() || told,
+            (false, false) => block.errors.is_some() || told,
         };
-        if absent && !looks_up {
+        if absent && !looks_up && !reads {
             problems.add(key("missing"), TemplateError::Meaningless("missing"));
         }
         if looks_up && block.id.is_none() {

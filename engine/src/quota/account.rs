@@ -233,7 +233,8 @@ impl Account {
         self.observe(now);
         self.give_up_leases(now.mono);
         self.health.tick(now.mono);
-        let may_probe = !self.gone && self.health.is_open();
+        // Nothing else may be there to ask whether the account is well again: one probe is both.
+        let may_probe = !self.gone && (self.health.is_open() || self.health.seeks_prober());
         self.endpoints
             .tick(now.mono, may_probe, self.limits.call_timeout);
         if !self.gone {
@@ -360,13 +361,21 @@ impl Account {
         }
     }
 
-    /// A refusal that names no limit: the short windows are taken to be smaller, or else the
-    /// calls in flight.
+    /// A refusal that names no limit. The shortest window is taken to be smaller; a longer one as
+    /// well if refusals go on although hardly anything of the shorter ones is used any more, and
+    /// at last the calls in flight.
     fn refused(&mut self, now: Mono) {
-        let pools = self.pools.iter_mut();
-        if !pools.fold(false, |any, pool| pool.refused(now) | any) {
-            self.in_flight.halve(now, self.slots.held_in_all());
+        let suspects = self.pools.iter_mut().filter(|pool| pool.is_suspect(now));
+        let mut suspects: Vec<&mut Pool> = suspects.collect();
+        suspects.sort_by_key(|pool| pool.memory());
+        for pool in suspects {
+            let explains_it = !pool.is_small();
+            pool.refused(now);
+            if explains_it {
+                return;
+            }
         }
+        self.in_flight.halve(now, self.slots.held_in_all());
     }
 
     /// When a calendar's window begins anew, if that is soon enough to wait for unasked.

@@ -8,6 +8,8 @@ use crate::time::Mono;
 const STEPS: u32 = 16;
 /// Shorter windows regrow no faster than this.
 const STEP_MIN: Duration = Duration::from_secs(1);
+/// Two refusals with hardly anything used between them leave less than this part of the ceiling.
+const SMALL: u32 = 8;
 
 /// Additive increase, multiplicative decrease (Chiu and Jain, 1989) of what is used of a limit.
 #[derive(Debug)]
@@ -73,6 +75,11 @@ impl Adaptive {
     /// Tokens that may be used now.
     pub(super) fn allowed(&self) -> u32 {
         self.allowed
+    }
+
+    /// Whether so little is left that what is still refused is hardly refused for this.
+    pub(super) fn is_small(&self) -> bool {
+        self.allowed <= self.floor.max(self.ceiling / SMALL)
     }
 
     pub(super) fn next_deadline(&self) -> Option<Mono> {

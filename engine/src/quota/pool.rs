@@ -40,6 +40,10 @@ pub(super) struct Pool {
     rule: Rule,
     truth: Truth,
     adaptive: Adaptive,
+    /// Of the tokens on their way back, those that had been spent when the provider refused a
+    /// call: what it is taken to allow since then is for calls since then, or a long window
+    /// would stand still after one refusal until half of it is forgotten.
+    before_refusal: u64,
     /// One call may look whether others still hold what they were seen to hold.
     looks: bool,
     spent: Rate,
@@ -130,6 +134,7 @@ impl Pool {
             refused: Restoring::new(window.max(IN_FLIGHT_WINDOW)),
             truth: Truth::new(window),
             adaptive: Adaptive::new(capacity, dearest, window),
+            before_refusal: 0,
             rule,
             looks: false,
             spent: Rate::default(),
@@ -192,6 +197,7 @@ impl Pool {
         let back = self.restoring.pop_due(now.mono, wall_low_ms);
         self.refused.pop_due(now.mono, wall_low_ms);
         self.available += signed(back);
+        self.before_refusal = self.before_refusal.saturating_sub(back);
         if back > 0 {
             self.truth.on_returned(now.mono, back);
         }
@@ -249,17 +255,24 @@ impl Pool {
         self.refused.push(at, boundary_ms, 1);
     }
 
-    /// The provider refused a call without saying which limit it was over; says whether this
-    /// one is taken to be it.
-    pub(super) fn refused(&mut self, now: Mono) -> bool {
-        let told = self.truth.is_fresh(now);
-        if told || self.limit.policy.window() > ADAPTIVE_WINDOW_MAX {
-            return false;
-        }
-        let in_use = unsigned(self.leased) + self.restoring.tokens();
+    /// Whether a refusal that names no limit may have been for this one: short enough to be felt,
+    /// and nothing was said of it lately.
+    pub(super) fn is_suspect(&self, now: Mono) -> bool {
+        !self.truth.is_fresh(now) && self.limit.policy.window() <= ADAPTIVE_WINDOW_MAX
+    }
+
+    /// Whether it is taken to be so small that a further refusal hardly is for it alone.
+    pub(super) fn is_small(&self) -> bool {
+        self.adaptive.is_small()
+    }
+
+    /// A refusal that names no limit is taken to be for this one.
+    pub(super) fn refused(&mut self, now: Mono) {
+        let since = self.restoring.tokens() - self.before_refusal;
+        let in_use = unsigned(self.leased) + since;
         self.adaptive
             .halve(now, u32::try_from(in_use).unwrap_or(u32::MAX));
-        true
+        self.before_refusal = self.restoring.tokens();
     }
 
     /// What was learned of the limit's size, or is not true any more, since this was last
@@ -289,6 +302,7 @@ impl Pool {
             LearnedFrom::Refusals => {
                 self.adaptive.recall(now, tokens);
                 self.felt_logged = Some(tokens);
+                self.before_refusal = self.restoring.tokens();
             }
         }
     }
@@ -493,13 +507,19 @@ impl Pool {
         let beyond = i64::from(self.truth.max().unwrap_or(0)) - self.capacity;
         let others = signed(self.truth.others()) - beyond.max(0);
         let others = others.max(i64::from(reserve));
-        others + self.capacity - i64::from(self.allowed())
+        let felt = u64::from(self.adaptive.allowed()) + self.before_refusal;
+        let felt = u32::try_from(felt).unwrap_or(u32::MAX);
+        others + self.capacity - i64::from(self.at_most(felt))
     }
 
     /// What the limit is taken to be.
     fn allowed(&self) -> u32 {
+        self.at_most(self.adaptive.allowed())
+    }
+
+    fn at_most(&self, felt: u32) -> u32 {
         let told = self.truth.max().unwrap_or(u32::MAX);
-        let allowed = self.adaptive.allowed().min(told).max(self.dearest);
+        let allowed = felt.min(told).max(self.dearest);
         allowed.min(self.limit.policy.capacity())
     }
 

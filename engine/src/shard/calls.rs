@@ -7,7 +7,7 @@ use super::CallId;
 use super::item::Item;
 use crate::operation_slab::{OpIndex, Target};
 use crate::provider::BatchGroup;
-use crate::quota::{CostClass, Permit};
+use crate::quota::{Attempts, CostClass, Permit};
 use crate::time::Mono;
 
 /// A call between the decision to make it and its outcome.
@@ -21,6 +21,8 @@ pub(super) struct OpenCall {
     /// What pays for it, until it ends.
     pub(super) permit: Permit,
     pub(super) class: CostClass,
+    /// What its records count for among the account's retries.
+    pub(super) attempts: Attempts,
     /// Of a fetch: its endpoint.
     pub(super) endpoint: Option<Arc<str>>,
     /// Whether it is the probe of its endpoint.

@@ -38,6 +38,14 @@ pub struct CheckpointPart {
     pub bytes: Vec<u8>,
 }
 
+/// What a part keeps of an operation's flags, by bit. Parts written before the last of them was kept
+/// take a retry for a first attempt.
+const KEPT_FLAGS: [OpFlags; 3] = [
+    OpFlags::INTENT_LOGGED,
+    OpFlags::REDRIVEN,
+    OpFlags::ATTEMPTED,
+];
+
 impl<T> Shard<T> {
     /// What belongs to no virtual shard: holds, producers, leases, object names.
     #[must_use]
@@ -100,8 +108,9 @@ impl<T> Shard<T> {
             .u16(node.target().0)
             .u32(node.sequence_low());
         e.u8(node.priority().get()).u8(node.class() as u8);
-        e.u8(u8::from(node.has(OpFlags::INTENT_LOGGED))
-            | (u8::from(node.has(OpFlags::REDRIVEN)) << 1));
+        let marks = KEPT_FLAGS.iter().enumerate();
+        let marks = marks.map(|(bit, &flag)| u8::from(node.has(flag)) << bit);
+        e.u8(marks.sum());
         e.u16(node.flow().get());
     }
 }
@@ -290,13 +299,9 @@ fn decode_operation(
         .get(usize::from(d.u8("class")?))
         .ok_or(d.damaged("class"))?;
     let marks = d.u8("flags")?;
-    let mut flags = OpFlags::NONE;
-    if marks & 1 != 0 {
-        flags = flags.with(OpFlags::INTENT_LOGGED);
-    }
-    if marks & 2 != 0 {
-        flags = flags.with(OpFlags::REDRIVEN);
-    }
+    let kept = KEPT_FLAGS.iter().enumerate();
+    let kept = kept.filter(|(bit, _)| marks & (1 << bit) != 0);
+    let flags = kept.fold(OpFlags::NONE, |flags, (_, &flag)| flags.with(flag));
     let flow = decode_flow(d, version)?;
     Ok((
         NewOperation {

@@ -15,7 +15,7 @@ use crate::operation_slab::{OpState, Target};
 use crate::provider::{
     BatchGroup, BatchItem, CallKind, Field, Method, RenderError, Request, Subject,
 };
-use crate::quota::{CostClass, Gate};
+use crate::quota::{Attempts, CostClass, Gate};
 use crate::record::KeyUse;
 use crate::state::{Reason, State};
 use crate::time::{Mono, Now};
@@ -24,6 +24,17 @@ use crate::time::{Mono, Now};
 /// all open calls some later, of which one may carry a megabyte of undelivered fields. The
 /// driver takes replies down to half of it; on a full disk the rest of them wait for space.
 pub(super) const CALL_ROOM: usize = 4 * 1024 * 1024;
+
+/// What a call is beside the records that it carries.
+#[derive(Debug, Clone, Copy)]
+struct Terms {
+    /// What the records share; `None`: a single record's own call.
+    group: Option<BatchGroup>,
+    class: CostClass,
+    /// The endpoint it is the probe of, by number.
+    probes: Option<usize>,
+    attempts: Attempts,
+}
 
 impl<T> Shard<T> {
     /// Starts calls, fairly among accounts, up to the turn's bound.
@@ -46,20 +57,24 @@ impl<T> Shard<T> {
                 };
                 self.accounts[at].lingers_since = None;
                 self.accounts[at].records_next = false;
-                let (class, probes) = (call.class, call.probes);
+                let terms = Terms {
+                    group: call.group,
+                    class: call.class,
+                    probes: call.probes,
+                    attempts: call.attempts,
+                };
                 match (call.group, self.accounts[at].plan.clone()) {
                     (Some(group), Some(plan)) => {
                         let records = call.records;
                         if let Some((items, request)) =
                             self.render_batch(now, journal, &plan, group, records)
                         {
-                            let call = (Some(group), class, probes);
-                            self.send(now, journal, at, call, items, request);
+                            self.send(now, journal, at, terms, items, request);
                         }
                     }
                     _ => {
                         let (item, payload) = call.records.remove(0);
-                        self.send_one(now, journal, at, (class, probes), item, &payload);
+                        self.send_one(now, journal, at, terms, item, &payload);
                     }
                 }
             }
@@ -79,7 +94,7 @@ impl<T> Shard<T> {
         now: Now,
         journal: &mut impl Journal,
         at: usize,
-        (class, probes): (CostClass, Option<usize>),
+        terms: Terms,
         mut item: Item,
         payload: &Payload,
     ) {
@@ -122,8 +137,11 @@ impl<T> Shard<T> {
             item.progress.key = item.progress.key.advance(request.digest().0);
             request.idempotency_key = Some(idempotency_key(item.id(), item.progress.key));
         }
-        let call = (long, class, probes);
-        self.send(now, journal, at, call, vec![item], request);
+        let terms = Terms {
+            group: long,
+            ..terms
+        };
+        self.send(now, journal, at, terms, vec![item], request);
     }
 
     /// A record that no request can carry.
@@ -146,7 +164,7 @@ impl<T> Shard<T> {
         now: Now,
         journal: &mut impl Journal,
         at: usize,
-        (group, class, probes): (Option<BatchGroup>, CostClass, Option<usize>),
+        terms: Terms,
         items: Vec<Item>,
         request: Request,
     ) {
@@ -155,7 +173,7 @@ impl<T> Shard<T> {
         let paid = callable
             .filter(|_| !items.is_empty())
             .and_then(|(plan, id)| {
-                let permit = self.holdings.try_spend(now.mono, id, class);
+                let permit = self.holdings.try_spend(now.mono, id, terms.class);
                 Some((plan, permit.ok()?))
             });
         let Some((plan, permit)) = paid else {
@@ -186,17 +204,19 @@ impl<T> Shard<T> {
         } else {
             journal.durable()
         };
-        if let Some(endpoint) = probes {
+        if let Some(endpoint) = terms.probes {
             self.accounts[at].endpoints.probing(endpoint);
         }
+        self.accounts[at].retry_budget.on_call(terms.attempts);
         let id = self.calls.insert(OpenCall {
             items,
-            group,
+            group: terms.group,
             target: Target(at as u16),
             permit,
-            class,
+            class: terms.class,
+            attempts: terms.attempts,
             endpoint: None,
-            probes: probes.is_some(),
+            probes: terms.probes.is_some(),
             started: now.mono,
         });
         self.effects.push(
@@ -234,6 +254,8 @@ impl<T> Shard<T> {
             self.probe_taken_back(&call);
         }
         self.holdings.cancel(call.permit);
+        let account = &mut self.accounts[usize::from(call.target.0)];
+        account.retry_budget.on_call_taken_back(call.attempts);
         for item in call.items.iter().rev() {
             if item.kind == Some(CallKind::Create) {
                 self.unsent

@@ -12,7 +12,7 @@ use crate::decide::class_of;
 use crate::journal::Journal;
 use crate::operation_slab::Target;
 use crate::provider::{CallKind, NotSent, Reply, Request, SendFailure, Verdict};
-use crate::quota::CostClass;
+use crate::quota::{Attempts, CostClass};
 use crate::time::{Mono, Now};
 
 /// Fetches that wait for their account, at most; one more is refused.
@@ -140,6 +140,7 @@ impl<T> Shard<T> {
                 target: fetch.target,
                 permit,
                 class,
+                attempts: Attempts::default(),
                 endpoint: Some(Arc::clone(&fetch.endpoint)),
                 probes: matches!(way, Way::Probe(_)),
                 started: now.mono,

@@ -11,32 +11,14 @@ use super::item::Item;
 use super::prepare::{Payload, Prepared};
 use super::{AccountPlan, Shard};
 use crate::journal::Journal;
-use crate::operation_slab::{Flow, OpIndex, OpState, OperationSlab};
-use crate::provider::{BatchGroup, BatchItem, Field, RenderError, Request};
-use crate::quota::{CostClass, Gate, URGENT_PRIORITY_MAX};
-use crate::ready::{FlowWeights, ReadyQueue};
+use crate::operation_slab::{Flow, OpIndex, OpState};
+use crate::provider::{BatchGroup, BatchItem, CallKind, Field, RenderError, Request};
+use crate::quota::{Attempts, CostClass, Gate, URGENT_PRIORITY_MAX};
 use crate::time::{Mono, Now};
 
 /// Records looked at for one call and put back, because they go into another one, at most; and as
 /// many that cost something else.
 const ASIDE_MAX: usize = 256;
-
-/// One in so many calls is for the oldest of those whose turn it is, whatever its priority: the worst
-/// priority waits at most so many times as long as it would in a plain queue.
-const AGEING: u32 = 8;
-
-/// Operations of an account that are looked at before their call can be paid for, at most: so
-/// calls whose own window has room are found among others that wait.
-const SORTED_AHEAD_MAX: usize = 256;
-
-/// Where a call's first record comes from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Source {
-    /// From the list of a cost class.
-    Sorted(usize),
-    /// From those not looked at yet.
-    Unsorted,
-}
 
 /// A record with what is sent of it.
 pub(super) type Sendable = (Item, Payload);
@@ -52,10 +34,21 @@ pub(super) struct Gathered {
     pub(super) probes: Option<usize>,
     /// Whose turn it is: that of its first record.
     pub(super) flow: Flow,
+    /// What its records count for among the account's retries.
+    pub(super) attempts: Attempts,
     /// At least one.
     pub(super) records: Vec<Sendable>,
     /// More of them fit, and none was ready.
     pub(super) has_room: bool,
+}
+
+impl Gathered {
+    /// Whether a record of this group may go along: reads of one call ask for the same fields.
+    fn takes(&self, group: Option<BatchGroup>, payload: &Payload) -> bool {
+        let (first, asked) = &self.records[0];
+        let reads = first.kind == Some(CallKind::Read);
+        self.group == group && (!reads || asked.fields == payload.fields)
+    }
 }
 
 impl<T> Shard<T> {
@@ -100,14 +93,16 @@ impl<T> Shard<T> {
         let mut call: Option<Gathered> = None;
         let (mut items_max, mut bytes_left) = (1, 0);
         let mut aside: Vec<OpIndex> = Vec::new();
-        let mut passed = 0;
+        let (mut passed, mut retries) = (0, 0);
         while aside.len() < ASIDE_MAX && !self.fenced {
             let next = match (&mut suspects, &call) {
-                (Some(suspects), _) => suspects.next(),
-                (None, None) => self.next_of_all(now.mono, at),
-                (None, Some(call)) => self.next_of(at, call.class, call.flow),
+                // They are what a call carried, once more.
+                (Some(suspects), _) => suspects.next().map(|op| (op, Attempts::default())),
+                (None, None) => self.next_of_all(now.mono, at, retries),
+                (None, Some(call)) => self.next_of(at, call.class, call.flow, retries),
             };
-            let Some(op) = next else { break };
+            let Some((op, attempts)) = next else { break };
+            retries += attempts.retries;
             self.index.slab[op].set_state(OpState::Waiting);
             *left = left.saturating_sub(1);
             let (item, payload) = match self.prepare(now, journal, op) {
@@ -118,7 +113,7 @@ impl<T> Shard<T> {
                 Prepared::Later => break,
             };
             let kind = item.kind.expect("a prepared item has its call");
-            let group = plan.definition.batch_group(kind, &payload.object);
+            let group = batch_of(&plan, kind, &payload);
             if suspects.is_none() && self.accounts[at].part_batches.pass_over(group) {
                 aside.push(op);
                 continue;
@@ -166,12 +161,14 @@ impl<T> Shard<T> {
                         class,
                         probes,
                         flow: self.index.slab[op].flow(),
+                        attempts,
                         records: vec![(*item, payload)],
                         has_room: items_max > 1,
                     });
                 }
-                Some(call) if call.group == group && bytes <= bytes_left => {
+                Some(call) if call.takes(group, &payload) && bytes <= bytes_left => {
                     bytes_left -= bytes;
+                    call.attempts.join(attempts);
                     call.records.push((*item, payload));
                 }
                 Some(call) => {
@@ -187,6 +184,9 @@ impl<T> Shard<T> {
                 break;
             }
         }
+        if let Some(call) = &mut call {
+            self.let_go_alone(at, &plan, call);
+        }
         // Halves of a refused call keep together; what is not sent with them is ready again.
         for op in suspects.into_iter().flatten() {
             self.index.slab[op].set_state(OpState::Waiting);
@@ -201,7 +201,24 @@ impl<T> Shard<T> {
     /// Whether a call to the account may start, and there is something that it could carry or that
     /// has to be looked at.
     pub(super) fn can_start(&self, now: Mono, at: usize) -> bool {
-        self.suspects_can_go(now, at) || self.source(now, at).is_some()
+        self.suspects_can_go(now, at) || self.source(now, at, 0).is_some()
+    }
+
+    /// A read without company is a read: no answer that has to be taken apart. Unless that costs
+    /// something else, or fails with others.
+    fn let_go_alone(&self, at: usize, plan: &AccountPlan, call: &mut Gathered) {
+        let [(item, payload)] = &*call.records else {
+            return;
+        };
+        let reads = item.kind == Some(CallKind::Read);
+        let endpoint = |alone| {
+            plan.definition
+                .endpoint(CallKind::Read, &payload.object, alone)
+        };
+        let costs = self.accounts[at].class_of(CallKind::Read, None);
+        if reads && costs == call.class && endpoint(true) == endpoint(false) {
+            call.group = None;
+        }
     }
 
     /// Whether the account's next call waits for company: quota is scarce, no full batch waits,
@@ -219,7 +236,7 @@ impl<T> Shard<T> {
         };
         let records = queue.ready_len();
         let is_urgent = || {
-            let mut queues = queue.sorted.iter().chain([&queue.ready, &queue.retries]);
+            let mut queues = queue.sorted.iter().chain([&queue.unsorted]);
             queues.any(|queue| queue.count_to(&self.index.slab, URGENT_PRIORITY_MAX, 1) > 0)
         };
         let may_wait = !linger.is_zero()
@@ -251,101 +268,6 @@ impl<T> Shard<T> {
     fn suspects_can_go(&self, now: Mono, at: usize) -> bool {
         let part = self.accounts[at].suspects.front();
         part.is_some_and(|part| self.may_start(now, at, part.class))
-    }
-
-    /// Where the first record of the account's next call comes from: the best one of those whose
-    /// call can be paid for, and of those whose call is not known yet.
-    fn source(&self, now: Mono, at: usize) -> Option<Source> {
-        let (account, queue) = (&self.accounts[at], &self.index.accounts[at]);
-        let sorted = queue.sorted.iter().enumerate().filter_map(|(list, queue)| {
-            let best = queue.best_priority()?;
-            let payable = self.may_start(now, at, account.class_at(list));
-            payable.then_some((best, Source::Sorted(list)))
-        });
-        let unsorted = [&queue.ready, &queue.retries].into_iter();
-        let unsorted = unsorted.filter_map(ReadyQueue::best_priority);
-        let unsorted = unsorted.min().filter(|_| {
-            let looks_ahead = account.classes.len() > 1 && queue.sorted_len() < SORTED_AHEAD_MAX;
-            self.may_start(now, at, account.usual_class()) || (looks_ahead && self.may_call(at))
-        });
-        let unsorted = unsorted.map(|best| (best, Source::Unsorted));
-        let all = sorted.chain(unsorted);
-        all.min_by_key(|(best, _)| *best).map(|(_, source)| source)
-    }
-
-    fn next_of_all(&mut self, now: Mono, at: usize) -> Option<OpIndex> {
-        match self.source(now, at)? {
-            Source::Sorted(list) => self.next_sorted(at, list, None),
-            Source::Unsorted => self.next_ready(at, None),
-        }
-    }
-
-    /// The next record for a call of this class, begun by a record of this flow.
-    fn next_of(&mut self, at: usize, class: CostClass, flow: Flow) -> Option<OpIndex> {
-        let list = self.accounts[at].place(class);
-        let queue = &self.index.accounts[at];
-        if queue
-            .sorted
-            .get(list)
-            .is_some_and(|queue| !queue.is_empty())
-        {
-            self.next_sorted(at, list, Some(flow))
-        } else {
-            self.next_ready(at, Some(flow))
-        }
-    }
-
-    fn next_sorted(&mut self, at: usize, list: usize, with: Option<Flow>) -> Option<OpIndex> {
-        let queue = &mut self.index.accounts[at];
-        let slab = &mut self.index.slab;
-        let taken = &mut self.accounts[at].taken;
-        next_in(&mut queue.sorted[list], slab, &queue.weights, taken, with)
-    }
-
-    /// Sorts an operation away whose call costs something else than the call being filled, or what
-    /// cannot be paid now.
-    fn must_wait(
-        &mut self,
-        now: Mono,
-        at: usize,
-        op: OpIndex,
-        class: CostClass,
-        filled: Option<CostClass>,
-    ) -> bool {
-        if self.accounts[at].classes.len() < 2 {
-            return false;
-        }
-        let list = self.accounts[at].place(class);
-        if self.index.slab[op].sorted().is_none() {
-            self.accounts[at].mix.saw(list);
-        }
-        let waits = match filled {
-            Some(filled) => filled != class,
-            None => !self.may_start(now, at, class),
-        };
-        if waits {
-            self.index.sort_into(op, list);
-        }
-        waits
-    }
-
-    /// The account's next operation that was not looked at: retries within their budget.
-    fn next_ready(&mut self, at: usize, with: Option<Flow>) -> Option<OpIndex> {
-        let (queue, slab) = (&mut self.index.accounts[at], &mut self.index.slab);
-        let account = &mut self.accounts[at];
-        let firsts_wait = !queue.ready.is_empty();
-        let retry = !queue.retries.is_empty() && account.retry_budget.allows_retry(firsts_wait);
-        if retry {
-            account.retry_budget.on_retry(firsts_wait);
-        } else if firsts_wait {
-            account.retry_budget.on_first_attempt();
-        }
-        let from = if retry {
-            &mut queue.retries
-        } else {
-            &mut queue.ready
-        };
-        next_in(from, slab, &queue.weights, &mut account.taken, with)
     }
 
     /// The one request for all records. Those that cannot go with the others are put back, or end.
@@ -410,6 +332,16 @@ impl<T> Shard<T> {
         }
     }
 
+    /// Records that the answer to a call of several did not tell of: each is asked for by itself.
+    pub(super) fn ask_alone(&mut self, at: usize, class: CostClass, ops: Vec<OpIndex>) {
+        for op in ops.into_iter().rev() {
+            let ops = vec![op];
+            self.accounts[at]
+                .suspects
+                .push_front(Suspects { ops, class });
+        }
+    }
+
     /// Halves of refused calls that no call takes any more are ready like others.
     pub(super) fn release_suspects(&mut self, at: usize) {
         let parts = std::mem::take(&mut self.accounts[at].suspects);
@@ -420,25 +352,16 @@ impl<T> Shard<T> {
     }
 }
 
-/// The next operation of a queue: to go along with a call of that flow, or to begin one, which every
-/// so often is for the oldest, so that low priorities move too.
-fn next_in(
-    queue: &mut ReadyQueue,
-    slab: &mut OperationSlab,
-    weights: &FlowWeights,
-    calls: &mut u32,
-    with: Option<Flow>,
-) -> Option<OpIndex> {
-    if let Some(flow) = with {
-        return queue.pop_company(slab, flow);
-    }
-    *calls = calls.wrapping_add(1);
-    if calls.is_multiple_of(AGEING) {
-        queue.pop_oldest(slab, weights)
-    } else {
-        queue.pop(slab, weights)
-    }
+/// The batch that a call goes into. A read that names no field wants what its provider shows of
+/// itself, which a batch that has to name them cannot say.
+fn batch_of(plan: &AccountPlan, kind: CallKind, payload: &Payload) -> Option<BatchGroup> {
+    let group = plan.definition.batch_group(kind, &payload.object)?;
+    let nameless = kind == CallKind::Read && payload.fields == NO_FIELDS;
+    (!nameless || !plan.definition.batch_names_fields(group)).then_some(group)
 }
+
+/// What a read asks for that names no field.
+const NO_FIELDS: &str = "{}";
 
 /// What a record adds to a batch beside its fields and key, about.
 const ITEM_OVERHEAD: usize = 128;

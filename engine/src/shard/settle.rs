@@ -38,6 +38,7 @@ impl<T> Shard<T> {
             target,
             permit,
             class,
+            attempts: _,
             endpoint: _,
             probes,
             started,
@@ -53,9 +54,12 @@ impl<T> Shard<T> {
             let verdict = verdict_of(&plan, group, &items, result, now);
             (plan, verdict)
         });
+        let mut parts = judged
+            .as_ref()
+            .and_then(|(plan, _)| parts_of(plan, group, &items, result));
         let of_account = judged
             .as_ref()
-            .and_then(|(_, verdict)| verdict.of_account());
+            .and_then(|(_, verdict)| verdict.of_account(parts.as_ref()));
         let end = end_of(result, ended_at, of_account, now);
         let again = items.iter().any(Item::met_a_refused_token);
         let end = judged_by_next(end, result, again);
@@ -92,10 +96,20 @@ impl<T> Shard<T> {
                 let untold = Verdict::Unknown {
                     detail: "the reply does not tell of this record".to_owned(),
                 };
+                let mut alone = Vec::new();
                 for (at, item) in items.into_iter().enumerate() {
                     let verdict = verdicts.get(at).unwrap_or(&untold);
-                    self.settle_item(now, journal, probe, &plan, item, verdict, result);
+                    match &mut parts {
+                        None => self.settle_item(now, journal, probe, &plan, item, verdict, result),
+                        Some(parts) if parts.is_untold(at, verdict) => alone.push(item.op),
+                        Some(parts) => {
+                            let part = parts.take(at);
+                            let part = part.as_ref().unwrap_or(result);
+                            self.settle_item(now, journal, probe, &plan, item, verdict, part);
+                        }
+                    }
                 }
+                self.ask_alone(at, class, alone);
             }
             BatchVerdict::Split { detail } => {
                 self.halve(at, class, &items);
@@ -281,16 +295,7 @@ fn verdict_of(
     match (result, group) {
         (Err(failure), _) => BatchVerdict::Whole(failure.verdict()),
         (Ok(reply), Some(group)) => {
-            let refs: Vec<BatchItemRef<'_>> = items
-                .iter()
-                .map(|item| BatchItemRef {
-                    kind: kind(item),
-                    record_id: item.record_id(),
-                    remote_id: item.states[0]
-                        .target(&plan.name)
-                        .and_then(|target| target.link.remote_id()),
-                })
-                .collect();
+            let refs = references(plan, items);
             plan.definition
                 .classify_batch(group, &refs, reply, timestamp(now))
         }
@@ -302,6 +307,51 @@ fn verdict_of(
             BatchVerdict::Whole(verdict)
         }
     }
+}
+
+fn references<'i>(plan: &AccountPlan, items: &'i [Item]) -> Vec<BatchItemRef<'i>> {
+    let reference = |item: &'i Item| BatchItemRef {
+        kind: item.kind.expect("an item in a call has a kind"),
+        record_id: item.record_id(),
+        remote_id: item.states[0]
+            .target(&plan.name)
+            .and_then(|target| target.link.remote_id()),
+    };
+    items.iter().map(reference).collect()
+}
+
+/// What a call of several reads showed, record by record.
+struct Parts {
+    of: Vec<Option<Result<Reply, SendFailure>>>,
+}
+
+impl Parts {
+    /// Whether nothing was said of a record that others were told of: by itself it may be, under
+    /// whatever id it goes by now.
+    fn is_untold(&self, at: usize, verdict: &Verdict) -> bool {
+        let unknown = matches!(verdict, Verdict::Unknown { .. });
+        unknown && self.of.len() > 1 && self.of.get(at).is_some_and(Option::is_none)
+    }
+
+    fn take(&mut self, at: usize) -> Option<Result<Reply, SendFailure>> {
+        self.of[at].take()
+    }
+}
+
+/// `None`: not a call of reads, or one that was not answered; each record has all of it.
+fn parts_of(
+    plan: &AccountPlan,
+    group: Option<BatchGroup>,
+    items: &[Item],
+    result: &Result<Reply, SendFailure>,
+) -> Option<Parts> {
+    let reads = items.iter().all(|item| item.kind == Some(CallKind::Read));
+    let (group, reply) = group.zip(result.as_ref().ok()).filter(|_| reads)?;
+    let parts = plan
+        .definition
+        .batch_parts(group, &references(plan, items), reply);
+    let of = parts.into_iter().map(|part| part.map(Ok)).collect();
+    Some(Parts { of })
 }
 
 impl BatchVerdict {
@@ -316,13 +366,20 @@ impl BatchVerdict {
 
     /// The verdict that may say something of the account: also what one record of many was told,
     /// since all of them would have been.
-    fn of_account(&self) -> Option<&Verdict> {
+    fn of_account(&self, parts: Option<&Parts>) -> Option<&Verdict> {
         match self {
             Self::Whole(verdict) => Some(verdict),
             Self::Items(verdicts) => {
-                let mut verdicts = verdicts.iter();
+                let is_told = |at: usize, verdict: &Verdict| {
+                    parts.is_none_or(|parts| !parts.is_untold(at, verdict))
+                };
+                let says = |verdict: &Verdict| {
+                    verdict.says_nothing_about_record() && !verdict.is_of_object()
+                };
+                let mut verdicts = verdicts.iter().enumerate();
                 verdicts
-                    .find(|verdict| verdict.says_nothing_about_record() && !verdict.is_of_object())
+                    .find(|(at, verdict)| says(verdict) && is_told(*at, verdict))
+                    .map(|(_, verdict)| verdict)
             }
             Self::Split { .. } => None,
         }
@@ -416,10 +473,10 @@ mod tests {
     #[test]
     fn what_one_record_of_a_batch_is_told_of_the_account_is_said_of_the_account() {
         let items = BatchVerdict::Items(vec![Verdict::Absent, throttled()]);
-        assert_eq!(items.of_account(), Some(&throttled()));
+        assert_eq!(items.of_account(None), Some(&throttled()));
         let account = permission(PauseScope::Account);
         let items = BatchVerdict::Items(vec![permission(PauseScope::Object), account.clone()]);
-        assert_eq!(items.of_account(), Some(&account));
+        assert_eq!(items.of_account(None), Some(&account));
     }
 
     #[test]
@@ -429,7 +486,7 @@ mod tests {
         };
         let object = permission(PauseScope::Object);
         let items = BatchVerdict::Items(vec![failed, object.clone(), Verdict::Absent]);
-        assert_eq!(items.of_account(), None);
+        assert_eq!(items.of_account(None), None);
         let now = Now {
             mono: Mono(0),
             wall: crate::time::WallMs(0),

@@ -11,7 +11,7 @@ use crate::quota::{
     AccountId, CostClass, FromShard, Gate, Learned, LeaseTaken, Settled, ToShard,
     URGENT_PRIORITY_MAX, Waiting,
 };
-use crate::ready::ReadyQueue;
+use crate::ready::ByAttempt;
 use crate::time::{Mono, Now, WallMs};
 
 /// Urgent operations of a queue counted at most: demand is told anew each turn.
@@ -203,9 +203,9 @@ impl<T> Shard<T> {
         let Some(id) = account.id else { return };
         let sends = room && account.plan.is_some() && !account.paused && !self.draining;
         let queue = &self.index.accounts[at];
-        let urgent_in = |queue: &ReadyQueue| {
+        let urgent_in = |queues: &ByAttempt| {
             let urgent = URGENT_PRIORITY_MAX;
-            queue.count_to(&self.index.slab, urgent, URGENT_COUNTED_MAX)
+            queues.count_to(&self.index.slab, urgent, URGENT_COUNTED_MAX)
         };
         let waiting = |records: usize, urgent: usize| {
             let calls = |records: usize| {
@@ -218,7 +218,7 @@ impl<T> Shard<T> {
                 records: u32::try_from(records).unwrap_or(u32::MAX),
             }
         };
-        let urgent_unsorted = urgent_in(&queue.ready) + urgent_in(&queue.retries);
+        let urgent_unsorted = urgent_in(&queue.unsorted);
         if account.classes.is_empty() {
             let records = queue.ready_len() + account.suspects_len();
             let mut demand = waiting(records, urgent_unsorted);
@@ -229,7 +229,7 @@ impl<T> Shard<T> {
         let unsorted = queue.unsorted_len();
         for (place, &class) in account.classes.iter().enumerate() {
             let sorted = queue.sorted.get(place);
-            let records = sorted.map_or(0, ReadyQueue::len)
+            let records = sorted.map_or(0, ByAttempt::len)
                 + account.suspects_of(class)
                 + account.mix.share_of(place, unsorted);
             let urgent = sorted.map_or(0, urgent_in) + account.mix.share_of(place, urgent_unsorted);

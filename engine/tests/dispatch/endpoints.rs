@@ -224,3 +224,26 @@ fn what_is_set_aside_goes_when_the_engine_restarts() {
     world.run(70 * SECOND);
     assert_eq!(arrived(&world), 60);
 }
+
+#[test]
+fn an_account_that_is_held_as_well_is_probed_by_what_waits_for_the_endpoint() {
+    let mut calls = 0;
+    let mut world = World::new(1, limits(), 1).answering(move |_, request| {
+        calls += 1;
+        Ok(match calls {
+            1..=5 => reply(503, "{}"),
+            // Under way when the endpoint was held.
+            6 => reply(401, "{}"),
+            _ => done(request),
+        })
+    });
+    for n in 0..6 {
+        world.submit(0, &event("lead", &format!("l-{n}")));
+    }
+    world.run(5 * SECOND);
+    assert_eq!(world.view(0).endpoints.len(), 1);
+    assert!(matches!(world.view(0).gate, Gate::Held { .. }));
+    world.run(120 * SECOND);
+    let leads = of(&world, "l-");
+    assert_eq!(leads.iter().filter(|call| call.status < 300).count(), 6);
+}

@@ -24,10 +24,11 @@ use syncline_engine::shard::{
     AccountPlan, Barrier, CallId, CheckpointPart, Command, EventBatch, Explanation, Input, Output,
     Recovered, Recovery, ReplaySpan, Role, Shard, ShardSettings, Weights,
 };
+use syncline_engine::state::{Reason, State};
 use syncline_engine::time::{Mono, Now, WallMs};
 use wal::Lsn;
 
-use super::planted::Bug;
+use super::planted::{Below, Bug, Outgoing};
 
 pub(super) const US: u64 = 1_000;
 pub(super) const MS: u64 = 1_000_000;
@@ -73,6 +74,7 @@ pub(super) struct World {
     under_way: BTreeMap<(u64, usize, u64), Result<Reply, SendFailure>>,
     next_operation: u64,
     bug: Option<Bug>,
+    below: Below,
 }
 
 /// A log in memory, durable at once.
@@ -132,6 +134,7 @@ impl World {
             under_way: BTreeMap::new(),
             next_operation: 1,
             bug: None,
+            below: Below::default(),
         }
     }
 
@@ -167,6 +170,18 @@ impl World {
     /// Changes the account's limits.
     pub(super) fn set_limits(&mut self, limits: Vec<Limit>) {
         let accounts = self.plans.iter().map(|plan| account(&plan.name, &limits));
+        let accounts = accounts.collect();
+        let changed = self.coordinator.reconfigure(clocks(self.now), accounts);
+        changed.expect("limits in range");
+    }
+
+    /// Has no account held for failures, however many there are in a row.
+    pub(super) fn never_hold(&mut self, limits: Vec<Limit>) {
+        let accounts = self.plans.iter().map(|plan| {
+            let mut account = account(&plan.name, &limits);
+            account.hold.failure_threshold = u32::MAX;
+            account
+        });
         let accounts = accounts.collect();
         let changed = self.coordinator.reconfigure(clocks(self.now), accounts);
         changed.expect("limits in range");
@@ -238,6 +253,7 @@ impl World {
     /// The same for another account.
     pub(super) fn submit_to(&mut self, account: usize, shard: usize, event: &str) {
         let mut scratch = Scratch::default();
+        let event = self.bug.map_or(event.into(), |bug| bug.taken(event));
         let event = parse(
             event.as_bytes(),
             &mut scratch,
@@ -247,6 +263,9 @@ impl World {
         .expect("a sound event");
         let record_id = event.record_id.as_deref().expect("a record id");
         let record = HASH_KEY.record(&event.object, record_id);
+        let priority = event.priority.get();
+        let priorities = &mut self.below.priorities;
+        priorities.insert(record_id.to_owned(), priority);
         let target = Target {
             name: &self.plans[account].name,
             action: TargetAction::Sync,
@@ -316,6 +335,20 @@ impl World {
         explained.into_iter().next().expect("a record of the shard")
     }
 
+    /// Where the operation of a record with one stands, why, and what it returned.
+    pub(super) fn told(
+        &mut self,
+        shard: usize,
+        object: &str,
+        record_id: &str,
+    ) -> (State, Option<Reason>, String) {
+        let (shard, log) = &mut self.shards[shard];
+        let standings = shard.record(log, object, record_id);
+        let standing = standings.into_iter().next().expect("an operation");
+        let result = String::from_utf8(standing.result).expect("text");
+        (standing.state, standing.reason, result)
+    }
+
     /// Where an account stands with the coordinator.
     pub(super) fn view(&mut self, account: usize) -> AccountView {
         let now = self.now();
@@ -341,6 +374,9 @@ impl World {
         for at in 0..self.shards.len() {
             self.shard_turn(at, now);
         }
+        if let Some(next) = self.below.next(self.now) {
+            self.let_out(next.shard, next.call, next.account, &next.request);
+        }
         self.coordinator.tick(now);
         let mut words: Vec<_> = std::iter::from_fn(|| self.coordinator.poll()).collect();
         let learned = self.coordinator.take_learned().into_iter();
@@ -364,6 +400,16 @@ impl World {
                 } => {
                     let known = self.plans.iter().position(|known| known.name == plan.name);
                     let account = known.expect("an account of the world");
+                    if self.bug == Some(Bug::BestFirstBelow) {
+                        let shard = at;
+                        self.below.push(Outgoing {
+                            shard,
+                            call,
+                            account,
+                            request,
+                        });
+                        continue;
+                    }
                     self.let_out(at, call, account, &request);
                 }
                 Output::Coordinator(word) => {
@@ -396,15 +442,19 @@ impl World {
             (self.answer)(self.now, request)
         };
         let path = &request.path_and_query;
-        self.seen.push(Seen {
+        let status = result.as_ref().map_or(0, |reply| reply.status);
+        let seen = Seen {
             at: self.now,
             account,
             kind: request.kind,
             path: path.clone(),
             of: path.rsplit('/').next().unwrap_or_default().to_owned(),
-            status: result.as_ref().map_or(0, |reply| reply.status),
+            status,
             records: records_in(request),
-        });
+        };
+        let again = self.bug == Some(Bug::RetriesBelow) && status >= 500;
+        let times = if again { 3 } else { 1 };
+        self.seen.extend(std::iter::repeat_n(seen, times));
         let ends = self.now + self.round_trip;
         self.under_way.insert((ends, at, call.0), result);
     }
@@ -488,6 +538,8 @@ fn open(
         } else {
             for (at, (kind, payload)) in log.frames.iter().enumerate() {
                 let at = Lsn::new((at as u64 + 1) * FRAME_STEP);
+                let planted = log.bug.and_then(|bug| bug.recovered(*kind, payload));
+                let payload = planted.as_ref().unwrap_or(payload);
                 recovery
                     .replay(now, at, *kind, payload)
                     .expect("as it was written");

@@ -7,7 +7,7 @@ use syncline_engine::provider::CallKind::{Create, Delete, Lookup, Match, Read, U
 use syncline_engine::provider::{BatchVerdict, PauseScope, RestSettings, RetryAfter, Verdict};
 
 use crate::support::{
-    batch_body, classes, classify, classify_batch, definition, done, reply, request,
+    batch_body, classes, classify, classify_batch, definition, done, parts, reply, request,
 };
 
 #[test]
@@ -208,4 +208,28 @@ fn hubspot_refusals_name_their_limit() {
         json!({"message": "Duplicate IDs found in batch input: [12877907025]. IDs must be unique"});
     let twice = classify_batch("hubspot", Upsert, "contacts", 2, &reply(400, &twice));
     assert_eq!(classes(twice), ["split"]);
+}
+
+#[test]
+fn hubspot_shows_many_records_at_once_each_as_if_it_were_read_alone() {
+    let (line, body) = batch_body("hubspot", Read, "contacts");
+    assert_eq!(line, "POST /crm/v3/objects/contacts/batch/read");
+    assert_eq!(body["inputs"], json!([{"id": "r0"}, {"id": "r1"}]));
+    let partial = json!({
+        "status": "COMPLETE",
+        "results": [{"id": "r2", "properties": {"a": "2"}}, {"id": "r0", "properties": {"a": "0"}}],
+        "errors": [{"category": "OBJECT_NOT_FOUND", "context": {"ids": ["r1"]}}],
+    });
+    let reply = reply(207, &partial);
+    let verdict = classify_batch("hubspot", Read, "contacts", 4, &reply);
+    assert_eq!(classes(verdict), ["done", "gone", "done", "unknown"]);
+    assert_eq!(
+        parts("hubspot", "contacts", 4, &reply),
+        [
+            Some(r#"{"a":"0"}"#.to_owned()),
+            None,
+            Some(r#"{"a":"2"}"#.to_owned()),
+            None
+        ]
+    );
 }

@@ -3,10 +3,12 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use syncline_engine::provider::CallKind::{Create, Lookup, Update};
+use syncline_engine::provider::CallKind::{Create, Lookup, Read, Update};
 use syncline_engine::provider::{PauseScope, RenderError, RetryAfter, Verdict};
 
-use crate::support::{classify, definition, done, reply, request, subject};
+use crate::support::{
+    batch_body, classes, classify, classify_batch, definition, done, parts, reply, request, subject,
+};
 
 #[test]
 fn outreach_is_asked_in_json_api() {
@@ -110,4 +112,21 @@ fn outreach_replies_are_read() {
             "{reset}"
         );
     }
+}
+
+#[test]
+fn outreach_lists_many_records_at_once_and_leaves_out_what_is_not_there() {
+    let (line, _) = batch_body("outreach", Read, "prospects");
+    assert!(
+        line.contains("/api/v2/prospects?filter[id]=r0%2Cr1&"),
+        "{line}"
+    );
+    let reply = reply(200, json!({"data": [{"id": "r1", "attributes": {"a": 1}}]}));
+    let verdict = classify_batch("outreach", Read, "prospects", 2, &reply);
+    assert_eq!(classes(verdict), ["gone", "done"]);
+    let second = r#"{"a":1}"#.to_owned();
+    assert_eq!(
+        parts("outreach", "prospects", 2, &reply),
+        [None, Some(second)]
+    );
 }

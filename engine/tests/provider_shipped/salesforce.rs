@@ -10,7 +10,7 @@ use syncline_engine::provider::{
 };
 
 use crate::support::{
-    batch_body, classes, classify, classify_batch, definition, done, reply, request, subject,
+    batch_body, classes, classify, classify_batch, definition, done, parts, reply, request, subject,
 };
 
 #[test]
@@ -447,4 +447,20 @@ fn salesforce_collections_answer_in_order_with_errors_of_their_own() {
     let spent = json!([{"message": "TotalRequests Limit exceeded.", "errorCode": "REQUEST_LIMIT_EXCEEDED"}]);
     let verdict = classify_batch("salesforce", Create, "Contact", 2, &reply(403, &spent));
     assert_eq!(classes(verdict), ["whole", "quota_exhausted"]);
+}
+
+#[test]
+fn salesforce_shows_many_records_at_once_in_the_order_asked_for() {
+    let (line, body) = batch_body("salesforce", Read, "Contact");
+    assert!(line.starts_with("POST /services/data/v"), "{line}");
+    assert!(line.ends_with("/composite/sobjects/Contact"), "{line}");
+    assert_eq!(body["ids"], json!(["r0", "r1"]));
+    let reply = reply(200, json!([{"Id": "r0", "LastName": "A"}, null]));
+    let verdict = classify_batch("salesforce", Read, "Contact", 2, &reply);
+    assert_eq!(classes(verdict), ["done", "gone"]);
+    let first = r#"{"Id":"r0","LastName":"A"}"#.to_owned();
+    assert_eq!(
+        parts("salesforce", "Contact", 2, &reply),
+        [Some(first), None]
+    );
 }

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use serde_json::Value;
-use syncline_engine::provider::CallKind::{Create, Delete};
+use syncline_engine::provider::CallKind::{Create, Delete, Read};
 use syncline_engine::provider::{
     BatchItem, BatchItemRef, BatchVerdict, BodyEnd, CallKind, Definition, Field, Reply,
     ReplyHeaders, Subject, Verdict, shipped,
@@ -80,20 +80,36 @@ pub(crate) fn classify_batch(
     count: usize,
     reply: &Reply,
 ) -> BatchVerdict {
-    let ids: Vec<_> = (0..count)
+    let ids = ids(count);
+    let definition = definition(id);
+    let group = definition.batch_group(kind, object).unwrap();
+    definition.classify_batch(group, &items(kind, &ids), reply, now())
+}
+
+/// The records that a batch of reads shows, in the order of the call.
+pub(crate) fn parts(id: &str, object: &str, count: usize, reply: &Reply) -> Vec<Option<String>> {
+    let ids = ids(count);
+    let definition = definition(id);
+    let group = definition.batch_group(Read, object).unwrap();
+    let parts = definition.batch_parts(group, &items(Read, &ids), reply);
+    let record = |part: Reply| definition.record_in(&part.body).unwrap().0.to_owned();
+    parts.into_iter().map(|part| part.map(record)).collect()
+}
+
+fn ids(count: usize) -> Vec<(String, String)> {
+    (0..count)
         .map(|at| (format!("c-{at}"), format!("r{at}")))
-        .collect();
-    let items: Vec<_> = ids
-        .iter()
+        .collect()
+}
+
+fn items(kind: CallKind, ids: &[(String, String)]) -> Vec<BatchItemRef<'_>> {
+    ids.iter()
         .map(|(record_id, remote_id)| BatchItemRef {
             kind,
             record_id,
             remote_id: (kind != Create).then_some(remote_id),
         })
-        .collect();
-    let definition = definition(id);
-    let group = definition.batch_group(kind, object).unwrap();
-    definition.classify_batch(group, &items, reply, now())
+        .collect()
 }
 
 pub(crate) fn classes(verdict: BatchVerdict) -> Vec<&'static str> {

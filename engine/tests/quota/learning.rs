@@ -187,6 +187,57 @@ fn a_refusal_without_a_word_halves_short_windows_which_regrow_steadily() {
 }
 
 #[test]
+fn a_refusal_stops_no_account_for_longer_than_its_pause() {
+    let limits = vec![sliding(100, 1), sliding(4000, 60)];
+    let mut coordinator = coordinator(limits);
+    let mut lease = 0;
+    for second in 0..20 {
+        let now = second * 1000;
+        let want = |permits, lease| FromShard::Want {
+            account: ACCOUNT,
+            class: Default::default(),
+            permits,
+            urgent: 0,
+            records: permits,
+            slots: 8,
+            seen: LeaseId(lease),
+        };
+        coordinator.handle(at(now), A, want(60, lease));
+        view(&mut coordinator, now);
+        lease += 1;
+        coordinator.handle(at(now), A, want(0, lease));
+        let completed = FromShard::Completed {
+            account: ACCOUNT,
+            lease: LeaseId(lease),
+            count: 60,
+            completed_at: at(now + 10).mono,
+            ended: syncline_engine::quota::Ended::Answered,
+        };
+        coordinator.handle(at(now + 10), A, completed);
+    }
+    let before = view(&mut coordinator, 19_500);
+    assert_eq!(before.limits[1].restoring, 1200);
+
+    let pause = |ms: u64| Trouble::Throttled {
+        until: Some(at(ms).mono),
+    };
+    let lendable = |view: AccountView| -> Vec<u64> {
+        view.limits.iter().map(|limit| limit.lendable).collect()
+    };
+    refuse(&mut coordinator, 19_500, pause(21_500));
+    // The second's window is halved, and a sixteenth is back; the minute's may be as it is.
+    assert_eq!(lendable(view(&mut coordinator, 21_500)), [36, 2800]);
+    refuse(&mut coordinator, 21_500, pause(23_500));
+    assert_eq!(lendable(view(&mut coordinator, 23_500)), [10, 2800]);
+    refuse(&mut coordinator, 23_500, pause(25_500));
+    // Twice more, and it is the minute's: half of what was in use, from now on.
+    assert_eq!(lendable(view(&mut coordinator, 23_500)), [1, 600]);
+    assert_eq!(lendable(view(&mut coordinator, 25_500)), [7, 600]);
+    // What was used before has come back by then, and of the limit two sixteenths.
+    assert_eq!(lendable(view(&mut coordinator, 145_000)), [100, 1100]);
+}
+
+#[test]
 fn without_windows_a_refusal_halves_the_calls_in_flight() {
     let mut limits = account(vec![]);
     limits.max_in_flight = 32;

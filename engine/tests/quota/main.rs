@@ -6,6 +6,7 @@ mod dice;
 mod holdings;
 mod learning;
 mod monitor;
+mod planted;
 mod provider;
 mod simulation;
 

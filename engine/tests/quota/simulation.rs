@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 use std::ops::Range;
 use std::time::Duration;
 
+use jiff::tz::TimeZone;
 use syncline_engine::quota::{
     AccountId, AccountLimits, AccountView, CallEnd, Coordinator, CostClass, Ended, FromShard,
     Holdings, LeaseId, LeaseTaken, Observation, Permit, Policy, RecoveredLease, Settled, ShardId,
@@ -15,6 +16,7 @@ use syncline_engine::time::{Mono, Now, WallMs};
 
 use crate::dice::Dice;
 use crate::monitor::Monitor;
+use crate::planted::Bug;
 use crate::provider::Provider;
 
 pub(crate) const MS: u64 = 1_000_000;
@@ -66,6 +68,8 @@ pub(crate) struct Plan {
     pub(crate) others: Range<u64>,
     /// The run ends when so many calls were sent.
     pub(crate) calls_max: u64,
+    /// A bug planted on purpose.
+    pub(crate) bug: Option<Bug>,
 }
 
 impl Plan {
@@ -96,7 +100,21 @@ impl Plan {
             tells: false,
             others: 0..0,
             calls_max: u64::MAX,
+            bug: None,
         }
+    }
+
+    /// The limits as the coordinator is told them.
+    fn configured(&self) -> AccountLimits {
+        let mut told = self.limits.clone();
+        for limit in &mut told.limits {
+            if let (Some(Bug::ZoneForgotten), Policy::Fixed { zone, .. }) =
+                (self.bug, &mut limit.policy)
+            {
+                *zone = TimeZone::UTC;
+            }
+        }
+        told
     }
 
     pub(crate) fn run(&self) -> Outcome {
@@ -239,7 +257,7 @@ impl Simulation {
                 last_lease: LeaseId(0),
                 seed: plan.seed,
             },
-            vec![plan.limits.clone()],
+            vec![plan.configured()],
         )
         .expect("valid limits");
         let kinds = plan.kinds.len();
@@ -278,6 +296,10 @@ impl Simulation {
             simulation.schedule(simulation.plan.others.start, Event::OtherCalls);
         }
         simulation
+    }
+
+    fn has(&self, bug: Bug) -> bool {
+        self.plan.bug == Some(bug)
     }
 
     fn run(mut self) -> Outcome {
@@ -367,6 +389,10 @@ impl Simulation {
         self.coordinator.tick(now);
         while let Some((to, message)) = self.coordinator.poll() {
             self.messages += 1;
+            if self.has(Bug::DoubledGrants) && matches!(message, ToShard::Grant { .. }) {
+                let shard = &mut self.shards[usize::from(to.0)];
+                shard.inbox.push_back(message.clone());
+            }
             self.shards[usize::from(to.0)].inbox.push_back(message);
             self.wake_shard(to.0);
         }
@@ -447,7 +473,11 @@ impl Simulation {
                     )
                 }
             };
-            let at = mono;
+            let (at, ended) = match self.plan.bug {
+                Some(Bug::EndedWhenSent) => (Mono(call.sent - self.booted_at), ended),
+                Some(Bug::GraceForgotten) => (mono, Ended::Answered),
+                _ => (mono, ended),
+            };
             holdings.complete(call.permit, CallEnd { at, ended, verdict });
         }
         self.refill(index);
@@ -790,10 +820,12 @@ impl Simulation {
                 last_lease,
                 seed: self.plan.seed + self.crashes,
             },
-            vec![self.plan.limits.clone()],
+            vec![self.plan.configured()],
         )
         .expect("valid limits");
-        self.coordinator.restore(now, &leases);
+        if !self.has(Bug::FullAtRestart) {
+            self.coordinator.restore(now, &leases);
+        }
         self.start_shards();
     }
 

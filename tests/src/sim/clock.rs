@@ -5,7 +5,7 @@ use std::time::Duration;
 use engine::time::{Mono, Now, WallMs};
 
 /// Unix time at which every run begins: 2026-11-20, an arbitrary day.
-const WALL_START_MS: i64 = 1_795_000_000_000;
+pub(super) const WALL_START_MS: i64 = 1_795_000_000_000;
 /// What the boot-time clock shows at the first boot.
 const FIRST_UPTIME_NS: u64 = 1_000_000_000_000;
 

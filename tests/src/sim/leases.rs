@@ -152,7 +152,7 @@ impl Ledger {
                 options.name, options.max_in_flight
             ));
         }
-        if options.limits.is_empty() {
+        if !options.has_windows() {
             return Ok(());
         }
         let key = (shard, AccountId(account as u32));

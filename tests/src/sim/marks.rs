@@ -109,11 +109,15 @@ pub enum Mark {
     EndpointHeld,
     /// An account said that its day's calls are spent.
     DaySpent,
+    /// A batch was refused, since its shard's ring was full.
+    RingFull,
+    /// A retry left while a first attempt had been waiting for longer.
+    RetriedBeforeFirst,
 }
 
 impl Mark {
     /// All of them.
-    pub const ALL: [Self; 52] = [
+    pub const ALL: [Self; 54] = [
         Self::Killed,
         Self::PowerCut,
         Self::CutInWrite,
@@ -166,6 +170,8 @@ impl Mark {
         Self::QuietEdits,
         Self::EndpointHeld,
         Self::DaySpent,
+        Self::RingFull,
+        Self::RetriedBeforeFirst,
     ];
 }
 

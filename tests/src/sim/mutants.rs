@@ -103,6 +103,8 @@ pub enum Mutant {
     EndlessAttempts,
     /// What is below the shards sends calls again that failed, and tells nobody.
     RetriesBelow,
+    /// The same of all that is not made twice by it: retries take the place of first attempts.
+    RetriesTakeAll,
     /// Shards are told that their leases may be spent for half a minute longer.
     LeaseSpentLate,
     /// Permits that a shard gives back are counted twice.
@@ -119,11 +121,17 @@ pub enum Mutant {
     SpentTakenForRefusal,
     /// Slots are granted twice.
     DoubledSlots,
+    /// The zone in which a provider's windows begin is not told.
+    ZoneForgotten,
+    /// A bucket is taken for a window as long as its period.
+    BucketTakenForWindow,
+    /// A shard's ring takes whatever comes, and refuses nothing.
+    RingWithoutBound,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 55] = [
+    pub const ALL: [Self; 59] = [
         Self::AckBeforeDurable,
         Self::EffectsBeforeDurable,
         Self::UnsyncedWrite,
@@ -171,6 +179,7 @@ impl Mutant {
         Self::NeverHalfOpen,
         Self::EndlessAttempts,
         Self::RetriesBelow,
+        Self::RetriesTakeAll,
         Self::LeaseSpentLate,
         Self::ReturnCountedTwice,
         Self::ProbesForAll,
@@ -179,6 +188,9 @@ impl Mutant {
         Self::SpentTakenForFailure,
         Self::SpentTakenForRefusal,
         Self::DoubledSlots,
+        Self::ZoneForgotten,
+        Self::BucketTakenForWindow,
+        Self::RingWithoutBound,
     ];
 
     /// Whether it breaks a promise about changes that come back.

@@ -19,6 +19,7 @@ use engine::shard::{
     AccountPlan, CallId, CheckpointPart, Command, LinkWord, Recovery, Shard, ShardSettings,
 };
 use engine::time::Mono;
+use jiff::tz::{Offset, TimeZone};
 use wal::{
     Committed, DataDir, DataDirError, Durability, InstanceId, Log, LogId, LogLimits, LogOptions,
     Lsn, NewDataDir, OpenError, OpenMode, RecoveryReport, Storage, VisitError, WriteFailed, Writer,
@@ -30,7 +31,7 @@ use super::index_dump::IndexDump;
 use super::ingest::{Ingest, Parcel, Ticket};
 use super::medium::Medium;
 use super::mutants::Mutant;
-use super::options::Options;
+use super::options::{AccountOptions, Options};
 use super::spied_log::{PAYLOAD_BYTES_MAX, STAGED_BYTES_MAX, SpiedLog, Written};
 use super::two_way::inbound::Inbound;
 
@@ -206,15 +207,7 @@ impl Node {
         };
         let limits = plan.options.accounts.iter().map(|account| AccountLimits {
             name: account.name.clone(),
-            limits: account
-                .limits
-                .iter()
-                .map(|&(limit, window_ms)| {
-                    let window = Duration::from_millis(window_ms);
-                    let name = format!("{limit}/{window_ms}ms");
-                    Limit::new(name, Policy::Sliding { limit, window })
-                })
-                .collect(),
+            limits: limits_of(account, plan.options.mutant),
             max_in_flight: account.max_in_flight,
             call_timeout: account.timeout,
             hold: HoldSettings {
@@ -411,6 +404,44 @@ impl OpenPlan<'_> {
             other => self.broken(other),
         }
     }
+}
+
+/// The limits of an account as the coordinator is told them.
+fn limits_of(account: &AccountOptions, mutant: Option<Mutant>) -> Vec<Limit> {
+    let sliding = account.limits.iter().map(|&(limit, window_ms)| {
+        let window = Duration::from_millis(window_ms);
+        let name = format!("{limit}/{window_ms}ms");
+        Limit::new(name, Policy::Sliding { limit, window })
+    });
+    let fixed = account.fixed.map(|fixed| {
+        let zone_s = match mutant {
+            Some(Mutant::ZoneForgotten) => 0,
+            _ => fixed.zone_s,
+        };
+        let offset = Offset::from_seconds(zone_s).expect("within half a day");
+        let policy = Policy::Fixed {
+            limit: fixed.limit,
+            window: Duration::from_millis(fixed.window_ms),
+            zone: TimeZone::fixed(offset),
+        };
+        Limit::new("fixed", policy)
+    });
+    let bucket = account.bucket.map(|bucket| {
+        let period = Duration::from_millis(bucket.period_ms);
+        let policy = match mutant {
+            Some(Mutant::BucketTakenForWindow) => Policy::Sliding {
+                limit: bucket.burst.max(bucket.refill),
+                window: period,
+            },
+            _ => Policy::TokenBucket {
+                burst: bucket.burst,
+                refill: bucket.refill,
+                period,
+            },
+        };
+        Limit::new("bucket", policy)
+    });
+    sliding.chain(fixed).chain(bucket).collect()
 }
 
 /// A recovery and where it begins.

@@ -55,6 +55,10 @@ pub struct AccountOptions {
     pub system_a: bool,
     /// `n` calls in any window of so many ms.
     pub limits: Vec<(u32, u64)>,
+    /// Windows that begin at a time of day.
+    pub fixed: Option<FixedWindow>,
+    /// Calls that come back one by one.
+    pub bucket: Option<Bucket>,
     /// Calls open at a time.
     pub max_in_flight: u32,
     /// Time-out of a call.
@@ -69,6 +73,30 @@ pub struct AccountOptions {
     pub fold: bool,
     /// Records in a call at most.
     pub batch_max: usize,
+}
+
+/// So many calls from one multiple of a window to the next, on the account's own wall clock.
+#[derive(Debug, Clone, Copy)]
+pub struct FixedWindow {
+    /// Calls in it.
+    pub limit: u32,
+    /// Its length.
+    pub window_ms: u64,
+    /// What its zone is before UTC, in seconds.
+    pub zone_s: i32,
+    /// What its clock is before a right one, in ms.
+    pub ahead_ms: i64,
+}
+
+/// Up to so many calls at once, and so many more in each period.
+#[derive(Debug, Clone, Copy)]
+pub struct Bucket {
+    /// What it holds.
+    pub burst: u32,
+    /// Calls that come back in a period, evenly.
+    pub refill: u32,
+    /// The period.
+    pub period_ms: u64,
 }
 
 /// Chances are per thousand, counts are of the whole run; 0 is off.
@@ -197,12 +225,16 @@ impl Options {
         }
         // Half the runs give up early, so that failed operations are common there.
         let patient = dice.chance(500);
+        // Our wall clock may be an hour off for minutes, which no window of seconds can bear.
+        let fixed = faults.clock_steps == 0;
+        let mut limits = Dice::stream(seed, "limits");
         Self {
             seed,
             mutant: None,
             shards: dice.between(1, 4) as u16,
             accounts: (0..accounts)
                 .map(|at| AccountOptions::of_dice(at, patient, &mut dice))
+                .map(|account| account.limited(fixed, &mut limits))
                 .collect(),
             producers: dice.between(1, 3) as usize,
             events: dice.between(20, 120),
@@ -234,6 +266,35 @@ impl Options {
 }
 
 impl AccountOptions {
+    /// The same with limits of other kinds, if the dice say so.
+    fn limited(self, fixed: bool, dice: &mut Dice) -> Self {
+        let window = FixedWindow {
+            limit: dice.between(5, 60) as u32,
+            window_ms: 1_000 * dice.between(2, 20),
+            zone_s: dice.between(0, 86_000) as i32 - 43_000,
+            ahead_ms: dice.between(0, 1_800) as i64 - 900,
+        };
+        let fixed = (fixed && dice.chance(150)).then_some(window);
+        let bucket = Bucket {
+            burst: dice.between(1, 30) as u32,
+            refill: dice.between(1, 10) as u32,
+            period_ms: dice.between(300, 3_000),
+        };
+        Self {
+            // A right clock does not drift.
+            skew_ppm: if fixed.is_some() { 0 } else { self.skew_ppm },
+            fixed,
+            bucket: dice.chance(150).then_some(bucket),
+            ..self
+        }
+    }
+
+    /// Whether permits are needed to call it.
+    #[must_use]
+    pub fn has_windows(&self) -> bool {
+        !self.limits.is_empty() || self.fixed.is_some() || self.bucket.is_some()
+    }
+
     fn of_dice(at: u64, patient: bool, dice: &mut Dice) -> Self {
         let mut limits = Vec::new();
         if dice.chance(600) {
@@ -246,6 +307,8 @@ impl AccountOptions {
             name: ["alpha", "beta", "gamma"][at as usize].to_owned(),
             system_a: false,
             limits,
+            fixed: None,
+            bucket: None,
             max_in_flight: dice.between(1, 16) as u32,
             timeout: Duration::from_millis(dice.between(500, 5_000)),
             latency_ms: (dice.between(1, 60), dice.between(0, 100)),

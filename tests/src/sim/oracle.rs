@@ -4,6 +4,7 @@
 mod both_ways;
 mod outgoing;
 mod told;
+mod waiting;
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -9,9 +9,10 @@ use http::Method;
 use mock::{Account, AccountConfig, Answer, FaultSpec};
 use serde_json::Value;
 
+use super::clock::WALL_START_MS;
 use super::fold::Broken;
 use super::isolation;
-use super::options::{AccountOptions, Options};
+use super::options::{AccountOptions, Bucket, FixedWindow, Options};
 use super::oracle::Carried;
 
 /// One account with its own clock.
@@ -190,6 +191,47 @@ impl Provider {
                     ));
                 }
             }
+        }
+        if let Some(fixed) = self.options.fixed {
+            self.check_fixed(fixed)?;
+        }
+        self.options
+            .bucket
+            .map_or(Ok(()), |it| self.check_bucket(it))
+    }
+
+    /// The windows as its wall clock cuts them.
+    fn check_fixed(&self, fixed: FixedWindow) -> Result<(), Broken> {
+        let shift_ms = WALL_START_MS + fixed.ahead_ms + 1_000 * i64::from(fixed.zone_s);
+        let index = |at: &Duration| {
+            let wall_ms = shift_ms + at.as_millis() as i64;
+            wall_ms.div_euclid(fixed.window_ms as i64)
+        };
+        let mut windows = self.arrivals.chunk_by(|a, b| index(a) == index(b));
+        match windows.find(|calls| calls.len() > fixed.limit as usize) {
+            Some(calls) => Err(format!(
+                "I6 {}: {} calls in a window of {fixed:?}, from {:?} on",
+                self.options.name,
+                calls.len(),
+                calls[0]
+            )),
+            None => Ok(()),
+        }
+    }
+
+    /// The bucket, in units of a token by the period in ns: exact.
+    fn check_bucket(&self, bucket: Bucket) -> Result<(), Broken> {
+        let token = u128::from(bucket.period_ms) * 1_000_000;
+        let full = u128::from(bucket.burst) * token;
+        let (mut level, mut seen) = (full, Duration::ZERO);
+        for &at in &self.arrivals {
+            let since = at.saturating_sub(seen).as_nanos();
+            level = full.min(level + since * u128::from(bucket.refill));
+            seen = at;
+            level = level.checked_sub(token).ok_or(format!(
+                "I6 {}: {bucket:?} is dry at {at:?}",
+                self.options.name
+            ))?;
         }
         Ok(())
     }

@@ -11,6 +11,7 @@ mod planted;
 mod quiet;
 mod standings;
 mod turns;
+mod waiting;
 mod words;
 
 use std::cmp::{Ordering, Reverse};
@@ -37,6 +38,7 @@ use super::options::Options;
 use super::oracle::Oracle;
 use super::plans::plans;
 use super::provider::Provider;
+use super::retries::RetryShare;
 use super::trouble::Troubles;
 use super::two_way::ledger::Key;
 use super::two_way::notice::Notice;
@@ -203,6 +205,7 @@ struct World {
     oracle: Oracle,
     troubles: Troubles,
     leases: Ledger,
+    retries: RetryShare,
     marks: Marks,
     healed: bool,
     /// Operations that had ended by then, by account.
@@ -288,6 +291,7 @@ impl World {
             oracle: Oracle::new(&options),
             troubles: Troubles::default(),
             leases: Ledger::default(),
+            retries: RetryShare::default(),
             marks: Marks::default(),
             healed: false,
             ended: BTreeMap::new(),

@@ -13,6 +13,8 @@ pub(in crate::sim) struct Pending {
     pub(in crate::sim) run: Vec<OperationId>,
     /// What became of it is not known: the next one has to carry the same.
     pub(in crate::sim) frozen: bool,
+    /// The log tells of an attempt.
+    pub(in crate::sim) attempted: bool,
     /// Attempts that counted.
     pub(in crate::sim) burnt: u16,
     /// A create's outcome was unknown.
@@ -53,6 +55,7 @@ impl Pending {
                 ) => self.frozen,
                 _ => false,
             };
+        self.attempted = !progress.attempts.is_empty();
         self.burnt = progress.burnt;
         self.run = run.to_vec();
     }

@@ -114,6 +114,8 @@ impl Options {
             name: engine::shard::SYSTEM_A.to_owned(),
             system_a: true,
             limits: Vec::new(),
+            fixed: None,
+            bucket: None,
             max_in_flight: dice.between(2, 16) as u32,
             timeout: self.accounts[0].timeout,
             latency_ms: (dice.between(1, 20), dice.between(0, 40)),

@@ -78,6 +78,8 @@ impl World {
             .position(|provider| provider.options.name == account);
         let provider = provider.expect("every plan has its provider");
         self.check_permit(shard, provider);
+        let again = self.oracle.was_attempted(account, &request);
+        self.check_share(shard, id, provider, again);
         let carried = self
             .oracle
             .call_leaves(shard, account, &request, &mut self.marks);
@@ -307,16 +309,24 @@ impl World {
         );
     }
 
-    /// The planted bug that sends calls again beneath the shards, where no limit would tell of it.
+    /// The planted bugs that send calls again beneath the shards, where no limit would tell of it.
     fn sent_again(&mut self, at: usize, end: &CallEnd) -> bool {
         let failed = matches!(end, CallEnd::Reply(reply) if reply.status >= 500);
         let call = &mut self.calls[at];
-        let unlimited = self.providers[call.provider].options.limits.is_empty();
-        let again = self.options.mutant == Some(Mutant::RetriesBelow) && failed && unlimited;
-        if !again || call.repeats >= REPEATS_MAX {
+        let unlimited = !self.providers[call.provider].options.has_windows();
+        let again = match self.options.mutant {
+            Some(Mutant::RetriesBelow) => true,
+            Some(Mutant::RetriesTakeAll) => call.request.kind != CallKind::Create,
+            _ => false,
+        };
+        if !again || !failed || !unlimited || call.repeats >= REPEATS_MAX {
             return false;
         }
         (call.repeats, call.arrived) = (call.repeats + 1, false);
+        let (shard, provider) = (call.shard, call.provider);
+        if call.life == self.life {
+            self.check_share_below(shard, provider);
+        }
         self.after(MS, Due::CallArrives { call: at });
         true
     }

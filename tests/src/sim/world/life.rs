@@ -164,6 +164,7 @@ impl World {
         self.oracle.died();
         self.troubles.died();
         self.leases.died();
+        self.retries.died();
         for client in &mut self.clients {
             client.disconnect();
         }

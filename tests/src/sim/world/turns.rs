@@ -2,6 +2,7 @@
 
 use engine::journal::{Class, Journal};
 use engine::quota::{EndpointWord, FromShard, Gate, ShardId, ToShard};
+use engine::refusal::Code;
 use engine::shard::{Input, Output};
 
 use super::{Due, MS, US, World};
@@ -12,6 +13,8 @@ use crate::sim::node::{Letter, Taking};
 
 /// Room that a reply may need in the log, as the runtime's thread has it.
 const REPLY_ROOM: usize = 2 * 1024 * 1024;
+/// Batches in a shard's ring: few, so that a full one is near.
+const RING_BATCHES_MAX: usize = 8;
 /// Virtual shards put into a checkpoint in one turn.
 const PARTS_PER_TURN: usize = 200;
 /// Idle time after which the log is sealed.
@@ -32,9 +35,55 @@ impl World {
 
     pub(super) fn deliver(&mut self, shard: usize, letter: Letter) {
         let now = self.now_ns();
-        if let Some(node) = &mut self.node {
-            node.shards[shard].mailbox.push_back(letter);
-            self.wake(shard, now);
+        let endless = self.has(Mutant::RingWithoutBound);
+        let Some(node) = &mut self.node else { return };
+        let mailbox = &mut node.shards[shard].mailbox;
+        let is_batch = |letter: &&Letter| matches!(letter, Letter::Parcel(_));
+        let waiting = mailbox.iter().filter(is_batch).count();
+        match letter {
+            Letter::Parcel(parcel) if waiting >= RING_BATCHES_MAX && !endless => {
+                self.marks.hit(Mark::RingFull);
+                parcel.barrier.close();
+                self.refused(parcel.ticket, Code::Overloaded);
+            }
+            letter => {
+                let waiting = waiting + usize::from(is_batch(&&letter));
+                mailbox.push_back(letter);
+                if waiting > RING_BATCHES_MAX {
+                    self.oracle.note(Err(format!(
+                        "I22 {waiting} batches wait for shard {shard}, {RING_BATCHES_MAX} may"
+                    )));
+                }
+                self.wake(shard, now);
+            }
+        }
+    }
+
+    /// A batch was not taken.
+    fn refused(&mut self, ticket: Ticket, code: Code) {
+        let Some(node) = &mut self.node else { return };
+        match ticket {
+            Ticket::Part { batch, shard } => {
+                // A log that broke under a batch may still have kept it: that refusal says
+                // only that nobody knows, and the number tells after the restart.
+                let unknown = code == Code::ShardDown;
+                if let Some((producer, seqs)) = node.ingest.part(batch, shard).filter(|_| !unknown)
+                {
+                    self.oracle.refused(producer, seqs);
+                }
+                if let Some(ended) = node.ingest.answered(batch, shard, Some(code)) {
+                    self.batch_ended(ended);
+                }
+            }
+            Ticket::Pulls { take, shard } => {
+                if let Some(taken) = node.inbound.answered(take, shard, Some(code)) {
+                    self.changes_taken(taken);
+                }
+            }
+            Ticket::Command(_) | Ticket::Page { .. } => {
+                let told = format!("{ticket:?} was refused: {code:?}");
+                self.oracle.note(Err(told));
+            }
         }
     }
 
@@ -80,7 +129,9 @@ impl World {
         let now = self.clock.now();
         let Some(node) = &mut self.node else { return };
         let own = &mut node.shards[shard];
+        let (before, open) = (own.journal.end(), own.shard.open_calls());
         own.shard.upkeep(now, &mut own.journal);
+        let decided = own.shard.open_calls().saturating_sub(open);
         let fresh = own.journal.take_fresh();
         if self.print {
             fresh
@@ -92,6 +143,7 @@ impl World {
         let fenced_itself = own.shard.is_fenced() && !own.journal.log().is_poisoned();
         self.oracle.appended(shard, fresh, &mut self.marks);
         self.oracle.durable(shard, durable);
+        self.note_decided(shard, decided, before);
         if fenced_itself {
             self.oracle.note(Err(format!(
                 "I24 shard {shard} is fenced, and no write has failed"
@@ -248,35 +300,14 @@ impl World {
                         self.batch_ended(ended);
                     }
                 }
-                Output::Refused {
-                    ticket: Ticket::Part { batch, shard },
-                    code,
-                } => {
-                    if code == engine::refusal::Code::DiskFull {
+                Output::Refused { ticket, code } => {
+                    if code == Code::DiskFull && matches!(ticket, Ticket::Part { .. }) {
                         self.marks.hit(Mark::DiskFull);
                     }
-                    // A log that broke under a batch may still have kept it: that refusal says
-                    // only that nobody knows, and the number tells after the restart.
-                    let unknown = code == engine::refusal::Code::ShardDown;
-                    if let Some((producer, seqs)) =
-                        node.ingest.part(batch, shard).filter(|_| !unknown)
-                    {
-                        self.oracle.refused(producer, seqs);
-                    }
-                    if let Some(ended) = node.ingest.answered(batch, shard, Some(code)) {
-                        self.batch_ended(ended);
-                    }
+                    self.refused(ticket, code);
                 }
                 Output::Accepted(Ticket::Pulls { take, shard }) => {
                     if let Some(taken) = node.inbound.answered(take, shard, None) {
-                        self.changes_taken(taken);
-                    }
-                }
-                Output::Refused {
-                    ticket: Ticket::Pulls { take, shard },
-                    code,
-                } => {
-                    if let Some(taken) = node.inbound.answered(take, shard, Some(code)) {
                         self.changes_taken(taken);
                     }
                 }

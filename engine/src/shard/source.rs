@@ -1,0 +1,169 @@
+//! Where a call's records come from: whose turn it is among those that can be paid for.
+
+use super::Shard;
+use crate::operation_slab::{Flow, OpIndex, OperationSlab};
+use crate::quota::{Attempts, CostClass, RetryBudget};
+use crate::ready::{ByAttempt, FlowWeights, ReadyQueue};
+use crate::time::Mono;
+
+/// One in so many calls is for the oldest of those whose turn it is, whatever its priority: the worst
+/// priority waits at most so many times as long as it would in a plain queue.
+const AGEING: u32 = 8;
+
+/// Operations of an account that are looked at before their call can be paid for, at most: so
+/// calls whose own window has room are found among others that wait.
+const SORTED_AHEAD_MAX: usize = 256;
+
+/// Where the next record of a call comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Source {
+    /// The list of a cost class; `None`: those not looked at yet.
+    list: Option<usize>,
+    retry: bool,
+    /// What it counts for among the account's retries.
+    attempts: Attempts,
+}
+
+impl Source {
+    /// The best retry of these lists if the budget allows one, else the best first attempt. `taken`:
+    /// retries taken out for this call so far, while first attempts waited.
+    fn of<'q>(
+        lists: impl Iterator<Item = (Option<usize>, &'q ByAttempt)> + Clone,
+        budget: &RetryBudget,
+        taken: u32,
+    ) -> Option<Self> {
+        let best = |retry: bool| {
+            let queues = lists.clone().filter_map(|(list, queues)| {
+                let queue = if retry {
+                    &queues.retries
+                } else {
+                    &queues.firsts
+                };
+                Some((queue.best_priority()?, list))
+            });
+            queues.min_by_key(|(best, _)| *best)
+        };
+        let first = best(false);
+        let firsts_wait = first.is_some();
+        let retry = best(true).filter(|_| budget.allows_retry(firsts_wait, taken));
+        let (_, list) = retry.or(first)?;
+        Some(Self {
+            list,
+            retry: retry.is_some(),
+            attempts: Attempts::one(retry.is_some(), firsts_wait),
+        })
+    }
+}
+
+impl<T> Shard<T> {
+    /// Where the first record of the account's next call comes from: of those whose call can be
+    /// paid for, and of those whose call is not known yet.
+    pub(super) fn source(&self, now: Mono, at: usize, taken: u32) -> Option<Source> {
+        let (account, queue) = (&self.accounts[at], &self.index.accounts[at]);
+        let sorted = queue.sorted.iter().enumerate().filter(|(list, queues)| {
+            !queues.is_empty() && self.may_start(now, at, account.class_at(*list))
+        });
+        let sorted = sorted.map(|(list, queues)| (Some(list), queues));
+        let unsorted = Some((None, &queue.unsorted)).filter(|(_, queues)| {
+            let looks_ahead = account.classes.len() > 1 && queue.sorted_len() < SORTED_AHEAD_MAX;
+            !queues.is_empty()
+                && (self.may_start(now, at, account.usual_class())
+                    || (looks_ahead && self.may_call(at)))
+        });
+        Source::of(sorted.chain(unsorted), &account.retry_budget, taken)
+    }
+
+    pub(super) fn next_of_all(
+        &mut self,
+        now: Mono,
+        at: usize,
+        taken: u32,
+    ) -> Option<(OpIndex, Attempts)> {
+        let source = self.source(now, at, taken)?;
+        self.next_from(at, source, None)
+    }
+
+    /// The next record for a call of this class, begun by a record of this flow.
+    pub(super) fn next_of(
+        &mut self,
+        at: usize,
+        class: CostClass,
+        flow: Flow,
+        taken: u32,
+    ) -> Option<(OpIndex, Attempts)> {
+        let (account, queue) = (&self.accounts[at], &self.index.accounts[at]);
+        let list = account.place(class);
+        let sorted = queue.sorted.get(list).map(|queues| (Some(list), queues));
+        let lists = sorted.into_iter().chain([(None, &queue.unsorted)]);
+        let source = Source::of(lists, &account.retry_budget, taken)?;
+        self.next_from(at, source, Some(flow))
+    }
+
+    fn next_from(
+        &mut self,
+        at: usize,
+        source: Source,
+        with: Option<Flow>,
+    ) -> Option<(OpIndex, Attempts)> {
+        let queue = &mut self.index.accounts[at];
+        let queues = match source.list {
+            Some(list) => &mut queue.sorted[list],
+            None => &mut queue.unsorted,
+        };
+        let from = if source.retry {
+            &mut queues.retries
+        } else {
+            &mut queues.firsts
+        };
+        let (slab, calls) = (&mut self.index.slab, &mut self.accounts[at].taken);
+        let op = next_in(from, slab, &queue.weights, calls, with)?;
+        Some((op, source.attempts))
+    }
+
+    /// Sorts an operation away whose call costs something else than the call being filled, or what
+    /// cannot be paid now.
+    pub(super) fn must_wait(
+        &mut self,
+        now: Mono,
+        at: usize,
+        op: OpIndex,
+        class: CostClass,
+        filled: Option<CostClass>,
+    ) -> bool {
+        if self.accounts[at].classes.len() < 2 {
+            return false;
+        }
+        let list = self.accounts[at].place(class);
+        if self.index.slab[op].sorted().is_none() {
+            self.accounts[at].mix.saw(list);
+        }
+        let waits = match filled {
+            Some(filled) => filled != class,
+            None => !self.may_start(now, at, class),
+        };
+        if waits {
+            self.index.sort_into(op, list);
+        }
+        waits
+    }
+}
+
+/// The next operation of a queue: to go along with a call of that flow, or to begin one, which every
+/// so often is for the oldest, so that low priorities move too.
+fn next_in(
+    queue: &mut ReadyQueue,
+    slab: &mut OperationSlab,
+    weights: &FlowWeights,
+    calls: &mut u32,
+    with: Option<Flow>,
+) -> Option<OpIndex> {
+    if let Some(flow) = with {
+        return queue.pop_company(slab, flow);
+    }
+    *calls = calls.wrapping_add(1);
+    if calls.is_multiple_of(AGEING) {
+        queue.pop_oldest(slab, weights)
+    } else {
+        queue.pop(slab, weights)
+    }
+}
