@@ -6,7 +6,7 @@ use syncline_engine::merge::{ConflictPolicy, Rule};
 use syncline_engine::shard::SYSTEM_A;
 
 use super::explore::{Edit, Explored, Plan, RECORD, World, explore, walk_all};
-use super::stage::Stage;
+use super::stage::{Mutant, Stage};
 
 /// Edits of one field, each sets it to its own number: there, or here.
 const EDITS: [[Edit; 2]; 5] = [
@@ -20,12 +20,16 @@ const RULES: [Rule; 3] = [Rule::LastWriteWins, Rule::SystemA, Rule::Provider];
 
 /// A stage, of one account, where nothing has happened yet.
 fn stage(rule: &Rule) -> Stage {
+    stage_with(rule, None)
+}
+
+fn stage_with(rule: &Rule, bug: Option<Mutant>) -> Stage {
     let policy = ConflictPolicy {
         default: rule.clone(),
         skew: Duration::ZERO,
         ..ConflictPolicy::default()
     };
-    Stage::new(&["alpha"], 1, &policy)
+    Stage::mutated(&["alpha"], 1, &policy, bug)
 }
 
 /// All that is left to come comes, and the account tells of all it has. Both sides show the same
@@ -70,13 +74,18 @@ impl Sides {
 }
 
 /// Every order of edits of one field: both sides end with the one that the rule says.
-fn edits_of_one_field(rule: &Rule, sides: Sides, count: usize, faults: usize) -> Explored {
+fn edits_of_one_field(
+    first: &Stage,
+    rule: &Rule,
+    (sides, count): (Sides, usize),
+    faults: usize,
+) -> Explored {
     let plan = Plan {
         edits: &sides.edits(count),
         faults,
         rule: Some(rule),
     };
-    explore(&stage(rule), plan, |mut world| {
+    explore(first, plan, |mut world| {
         let standing = world.shown("alpha");
         let expected = world.witness.expected(rule, standing);
         agree(&mut world)?;
@@ -101,7 +110,7 @@ fn in_every_order(rule: &Rule) {
         (Sides::Any, "SYNCLINE_EDITS_OF_ANY", 2),
     ] {
         let count = wanted(name).unwrap_or(usual);
-        let explored = edits_of_one_field(rule, sides, count, faults);
+        let explored = edits_of_one_field(&stage(rule), rule, (sides, count), faults);
         println!("{rule:?}, {sides:?}, {count} edits, {faults} faults: {explored:?}");
         assert!(explored.orders > 100, "{explored:?}");
     }
@@ -120,6 +129,15 @@ fn edits_of_one_field_end_as_system_a_has_it_in_every_order() {
 #[test]
 fn edits_of_one_field_end_as_the_provider_has_it_in_every_order() {
     in_every_order(&Rule::Provider);
+}
+
+#[test]
+fn a_planted_bug_is_met_in_some_order() {
+    let first = stage_with(&Rule::LastWriteWins, Some(Mutant::StaleReads));
+    let met = std::panic::catch_unwind(|| {
+        edits_of_one_field(&first, &Rule::LastWriteWins, (Sides::Any, 2), 1)
+    });
+    assert!(met.is_err());
 }
 
 #[test]
