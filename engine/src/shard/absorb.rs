@@ -25,6 +25,7 @@ use crate::json::{ObjectWriter, RawObject, RawValue, write_string};
 use crate::lane;
 use crate::mapping::{Mapping, ResolveReference, referred_id};
 use crate::merge::{Absorbed, Base, Conflict, Fields, Pending, Said, Sighting, Winner};
+use crate::operation_slab::{OpFlags, Target as TargetIndex};
 use crate::record::Link;
 use crate::state::{Reason, State};
 use crate::time::Now;
@@ -242,7 +243,7 @@ impl<T> Shard<T> {
                 record: item.record,
                 object: item.object(),
                 record_id: item.record_id(),
-                seq: item.lead.seq.derived(),
+                seq: self.number_of_outcome(item),
                 operation: if born {
                     Operation::Upsert
                 } else {
@@ -316,7 +317,7 @@ impl<T> Shard<T> {
                 record: item.record,
                 object: item.object(),
                 record_id: item.record_id(),
-                seq: item.lead.seq.derived(),
+                seq: self.number_of_outcome(item),
                 operation: Operation::Delete,
                 data: None,
                 changed_at_ms: deleted_at_ms,
@@ -329,6 +330,25 @@ impl<T> Shard<T> {
             self.log_derived(now, journal, &derived);
         }
         ended(item, State::Synced, None);
+    }
+
+    /// The number of what comes of an operation. One that is retried may have told of something
+    /// before that waits still: what comes of it now has the next number, of the three that there
+    /// are.
+    pub(super) fn number_of_outcome(&self, item: &Item) -> OperationSeq {
+        let mut number = item.lead.seq.derived();
+        let is_derived = item.lead.seq.0 % OperationSeq::STEP != 0;
+        if !is_derived && !self.index.slab[item.op].has(OpFlags::REDRIVEN) {
+            return number;
+        }
+        let waits = |number: OperationSeq| {
+            let mut targets = (0..self.accounts.len()).map(|at| TargetIndex(at as u16));
+            targets.any(|target| self.index.find(item.record, number, target).is_some())
+        };
+        while waits(number) && number.derived() != number {
+            number = number.derived();
+        }
+        number
     }
 
     /// Logs a change that comes of another operation, behind all that the record has.

@@ -134,7 +134,7 @@ impl<T> Shard<T> {
             news: News::Changed,
             changed_at_ms: item.lead.changed_at_ms,
         };
-        let look = look.encode(item.lead.seq.derived().0, item.record, now.wall.0);
+        let look = look.encode(self.number_of_outcome(item).0, item.record, now.wall.0);
         self.take_handoff(now, journal, &look, false);
     }
 }

@@ -202,7 +202,7 @@ impl<T> Shard<T> {
                 news: News::Changed,
                 changed_at_ms: item.lead.changed_at_ms,
             };
-            let look = look.encode(item.lead.seq.derived().0, item.record, now.wall.0);
+            let look = look.encode(self.number_of_outcome(item).0, item.record, now.wall.0);
             return self.take_handoff(now, journal, &look, false);
         }
         let former = target.link.remote_id().map(str::to_owned);
@@ -216,7 +216,7 @@ impl<T> Shard<T> {
             record: item.record,
             object: item.object(),
             record_id: item.record_id(),
-            seq: item.lead.seq.derived(),
+            seq: self.number_of_outcome(item),
             operation: Operation::Delete,
             data: None,
             changed_at_ms: item.lead.changed_at_ms,

@@ -265,7 +265,7 @@ impl<T> Shard<T> {
             record: item.record,
             object: item.object(),
             record_id: item.record_id(),
-            seq: item.lead.seq.derived(),
+            seq: self.number_of_outcome(item),
             operation: Operation::Delete,
             data: None,
             changed_at_ms: deleted_at_ms,

@@ -1,7 +1,7 @@
 //! Lists of changes, asked for page by page as the runtime's poller does.
 
 use engine::provider::ChangeKind;
-use engine::provider::{Cursor, Poll, PollState, Reply, SendFailure, Step};
+use engine::provider::{Cursor, Poll, PollFault, PollState, Reply, SendFailure, Step};
 
 use super::{Due, MS, US, World};
 use crate::sim::ingest::Ticket;
@@ -176,12 +176,17 @@ impl World {
         self.after(PACE, Due::List { life, at });
     }
 
-    fn list_failed(&mut self, at: usize, fault: Option<engine::provider::PollFault>) {
+    fn list_failed(&mut self, at: usize, fault: Option<PollFault>) {
         let (life, now_ms) = (self.life, self.clock.now().wall.0);
         let list = &mut self.lists[at];
         list.next = None;
         list.failed = true;
-        if fault.is_some() {
+        // A round outlasts what the provider fails at: its first pages are as old as they are.
+        let goes_on = matches!(
+            fault,
+            None | Some(PollFault::Status(408 | 425 | 429 | 500..=599))
+        );
+        if !goes_on {
             list.round_from = None;
         }
         list.state.failed(now_ms, fault);
