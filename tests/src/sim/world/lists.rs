@@ -103,7 +103,6 @@ impl World {
                     list.read_to = list.read_to.max(from);
                     list.round_from = None;
                 }
-                list.failed = false;
                 let wait_ms = (due_ms - now_ms).clamp(1, SLEEP_MAX_MS).unsigned_abs();
                 self.after(wait_ms * MS, Due::List { life, at });
             }
@@ -111,6 +110,7 @@ impl World {
                 "a list has a gap, and should have none: {gap:?}"
             ))),
             Step::Call(request) => {
+                list.failed = false;
                 list.asked_ms = now_ms;
                 list.round_from.get_or_insert(now_ns);
                 let shard = list.account % shards;
