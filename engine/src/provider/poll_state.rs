@@ -125,7 +125,10 @@ impl PollState {
 
     /// What to do at this instant.
     pub fn next(&mut self, now_ms: i64) -> Step {
-        if now_ms < self.due_ms {
+        // No rest is as long as this: the clock was set back since.
+        let longest = millis(self.interval.max(REST_MAX));
+        let wait_ms = self.due_ms.saturating_sub(now_ms);
+        if (1..=longest).contains(&wait_ms) {
             return Step::Wait(self.due_ms);
         }
         if self.round.is_none() {

@@ -337,7 +337,7 @@ impl<T> Shard<T> {
     /// are.
     pub(super) fn number_of_outcome(&self, item: &Item) -> OperationSeq {
         let mut number = item.lead.seq.derived();
-        let is_derived = item.lead.seq.0 % OperationSeq::STEP != 0;
+        let is_derived = !item.lead.seq.0.is_multiple_of(OperationSeq::STEP);
         if !is_derived && !self.index.slab[item.op].has(OpFlags::REDRIVEN) {
             return number;
         }

@@ -294,3 +294,17 @@ fn of_a_provider_that_does_not_tell_its_time_a_slow_round_counts_from_what_it_sh
     let state = state.take(1_190_000, "http://a", &second).unwrap().next;
     assert_eq!(state.cursor().from_ms, 200_000);
 }
+
+#[test]
+fn a_clock_that_is_set_back_by_hours_does_not_keep_a_list_waiting_for_hours() {
+    let mut state = state();
+    let day = 86_400_000;
+    path(&mut state, day);
+    let page = reply(
+        200,
+        json!({ "r": [{ "id": 1, "at": 100_001 }] }).to_string(),
+    );
+    let mut state = state.take(day, "http://a", &page).unwrap().next;
+    assert!(matches!(state.next(day + 1_000), Step::Wait(_)));
+    path(&mut state, day - 3 * 3_600_000);
+}
