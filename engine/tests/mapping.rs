@@ -469,56 +469,6 @@ fn a_field_may_go_one_way_only() {
 }
 
 #[test]
-fn what_lies_within_an_object_that_comes_back_comes_back() {
-    let mapping = compiled(vec![
-        field("address", "Address__c"),
-        field("geo.lat", "Lat"),
-        FieldSettings {
-            direction: Direction::Out,
-            ..field("owner", "Owner")
-        },
-    ]);
-    for (pointer, comes_back) in [
-        ("/address", true),
-        ("/address/street", true),
-        ("/addressee", false),
-        ("/geo/lat", true),
-        ("/geo", false),
-        ("/owner", false),
-        ("/owner/name", false),
-    ] {
-        assert_eq!(mapping.comes_back(pointer), comes_back, "{pointer}");
-    }
-}
-
-#[test]
-fn what_is_required_is_judged_and_nothing_else() {
-    let required = FieldSettings {
-        required: true,
-        ..field("address.city", "City")
-    };
-    let mapping = compiled(vec![required, field("geo.lat", "Lat")]);
-    for (data, write, pointer) in [
-        (r#"{"address":{"city":"a"},"geo":7}"#, Write::Create, None),
-        (
-            r#"{"address":7}"#,
-            Write::Create,
-            Some("/data/address/city"),
-        ),
-        (r#"{"address":7}"#, Write::Update, None),
-        (
-            r#"{"address":null}"#,
-            Write::Update,
-            Some("/data/address/city"),
-        ),
-    ] {
-        let checked = mapping.check_required(RawObject::new(data).unwrap(), write);
-        let found = checked.err().map(|failure| failure.pointer);
-        assert_eq!(found.as_deref(), pointer, "{data} {write:?}");
-    }
-}
-
-#[test]
 fn an_expression_stands_where_no_converter_fits() {
     let mapping = compiled(vec![
         FieldSettings {

@@ -13,7 +13,8 @@ use syncline_engine::provider::{
 use syncline_engine::provider::CallKind::{Create, Delete, Lookup, Read, Update, Upsert};
 
 const WRITES: &[CallKind] = &[Create, Upsert, Update, Delete];
-const ALL: &[CallKind] = &CallKind::ALL;
+/// What a plain account can be asked for.
+const ALL: &[CallKind] = &[Create, Upsert, Update, Delete, Read, Lookup];
 
 fn rest() -> Definition {
     Definition::parse(shipped("rest").unwrap()).unwrap()

@@ -1,12 +1,13 @@
 //! The real coordinator and the real shard side in virtual time, with everything that may go
 //! wrong between them: stalls, lost shards, crashes, reboots, late arrivals, clock steps.
 
+#[path = "simulation/plan.rs"]
+mod plan;
+
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
-use std::ops::Range;
 use std::time::Duration;
 
-use jiff::tz::TimeZone;
 use syncline_engine::quota::{
     AccountId, AccountLimits, AccountView, CallEnd, Coordinator, CostClass, Ended, FromShard,
     Holdings, LeaseId, LeaseTaken, Observation, Permit, Policy, RecoveredLease, Settled, ShardId,
@@ -19,6 +20,8 @@ use crate::monitor::Monitor;
 use crate::planted::Bug;
 use crate::provider::Provider;
 
+pub(crate) use plan::Plan;
+
 pub(crate) const MS: u64 = 1_000_000;
 pub(crate) const SECOND: u64 = 1000 * MS;
 
@@ -27,100 +30,6 @@ const ARRIVES_AFTER_DEATH: u64 = 2 * SECOND;
 const ACCOUNT: AccountId = AccountId(0);
 /// A wall clock in 2026; what counts is that it is no multiple of any window.
 pub(crate) const WALL_AT_ZERO_MS: i64 = 1_795_229_262_123;
-
-/// What happens in a run. Each hazard comes once in so many seconds on average, 0 never; with
-/// another `hazards_every` than a tenth of a second, in proportion.
-#[derive(Clone)]
-pub(crate) struct Plan {
-    pub(crate) seed: u64,
-    pub(crate) hazards_every: u64,
-    pub(crate) limits: AccountLimits,
-    pub(crate) shards: u16,
-    pub(crate) length: u64,
-    pub(crate) latency: Range<u64>,
-    pub(crate) commit: Range<u64>,
-    pub(crate) wake: Range<u64>,
-    /// One in so many calls times out.
-    pub(crate) timeouts: u64,
-    pub(crate) stalls: u64,
-    pub(crate) losses: u64,
-    pub(crate) crashes: u64,
-    /// The longest time between a crash and the restart.
-    pub(crate) down_max: u64,
-    /// Crashes after which the machine boots anew.
-    pub(crate) reboots: bool,
-    pub(crate) wall_steps: u64,
-    /// The provider cannot be reached for a while.
-    pub(crate) outages: u64,
-    /// One in so many calls is answered 429 with a pause of a few seconds.
-    pub(crate) throttles: u64,
-    /// Hazards end here, so that what follows shows whether all recovers.
-    pub(crate) calm_from: u64,
-    pub(crate) clock_ppm: i64,
-    pub(crate) wall_ahead_ms: i64,
-    /// Every shard always has work, else demand is skewed and comes in bursts.
-    pub(crate) backlog: bool,
-    /// The tags of each kind of call that shards make.
-    pub(crate) kinds: Vec<Vec<&'static str>>,
-    /// Replies say what the provider counts of the first limit.
-    pub(crate) tells: bool,
-    /// Another application calls once in so long, never when empty.
-    pub(crate) others: Range<u64>,
-    /// The run ends when so many calls were sent.
-    pub(crate) calls_max: u64,
-    /// A bug planted on purpose.
-    pub(crate) bug: Option<Bug>,
-}
-
-impl Plan {
-    pub(crate) fn new(seed: u64, limits: AccountLimits, shards: u16, length: u64) -> Self {
-        Self {
-            seed,
-            hazards_every: SECOND / 10,
-            limits,
-            shards,
-            length,
-            latency: 50 * MS..50 * MS,
-            commit: MS..2 * MS,
-            wake: MS / 100..MS / 5,
-            timeouts: 0,
-            stalls: 0,
-            losses: 0,
-            crashes: 0,
-            down_max: 30 * SECOND,
-            reboots: false,
-            wall_steps: 0,
-            outages: 0,
-            throttles: 0,
-            calm_from: u64::MAX,
-            clock_ppm: 0,
-            wall_ahead_ms: 0,
-            backlog: true,
-            kinds: vec![vec![]],
-            tells: false,
-            others: 0..0,
-            calls_max: u64::MAX,
-            bug: None,
-        }
-    }
-
-    /// The limits as the coordinator is told them.
-    fn configured(&self) -> AccountLimits {
-        let mut told = self.limits.clone();
-        for limit in &mut told.limits {
-            if let (Some(Bug::ZoneForgotten), Policy::Fixed { zone, .. }) =
-                (self.bug, &mut limit.policy)
-            {
-                *zone = TimeZone::UTC;
-            }
-        }
-        told
-    }
-
-    pub(crate) fn run(&self) -> Outcome {
-        Simulation::new(self.clone()).run()
-    }
-}
 
 /// What came of a run.
 pub(crate) struct Outcome {
