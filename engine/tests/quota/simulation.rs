@@ -1,7 +1,6 @@
 //! The real coordinator and the real shard side in virtual time, with everything that may go
 //! wrong between them: stalls, lost shards, crashes, reboots, late arrivals, clock steps.
 
-#[path = "simulation/plan.rs"]
 mod plan;
 
 use std::cmp::Reverse;
