@@ -6,10 +6,9 @@ use std::sync::Arc;
 
 use super::dispatch::members;
 use super::fold::Fold;
-use super::handoff::{News, Pull, provisional_id};
+use super::handoff::{News, Pull};
 use super::item::{Item, clipped};
-use super::links::{Child, LinkWord, Parents};
-use super::merged::Claim;
+use super::links::{LinkWord, Parents};
 use super::prepare::{Hindrance, Payload, Sent};
 use super::{Output, Shard};
 use crate::event::Operation;
@@ -68,19 +67,7 @@ impl<T> Shard<T> {
         item: &mut Item,
         remote_id: &str,
     ) -> bool {
-        let provisional = provisional_id(account, remote_id);
-        let claim = Claim {
-            asker: self.settings.id,
-            child: Child {
-                record: item.record,
-                seq: item.front_seq(),
-            },
-            account: account.clone(),
-            record: self.settings.hash_key.record(item.object(), &provisional),
-            object: item.object().to_owned(),
-            remote_id: remote_id.to_owned(),
-            record_id: item.record_id().to_owned(),
-        };
+        let claim = self.claim_on(account, item, remote_id);
         if self.index.owns(claim.record) {
             match self.holder_of(now, journal, &claim) {
                 Some(holder) => self.adopt(now, journal, account, item, remote_id, &holder),

@@ -57,6 +57,23 @@ pub struct Claimed {
 }
 
 impl<T> Shard<T> {
+    /// What the owner of an account's id is asked for an item's record.
+    pub(super) fn claim_on(&self, account: &Arc<str>, item: &Item, remote_id: &str) -> Claim {
+        let provisional = provisional_id(account, remote_id);
+        Claim {
+            asker: self.settings.id,
+            child: Child {
+                record: item.record,
+                seq: item.front_seq(),
+            },
+            account: account.clone(),
+            record: self.settings.hash_key.record(item.object(), &provisional),
+            object: item.object().to_owned(),
+            remote_id: remote_id.to_owned(),
+            record_id: item.record_id().to_owned(),
+        }
+    }
+
     /// Takes up that an item's record is part of the account's record `into` now.
     pub(super) fn absorb_merge(
         &mut self,
@@ -66,19 +83,7 @@ impl<T> Shard<T> {
         item: &mut Item,
         into: &str,
     ) -> HandedOver {
-        let provisional = provisional_id(account, into);
-        let claim = Claim {
-            asker: self.settings.id,
-            child: Child {
-                record: item.record,
-                seq: item.front_seq(),
-            },
-            account: account.clone(),
-            record: self.settings.hash_key.record(item.object(), &provisional),
-            object: item.object().to_owned(),
-            remote_id: into.to_owned(),
-            record_id: item.record_id().to_owned(),
-        };
+        let claim = self.claim_on(account, item, into);
         if self.index.owns(claim.record) {
             let Some(holder) = self.holder_of(now, journal, &claim) else {
                 return HandedOver::Full;
