@@ -149,7 +149,9 @@ impl WalkArguments {
 fn progress(walk: &Value) -> String {
     let [phase, listed, rows, taken] =
         ["phase", "listed", "rows", "taken"].map(|name| shown(&walk[name]));
-    format!("{phase}: {listed} listed, {rows} rows, {taken} taken")
+    let waits = walk["waits_for"].as_str();
+    let waits = waits.map_or(String::new(), |why| format!("; waits: {why}"));
+    format!("{phase}: {listed} listed, {rows} rows, {taken} taken{waits}")
 }
 
 fn report(walk: &Value, out: &mut impl Write) -> io::Result<()> {
@@ -231,6 +233,16 @@ mod tests {
                 r#"POST /v1/reconcile {"provider":"crm","object":"contact","repair":true,"sample":0.1,"limit":5}"#,
                 "GET /v1/walks/w1",
             ]
+        );
+    }
+
+    #[test]
+    fn a_walk_that_waits_says_for_what() {
+        let walk = json!({"phase": "listing", "listed": 3, "rows": 0, "taken": 2,
+            "waits_for": "others use it"});
+        assert_eq!(
+            progress(&walk),
+            "listing: 3 listed, 0 rows, 2 taken; waits: others use it"
         );
     }
 

@@ -300,6 +300,14 @@ impl Ledger {
         running.cloned().collect()
     }
 
+    /// Says what a walk waits for at present.
+    fn waits(&self, id: &str, needed: Option<String>) {
+        let mut walks = self.lock();
+        if let Some(walk) = walks.iter_mut().find(|walk| walk.id == id) {
+            walk.waits_for = needed;
+        }
+    }
+
     fn is_running(&self, id: &str) -> bool {
         let walks = self.lock();
         let mut walks = walks.iter();
@@ -356,6 +364,7 @@ impl Ledger {
             walk.state = state;
             walk.ended_at = Some(clock::now().wall.0);
             walk.detail = detail;
+            walk.waits_for = None;
         }
         Some(walk.view())
     }

@@ -93,7 +93,7 @@ impl Stage {
     fn crm(&self) -> Config {
         let account = format!(
             "[providers.crm]\ntype = \"hubspot\"\nbase_url = \"{}\"\nsettle = \"300ms\"\n\
-             poll = {{ interval = \"200ms\" }}\n\
+             poll = {{ interval = \"500ms\" }}\n\
              auth = {{ kind = \"bearer\", token = \"exec:printf t-1\" }}\n",
             self.provider.url()
         );

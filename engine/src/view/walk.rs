@@ -57,6 +57,8 @@ pub struct WalkView {
     pub ended_at: Option<UnixMs>,
     /// What there is to say of it.
     pub detail: Option<String>,
+    /// Why it makes no call just now.
+    pub waits_for: Option<String>,
 }
 
 /// What a walk found, in records.

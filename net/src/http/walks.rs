@@ -152,6 +152,7 @@ fn walk_json(walk: &WalkView) -> Value {
         "started_at": rfc3339(walk.started_at),
         "ended_at": walk.ended_at.map(rfc3339),
         "detail": walk.detail,
+        "waits_for": walk.waits_for,
         "listed": walk.tally.listed,
         "rows": walk.tally.rows,
         "taken": walk.tally.taken,

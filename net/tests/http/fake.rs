@@ -768,6 +768,7 @@ impl Backend for FakeBackend {
             started_at: 0,
             ended_at: None,
             detail: None,
+            waits_for: Some("others use the walk's share of the limit daily".to_owned()),
         };
         walks.push(walk.clone());
         Ok(walk)

@@ -176,7 +176,12 @@ fn a_walk_is_begun_shown_and_cancelled() {
     );
     let id = walk["id"].as_str().unwrap();
     let path = format!("/v1/walks/{id}");
-    assert_eq!(server.get(&path).json()["state"], "running");
+    let running = server.get(&path).json();
+    assert_eq!(running["state"], "running");
+    assert_eq!(
+        running["waits_for"],
+        "others use the walk's share of the limit daily"
+    );
     assert_eq!(
         server.ask("DELETE", &path, "", "").json()["state"],
         "cancelled"

@@ -40,6 +40,9 @@ pub(super) struct Kept {
     pub(super) started_at: i64,
     pub(super) ended_at: Option<i64>,
     pub(super) detail: Option<String>,
+    /// Why it makes no call just now.
+    #[serde(skip)]
+    pub(super) waits_for: Option<String>,
     /// It has to be walked once more: changes were missed again meanwhile.
     #[serde(default)]
     pub(super) again: bool,
@@ -188,6 +191,7 @@ impl Kept {
             started_at: now_ms,
             ended_at: None,
             detail: None,
+            waits_for: None,
             again: false,
         }
     }
@@ -211,6 +215,7 @@ impl Kept {
             started_at: self.started_at,
             ended_at: self.ended_at,
             detail: self.detail.clone(),
+            waits_for: self.waits_for.clone(),
         }
     }
 

@@ -90,7 +90,6 @@ impl<F: Fetcher> Listing<F> {
     pub(super) async fn next(&mut self, spare: &Spare) -> Result<Option<ListedPage>, Unlisted> {
         let mut rest = REST_MIN;
         for failures in 1.. {
-            spare.wait().await;
             let now_ms = clock::now().wall.0;
             let request = match self.state.next(now_ms) {
                 Step::Call(request) => request,
@@ -103,7 +102,8 @@ impl<F: Fetcher> Listing<F> {
                 // What a list cannot show any more no walk finds; the next call reads what it has.
                 Step::Gap(_) => continue,
             };
-            let asked_ms = now_ms;
+            spare.wait().await;
+            let asked_ms = clock::now().wall.0;
             let reply = self
                 .fetcher
                 .fetch(&self.account, self.state.poll(), request);

@@ -80,7 +80,7 @@ impl Walk {
                 account: kept.account.as_str().into(),
                 object: kept.object.as_str().into(),
             },
-            spare: Spare::new(parts.coordinator.clone(), &kept.account, kept.share),
+            spare: Spare::new(parts.clone(), &kept.id, &kept.account, kept.share),
             parts,
             kept,
             seen: HashSet::new(),

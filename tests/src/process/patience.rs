@@ -3,8 +3,8 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// How long anything may take before a test fails. Far above what it takes on an idle machine (a walk
-/// over a CRM whose index lags 25 s), since tests share theirs with builds.
+/// How long anything may take before a test fails. Far above what it takes on an idle machine, since
+/// tests share theirs with builds.
 pub const PATIENCE: Duration = Duration::from_secs(180);
 
 /// Between two looks.
