@@ -32,6 +32,7 @@ mod query;
 mod registry;
 mod rehearsal;
 mod remembered;
+mod renderings;
 mod replay;
 mod reshard;
 mod router;

@@ -88,11 +88,19 @@ impl SimulatedAccount {
         Ok(serde_json::from_slice(&body)?)
     }
 
+    /// Its journal so far, in the order of the calls' ends.
+    fn journal(&self) -> io::Result<impl Iterator<Item = io::Result<Value>>> {
+        // The file lags behind; a page is shown once it does not.
+        self.page("violations")?;
+        let lines = BufReader::new(File::open(&self.journal)?).lines();
+        Ok(lines.map(|line| Ok(serde_json::from_str(&line?)?)))
+    }
+
     /// Counts the calls of the whole run, once nothing is open any more.
     pub(crate) fn calls(&self) -> io::Result<Calls> {
         let mut counted = Calls::default();
-        for line in BufReader::new(File::open(&self.journal)?).lines() {
-            let call: Value = serde_json::from_str(&line?)?;
+        for call in self.journal()? {
+            let call = call?;
             let records = call["records"].as_u64().unwrap_or(1);
             counted.calls += 1;
             counted.records += records;
@@ -104,8 +112,8 @@ impl SimulatedAccount {
     /// Every call of its journal, in the order of arrival.
     pub(crate) fn seen(&self) -> io::Result<Vec<Seen>> {
         let mut seen = Vec::new();
-        for line in BufReader::new(File::open(&self.journal)?).lines() {
-            let call: Value = serde_json::from_str(&line?)?;
+        for call in self.journal()? {
+            let call = call?;
             seen.push(Seen {
                 external_id: call["external_id"].as_str().unwrap_or_default().to_owned(),
                 at_ms: call["at_ms"].as_u64().unwrap_or(0),

@@ -381,14 +381,15 @@ pub struct KeyUse {
 
 impl KeyUse {
     /// The key use for a request with this digest: the same request keeps its key, any
-    /// other one gets the next.
+    /// other one gets the next behind so many that may have gone out since, with nobody knowing
+    /// with what.
     #[must_use]
-    pub fn advance(self, digest: u64) -> Self {
+    pub fn advance(self, digest: u64, gone_out: u16) -> Self {
         if self.number > 0 && self.digest == digest {
             self
         } else {
             Self {
-                number: self.number.saturating_add(1),
+                number: self.number.saturating_add(1).saturating_add(gone_out),
                 digest,
             }
         }
@@ -414,10 +415,18 @@ mod tests {
 
     #[test]
     fn the_same_request_keeps_its_key_and_another_gets_the_next() {
-        let first = KeyUse::default().advance(10);
+        let first = KeyUse::default().advance(10, 0);
         assert_eq!(first.number, 1);
-        assert_eq!(first.advance(10), first);
-        assert_eq!(first.advance(11).number, 2);
+        assert_eq!(first.advance(10, 0), first);
+        assert_eq!(first.advance(11, 0).number, 2);
+    }
+
+    #[test]
+    fn keys_that_may_have_gone_out_are_passed_over_by_another_request_alone() {
+        assert_eq!(KeyUse::default().advance(10, 1).number, 2);
+        let first = KeyUse::default().advance(10, 0);
+        assert_eq!(first.advance(10, 2), first);
+        assert_eq!(first.advance(11, 2).number, 4);
     }
 
     #[test]

@@ -230,6 +230,26 @@ fn the_journal_file_has_a_line_for_each_ended_call() {
 }
 
 #[test]
+fn the_journal_file_has_all_calls_that_ended_before_a_page_is_shown() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("journal.ndjson");
+    let config = ServerConfig {
+        journal: Some(path.clone()),
+        ..ServerConfig::default()
+    };
+    let server = Server::start(config).unwrap();
+    let mut client = Client::connect(&server);
+    for n in 1..=5 {
+        let target = format!("/contact/external/c-{n}");
+        client.call("PUT", &target, "{\"a\": 1}").unwrap();
+        client.call("GET", "/__mock/violations", "").unwrap();
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert_eq!(text.lines().count(), n);
+    }
+    server.stop();
+}
+
+#[test]
 fn a_port_that_is_taken_and_a_journal_that_cannot_be_opened_are_told() {
     let server = start("");
     let listen = server.addr();

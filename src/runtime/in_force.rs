@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use engine::refusal::{Code, Refusal};
-use engine::shard::Command;
+use engine::shard::{AccountPlan, Command};
 use net::metrics::Metrics;
 use tokio::sync::{Mutex, oneshot};
 
 use super::coordinator::{self, SharedCoordinator};
+use super::renderings::Renderings;
 use super::shard_thread::{Word, chain};
 use super::shards::{Shards, down};
 use super::tokens::Tokens;
@@ -30,6 +31,7 @@ pub(crate) struct InForce {
     coordinator: SharedCoordinator,
     tokens: Arc<Tokens>,
     metrics: Metrics,
+    renderings: Arc<Renderings>,
     told: Mutex<Told>,
 }
 
@@ -49,7 +51,7 @@ impl InForce {
         shards: Shards,
         coordinator: SharedCoordinator,
         (tokens, metrics): (Arc<Tokens>, Metrics),
-        settings: Settings,
+        (settings, renderings): (Settings, Renderings),
     ) -> InForce {
         let told = Mutex::new(Told {
             configured: tuning.configured(),
@@ -62,6 +64,7 @@ impl InForce {
             coordinator,
             tokens,
             metrics,
+            renderings: Arc::new(renderings),
             told,
         }
     }
@@ -149,7 +152,10 @@ impl InForce {
         let Some(provider) = settings.provider(name) else {
             return Ok(());
         };
-        let plan = Arc::new(plans::plan(settings, name, provider).map_err(unfit)?);
+        let mut plan = plans::plan(settings, name, provider).map_err(unfit)?;
+        self.note_rendering(settings, &plan).await?;
+        plan.renewed = self.renderings.renewed(name);
+        let plan = Arc::new(plan);
         let addresses = self.tuning.addresses(name);
         let egress = plans::egress_account(name, provider, addresses, self.tokens.cells());
         let egress = Box::new(egress.map_err(unfit)?);
@@ -160,6 +166,23 @@ impl InForce {
         }
         self.shards.command_all(&Command::Plan(plan)).await?;
         Ok(())
+    }
+
+    /// Keeps what calls look like from here on, before the first of them.
+    async fn note_rendering(&self, settings: &Settings, plan: &AccountPlan) -> Result<(), Refusal> {
+        let digest = plans::rendering(settings, plan).map_err(unfit)?;
+        let (renderings, account) = (self.renderings.clone(), plan.name.clone());
+        // A disk may take its time, and others live on this thread.
+        let written =
+            tokio::task::spawn_blocking(move || renderings.change(&account, digest)).await;
+        let written = written.unwrap_or_else(|error| Err(std::io::Error::other(error)));
+        written.map_err(|error| {
+            tracing::error!(%error, "what calls are rendered by cannot be written");
+            Refusal::new(
+                Code::DiskFull,
+                "what calls are rendered by cannot be written",
+            )
+        })
     }
 
     /// Ends overrides whose time is over, until the process ends.

@@ -41,6 +41,7 @@ use super::open::{self, OpenPlan, OpenedShard};
 use super::postgres::{Database, Tables};
 use super::registry::Registry;
 use super::remembered::Remembered;
+use super::renderings::Renderings;
 use super::rule_store::RuleStore;
 use super::shard_thread::{Gauges, Peer, ShardThread, Word, chain};
 use super::shards::Shards;
@@ -119,7 +120,7 @@ impl Engine {
         }
         let tuning = Arc::new(tuning);
         let settings = &tuning.effective();
-        let plans = plans::account_plans(settings)?;
+        let mut plans = plans::account_plans(settings)?;
         let tokens = Arc::new(Tokens::new(data_dir.clone(), seal)?);
         for (name, provider) in &tuning.configured().providers {
             tokens.put(name, provider, tuning.token_addresses(name))?;
@@ -128,6 +129,16 @@ impl Engine {
         let feed = feed(settings)?;
         let steady = BootClock::open(data_dir, clock::boot(), clock::now())
             .map_err(|error| unreadable(&error))?;
+        let renderings = plans
+            .iter()
+            .map(|plan| Ok((plan.name.to_string(), plans::rendering(settings, plan)?)))
+            .collect::<Result<Vec<_>, StartError>>()?;
+        let renderings = Renderings::begin(data_dir, superblock.run_epoch, renderings)
+            .map_err(|error| unreadable(&error))?;
+        for plan in &mut plans {
+            let renewed = renderings.renewed(&plan.name);
+            Arc::make_mut(plan).renewed = renewed;
+        }
         let mut plan = OpenPlan::new(settings, count, plans, steady.booted_at_ms());
         let key_seed =
             u64::from_le_bytes(*superblock.hash_key.first_chunk().expect("16 bytes have 8"));
@@ -228,7 +239,7 @@ impl Engine {
             shards.clone(),
             coordinator.clone(),
             (tokens.clone(), metrics.clone()),
-            settings.clone(),
+            (settings.clone(), renderings),
         );
         let objects = InboundObjects::of(plan.accounts.iter().map(Arc::as_ref));
         let plans = plan.accounts.iter().map(Arc::as_ref);

@@ -99,7 +99,26 @@ pub(crate) fn plan(
             Role::Provider
         },
         two_way: two_way(settings, name)?,
+        renewed: Vec::new(),
     })
+}
+
+/// A hash of what an account's calls are made by: its definition, what the account changes of it, and
+/// its mappings.
+pub(crate) fn rendering(settings: &Settings, plan: &AccountPlan) -> Result<u64, StartError> {
+    let name = &*plan.name;
+    let provider = settings
+        .provider(name)
+        .ok_or_else(|| StartError::config(name, "no account of this name".to_owned()))?;
+    let mappings = plan.mappings.iter();
+    let mappings: BTreeMap<&str, u64> = mappings
+        .map(|(object, mapping)| (object.as_str(), mapping.version()))
+        .collect();
+    let mut hasher = Xxh3::new();
+    engine::provider::shipped(&provider.definition).hash(&mut hasher);
+    format!("{:?}", provider.account.rest).hash(&mut hasher);
+    mappings.hash(&mut hasher);
+    Ok(hasher.finish())
 }
 
 fn weights(settings: &WeightSettings) -> Weights {

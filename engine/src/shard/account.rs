@@ -9,6 +9,7 @@ use super::endpoints::Endpoints;
 use super::siblings::PartBatches;
 use super::two_way::{Role, TwoWay};
 use super::weights::Weights;
+use crate::id::OperationSeq;
 use crate::json::RawObject;
 use crate::mapping::Mapping;
 use crate::operation_slab::{OpIndex, SORTED_LISTS};
@@ -18,7 +19,7 @@ use crate::retry::RetryPolicy;
 use crate::time::Mono;
 
 /// How an account is called: plain values from the configuration, compiled once.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct AccountPlan {
     /// Its name in events, rules and the log.
     pub name: Arc<str>,
@@ -44,6 +45,9 @@ pub struct AccountPlan {
     pub role: Role,
     /// Objects whose changes at the account matter, by local name.
     pub two_way: HashMap<String, TwoWay>,
+    /// Operations below each of these numbers may have gone out otherwise than they would now, and
+    /// nobody knows: [`super::Rendering::renewed`].
+    pub renewed: Vec<OperationSeq>,
 }
 
 impl AccountPlan {
@@ -66,6 +70,12 @@ impl AccountPlan {
 }
 
 impl AccountPlan {
+    /// How many idempotency keys of an operation may have gone out since the last that was logged.
+    pub(super) fn keys_gone_out(&self, seq: OperationSeq) -> u16 {
+        let later = self.renewed.iter().filter(|first| seq < **first);
+        u16::try_from(later.count()).unwrap_or(u16::MAX)
+    }
+
     /// What the provider offers to find and make records of System A's `object` by their keys.
     pub(super) fn key_support(&self, object: &str) -> KeySupport {
         let mapping = self.mappings.get(object);

@@ -134,7 +134,12 @@ impl<T> Shard<T> {
         request.request_id = item.id().to_string();
         request.traceparent.clone_from(&payload.traceparent);
         if kind.is_write() {
-            item.progress.key = item.progress.key.advance(request.digest().0);
+            // A create goes out under the key of its intent again: nobody may make a second record.
+            let gone_out = match kind {
+                CallKind::Create => 0,
+                _ => plan.keys_gone_out(item.lead.seq),
+            };
+            item.progress.key = item.progress.key.advance(request.digest().0, gone_out);
             request.idempotency_key = Some(idempotency_key(item.id(), item.progress.key));
         }
         let terms = Terms {

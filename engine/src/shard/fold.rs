@@ -23,6 +23,8 @@ use crate::record::{Folded, Link};
 /// Operations in one call at most. A record with more of them takes another call, so that no turn
 /// reads, and no outcome names, without bound.
 const OPERATIONS_MAX: usize = 16 * 1024;
+/// A fold of as many as its limits allow.
+pub(super) const FOLDED_ANY: usize = OPERATIONS_MAX;
 /// Bytes of all their data read for one call at most.
 const READ_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// The folded data is at most as long as an event may be.
@@ -84,6 +86,10 @@ pub(super) struct Fold {
     pub(super) unborn: bool,
     /// Of several for System A what each of them tells; empty: the front's own.
     pub(super) tellings: Vec<Telling>,
+    /// How many operations behind the front were looked for at most.
+    pub(super) folded_max: usize,
+    /// All of it was sent once, or may have been: none may be left out.
+    pub(super) is_whole: bool,
 }
 
 impl Fold {
@@ -99,6 +105,8 @@ impl Fold {
             remote_id: front.event.remote_id.as_deref().map(str::to_owned),
             unborn: false,
             tellings: Vec::new(),
+            folded_max: FOLDED_ANY,
+            is_whole: false,
         }
     }
 
@@ -128,31 +136,34 @@ impl Fold {
 pub(super) struct Unreadable;
 
 impl<T> Shard<T> {
-    /// Folds what waits behind `front` into it, as far as `reach` says. `link` is how the record
-    /// stands.
+    /// Folds what waits behind `front` into it, as far as `reach` says, and at most `folded_max` of
+    /// them. `link` is how the record stands.
     pub(super) fn fold(
         &self,
         journal: &mut impl Journal,
         op: OpIndex,
         front: &AcceptedEvent<'_>,
         link: &Link,
-        reach: Reach,
+        (reach, folded_max): (Reach, usize),
     ) -> Result<Fold, Unreadable> {
         let at = lsn(self.index.slab[op].position());
         let account = &self.accounts[usize::from(self.index.slab[op].target().0)].name;
-        let mut fold = Fold::one(front, at);
+        let mut fold = Fold {
+            folded_max,
+            ..Fold::one(front, at)
+        };
         if reach == Reach::One || !folds(front) {
             return Ok(fold);
         }
-        let exactly = match reach {
-            Reach::Frozen(count) => Some(count as usize),
-            Reach::One | Reach::Far | Reach::Unborn => None,
+        let most = match reach {
+            Reach::Frozen(count) => count as usize,
+            Reach::One | Reach::Far | Reach::Unborn => folded_max,
         };
         let mut patch = Patch::new(front.event.data);
         let mut bytes = Vec::new();
         let mut read = 0;
         for next in self.behind(op, front) {
-            if exactly.map_or(OPERATIONS_MAX, |count| count) == fold.folded.len() {
+            if most == fold.folded.len() {
                 break;
             }
             let node = &self.index.slab[next];

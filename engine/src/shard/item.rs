@@ -177,7 +177,7 @@ impl<T> Shard<T> {
                 Ok(data) => data,
                 // Without its fields nothing could be laid beneath a later UPDATE: it stays open, for
                 // the operator, like every record that cannot be read.
-                Err(Unreadable) => return self.index.make_paused(item.op),
+                Err(Unreadable) => return self.pause_unlogged(&item),
             }
         } else {
             None
@@ -185,6 +185,7 @@ impl<T> Shard<T> {
         if state.is_final() {
             let target = self.index.slab[item.op].target();
             self.unsent.remove(&(item.record, item.front_seq(), target));
+            self.unlogged.remove(&(item.record, item.lead.seq, target));
             self.release_object(target, item.object(), item.asker());
         }
         let target = item.states[0].target_mut(account);
@@ -225,6 +226,15 @@ impl<T> Shard<T> {
         if ended && !self.fenced {
             self.observe_end(now, account, &item.lead, state, &frame.folded);
         }
+    }
+
+    /// The log cannot be read, and so not take in what became of an item: it waits for the operator.
+    /// What went out under its key is remembered as long as the process lives.
+    pub(super) fn pause_unlogged(&mut self, item: &Item) {
+        let target = self.index.slab[item.op].target();
+        let newest = (item.record, item.lead.seq, target);
+        self.unlogged.insert(newest, item.progress.key);
+        self.index.make_paused(item.op);
     }
 
     /// Compaction may have moved the events since the call was made.

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use wal::Lsn;
 
+use super::fold::FOLDED_ANY;
 use super::handoff::{HANDING_MAX, Handed, Handoff, KnownAs};
 use super::item::Item;
 use super::merged::{Claim, Claimed};
@@ -140,10 +141,21 @@ impl LinkWord {
 }
 
 /// The remote ids that an operation's references lead to.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Parents {
     /// Object, record id, remote id.
     known: Vec<(String, String, Option<String>)>,
+    /// How many operations behind the front the fold may have that they were asked for.
+    pub(super) folded_max: usize,
+}
+
+impl Default for Parents {
+    fn default() -> Self {
+        Self {
+            known: Vec::new(),
+            folded_max: FOLDED_ANY,
+        }
+    }
 }
 
 impl Parents {
@@ -151,6 +163,11 @@ impl Parents {
         let mut known = self.known.iter();
         let parent = known.find(|(of, id, _)| of == object && id == record_id);
         parent.and_then(|(_, _, remote_id)| remote_id.clone())
+    }
+
+    fn names(&self, object: &str, record_id: &str) -> bool {
+        let mut known = self.known.iter();
+        known.any(|(of, id, _)| of == object && id == record_id)
     }
 
     /// What an account's own id stands for.
@@ -309,7 +326,7 @@ impl<T> Shard<T> {
         mapping: &Mapping,
         item: &Item,
         data: RawObject<'_>,
-        answered: Option<Parents>,
+        (answered, folded_max): (Option<Parents>, usize),
     ) -> Resolved {
         let references = mapping.references(data);
         if references.is_empty() {
@@ -320,14 +337,20 @@ impl<T> Shard<T> {
             record: item.record,
             seq: item.front_seq(),
         };
-        if let Some(answered) = answered {
+        // Changes that came since may refer to others.
+        let names_all =
+            |answered: &Parents| references.iter().all(|(of, id)| answered.names(of, id));
+        if let Some(answered) = answered.filter(names_all) {
             return if answered.all_linked() {
                 Resolved::Known(answered)
             } else {
                 Resolved::Unlinked
             };
         }
-        let mut parents = Parents::default();
+        let mut parents = Parents {
+            folded_max,
+            ..Parents::default()
+        };
         let mut questions = Vec::new();
         // Of several that are not linked, the one that waits itself, or else the last, is linked
         // last: woken by another, the child would only be looked at in vain.

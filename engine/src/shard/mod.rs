@@ -45,6 +45,7 @@ mod references;
 mod refused;
 mod relink;
 mod relocate;
+mod rendering;
 mod replay;
 mod resolve;
 mod settle;
@@ -58,7 +59,7 @@ mod two_way;
 mod unheard;
 mod weights;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -81,6 +82,7 @@ pub use query::{OpenCounts, Standing};
 pub use recover::{Recovered, Recovery};
 pub use refused::RefusedObject;
 pub use relink::{LinkName, LinkStep};
+pub use rendering::Rendering;
 pub use replay::{ReplayCursor, ReplaySlice, ReplaySpan};
 pub use resolve::Resolution;
 
@@ -94,6 +96,7 @@ use crate::merge::Winner;
 use crate::operation_slab::Target;
 use crate::provider::{Reply, Request, SendFailure};
 use crate::quota::{FromShard, Holdings, ShardId, ToShard};
+use crate::record::KeyUse;
 use crate::refusal::Code;
 use crate::retry::Dice;
 use crate::state::{CallClass, State};
@@ -291,6 +294,9 @@ pub struct Shard<T> {
     calls: CallTable,
     /// Creates whose call was taken back before it left: their intents stand for nothing.
     unsent: HashSet<(RecordHash, OperationSeq, Target)>,
+    /// What the last requests of open operations went under, where the log could not be read when
+    /// they ended, and so says nothing of them; by the newest operation of each.
+    unlogged: HashMap<(RecordHash, OperationSeq, Target), KeyUse>,
     /// What the coordinator lets it do.
     holdings: Holdings,
     effects: Effects<Output<T>>,

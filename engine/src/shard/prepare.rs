@@ -8,7 +8,7 @@ use wal::Lsn;
 
 use super::Shard;
 use super::dispatch::{composed, object};
-use super::fold::{Fold, Reach, Unreadable};
+use super::fold::{FOLDED_ANY, Fold, Reach, Unreadable};
 use super::item::Item;
 use super::links::{ParentWait, Parents, Resolved};
 use super::matching::with_key;
@@ -58,6 +58,21 @@ pub(super) enum Hindrance {
     Asked,
     /// They cannot be asked yet.
     Full,
+}
+
+/// What was folded cannot go in one call; at most so many behind the front may.
+pub(super) struct Fewer(usize);
+
+impl Fold {
+    /// Asks for a shorter fold where one operation of several may be all that cannot be sent: it has
+    /// to fail alone, as it would without folding.
+    fn fewer(&self, hindrance: &Hindrance) -> Result<(), Fewer> {
+        let unsendable = matches!(hindrance, Hindrance::Unsendable { .. });
+        if !unsendable || self.is_whole || self.folded.is_empty() {
+            return Ok(());
+        }
+        Err(Fewer(self.folded.len() / 2))
+    }
 }
 
 impl Hindrance {
@@ -128,7 +143,32 @@ impl<T> Shard<T> {
             self.index.make_timed(op, OpState::Scheduled, due);
             return Ok(Prepared::Settled);
         }
+        let mut folded_max = parents
+            .as_ref()
+            .map_or(FOLDED_ANY, |parents| parents.folded_max);
+        loop {
+            let parents = parents.clone();
+            match self.prepare_fold(now, journal, op, position, event, (parents, folded_max))? {
+                Ok(prepared) => return Ok(prepared),
+                Err(Fewer(folded)) => folded_max = folded,
+            }
+        }
+    }
+
+    /// Prepares the front operation with at most so many behind it.
+    fn prepare_fold(
+        &mut self,
+        now: Now,
+        journal: &mut impl Journal,
+        op: OpIndex,
+        position: Lsn,
+        event: &AcceptedEvent<'_>,
+        (parents, folded_max): (Option<Parents>, usize),
+    ) -> Result<Result<Prepared, Fewer>, Unreadable> {
+        let at = usize::from(self.index.slab[op].target().0);
+        let name = self.accounts[at].name.clone();
         let record = RecordHash(event.record_hash);
+        let record_id = event.event.record_id.as_deref().unwrap_or_default();
         let (mut states, state_at) = self
             .read_state(journal, record, &event.event.object, record_id)
             .ok_or(Unreadable)?;
@@ -138,7 +178,7 @@ impl<T> Shard<T> {
             self.index.slab[op].has(OpFlags::HURRIED) || progress.reason == Some(Reason::Parent);
         if let Some(due) = due(now, progress.due_ms).filter(|_| !hurried) {
             self.index.make_timed(op, OpState::Backoff, due);
-            return Ok(Prepared::Settled);
+            return Ok(Ok(Prepared::Settled));
         }
         let keys = self.key_support(at, &event.event.object);
         let intent_logged = self.index.slab[op].has(OpFlags::INTENT_LOGGED)
@@ -175,12 +215,19 @@ impl<T> Shard<T> {
                 let link = states[0]
                     .target(&name)
                     .map_or(&unlinked, |known| &known.link);
-                self.fold(journal, op, event, link, reach)?
+                let mut fold = self.fold(journal, op, event, link, (reach, folded_max))?;
+                // Part of it written after the whole would be older values upon newer ones.
+                fold.is_whole = frozen || untold;
+                fold
             }
         };
         if progress.seq != fold.lead.seq {
             let lead = &fold.lead;
             progress = progress.handed_to(lead.seq, lead.operation as u8, lead.event.get());
+        }
+        let newest = (record, progress.seq, self.index.slab[op].target());
+        if let Some(key) = self.unlogged.get(&newest) {
+            progress.key = *key;
         }
         if untold && progress.resume != Resume::Create {
             // The key went out with the create, which no outcome tells of, and is no other request's.
@@ -204,7 +251,7 @@ impl<T> Shard<T> {
         let mut item = Item::new(op, record, &fold, operation, progress, (states, state_at));
         let aside = self.prepare_two_way(now, journal, &name, event, &mut fold, &mut item);
         if let Some(aside) = aside {
-            return Ok(self.set_aside(now, journal, &name, item, aside));
+            return Ok(Ok(self.set_aside(now, journal, &name, item, aside)));
         }
         Ok(self.prepare_item(now, journal, &name, event, &fold, item, (keys, parents)))
     }
@@ -347,9 +394,9 @@ impl<T> Shard<T> {
         fold: &Fold,
         mut item: Item,
         (keys, parents): (KeySupport, Option<Parents>),
-    ) -> Prepared {
+    ) -> Result<Prepared, Fewer> {
         if event.action_at(account) == TargetAction::Skip {
-            return self.end(now, journal, account, item, State::SkippedByRule, None, "");
+            return Ok(self.end(now, journal, account, item, State::SkippedByRule, None, ""));
         }
         if fold.unborn {
             let link = &mut item.states[0].target_mut(account).link;
@@ -357,7 +404,7 @@ impl<T> Shard<T> {
                 changed_at_ms: item.lead.changed_at_ms,
             };
             let absent = Some(Reason::Absent);
-            return self.end(now, journal, account, item, State::Synced, absent, "");
+            return Ok(self.end(now, journal, account, item, State::Synced, absent, ""));
         }
         let target = item.states[0].target(account);
         let resume = item.progress.resume;
@@ -386,14 +433,17 @@ impl<T> Shard<T> {
             match self.match_payload(journal, account, event, &mut item, fold, asked) {
                 Ok(Some(payload)) => {
                     item.kind = Some(CallKind::Match);
-                    return Prepared::Item(Box::new(item), payload);
+                    return Ok(Prepared::Item(Box::new(item), payload));
                 }
                 Ok(None) => {
                     let target = item.states[0].target(account);
                     let resume = item.progress.resume;
                     next = step(item.operation, made_at_ms, target, resume, keys);
                 }
-                Err(hindrance) => return self.hinder(now, journal, account, item, hindrance),
+                Err(hindrance) => {
+                    fold.fewer(&hindrance)?;
+                    return Ok(self.hinder(now, journal, account, item, hindrance));
+                }
             }
         }
         match next {
@@ -409,7 +459,7 @@ impl<T> Shard<T> {
                         .delete_again(changed_at_ms);
                 }
                 let detail = if undecided { UNDECIDED } else { "" };
-                self.end(now, journal, account, item, state, reason, detail)
+                Ok(self.end(now, journal, account, item, state, reason, detail))
             }
             Step::Call { kind, beneath } => {
                 // An UPDATE at the front wants the undelivered fields beneath, whatever the
@@ -421,9 +471,12 @@ impl<T> Shard<T> {
                 match self.payload(journal, account, event, &item, fold, sent, parents) {
                     Ok(payload) => {
                         item.kind = Some(kind);
-                        Prepared::Item(Box::new(item), payload)
+                        Ok(Prepared::Item(Box::new(item), payload))
                     }
-                    Err(hindrance) => self.hinder(now, journal, account, item, hindrance),
+                    Err(hindrance) => {
+                        fold.fewer(&hindrance)?;
+                        Ok(self.hinder(now, journal, account, item, hindrance))
+                    }
                 }
             }
         }
@@ -547,14 +600,14 @@ impl<T> Shard<T> {
             let mut out = Vec::new();
             match mapping.filter(|mapping| !mapping.is_plain()) {
                 Some(mapping) => {
-                    let parents = match self
-                        .resolve_parents(journal, account, mapping, item, data, parents)
-                    {
-                        Resolved::Known(parents) => parents,
-                        Resolved::Asked => return Err(Hindrance::Asked),
-                        Resolved::Full => return Err(Hindrance::Full),
-                        Resolved::Unlinked => return Err(Hindrance::Unlinked),
-                    };
+                    let asked = (parents, fold.folded_max);
+                    let parents =
+                        match self.resolve_parents(journal, account, mapping, item, data, asked) {
+                            Resolved::Known(parents) => parents,
+                            Resolved::Asked => return Err(Hindrance::Asked),
+                            Resolved::Full => return Err(Hindrance::Full),
+                            Resolved::Unlinked => return Err(Hindrance::Unlinked),
+                        };
                     let resolve = |object: &str, id: &str| parents.remote_id(object, id);
                     let write = write_of(item.operation, sent.kind);
                     mapping

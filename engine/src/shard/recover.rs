@@ -1,6 +1,6 @@
 //! Coming back: a checkpoint, then every later entry, through the same functions as live.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use wal::Lsn;
@@ -78,6 +78,7 @@ impl<T> Recovery<T> {
             suspended: Vec::new(),
             calls: CallTable::default(),
             unsent: HashSet::new(),
+            unlogged: HashMap::new(),
             holdings: Holdings::new(),
             effects: Effects::new(Lsn::ZERO),
             observations: Vec::new(),

@@ -73,10 +73,7 @@ impl<T> Shard<T> {
         }
         let Some((plan, verdict)) = judged else {
             // Its account was removed meanwhile; with the account it comes back.
-            for item in items {
-                self.index.make_paused(item.op);
-            }
-            return;
+            return items.iter().for_each(|item| self.pause_unlogged(item));
         };
         self.observe(Observation::Call {
             account: plan.name.clone(),
@@ -166,8 +163,7 @@ impl<T> Shard<T> {
         result: &Result<Reply, SendFailure>,
     ) {
         if !self.refresh(journal, &mut item) {
-            self.index.make_paused(item.op);
-            return;
+            return self.pause_unlogged(&item);
         }
         let keys = plan.key_support(item.object());
         let target = item.states[0].target_mut(&plan.name);

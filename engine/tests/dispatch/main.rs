@@ -5,6 +5,7 @@ mod company;
 mod cost_classes;
 mod endpoints;
 mod flows;
+mod folds;
 mod held;
 mod linger;
 mod neighbours;

@@ -21,8 +21,8 @@ use syncline_engine::quota::{
 };
 use syncline_engine::retry::RetryPolicy;
 use syncline_engine::shard::{
-    AccountPlan, Barrier, CallId, CheckpointPart, Command, EventBatch, Explanation, Input, Output,
-    Recovered, Recovery, ReplaySpan, Role, Shard, ShardSettings, Weights,
+    AccountPlan, Barrier, CallId, CheckpointPart, Command, DeadFilter, EventBatch, Explanation,
+    Input, Output, Recovered, Recovery, ReplaySpan, Role, Shard, ShardSettings, Weights,
 };
 use syncline_engine::state::{Reason, State};
 use syncline_engine::time::{Mono, Now, WallMs};
@@ -109,18 +109,30 @@ impl World {
 
     /// One shard that calls the account `crm`, records of which are mapped like this.
     pub(super) fn mapped(definition: Definition, mappings: Vec<Mapping>) -> Self {
+        Self::mapped_over(1, definition, mappings)
+    }
+
+    /// The same with several shards, each of which owns its part of all records.
+    pub(super) fn mapped_over(shards: u16, definition: Definition, mappings: Vec<Mapping>) -> Self {
         let mut plan = plan("crm", definition);
         let own = Arc::get_mut(&mut plan).expect("nobody else has it yet");
         let mappings = mappings.into_iter();
         own.mappings = mappings
             .map(|mapping| (mapping.object().to_owned(), mapping))
             .collect();
-        Self::calling(1, Vec::new(), vec![plan])
+        let mut world = Self::calling(shards, Vec::new(), vec![plan]);
+        if shards > 1 {
+            let logs = (0..shards).map(|_| MemoryLog::default()).collect();
+            let at = (world.now(), true);
+            let (owners, coordinator, _) = open(at, &world.plans, Vec::new(), logs, false);
+            (world.shards, world.coordinator) = (owners, coordinator);
+        }
+        world
     }
 
     fn calling(shards: u16, limits: Vec<Limit>, plans: Vec<Arc<AccountPlan>>) -> Self {
         let logs = (0..shards).map(|_| MemoryLog::default()).collect();
-        let (shards, coordinator, _) = open(clocks(SECOND), &plans, limits, logs, false);
+        let (shards, coordinator, _) = open((clocks(SECOND), false), &plans, limits, logs, false);
         Self {
             now: SECOND,
             step: 500 * US,
@@ -203,7 +215,7 @@ impl World {
         });
         let logs = logs.collect();
         let (shards, coordinator, recovered) =
-            open(now, &self.plans, limits, logs, from_checkpoint);
+            open((now, false), &self.plans, limits, logs, from_checkpoint);
         (self.shards, self.coordinator) = (shards, coordinator);
         recovered
     }
@@ -238,6 +250,39 @@ impl World {
     /// The shard that such a record goes to, spread by a hash.
     pub(super) fn shard_of(&self, record_id: &str) -> usize {
         HASH_KEY.vshard(record_id).index() % self.shards.len()
+    }
+
+    /// The one that owns a record, where each has its own.
+    pub(super) fn owner_of(&self, object: &str, record_id: &str) -> usize {
+        let record = HASH_KEY.record(object, record_id);
+        record.vshard().owner(self.shards.len())
+    }
+
+    /// A shard's dead letters in the order they came in, by the numbers of their operations, and what
+    /// each died of.
+    pub(super) fn dead(&mut self, shard: usize) -> Vec<(u64, Option<Reason>)> {
+        let (shard, log) = &mut self.shards[shard];
+        let slice = shard.dead_letters(log, &DeadFilter::default(), None);
+        assert_eq!(slice.next, None, "few enough for one slice");
+        let dead = slice.items.iter();
+        let mut dead: Vec<_> = dead.map(|letter| (letter.id.seq.0, letter.code)).collect();
+        dead.sort_by_key(|(seq, _)| *seq);
+        dead
+    }
+
+    /// Maps the account's objects like this from here on.
+    pub(super) fn remap(&mut self, mappings: Vec<Mapping>) {
+        let mut changed = plan_like(&self.plans[0]);
+        let mappings = mappings.into_iter();
+        changed.mappings = mappings
+            .map(|mapping| (mapping.object().to_owned(), mapping))
+            .collect();
+        self.plans[0] = Arc::new(changed);
+        for (shard, log) in &mut self.shards {
+            let command = Command::Plan(Arc::clone(&self.plans[0]));
+            let ticket = ();
+            shard.handle(clocks(self.now), log, Input::Control { command, ticket });
+        }
     }
 
     /// Lets an account answer 503 to everything for a time.
@@ -420,15 +465,16 @@ impl World {
                     self.coordinator.handle(now, ShardId(at as u16), word);
                 }
                 Output::Accepted(()) | Output::Done { .. } => {}
-                Output::LinkTo(asker, word) => {
-                    assert_eq!(usize::from(asker.0), at, "parents lie in one shard here");
-                    told.push(word);
+                Output::LinkTo(asker, word) => told.push((usize::from(asker.0), word)),
+                Output::Link(word) => {
+                    let asked = word.owner().expect("a record's").vshard();
+                    told.push((asked.owner(self.shards.len()), word));
                 }
                 other => panic!("not expected here: {other:?}"),
             }
         }
-        for word in told {
-            let (shard, log) = &mut self.shards[at];
+        for (to, word) in told {
+            let (shard, log) = &mut self.shards[to];
             shard.handle(now, log, Input::Link(word));
         }
     }
@@ -499,9 +545,10 @@ impl Journal for MemoryLog {
     }
 }
 
-/// Shards as their logs make them, and a coordinator that knows what these tell.
+/// Shards as their logs make them, and a coordinator that knows what these tell. Each owns its own
+/// part of all records, or whatever it is given.
 fn open(
-    now: Now,
+    (now, apart): (Now, bool),
     plans: &[Arc<AccountPlan>],
     limits: Vec<Limit>,
     logs: Vec<MemoryLog>,
@@ -519,6 +566,7 @@ fn open(
     let mut coordinator = Coordinator::new(start, limits).expect("limits in range");
     let mut found = Recovered::default();
     let mut shards = Vec::new();
+    let count = logs.len();
     for (shard, log) in logs.into_iter().enumerate() {
         let settings = ShardSettings {
             id: ShardId(shard as u16),
@@ -530,6 +578,7 @@ fn open(
             accounts: plans.to_vec(),
         };
         let owned = (0..VSHARD_COUNT).filter_map(VShard::new);
+        let owned = owned.filter(|vshard| !apart || vshard.owner(count) == shard);
         let mut recovery = Recovery::new(settings, owned, now.mono);
         if from_checkpoint {
             for part in &log.checkpoint {
@@ -590,6 +639,7 @@ fn plan(name: &str, definition: Definition) -> Arc<AccountPlan> {
         weights: Weights::default(),
         role: Role::Provider,
         two_way: std::collections::HashMap::new(),
+        renewed: Vec::new(),
     })
 }
 

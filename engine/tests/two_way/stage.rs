@@ -825,6 +825,7 @@ fn plan(
             Role::Provider => [(OBJECT.to_owned(), two_way)].into_iter().collect(),
             Role::SystemA => Default::default(),
         },
+        renewed: Vec::new(),
     }
 }
 

@@ -125,6 +125,8 @@ pub enum Mutant {
     MappingsOfBefore,
     /// Of new mappings only the first shard hears.
     MappingsToldToOne,
+    /// What went out by the mappings of before has the keys of what goes out by these.
+    RenewalsForgotten,
     /// An event says that it was taken under the first mappings.
     MappingVersionLost,
     /// Of a bad set of mappings the sound fields are taken.
@@ -167,7 +169,7 @@ pub enum Mutant {
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 77] = [
+    pub const ALL: [Self; 78] = [
         Self::AckBeforeDurable,
         Self::EffectsBeforeDurable,
         Self::UnsyncedWrite,
@@ -226,6 +228,7 @@ impl Mutant {
         Self::DoubledSlots,
         Self::MappingsOfBefore,
         Self::MappingsToldToOne,
+        Self::RenewalsForgotten,
         Self::MappingVersionLost,
         Self::BadMappingsTaken,
         Self::NullPolicyIgnored,
@@ -260,6 +263,7 @@ impl Mutant {
             self,
             Self::MappingsOfBefore
                 | Self::MappingsToldToOne
+                | Self::RenewalsForgotten
                 | Self::MappingVersionLost
                 | Self::BadMappingsTaken
                 | Self::NullPolicyIgnored

@@ -16,7 +16,8 @@ use engine::quota::{
 };
 use engine::record::StateFrame;
 use engine::shard::{
-    AccountPlan, CallId, CheckpointPart, Command, LinkWord, Recovery, Shard, ShardSettings,
+    AccountPlan, CallId, CheckpointPart, Command, LinkWord, Recovery, Rendering, Shard,
+    ShardSettings,
 };
 use engine::time::Mono;
 use jiff::tz::{Offset, TimeZone};
@@ -147,9 +148,11 @@ impl fmt::Display for OpenFailure {
 /// What opening needs.
 pub(super) struct OpenPlan<'a> {
     pub(super) options: &'a Options,
-    pub(super) plans: &'a [Arc<AccountPlan>],
+    pub(super) plans: &'a mut [Arc<AccountPlan>],
     /// The mappings and rules that the disk keeps.
     pub(super) in_force: InForce,
+    /// By what calls were rendered, as the disk keeps it.
+    pub(super) rendering: &'a mut Rendering,
     pub(super) medium: &'a Medium,
     pub(super) clock: &'a Clock,
     pub(super) dice: &'a mut Dice,
@@ -177,6 +180,9 @@ impl Node {
                 (staged.layout(), OpenMode::Create, Some(staged))
             }
         };
+        let run = dir.superblock().run_epoch;
+        plan.rendering.begin(run, u64::from(plan.in_force.mappings));
+        renew(plan.plans, plan.rendering, plan.options.mutant);
         let mut shards = Vec::new();
         let mut opened = Vec::new();
         let mut leases = Vec::new();
@@ -260,6 +266,16 @@ impl Node {
             },
             opened,
         ))
+    }
+}
+
+/// Tells plans what an earlier run's calls may have been rendered by.
+pub(super) fn renew(plans: &mut [Arc<AccountPlan>], rendering: &Rendering, mutant: Option<Mutant>) {
+    if mutant == Some(Mutant::RenewalsForgotten) {
+        return;
+    }
+    for plan in plans {
+        Arc::make_mut(plan).renewed = rendering.renewed();
     }
 }
 

@@ -52,6 +52,7 @@ pub(super) fn plans(
                 true => HashMap::new(),
                 false => two_way(options, &account.name),
             },
+            renewed: Vec::new(),
         }))
     };
     options.accounts.iter().map(plan).collect()

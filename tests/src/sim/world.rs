@@ -23,7 +23,7 @@ use std::time::Duration;
 
 use engine::provider::Reply;
 use engine::quota::FromShard;
-use engine::shard::AccountPlan;
+use engine::shard::{AccountPlan, Rendering};
 use wal::LogId;
 use wal::sim::SimStorage;
 use xxhash_rust::xxh3::Xxh3;
@@ -175,6 +175,7 @@ struct World {
     plans: Vec<Arc<AccountPlan>>,
     /// The mappings and rules that are kept.
     in_force: InForce,
+    rendering: Rendering,
     /// The newest that somebody gave.
     given: InForce,
     clock: Clock,
@@ -269,6 +270,7 @@ impl World {
         Self {
             plans: first_plans(&options),
             in_force: InForce::default(),
+            rendering: Rendering::new(u64::from(InForce::default().mappings)),
             given: InForce::default(),
             clock: Clock::default(),
             agenda: BinaryHeap::new(),

@@ -380,11 +380,11 @@ impl Oracle {
         let again = self.fold.pending.contains_key(lane) && !before.batch && !write.batch;
         // What System A is told also says what is known of the record now.
         let told = self.account(&lane.1).system_a;
-        // What became of a call was never logged, and with it what was sent under the key: other
-        // mappings make another request of it.
+        // What became of a call was never logged, and with it what was sent under the key: where it
+        // might be another request by other mappings, it takes another key though it is the same.
         let remapped = before.after == write.after && before.by != write.by;
-        if (again && same_request && before.key != write.key)
-            || (before.digest != write.digest && before.key == write.key && !told && !remapped)
+        if (again && same_request && before.key != write.key && !remapped)
+            || (before.digest != write.digest && before.key == write.key && !told)
         {
             return Err(format!("I11 {what}: {before:?}, then {write:?}"));
         }

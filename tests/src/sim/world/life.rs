@@ -70,8 +70,9 @@ impl World {
     fn open(&mut self) -> Result<(Node, Vec<Opened>), OpenFailure> {
         Node::open(OpenPlan {
             options: &self.options,
-            plans: &self.plans,
+            plans: &mut self.plans,
             in_force: self.in_force,
+            rendering: &mut self.rendering,
             medium: &self.medium,
             clock: &self.clock,
             dice: &mut self.disk_dice,

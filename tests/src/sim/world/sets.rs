@@ -8,6 +8,7 @@ use super::World;
 use crate::sim::judge::{self, Judge};
 use crate::sim::marks::Mark;
 use crate::sim::mutants::Mutant;
+use crate::sim::node;
 use crate::sim::options::Options;
 use crate::sim::plans::plans;
 use crate::sim::sets::InForce;
@@ -47,6 +48,11 @@ impl World {
         self.marks.hit(Mark::SetTaken);
         if set.flaw.is_none() {
             self.in_force.mappings = version;
+        }
+        if let Some(node) = &self.node {
+            let run = node.dir.superblock().run_epoch;
+            self.rendering.change(run, u64::from(version));
+            node::renew(&mut told, &self.rendering, self.options.mutant);
         }
         std::mem::swap(&mut self.plans, &mut told);
         let before = told;
