@@ -120,6 +120,12 @@ impl OperationSeq {
         Self((epoch << Self::COUNTER_BITS) | u64::from(first.max(Self::STEP as u32)))
     }
 
+    /// The run in which it was accepted.
+    #[must_use]
+    pub fn run(self) -> u64 {
+        self.0 >> Self::COUNTER_BITS
+    }
+
     /// From one accepted operation's number to the next one's. Those between are
     /// [`Self::derived`].
     pub const STEP: u64 = 4;

@@ -35,7 +35,8 @@ impl<T> Shard<T> {
         item: &mut Item,
     ) {
         let changed_at_ms = event.event.changed_at_ms.unwrap_or(event.accepted_at_ms);
-        let said_at = self.steady().said(now, event);
+        let said_at = self.said(now, event);
+        self.said.forget(said_at.seq);
         let mut stands = Standing::default();
         let mut crossed = Vec::new();
         let said = event.event.data.map(Fields::of).unwrap_or_default();

@@ -7,7 +7,7 @@ use super::calls::OpenCall;
 use super::item::Item;
 use super::prepare::Payload;
 use super::two_way::Role;
-use super::{CallId, Output, RECORDS_PER_TURN, Shard};
+use super::{AccountPlan, CallId, Output, RECORDS_PER_TURN, Shard};
 use crate::id::OperationId;
 use crate::journal::{Class, Journal, Kind};
 use crate::json::{RawObject, compose_patches};
@@ -137,7 +137,7 @@ impl<T> Shard<T> {
             // A create goes out under the key of its intent again: nobody may make a second record.
             let gone_out = match kind {
                 CallKind::Create => 0,
-                _ => plan.keys_gone_out(item.lead.seq),
+                _ => self.keys_gone_out(&plan, &item),
             };
             item.progress.key = item.progress.key.advance(request.digest().0, gone_out);
             request.idempotency_key = Some(idempotency_key(item.id(), item.progress.key));
@@ -147,6 +147,20 @@ impl<T> Shard<T> {
             ..terms
         };
         self.send(now, journal, at, terms, vec![item], request);
+    }
+
+    /// How many of an operation's keys may have gone out since the last that was logged, with other
+    /// bytes than now.
+    fn keys_gone_out(&self, plan: &AccountPlan, item: &Item) -> u16 {
+        let by_others = plan.keys_gone_out(item.lead.seq);
+        if !plan.two_way.contains_key(item.object()) {
+            return by_others;
+        }
+        // What is left to say of a record that others change as well depends on what was seen of it
+        // since: in each run before this one a call may have been cut off.
+        let runs = self.settings.first_seq.run();
+        let runs = runs.saturating_sub(item.lead.seq.run());
+        by_others.saturating_add(u16::try_from(runs).unwrap_or(u16::MAX))
     }
 
     /// A record that no request can carry.

@@ -115,19 +115,19 @@ impl<T> Shard<T> {
     ) {
         let record = RecordHash(event.record_hash);
         let changed_at_ms = event.event.changed_at_ms.unwrap_or(event.accepted_at_ms);
-        let said = self.steady().said(now, event);
+        let said = self.said(now, event);
         let observed = event.action_at(SYSTEM_A) == TargetAction::Observe;
         let writes =
             event.event.operation.writes_fields() || event.event.operation == Operation::Delete;
         if !observed || !writes {
             return;
         }
-        let heard = self.heard.since(record, said.at_ms);
-        if !heard.unwrap_or_else(|| self.heard_by_log(journal, event, said.at_ms)) {
-            return;
-        }
         let target = self.account(SYSTEM_A);
         if self.index.is_open(record, target) {
+            return self.said.keep(said);
+        }
+        let heard = self.heard.since(record, said.at_ms);
+        if !heard.unwrap_or_else(|| self.heard_by_log(journal, event, said.at_ms)) {
             return;
         }
         let derived = Derived {

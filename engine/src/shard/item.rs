@@ -182,10 +182,10 @@ impl<T> Shard<T> {
         } else {
             None
         };
+        let target = self.index.slab[item.op].target();
+        self.unlogged.remove(&(item.record, item.lead.seq, target));
         if state.is_final() {
-            let target = self.index.slab[item.op].target();
             self.unsent.remove(&(item.record, item.front_seq(), target));
-            self.unlogged.remove(&(item.record, item.lead.seq, target));
             self.release_object(target, item.object(), item.asker());
         }
         let target = item.states[0].target_mut(account);

@@ -111,7 +111,7 @@ use heard::Heard;
 use links::LinkBook;
 use refused::RefusedObjects;
 use relocate::Relocation;
-use steady::SteadyClock;
+use steady::{SaidBook, SteadyClock};
 use unheard::Unheard;
 
 /// Records looked at for calls in one turn at most, so that a turn stays short.
@@ -307,6 +307,7 @@ pub struct Shard<T> {
     untold: Untold,
     unheard: Unheard,
     clock: ClockWatch,
+    said: SaidBook,
     fetches: Fetches<T>,
     relocation: Option<Relocation>,
     relocated_below: wal::Lsn,

@@ -223,7 +223,14 @@ impl<T> Shard<T> {
         };
         if progress.seq != fold.lead.seq {
             let lead = &fold.lead;
+            let last = states[0]
+                .target(&name)
+                .and_then(|known| known.last.as_ref());
+            // It may have led before: then requests went out under its keys.
+            let led = lead.seq < progress.seq || last.is_some_and(|last| last.seq == lead.seq);
+            let key = led.then(|| self.last_key(journal, record, &name, lead.seq, last));
             progress = progress.handed_to(lead.seq, lead.operation as u8, lead.event.get());
+            progress.key = key.unwrap_or_default();
         }
         let newest = (record, progress.seq, self.index.slab[op].target());
         if let Some(key) = self.unlogged.get(&newest) {
@@ -317,7 +324,7 @@ impl<T> Shard<T> {
         let (Some(Link::Deleted { changed_at_ms }), Some(told)) = (link, told) else {
             return false;
         };
-        let said = self.steady().said(now, event);
+        let said = self.said(now, event);
         told.told().knew_of_delete(*changed_at_ms, said)
     }
 

@@ -15,6 +15,7 @@ use super::handoff::Untold;
 use super::heard::Heard;
 use super::links::LinkBook;
 use super::refused::RefusedObjects;
+use super::steady::SaidBook;
 use super::unheard::Unheard;
 use super::{AccountPlan, LoggedLease, Output, Scratch, Shard, ShardSettings};
 use crate::codec::Damaged;
@@ -88,6 +89,7 @@ impl<T> Recovery<T> {
             untold: Untold::default(),
             unheard: Unheard::default(),
             clock: ClockWatch::default(),
+            said: SaidBook::default(),
             fetches: Fetches::default(),
             relocation: None,
             relocated_below: Lsn::ZERO,
@@ -212,6 +214,7 @@ impl<T> Recovery<T> {
         shard.refresh_pauses();
         let began_at_ms = shard.steady().ms(now);
         shard.heard.begin(began_at_ms);
+        shard.said.begin(began_at_ms);
         // What a shard says first: that it is there and holds nothing.
         while let Some(word) = shard.holdings.poll() {
             shard.effects.push_unconditional(Output::Coordinator(word));

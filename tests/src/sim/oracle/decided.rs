@@ -41,13 +41,28 @@ pub(super) struct PlanBook {
     /// At the start.
     first: u32,
     taken: BTreeMap<(usize, String), Vec<(Lsn, u32)>>,
+    /// Lives so far, and sets that were taken in all of them before this one.
+    lives: u32,
+    before: usize,
 }
 
 impl PlanBook {
     /// A life begins, with these.
     fn begin(&mut self, version: u32) {
+        self.before = self.changes() + usize::from(self.first != version);
+        self.lives += 1;
         self.first = version;
         self.taken.clear();
+    }
+
+    /// The life, and the sets that had been taken when it began.
+    pub(super) fn life(&self) -> (u32, usize) {
+        (self.lives, self.before)
+    }
+
+    /// Sets that were taken so far, each counted by all who took it.
+    pub(super) fn changes(&self) -> usize {
+        self.before + self.taken.values().map(Vec::len).sum::<usize>()
     }
 
     fn took(&mut self, shard: usize, account: &str, at: Lsn, version: u32) {
@@ -363,17 +378,6 @@ impl Oracle {
         let moved = self.fold.moved_at.get(lane).copied();
         let after = lead.max(moved).unwrap_or(Lsn::ZERO);
         self.plan_book.since(shard, &lane.1, after)
-    }
-
-    /// Those of a call that may carry one of several runs.
-    pub(super) fn versions_for(
-        &self,
-        shard: usize,
-        lane: &LaneKey,
-        runs: &[Vec<OperationId>],
-    ) -> Vec<u32> {
-        let longest = runs.last().map_or(&[][..], Vec::as_slice);
-        self.versions(shard, lane, longest)
     }
 
     /// How the fields of a record's run may be named and written by the call's account: one way for

@@ -40,10 +40,10 @@ pub(super) struct Write {
     digest: u64,
     key: Option<String>,
     batch: bool,
-    /// The mappings by which it was written.
-    by: Vec<u32>,
     /// Where the record's newest progress lay then.
     after: Option<Lsn>,
+    /// The life, and the sets of mappings that were taken before it.
+    life: (u32, usize),
 }
 
 /// What a request asks for one record.
@@ -101,7 +101,7 @@ impl Oracle {
             }
             self.check_frozen(&asked.lane, &mut runs, &what, marks)?;
             if asked.kind.is_write() {
-                self.check_key(shard, &asked.lane, &runs, request, &what)?;
+                self.check_key(&asked.lane, &runs, request, &what)?;
             }
             let whole = Carried {
                 lane: asked.lane.clone(),
@@ -359,7 +359,6 @@ impl Oracle {
     /// other company.
     fn check_key(
         &mut self,
-        shard: usize,
         lane: &LaneKey,
         runs: &[Vec<OperationId>],
         request: &Request,
@@ -370,8 +369,8 @@ impl Oracle {
             digest: request.digest().0,
             key: request.idempotency_key.clone(),
             batch: is_batch(request),
-            by: self.versions_for(shard, lane, runs),
             after: self.fold.moved_at.get(lane).copied(),
+            life: self.plan_book.life(),
         };
         let Some(before) = self.writes.insert(lane.clone(), write.clone()) else {
             return Ok(());
@@ -380,10 +379,13 @@ impl Oracle {
         let again = self.fold.pending.contains_key(lane) && !before.batch && !write.batch;
         // What System A is told also says what is known of the record now.
         let told = self.account(&lane.1).system_a;
-        // What became of a call was never logged, and with it what was sent under the key: where it
-        // might be another request by other mappings, it takes another key though it is the same.
-        let remapped = before.after == write.after && before.by != write.by;
-        if (again && same_request && before.key != write.key && !remapped)
+        // What became of a call in an earlier life was never logged, and with it what was sent under
+        // the key: where that might be another request, by other mappings or by what was seen of a
+        // record since, it takes another key though it is the same.
+        let remapped =
+            before.after == write.after && before.life.1 < self.plan_book.changes();
+        let unsure = before.life.0 < write.life.0 && (remapped || self.both_ways);
+        if (again && same_request && before.key != write.key && !unsure)
             || (before.digest != write.digest && before.key == write.key && !told)
         {
             return Err(format!("I11 {what}: {before:?}, then {write:?}"));
