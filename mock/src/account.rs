@@ -300,6 +300,11 @@ impl Account {
         self.scenario.add(now, length, faults)
     }
 
+    /// Ends every window of faults, those to come among them.
+    pub fn end_windows(&mut self) {
+        self.scenario.forget_before(Duration::MAX);
+    }
+
     /// Puts other limits in place beside the provider's own; what is counted already stays so.
     pub fn replace_limits(&mut self, limits: Vec<Limit>) {
         self.limits

@@ -22,6 +22,10 @@ const OPEN_JITTER: u32 = 10;
 const HOLD_MIN: Duration = Duration::from_millis(100);
 /// Beyond the call itself: a turn, a lease made durable, a connection.
 const PROBE_OVERHEAD: Duration = Duration::from_secs(5);
+/// Probes in a row that may come back unused before there is a rest: demand goes elsewhere.
+const UNUSED_FREE: u32 = 2;
+/// The rest then.
+const UNUSED_REST: Duration = Duration::from_millis(100);
 
 /// The health of one account.
 #[derive(Debug)]
@@ -34,6 +38,10 @@ pub(super) struct Health {
     streak_since: Mono,
     paused_until: Option<Mono>,
     last_prober: Option<ShardId>,
+    /// Probes in a row for which nobody had a use.
+    unused: u32,
+    /// Until when nobody is asked to probe, since nobody had a use for it.
+    rests_until: Option<Mono>,
     /// Pauses in a row for which the provider named no time.
     pauses: u32,
 }
@@ -66,6 +74,8 @@ impl Health {
             streak_since: Mono::default(),
             paused_until: None,
             last_prober: None,
+            unused: 0,
+            rests_until: None,
             pauses: 0,
         }
     }
@@ -81,6 +91,7 @@ impl Health {
         from: ShardId,
         report: TroubleReport,
     ) {
+        self.unused = if report.probe { 0 } else { self.unused };
         if let Trouble::Throttled { until } | Trouble::Maintenance { until } = report.trouble {
             self.pause(now, dice, until);
             if report.probe && self.is_probed_by(from) {
@@ -130,6 +141,7 @@ impl Health {
             self.breaker = Breaker::Closed;
             self.streak = 0;
             self.pauses = 0;
+            self.unused = 0;
         }
     }
 
@@ -142,18 +154,26 @@ impl Health {
         }
     }
 
-    /// The prober has no use for the probe, or is gone: another one may.
+    /// The prober has no use for the probe, or is gone: another one may. One that asks and cannot
+    /// call, as on a full disk, would be sent it again and again: so only after a rest.
     pub(super) fn on_probe_unused(&mut self, now: Mono, from: ShardId) {
         if let Breaker::Probing { shard, reason, .. } = self.breaker
             && shard == from
         {
             self.breaker = Breaker::HalfOpen { since: now, reason };
+            self.unused = self.unused.saturating_add(1);
+            if self.unused > UNUSED_FREE {
+                self.rests_until = Some(now.saturating_add(UNUSED_REST));
+            }
         }
     }
 
     pub(super) fn tick(&mut self, now: Mono) {
         if self.paused_until.is_some_and(|until| until <= now) {
             self.paused_until = None;
+        }
+        if self.rests_until.is_some_and(|until| until <= now) {
+            self.rests_until = None;
         }
         match self.breaker {
             Breaker::Open { until, reason } | Breaker::Probing { until, reason, .. }
@@ -167,7 +187,9 @@ impl Health {
 
     /// A shard with demand is looked for.
     pub(super) fn seeks_prober(&self) -> bool {
-        self.paused_until.is_none() && matches!(self.breaker, Breaker::HalfOpen { .. })
+        self.paused_until.is_none()
+            && self.rests_until.is_none()
+            && matches!(self.breaker, Breaker::HalfOpen { .. })
     }
 
     pub(super) fn probe_by(&mut self, now: Mono, shard: ShardId, call_timeout: Duration) {
@@ -232,7 +254,8 @@ impl Health {
             Breaker::Open { until, .. } | Breaker::Probing { until, .. } => Some(until),
             Breaker::Closed | Breaker::HalfOpen { .. } => None,
         };
-        self.paused_until.into_iter().chain(breaker).min()
+        let pauses = self.paused_until.into_iter().chain(self.rests_until);
+        pauses.chain(breaker).min()
     }
 
     fn is_probed_by(&self, from: ShardId) -> bool {
@@ -510,6 +533,29 @@ mod tests {
         }
         rig.pass_hold();
         rig.health.probe_by(rig.now, A, SECOND);
+        rig.health.on_healthy(true);
+        assert!(rig.health.is_open());
+    }
+
+    #[test]
+    fn a_probe_that_nobody_has_a_use_for_is_not_sent_round_and_round() {
+        let mut rig = Rig::new();
+        rig.fail(5);
+        rig.pass_hold();
+        let mut sent = 0;
+        let end = rig.now.saturating_add(SECOND);
+        while rig.now < end {
+            rig.health.tick(rig.now);
+            if rig.health.seeks_prober() {
+                sent += 1;
+                rig.health.probe_by(rig.now, A, SECOND);
+                rig.health.on_probe_unused(rig.now, A);
+            }
+            rig.now = rig.now.saturating_add(Duration::from_millis(1));
+        }
+        assert!((10..=14).contains(&sent), "{sent}");
+        rig.health.tick(end.saturating_add(SECOND));
+        rig.health.probe_by(end, A, SECOND);
         rig.health.on_healthy(true);
         assert!(rig.health.is_open());
     }

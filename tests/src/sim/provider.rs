@@ -149,6 +149,11 @@ impl Provider {
         self.account.replace_faults(&faults(spec));
     }
 
+    /// Nothing of what was to go wrong for a time goes on.
+    pub(super) fn end_troubles(&mut self) {
+        self.account.end_windows();
+    }
+
     /// What it holds against its callers.
     pub(super) fn check(&self) -> Result<(), Broken> {
         let found = self.account.violations();

@@ -176,6 +176,8 @@ struct World {
     /// The mappings and rules that are kept.
     in_force: InForce,
     rendering: Rendering,
+    /// The disk that was full is well again, and holds may still be set.
+    lift_again: bool,
     /// The newest that somebody gave.
     given: InForce,
     clock: Clock,
@@ -270,6 +272,7 @@ impl World {
         Self {
             plans: first_plans(&options),
             in_force: InForce::default(),
+            lift_again: false,
             rendering: Rendering::new(u64::from(InForce::default().mappings)),
             given: InForce::default(),
             clock: Clock::default(),
@@ -444,6 +447,9 @@ impl World {
                 "I24 not over: clients {clients:?}, {commands} commands"
             )));
             return;
+        }
+        if std::mem::take(&mut self.lift_again) {
+            self.lift_holds();
         }
         self.after(1_000 * MS, Due::Inspect);
     }

@@ -382,8 +382,7 @@ impl Oracle {
         // What became of a call in an earlier life was never logged, and with it what was sent under
         // the key: where that might be another request, by other mappings or by what was seen of a
         // record since, it takes another key though it is the same.
-        let remapped =
-            before.after == write.after && before.life.1 < self.plan_book.changes();
+        let remapped = before.after == write.after && before.life.1 < self.plan_book.changes();
         let unsure = before.life.0 < write.life.0 && (remapped || self.both_ways);
         if (again && same_request && before.key != write.key && !unsure)
             || (before.digest != write.digest && before.key == write.key && !told)

@@ -86,6 +86,8 @@ impl World {
         if let Mishap::DiskHealed = mishap {
             self.capacity = None;
             self.set_disk_faults(SimFaults::default());
+            // What was refused for want of room the operator says once more.
+            self.lift_again = self.healed;
             return;
         }
         if self.healed || self.node.is_none() {
@@ -217,6 +219,7 @@ impl World {
                 none.provider_spec(&provider.options)
             );
             provider.set_faults(&spec);
+            provider.end_troubles();
         }
         if let Some(node) = &mut self.node {
             for own in &mut node.shards {
