@@ -375,9 +375,11 @@ impl Fold {
                 .ops
                 .get_mut(&key)
                 .ok_or("a dead letter is an operation")?;
+            // Of a delete, by a rule too, no field is sent: nothing is left out.
+            let deletes = op.operation == Operation::Delete;
             let expected = op.data.as_ref().map(|data| {
                 data.iter()
-                    .filter(|(name, _)| !since.contains(*name))
+                    .filter(|(name, _)| deletes || !since.contains(*name))
                     .map(|(n, v)| (n.clone(), v.clone()))
                     .collect()
             });
