@@ -135,6 +135,10 @@ pub enum Mutant {
     NullPolicyIgnored,
     /// Values go as they are where a table stands between.
     ValueTableLeftOut,
+    /// What a CREATE leaves out is left out.
+    DefaultForgotten,
+    /// A text goes as it is where it should go in capitals.
+    CapitalsLeftOut,
     /// What a rule skips is sent.
     SkippedIsSent,
     /// What a rule turned into another operation goes as it came.
@@ -169,7 +173,7 @@ pub enum Mutant {
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 78] = [
+    pub const ALL: [Self; 80] = [
         Self::AckBeforeDurable,
         Self::EffectsBeforeDurable,
         Self::UnsyncedWrite,
@@ -233,6 +237,8 @@ impl Mutant {
         Self::BadMappingsTaken,
         Self::NullPolicyIgnored,
         Self::ValueTableLeftOut,
+        Self::DefaultForgotten,
+        Self::CapitalsLeftOut,
         Self::SkippedIsSent,
         Self::TurnForgotten,
         Self::SecondMatchWins,
@@ -268,6 +274,8 @@ impl Mutant {
                 | Self::BadMappingsTaken
                 | Self::NullPolicyIgnored
                 | Self::ValueTableLeftOut
+                | Self::DefaultForgotten
+                | Self::CapitalsLeftOut
                 | Self::SkippedIsSent
                 | Self::TurnForgotten
                 | Self::SecondMatchWins

@@ -114,6 +114,16 @@ fn plant(mutant: Option<Mutant>, sound: usize, settings: &mut MappingSettings) {
                 }
             }
         }
+        Some(Mutant::DefaultForgotten) => {
+            let fields = settings.fields.iter_mut();
+            fields.for_each(|field| field.default = None);
+        }
+        Some(Mutant::CapitalsLeftOut) => {
+            let fields = settings.fields.iter_mut();
+            for field in fields.filter(|field| field.lossy) {
+                field.convert.clear();
+            }
+        }
         Some(Mutant::ValueTableLeftOut) => {
             let fields = settings.fields.iter_mut();
             fields.for_each(|field| field.values.clear());

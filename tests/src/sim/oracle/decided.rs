@@ -303,7 +303,8 @@ impl Oracle {
                     Verdict::Skip | Verdict::Reject => return None,
                 };
                 let written = match written {
-                    Operation::Create | Operation::Upsert => Write::Whole,
+                    Operation::Create => Write::New,
+                    Operation::Upsert => Write::Whole,
                     Operation::Update => Write::Changes,
                     _ => return None,
                 };
@@ -363,8 +364,9 @@ impl Oracle {
             for own in ops.iter().filter_map(|op| op.data.as_ref()) {
                 compose(&mut data, own);
             }
-            let fits = [Write::Whole, Write::Changes].map(|it| mapping.map(it, &data).is_some());
-            if fits != [true, true] {
+            let fits = [Write::New, Write::Whole, Write::Changes]
+                .map(|it| mapping.map(it, &data).is_some());
+            if fits != [true, true, true] {
                 marks.hit(Mark::Unmappable);
                 return Ok(());
             }

@@ -449,12 +449,12 @@ impl Oracle {
 /// Whether a call says all of a record, so that it comes with what mappings add, or changes of it.
 fn written(kind: CallKind, ops: &[&Op]) -> Written {
     let of = |operation| ops.iter().any(|op| op.operation == operation);
-    let makes =
-        ops[0].operation == Operation::Create || of(Operation::Upsert) || !of(Operation::Update);
-    if kind != CallKind::Update && makes {
-        Written::Whole
-    } else {
-        Written::Changes
+    let makes = of(Operation::Upsert) || !of(Operation::Update);
+    match kind {
+        CallKind::Update => Written::Changes,
+        _ if ops[0].operation == Operation::Create => Written::New,
+        _ if makes => Written::Whole,
+        _ => Written::Changes,
     }
 }
 

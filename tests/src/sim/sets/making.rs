@@ -198,6 +198,7 @@ fn field(local: &'static str, dice: &mut Dice) -> FieldMapping {
         "city" if dice.chance(500) => Conversion::YesNo,
         "city" => Conversion::OneZero,
         "tags" => Conversion::Join,
+        "email" => Conversion::Capitals,
         "status" => {
             let words = *dice.pick(&[["A", "L", "G"], ["on", "new", "off"], ["L", "G", "A"]]);
             Conversion::Table(STATUS.into_iter().zip(words).collect())
@@ -208,8 +209,15 @@ fn field(local: &'static str, dice: &mut Dice) -> FieldMapping {
     if dice.chance(700) {
         field.convert = conversion;
     }
-    field.required =
-        matches!(local, "name" | "email") && field.direction != Direction::In && dice.chance(150);
+    let goes_out = field.direction != Direction::In;
+    field.required = matches!(local, "name" | "email") && goes_out && dice.chance(150);
+    let default = match local {
+        "city" => Some(true.into()),
+        "amount" => Some("12".into()),
+        "company" => Some("none".into()),
+        _ => None,
+    };
+    field.default = default.filter(|_| goes_out && dice.chance(300));
     field
 }
 
@@ -244,6 +252,7 @@ fn of(local: &'static [&'static str], name: &str, dice: &mut Dice) -> FieldMappi
             1 | 2 => Direction::Out,
             _ => Direction::Both,
         },
+        default: None,
     }
 }
 

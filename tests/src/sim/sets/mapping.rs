@@ -69,9 +69,11 @@ pub struct FieldMapping {
     pub required: bool,
     /// Which way it goes.
     pub direction: Direction,
+    /// For a CREATE that leaves it out, as System A would send it.
+    pub default: Option<Value>,
 }
 
-/// What stands between two values of a field; all of it can be undone.
+/// What stands between two values of a field; all of it but capitals can be undone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Conversion {
     /// Nothing.
@@ -86,6 +88,8 @@ pub enum Conversion {
     OneZero,
     /// List of texts to one text.
     Join,
+    /// Text in capitals: what it was is lost.
+    Capitals,
     /// Text to another text.
     Table(Vec<(&'static str, &'static str)>),
 }
@@ -93,6 +97,7 @@ pub enum Conversion {
 /// What is written: a new record, one that may be there, or changes of one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::sim) enum Written {
+    New,
     Whole,
     Changes,
 }
@@ -142,13 +147,18 @@ impl ObjectMapping {
         let out = self.fields.iter();
         for field in out.filter(|field| field.direction != Direction::In) {
             match at(data, field.local)? {
-                None => {}
+                None => {
+                    let default = field.default.as_ref().filter(|_| written == Written::New);
+                    if let Some(value) = default {
+                        put(&mut mapped, &field.remote, field.convert.out(value)?);
+                    }
+                }
                 Some(Value::Null) if field.on_null != OnNull::Clear => {}
                 Some(value) => put(&mut mapped, &field.remote, field.convert.out(value)?),
             }
         }
         for (place, value) in &self.constants {
-            if written == Written::Whole {
+            if written != Written::Changes {
                 put(&mut mapped, place, value.clone());
             }
         }
@@ -192,7 +202,11 @@ impl ObjectMapping {
         required.all(|field| match at(data, field.local).flatten() {
             Some(Value::Null) => false,
             Some(_) => true,
-            None => written == Written::Changes,
+            None => match written {
+                Written::New => field.default.is_some(),
+                Written::Whole => false,
+                Written::Changes => true,
+            },
         })
     }
 
@@ -225,6 +239,7 @@ impl FieldMapping {
             Conversion::YesNo => Some("yes_no"),
             Conversion::OneZero => Some("one_zero"),
             Conversion::Join => Some("join:;"),
+            Conversion::Capitals => Some("uppercase"),
         };
         let values = match &self.convert {
             Conversion::Table(pairs) => pairs.as_slice(),
@@ -239,6 +254,8 @@ impl FieldMapping {
             required: self.required,
             on_null: self.on_null,
             direction: self.direction,
+            default: self.default.as_ref().map(Value::to_string),
+            lossy: self.convert == Conversion::Capitals,
             ..FieldSettings::default()
         }
     }
@@ -296,6 +313,7 @@ impl Conversion {
                 let joins = items.iter().all(|item| !item.contains(';'));
                 joins.then(|| items.join(";"))?.into()
             }
+            Self::Capitals => value.as_str()?.to_uppercase().into(),
             Self::Table(pairs) => {
                 let text = value.as_str()?;
                 let pair = pairs.iter().find(|(local, _)| *local == text);
@@ -326,6 +344,7 @@ impl Conversion {
                 _ => return None,
             },
             Self::Join => value.as_str()?.split(';').collect::<Vec<_>>().into(),
+            Self::Capitals => value.as_str()?.into(),
             Self::Table(pairs) => {
                 let text = value.as_str()?;
                 let pair = pairs.iter().find(|(_, remote)| *remote == text);
@@ -415,6 +434,7 @@ mod tests {
             on_null: OnNull::Omit,
             required: false,
             direction: Direction::Both,
+            default: None,
         }
     }
 
@@ -441,6 +461,19 @@ mod tests {
         assert_eq!(changes, Some(json!({})), "nulls are left out");
         assert_eq!(map(&person, Written::Changes, json!({"name": "x"})), None);
         assert_eq!(map(&person, Written::Changes, json!({"address": 3})), None);
+        let zip = FieldMapping {
+            default: Some(json!(12)),
+            ..field(&["address", "zip"], "Zip", Conversion::Text)
+        };
+        let loud = mapping(vec![field(&["name"], "Name", Conversion::Capitals), zip]);
+        for (written, zip) in [(Written::New, Some("12")), (Written::Whole, None)] {
+            let mut expected = json!({"Name": "ADA", "Source": "a"});
+            if let Some(zip) = zip {
+                expected["Zip"] = zip.into();
+            }
+            let mapped = map(&loud, written, json!({"name": "Ada"}));
+            assert_eq!(mapped, Some(expected), "{written:?}");
+        }
         let remote = json!({"Name": {"Full": "5"}, "Zip": 1, "Source": "a", "x": 1});
         let local = person.unmap(remote.as_object().expect("an object"));
         let expected = json!({"name": 5, "address": {"zip": 1}, "not mapped: /x": 1});
