@@ -423,8 +423,11 @@ impl Oracle {
         for data in ops.iter().filter_map(|op| op.data.as_ref()) {
             compose(&mut wanted, data);
         }
-        let written = written(asked.kind, &ops);
-        let ways = self.mapped(shard, &asked.lane, run, (&ops[0].object, written), &wanted);
+        let ways = written(asked.kind, &ops).iter().flat_map(|&written| {
+            let as_what = (&*ops[0].object, written);
+            self.mapped(shard, &asked.lane, run, as_what, &wanted)
+        });
+        let ways: Vec<_> = ways.collect();
         if ways.iter().flatten().any(|way| same(&asked.fields, way))
             || (self.both_ways && says_no_more(&asked.fields, &wanted, makes))
         {
@@ -446,15 +449,17 @@ impl Oracle {
     }
 }
 
-/// Whether a call says all of a record, so that it comes with what mappings add, or changes of it.
-fn written(kind: CallKind, ops: &[&Op]) -> Written {
+/// Whether a call says all of a record, so that it comes with what mappings add, or changes of it. Of
+/// a record that is linked by now no CREATE is left where others follow it.
+fn written(kind: CallKind, ops: &[&Op]) -> &'static [Written] {
     let of = |operation| ops.iter().any(|op| op.operation == operation);
     let makes = of(Operation::Upsert) || !of(Operation::Update);
-    match kind {
-        CallKind::Update => Written::Changes,
-        _ if ops[0].operation == Operation::Create => Written::New,
-        _ if makes => Written::Whole,
-        _ => Written::Changes,
+    match (kind, ops[0].operation) {
+        (CallKind::Update, _) => &[Written::Changes],
+        (_, Operation::Create) if ops.len() > 1 => &[Written::New, Written::Whole],
+        (_, Operation::Create) => &[Written::New],
+        _ if makes => &[Written::Whole],
+        _ => &[Written::Changes],
     }
 }
 
