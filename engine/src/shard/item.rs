@@ -186,6 +186,11 @@ impl<T> Shard<T> {
         self.unlogged.remove(&(item.record, item.lead.seq, target));
         if state.is_final() {
             self.unsent.remove(&(item.record, item.front_seq(), target));
+            if !self.unlogged.is_empty() {
+                for folded in &item.folded {
+                    self.unlogged.remove(&(item.record, folded.seq, target));
+                }
+            }
             self.release_object(target, item.object(), item.asker());
         }
         let target = item.states[0].target_mut(account);

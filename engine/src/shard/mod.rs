@@ -294,8 +294,9 @@ pub struct Shard<T> {
     calls: CallTable,
     /// Creates whose call was taken back before it left: their intents stand for nothing.
     unsent: HashSet<(RecordHash, OperationSeq, Target)>,
-    /// What the last requests of open operations went under, where the log could not be read when
-    /// they ended, and so says nothing of them; by the newest operation of each.
+    /// What the last requests of open operations went under, where the newest state says nothing of
+    /// that: the log could not be read when they ended, or an older operation leads in their place;
+    /// by the newest operation of each.
     unlogged: HashMap<(RecordHash, OperationSeq, Target), KeyUse>,
     /// What the coordinator lets it do.
     holdings: Holdings,

@@ -229,6 +229,11 @@ impl<T> Shard<T> {
             // It may have led before: then requests went out under its keys.
             let led = lead.seq < progress.seq || last.is_some_and(|last| last.seq == lead.seq);
             let key = led.then(|| self.last_key(journal, record, &name, lead.seq, last));
+            if lead.seq < progress.seq && progress.key.number > 0 {
+                // The state will tell of the older one, and the newer one leads again after it.
+                let newer = (record, progress.seq, self.index.slab[op].target());
+                self.unlogged.insert(newer, progress.key);
+            }
             progress = progress.handed_to(lead.seq, lead.operation as u8, lead.event.get());
             progress.key = key.unwrap_or_default();
         }
