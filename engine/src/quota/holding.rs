@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::ARRIVAL_GRACE;
 use super::classes::{CostClass, CostClasses};
 use super::holdings::{CallEnd, LeaseTaken, Permit, Refusal, Settled, Terms, Verdict, Waiting};
-use super::message::{AccountId, Ended, FromShard, Gate, LeaseId};
+use super::message::{AccountId, Ended, FromShard, Gate, HoldReason, LeaseId};
 use super::truth::Observation;
 use crate::time::Mono;
 
@@ -35,6 +35,8 @@ pub(super) struct Holding {
     terms: Terms,
     over: bool,
     gate: Option<Gate>,
+    /// A reply asked for a pause, and what the coordinator makes of that is not here yet.
+    asked_to_pause: Option<Asked>,
     /// Oldest first, which is the order in which they end.
     leases: VecDeque<HeldLease>,
     newest: LeaseId,
@@ -113,6 +115,30 @@ struct Pace {
     previous: u32,
 }
 
+/// How long the coordinator's word on a pause is waited for: it may have none, as where the pause
+/// is over by then.
+const PAUSE_HEARD_WITHIN: Duration = Duration::from_millis(20);
+
+/// A reply that asked for a pause.
+#[derive(Debug, Clone, Copy)]
+struct Asked {
+    /// When it came.
+    at: Mono,
+    /// When the coordinator was told.
+    told: Option<Mono>,
+}
+
+impl Asked {
+    fn after_turn(self, now: Mono) -> Option<Self> {
+        let told = self.told.unwrap_or(now);
+        let waits = now.saturating_since(told) < PAUSE_HEARD_WITHIN;
+        waits.then_some(Self {
+            told: Some(told),
+            ..self
+        })
+    }
+}
+
 impl Holding {
     pub(super) fn new(account: AccountId, terms: Terms) -> Self {
         Self {
@@ -120,6 +146,7 @@ impl Holding {
             terms,
             over: false,
             gate: None,
+            asked_to_pause: None,
             leases: VecDeque::new(),
             newest: LeaseId::default(),
             slots: 0,
@@ -236,6 +263,7 @@ impl Holding {
         self.success_wanted = gate == Gate::Suspect;
         self.probe_spent = false;
         self.gate = Some(gate);
+        self.asked_to_pause = None;
     }
 
     pub(super) fn set_linger(&mut self, class: CostClass, linger: Duration) {
@@ -282,6 +310,12 @@ impl Holding {
             Gate::Open | Gate::Suspect => {}
             Gate::Probe if !self.probe_spent => {}
             Gate::Probe | Gate::Held { .. } => return Err(Refusal::Held(gate)),
+        }
+        if let Some(asked) = self.asked_to_pause {
+            return Err(Refusal::Held(Gate::Held {
+                until: asked.at,
+                reason: HoldReason::Throttled,
+            }));
         }
         if self.in_flight >= self.slots.min(self.keep.unwrap_or(u32::MAX)) {
             return Err(Refusal::Slots);
@@ -388,6 +422,7 @@ impl Holding {
             observation,
         }));
         self.pace.turn(now);
+        self.asked_to_pause = self.asked_to_pause.and_then(|asked| asked.after_turn(now));
         self.return_permits(now, reports);
         self.return_slots(now, reports);
         self.tell_demand(reports);
@@ -409,7 +444,10 @@ impl Holding {
         let settled = self
             .settled_since
             .map(|since| since.saturating_add(SETTLED_EVERY));
-        [lease, permits, slots, settled].into_iter().flatten().min()
+        let asked = self.asked_to_pause.and_then(|asked| asked.told);
+        let asked = asked.map(|told| told.saturating_add(PAUSE_HEARD_WITHIN));
+        let deadlines = [lease, permits, slots, settled, asked];
+        deadlines.into_iter().flatten().min()
     }
 
     fn judge(&mut self, at: Mono, probe: bool, verdict: Verdict) {
@@ -424,6 +462,10 @@ impl Holding {
             Verdict::Silent if probe => self.health.push_back(FromShard::ProbeUnused { account }),
             Verdict::Silent => {}
             Verdict::Trouble(trouble) => {
+                if trouble.asks_for_pause() {
+                    // What is ready would go in this very turn, and be refused as well.
+                    self.asked_to_pause = Some(Asked { at, told: None });
+                }
                 self.health.push_back(FromShard::Trouble {
                     account,
                     trouble,

@@ -288,6 +288,16 @@ pub enum Trouble {
 }
 
 impl Trouble {
+    /// Whether calls are to rest, whatever became of those before.
+    pub(super) fn asks_for_pause(self) -> bool {
+        matches!(
+            self,
+            Self::Throttled { .. } | Self::Maintenance { .. } | Self::QuotaSpent { .. }
+        )
+    }
+}
+
+impl Trouble {
     /// Whether it is a failure in the breaker's count; pauses and spent quotas are not.
     pub fn counts_as_failure(self) -> bool {
         match self {

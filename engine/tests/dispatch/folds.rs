@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use serde_json::{Value, json};
 use syncline_engine::mapping::{FieldSettings, Mapping, MappingSettings};
-use syncline_engine::provider::{CallKind, Definition, shipped};
+use syncline_engine::provider::{CallKind, Definition, Reply, shipped};
 use syncline_engine::state::{Reason, State};
 
 use super::world::{SECOND, World, done, reply};
@@ -114,6 +114,43 @@ fn what_was_sent_and_has_no_outcome_fails_as_a_whole_when_it_cannot_be_mapped_an
     world.run(120 * SECOND);
     // The newest stands for all that its call carried.
     assert_eq!(world.dead(0), [(4, Some(Reason::Mapping))]);
+}
+
+#[test]
+fn what_goes_without_a_change_that_it_went_with_before_has_a_key_of_its_own() {
+    let (world, _) = contacts();
+    let sent = Rc::new(RefCell::new(Vec::new()));
+    let kept = Rc::clone(&sent);
+    let mut world = world.answering(move |_, request| {
+        let body = String::from_utf8(request.body.to_vec()).expect("text");
+        kept.borrow_mut()
+            .push((request.idempotency_key.clone(), body));
+        match kept.borrow().len() {
+            1 => Ok(Reply {
+                retry_after: Some("5".into()),
+                ..reply(429, "{}")
+            }),
+            _ => Ok(done(request)),
+        }
+    });
+    upsert(&mut world, &json!({"age": 30}));
+    upsert(&mut world, &json!({"n": 1}));
+    while sent.borrow().is_empty() {
+        world.run(world.step);
+    }
+    // Its reply is there, and the pause is not over.
+    world.run(world.round_trip + 2 * world.step);
+    let list = FieldSettings {
+        values: vec![("one".to_owned(), "1".to_owned())],
+        ..field("age")
+    };
+    world.remap(vec![mapping("contact", vec![field("n"), list])]);
+    world.run(120 * SECOND);
+    let sent = sent.borrow();
+    assert_eq!(world.dead(0), [(1, Some(Reason::Mapping))]);
+    let bodies: Vec<&str> = sent.iter().map(|(_, body)| body.as_str()).collect();
+    assert_eq!(bodies, [r#"{"n":1,"age":30}"#, r#"{"n":1}"#]);
+    assert_ne!(sent[0].0, sent[1].0);
 }
 
 #[test]

@@ -110,3 +110,32 @@ fn refused_credentials_cost_a_probe_a_minute_and_no_attempt_until_they_are_right
         "they did not wait for more than a probe"
     );
 }
+
+#[test]
+fn what_is_ready_does_not_follow_a_call_that_was_asked_to_pause() {
+    let asked_until = SECOND + 5 * SECOND;
+    let mut world = World::new(1, Vec::new(), 1).answering(move |now, request| {
+        if now < asked_until {
+            return Ok(Reply {
+                retry_after: Some("5".into()),
+                ..reply(429, "{}")
+            });
+        }
+        Ok(done(request))
+    });
+    // More than may be in flight at once: the rest is ready when the first come back.
+    for record in 0..100 {
+        world.update(0, record, 1);
+    }
+    world.run(60 * SECOND);
+    let refused = world.seen.iter().filter(|call| call.status == 429);
+    let first = world.seen[0].at;
+    let late = refused.filter(|call| call.at >= first + world.round_trip);
+    assert_eq!(
+        late.count(),
+        0,
+        "all were under way when the first was refused"
+    );
+    let served = world.seen.iter().filter(|call| call.status == 200);
+    assert_eq!(served.count(), 100);
+}
