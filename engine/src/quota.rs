@@ -16,6 +16,7 @@ mod forecast;
 mod gate;
 mod holding;
 mod holdings;
+mod kept;
 mod lane;
 mod learned;
 mod leases;
@@ -37,7 +38,7 @@ mod wall;
 use std::time::Duration;
 
 pub use self::account::AccountView;
-pub use self::classes::{CostClass, CostClasses};
+pub use self::classes::{CostClass, CostClasses, POLL_TAG};
 pub use self::coordinator::{Coordinator, Start};
 pub use self::endpoints::{ENDPOINTS_MAX, EndpointView};
 pub use self::forecast::{BacklogTrend, drains_in};

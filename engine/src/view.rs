@@ -325,6 +325,8 @@ pub struct LimitStatus {
     pub window_ms: u64,
     /// Of `used`, what other applications are seen to use.
     pub others: u64,
+    /// Of what is left, what urgent operations or polls alone may use.
+    pub kept: u64,
     /// What the limit is taken to be, by the provider's word or its refusals; at most `limit`.
     pub allowed: u64,
     /// When the next of what is used comes back.

@@ -156,6 +156,7 @@ pub(super) fn limits(now: Now, view: &AccountView) -> Vec<LimitStatus> {
             used: u64::try_from(held).unwrap_or(0) + limit.others,
             window_ms: u64::try_from(limit.window.as_millis()).unwrap_or(u64::MAX),
             others: limit.others,
+            kept: limit.kept,
             allowed: u64::from(limit.allowed),
             frees_at: limit.next_restore.map(|at| wall_at(now, at)),
             used_up_at: limit.used_up_at.map(|at| wall_at(now, at)),

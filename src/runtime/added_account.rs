@@ -118,7 +118,7 @@ pub(crate) fn check(
             .map(drop)?,
     }
     plans::plan(settings, name, provider).map_err(unfit)?;
-    let limits = plans::limits_of_account(name, provider).map_err(unfit)?;
+    let limits = plans::limits_of_account(settings, name, provider).map_err(unfit)?;
     limits
         .validate()
         .map_err(|error| Refusal::new(Code::InvalidField, error.to_string()))?;

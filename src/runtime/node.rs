@@ -12,7 +12,7 @@ use std::time::Duration;
 use engine::dedup::{DedupBounds, DedupIndex, EventKeys};
 use engine::producers::Producers;
 use engine::quota::{Coordinator, Learned, LeaseId, RecoveredLease, ShardId, Start};
-use engine::shard::Recovered;
+use engine::shard::{ListUse, Recovered};
 use net::egress::{AccountSettings, Egress, EgressSettings};
 use net::gate::wake_gate;
 use net::http::HttpLimits;
@@ -246,7 +246,8 @@ impl Engine {
         let polls = account_polls(settings, plans, &objects, clock::now().wall.0);
         let (gaps, gap_notices) = mpsc::channel(GAPS_MAX);
         let pull_sink = Arc::new(PullSink::new(shards.clone(), objects, gaps));
-        let fetcher = Arc::new(ShardFetcher::new(shards.clone()));
+        let fetcher = |list| Arc::new(ShardFetcher::new(shards.clone(), list));
+        let poll_fetcher = fetcher(ListUse::Poll);
         let poll_metrics = Arc::new(Mutex::new(metrics.writer()));
         let pollers = polls
             .into_iter()
@@ -258,7 +259,7 @@ impl Engine {
                 Ok(Poller::new(
                     polls,
                     cursors,
-                    fetcher.clone(),
+                    poll_fetcher.clone(),
                     pull_sink.clone(),
                     (poll_metrics.clone(), label),
                     Box::new(|| clock::now().wall.0),
@@ -279,7 +280,7 @@ impl Engine {
         let walks = Walks::open(
             data_dir,
             (shards.clone(), links.clone()),
-            (fetcher, pull_sink),
+            (fetcher(ListUse::Walk), pull_sink),
             (coordinator.clone(), in_force.clone()),
             database.as_ref().map(Database::rows),
         )

@@ -23,8 +23,8 @@ use super::rules::Rules;
 use super::tokens::TokenCells;
 use super::tuning::Tuning;
 use crate::settings::{
-    AuthSettings, ConflictSettings, Deletes, Direction, ProviderSettings, Settings, TargetSettings,
-    WeightSettings, limits_of, read_schema,
+    AuthSettings, ConflictSettings, Deletes, Direction, ObjectSettings, ProviderSettings, Settings,
+    TargetSettings, WeightSettings, limits_of, read_schema,
 };
 
 /// The plan of every account.
@@ -194,20 +194,27 @@ fn mapping(object: &str, target: &TargetSettings) -> Result<Mapping, StartError>
 pub(crate) fn account_limits(settings: &Settings) -> Result<Vec<AccountLimits>, StartError> {
     let accounts = settings.providers.iter();
     accounts
-        .map(|(name, provider)| limits_of_account(name, provider))
+        .map(|(name, provider)| limits_of_account(settings, name, provider))
         .collect()
 }
 
 /// The limits of one account.
 pub(crate) fn limits_of_account(
+    settings: &Settings,
     name: &str,
     provider: &ProviderSettings,
 ) -> Result<AccountLimits, StartError> {
     let account = &provider.account;
     let definition = definition(name, provider)?;
+    let comes_in = |(_, object): &(String, ObjectSettings)| {
+        object.record.direction != Direction::Out && settings.accounts_of(object).contains(&name)
+    };
+    let polls = account.poll.enabled
+        && definition.poll_feeds().next().is_some()
+        && settings.objects.iter().any(comes_in);
     Ok(AccountLimits {
         name: name.to_owned(),
-        limits: limits_of(provider, definition.limits()),
+        limits: limits_of(provider, definition.limits(), polls),
         max_in_flight: account.max_in_flight.get(),
         call_timeout: account.timeout,
         hold: HoldSettings {

@@ -12,7 +12,8 @@ use engine::journal::Journal;
 use engine::provider::{Reply, Request, SendFailure};
 use engine::quota::{FromShard, ShardId, ToShard};
 use engine::shard::{
-    AccountPlan, CallId, Command, CommandReply, Input, LinkWord, Observation, Output, Role, Shard,
+    AccountPlan, CallId, Command, CommandReply, Input, LinkWord, ListUse, Observation, Output,
+    Role, Shard,
 };
 use engine::time::{Mono, Now};
 use net::egress::{Account, AccountSettings, Egress};
@@ -57,10 +58,10 @@ pub(crate) enum Word {
     Coordinator(ToShard),
     /// An operator's command.
     Command(Command, oneshot::Sender<CommandReply>),
-    /// Asks an account, at an endpoint of it, for something that is no record's.
+    /// Asks an account, at an endpoint of it, for a list.
     Fetch(
         Arc<str>,
-        Arc<str>,
+        (ListUse, Arc<str>),
         Request,
         oneshot::Sender<Result<Reply, SendFailure>>,
     ),
@@ -209,10 +210,11 @@ impl ShardThread {
                         },
                     );
                 }
-                Word::Fetch(account, endpoint, request, reply) => {
+                Word::Fetch(account, (list, endpoint), request, reply) => {
                     let ticket = Waiting::Fetch(reply);
                     let input = Input::Fetch {
                         account,
+                        list,
                         endpoint,
                         request,
                         ticket,

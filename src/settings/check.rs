@@ -298,7 +298,7 @@ impl Checker<'_, '_> {
         let definition = definition.and_then(|text| Definition::parse(text).ok());
         let shipped = definition.as_ref().map_or(&[][..], Definition::limits);
         let limits = AccountLimits {
-            limits: limits_of(provider, shipped),
+            limits: limits_of(provider, shipped, true),
             ..AccountLimits::unlimited(path)
         };
         // Two of one name were refused above, with their place.

@@ -26,9 +26,18 @@ pub struct LimitSettings {
     pub scope: LimitScope,
     /// Which calls count, and for how much.
     pub weights: Weights,
-    /// What of it is kept back.
+    /// What of it is kept back; of polls' part see `reserve_polls`.
     pub reserve: Reserve,
+    /// What is kept for polls, in thousandths, if the account is asked for lists of changes; absent:
+    /// [`POLLS_PERMILLE`] of a limit that lasts.
+    pub reserve_polls: Option<u16>,
 }
+
+/// Kept for polls of a limit of an hour or more: what is used up for long must not be used up by
+/// records alone, or nobody hears of changes until it is back.
+pub(super) const POLLS_PERMILLE: u16 = 20;
+/// Shorter windows come back before it matters.
+const POLLS_WINDOW_MIN: Duration = Duration::from_secs(3600);
 
 /// How a provider counts.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -99,6 +108,7 @@ struct LimitKeys {
     reserve: f64,
     #[serde(default)]
     reserve_priority: f64,
+    reserve_polls: Option<f64>,
 }
 
 #[derive(Default, Deserialize)]
@@ -120,6 +130,7 @@ impl LimitSettings {
             scope: LimitScope::default(),
             weights: Weights::default(),
             reserve: Reserve::default(),
+            reserve_polls: None,
         }
     }
 
@@ -156,13 +167,19 @@ impl LimitSettings {
         Some(settings)
     }
 
-    /// The limits that the engine keeps: one, or one for each operation.
-    pub fn limits(&self) -> Vec<Limit> {
+    /// The limits that the engine keeps: one, or one for each operation. `polls`: the account is
+    /// asked for lists of changes.
+    pub fn limits(&self, polls: bool) -> Vec<Limit> {
+        let mut reserve = self.reserve;
+        if polls {
+            let usual = self.usually_kept_for_polls();
+            reserve.polls_permille = self.reserve_polls.unwrap_or(usual);
+        }
         let whole = Limit {
             name: self.name.clone(),
             policy: self.policy(),
             weights: self.weights.clone(),
-            reserve: self.reserve,
+            reserve,
         };
         if self.scope != LimitScope::Endpoint {
             return vec![whole];
@@ -174,6 +191,19 @@ impl LimitSettings {
             limit
         };
         CallKind::ALL.into_iter().map(one).collect()
+    }
+
+    fn usually_kept_for_polls(&self) -> u16 {
+        let window = match &self.kind {
+            LimitKind::Sliding(window) | LimitKind::Cost(window) => *window,
+            LimitKind::Rolling { window, .. } | LimitKind::Fixed { window, .. } => *window,
+            LimitKind::TokenBucket { .. } | LimitKind::Concurrency => return 0,
+        };
+        let counts_all = self.scope != LimitScope::Endpoint && self.weights.only.is_empty();
+        match counts_all && window >= POLLS_WINDOW_MIN {
+            true => POLLS_PERMILLE,
+            false => 0,
+        }
     }
 
     fn policy(&self) -> Policy {
@@ -204,14 +234,19 @@ impl LimitSettings {
 }
 
 /// The limits an account is kept to: its own, and those of its definition whose names it does
-/// not use. A limit of a definition that nobody knows the size of is left out.
-pub fn limits_of(provider: &ProviderSettings, shipped: &[LimitDefinition]) -> Vec<Limit> {
+/// not use. A limit of a definition that nobody knows the size of is left out. `polls`: the account
+/// is asked for lists of changes.
+pub fn limits_of(
+    provider: &ProviderSettings,
+    shipped: &[LimitDefinition],
+    polls: bool,
+) -> Vec<Limit> {
     let own = &provider.limits;
     let replaced = |limit: &&LimitDefinition| own.iter().any(|own| own.name == limit.name);
     let shipped = shipped.iter().filter(|limit| !replaced(limit));
     let shipped = shipped.filter_map(LimitSettings::of_definition);
     let all = own.iter().cloned().chain(shipped);
-    all.flat_map(|limit| limit.limits()).collect()
+    all.flat_map(|limit| limit.limits(polls)).collect()
 }
 
 impl TryFrom<LimitKeys> for LimitSettings {
@@ -231,6 +266,7 @@ impl TryFrom<LimitKeys> for LimitSettings {
             costs,
             reserve,
             reserve_priority,
+            reserve_polls,
         } = keys;
         let named = |key: &str| format!("limit `{name}` of kind \"{kind}\" takes no `{key}`");
         let window_of = || {
@@ -288,7 +324,17 @@ impl TryFrom<LimitKeys> for LimitSettings {
         settings.reserve = Reserve {
             others_permille: permille("reserve", reserve)?,
             urgent_permille: permille("reserve_priority", reserve_priority)?,
+            polls_permille: 0,
         };
+        if scope == LimitScope::Endpoint && reserve_polls.is_some() {
+            return Err(format!(
+                "limit `{}` of scope \"endpoint\" counts lists of changes by themselves: it takes \
+                 no `reserve_polls`",
+                settings.name
+            ));
+        }
+        let polls = reserve_polls.map(|share| permille("reserve_polls", share));
+        settings.reserve_polls = polls.transpose()?;
         Ok(settings)
     }
 }
@@ -349,7 +395,7 @@ mod tests {
             "name = \"daily\"\nkind = \"fixed\"\nlimit = 250000\nwindow = \"1d\"\n\
              timezone = \"Europe/Berlin\"\nreserve = 0.1\nreserve_priority = 0.05",
         );
-        let limits = daily.expect("a limit").limits();
+        let limits = daily.expect("a limit").limits(false);
         let Policy::Fixed { zone, .. } = &limits[0].policy else {
             panic!("{limits:?}");
         };
@@ -359,6 +405,29 @@ mod tests {
             (reserve.others_permille, reserve.urgent_permille),
             (100, 50)
         );
+    }
+
+    #[test]
+    fn something_of_a_limit_that_lasts_is_kept_for_polls_where_there_are_some() {
+        let kept = |keys: &str, polls: bool| {
+            let text = format!("name = \"a\"\nkind = \"sliding\"\nlimit = 5000\n{keys}");
+            let limits = read(&text).expect("a limit").limits(polls);
+            limits[0].reserve.polls_permille
+        };
+        for (keys, expected) in [
+            ("window = \"1h\"", POLLS_PERMILLE),
+            ("window = \"59m\"", 0),
+            ("window = \"1d\"\nreserve_polls = 0", 0),
+            ("window = \"1s\"\nreserve_polls = 0.1", 100),
+            ("window = \"1d\"\nscope = \"endpoint\"", 0),
+            ("window = \"1d\"\napplies_to = { tags = [\"search\"] }", 0),
+        ] {
+            assert_eq!(kept(keys, true), expected, "{keys}");
+            assert_eq!(kept(keys, false), 0, "{keys}");
+        }
+        let text = "name = \"a\"\nkind = \"sliding\"\nlimit = 5\nwindow = \"1d\"\n\
+                    scope = \"endpoint\"\nreserve_polls = 0.1";
+        assert!(read(text).expect_err("refused").contains("reserve_polls"));
     }
 
     #[test]
@@ -376,7 +445,7 @@ mod tests {
     fn a_limit_of_each_endpoint_becomes_one_for_each_operation() {
         let text =
             "name = \"a\"\nkind = \"sliding\"\nlimit = 5\nwindow = \"1s\"\nscope = \"endpoint\"";
-        let limits = read(text).expect("a limit").limits();
+        let limits = read(text).expect("a limit").limits(true);
         assert_eq!(limits.len(), CallKind::ALL.len());
         assert_eq!(limits[0].name, "a.create");
         assert_eq!(limits[0].weights.only, ["create"]);
@@ -385,7 +454,7 @@ mod tests {
     #[test]
     fn a_provider_that_forgets_in_steps_is_given_a_step_more() {
         let text = "name = \"a\"\nkind = \"rolling\"\nlimit = 5\nwindow = \"10s\"\nstep = \"1s\"";
-        let limits = read(text).expect("a limit").limits();
+        let limits = read(text).expect("a limit").limits(true);
         let window = Duration::from_secs(11);
         assert_eq!(limits[0].policy, Policy::Sliding { limit: 5, window });
     }

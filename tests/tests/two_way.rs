@@ -146,3 +146,36 @@ fn a_consumer_that_is_away_holds_nobody_back_and_misses_nothing() {
         (known["consumers"][0]["unacked"] == 0).then_some(())
     });
 }
+
+#[test]
+fn changes_are_heard_of_though_records_have_used_up_all_but_what_is_kept_for_polls() {
+    let options = ["--token", "t-1", "--key", "contacts.external_id"];
+    let provider = Provider::start_as("hubspot", &options);
+    // Most of the hour's calls: far more than polls make until the change is told.
+    let limits = "[[providers.crm.limits]]\nname = \"hourly\"\nkind = \"sliding\"\nlimit = 240\n\
+                  window = \"1h\"\nreserve_polls = 0.75\n\
+                  [providers.crm.batch]\nmax_items = 1\n";
+    let node = Node::start(config(&provider).with(limits));
+    let mut billing = subscribe(&node);
+    let events: Vec<Value> = (0..100)
+        .map(|at| {
+            json!({"operation": "CREATE", "object": "contact", "record_id": format!("c-{at}"),
+                "data": {"last_name": format!("Name {at}")}})
+        })
+        .collect();
+    assert_eq!(node.post("/v1/sync", json!(events).to_string()).status, 202);
+    until("records wait for quota", || {
+        let status = node.get("/v1/providers/crm/status").json();
+        let waits = status["held_by"] == "quota_spent" && status["queue_depth"] != 0;
+        let hourly = status["limits"].as_array()?.iter();
+        let kept = hourly.filter(|limit| limit["name"] == "hourly");
+        let kept: Vec<u64> = kept.filter_map(|limit| limit["kept"].as_u64()).collect();
+        (waits && kept.iter().any(|kept| *kept > 0)).then_some(())
+    });
+    edit(
+        &provider,
+        &json!({"object": "contacts", "operation": "create", "fields": {"lastname": "Lovelace"}}),
+    );
+    let made = next_change(&mut billing);
+    assert_eq!(made["data"], json!({"last_name": "Lovelace"}), "{made}");
+}

@@ -14,16 +14,17 @@ use super::classes::CostClasses;
 use super::dice::Dice;
 use super::endpoints::{EndpointView, Endpoints};
 use super::gate::{BreakerView, Health, QUOTA_LOOK, TroubleReport};
+use super::kept::Caller;
 use super::lane::{Lane, Want};
 use super::leases::Leases;
 use super::limit::Limit;
 use super::limits::AccountLimits;
 use super::message::{AccountId, Ended, EndpointWord, Gate, LeaseId, ShardId, ToShard, Trouble};
 use super::pool::{LimitView, Pool};
-use super::share::Sharing;
 use super::slots::{SlotMove, Slots};
 use super::truth::Observation;
 use crate::time::{Mono, Now};
+use lending::Sharings;
 
 /// Calls in flight regrow after refusals by a sixteenth in this time, as a window of a second.
 const SLOTS_REGROW: Duration = Duration::from_secs(1);
@@ -41,9 +42,7 @@ pub(super) struct Account {
     pools: Vec<Pool>,
     leases: Leases,
     lanes: Vec<Lane>,
-    /// Who was passed over, among the urgent and among all.
-    urgent_sharing: Sharing,
-    sharing: Sharing,
+    sharing: Sharings,
     pub(super) slots: Slots,
     in_flight: Adaptive,
     /// What the log was given of `in_flight`.
@@ -107,8 +106,7 @@ impl Account {
                 .collect(),
             leases: Leases::default(),
             lanes: (0..shards).map(|_| Lane::default()).collect(),
-            urgent_sharing: Sharing::default(),
-            sharing: Sharing::default(),
+            sharing: Sharings::default(),
             slots: Slots::new(limits.slots(), shards),
             in_flight: Adaptive::new(limits.slots(), 1, SLOTS_REGROW),
             health: Health::new(limits.hold),
@@ -143,9 +141,10 @@ impl Account {
             Ended::Unanswered => at.saturating_add(ARRIVAL_GRACE),
         };
         let settled = self.leases.settle(from, lease, count);
-        let (paid, costs) = settled.unwrap_or_else(|| (0, Arc::clone(self.classes.dearest())));
+        let unknown = || (0, Arc::clone(self.classes.dearest()), Caller::Record);
+        let (paid, costs, caller) = settled.unwrap_or_else(unknown);
         for (pool, &cost) in self.pools.iter_mut().zip(costs.iter()) {
-            pool.complete(now, at, tokens(paid, cost));
+            pool.complete(now, at, tokens(paid, cost), caller);
             // Reported after the lease was given up: counted then and, to be safe, now.
             pool.charge(now, at, tokens(count - paid, cost));
         }
@@ -153,11 +152,11 @@ impl Account {
 
     pub(super) fn unspent(&mut self, from: ShardId, lease: LeaseId, count: u32) {
         // Of a lease that was given up nothing comes back early: it counts as spent already.
-        let Some((left, costs)) = self.leases.settle(from, lease, count) else {
+        let Some((left, costs, caller)) = self.leases.settle(from, lease, count) else {
             return;
         };
         for (pool, &cost) in self.pools.iter_mut().zip(costs.iter()) {
-            pool.put_back(tokens(left, cost));
+            pool.put_back(tokens(left, cost), caller);
         }
     }
 
@@ -356,7 +355,8 @@ impl Account {
     fn give_up_leases(&mut self, now: Mono) {
         while let Some(lease) = self.leases.give_up(now) {
             for (pool, &cost) in self.pools.iter_mut().zip(lease.costs.iter()) {
-                pool.complete(now, lease.given_up_at, tokens(lease.permits, cost));
+                let tokens = tokens(lease.permits, cost);
+                pool.complete(now, lease.given_up_at, tokens, lease.caller);
             }
         }
     }

@@ -3,12 +3,16 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use super::kept::Caller;
 use super::limit::Limit;
 use crate::provider::CallKind;
 
 /// Tags besides the kinds of calls that an account's limits may name: every combination of
 /// them has a place in a table.
 pub(super) const TAGS_MAX: usize = 8;
+
+/// The tag of calls for lists of changes. A limit of which something is kept for them names it.
+pub const POLL_TAG: &str = "poll";
 
 /// Calls that take the same tokens of every limit of their account.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -19,7 +23,8 @@ pub struct CostClass(u32);
 /// A call's signature is its kind and which of the named tags it has. Signatures with the same
 /// vector of costs share a class. Class 0 is any call at all: it costs the most of every limit
 /// that any signature does, so that whoever does not tell calls apart is too careful, never
-/// over a limit. Limits that name no tag leave one class, and that is class 0.
+/// over a limit. Limits that name no tag leave one class, and that is class 0. Polls share no class
+/// with other calls where limits tell them apart: what is kept for them must not pay for others.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CostClasses {
     /// The number of the class at index 1; index 0 is always number 0. Grows when the classes
@@ -39,6 +44,7 @@ pub struct CostClasses {
 struct Class {
     /// Tokens of each pooled limit, in their order.
     costs: Arc<[u32]>,
+    caller: Caller,
     /// The first signature of this class.
     example: usize,
 }
@@ -54,7 +60,7 @@ impl CostClasses {
     /// # Panics
     /// When they name more; `AccountLimits::validate` refuses that.
     pub fn compile(limits: &[Limit]) -> Self {
-        let named: BTreeSet<&str> = limits.iter().flat_map(|l| l.weights.tags()).collect();
+        let named: BTreeSet<&str> = limits.iter().flat_map(Limit::tags).collect();
         let is_kind = |tag: &&str| CallKind::ALL.iter().any(|kind| kind.as_str() == *tag);
         let (kinds, tags): (Vec<&str>, Vec<&str>) = named.into_iter().partition(is_kind);
         assert!(tags.len() <= TAGS_MAX, "more tags than are told apart");
@@ -76,15 +82,22 @@ impl CostClasses {
         let dearest = |pool: usize| costs.iter().map(|costs| costs[pool]).max().unwrap_or(1);
         compiled.classes.push(Class {
             costs: (0..pooled.len()).map(dearest).collect(),
+            caller: Caller::Record,
             example: 0,
         });
         for (example, costs) in costs.into_iter().enumerate() {
-            let known = compiled
-                .classes
-                .iter()
-                .position(|class| class.costs == costs);
+            let caller = match compiled.has(example, POLL_TAG) {
+                true => Caller::Poll,
+                false => Caller::Record,
+            };
+            let same = |class: &Class| class.costs == costs && class.caller == caller;
+            let known = compiled.classes.iter().position(same);
             let index = known.unwrap_or_else(|| {
-                compiled.classes.push(Class { costs, example });
+                compiled.classes.push(Class {
+                    costs,
+                    caller,
+                    example,
+                });
                 compiled.classes.len() - 1
             });
             let index = u16::try_from(index).expect("fewer classes than signatures");
@@ -108,7 +121,7 @@ impl CostClasses {
 
     /// The tags besides the kinds of calls that these limits name.
     pub(super) fn tags(limits: &[Limit]) -> BTreeSet<&str> {
-        let named = limits.iter().flat_map(|limit| limit.weights.tags());
+        let named = limits.iter().flat_map(Limit::tags);
         named
             .filter(|tag| CallKind::ALL.iter().all(|kind| kind.as_str() != *tag))
             .collect()
@@ -187,6 +200,12 @@ impl CostClasses {
     /// not one of these.
     pub(super) fn costs(&self, class: CostClass) -> Option<&Arc<[u32]>> {
         Some(&self.classes[self.index(class)?].costs)
+    }
+
+    /// For whom calls of this class are made.
+    pub(super) fn caller(&self, class: CostClass) -> Caller {
+        let class = self.index(class).map(|index| &self.classes[index]);
+        class.map_or(Caller::Record, |class| class.caller)
     }
 
     /// The most that a call takes of each pooled limit.
@@ -281,6 +300,21 @@ mod tests {
         assert_eq!(costs(&classes, &["update"]), [1, 0]);
         assert_eq!(classes.dearest()[..], [1, 1]);
         assert_eq!(classes.class_of(&["update"]), classes.class_of(&["create"]));
+    }
+
+    #[test]
+    fn polls_have_a_class_of_their_own_where_something_is_kept_for_them() {
+        let mut plain = limit("a", Weights::default());
+        let classes = CostClasses::compile(&[plain.clone()]);
+        assert_eq!(classes.class_of(&["read", POLL_TAG]), CostClass::ANY);
+        plain.reserve.polls_permille = 20;
+        let classes = CostClasses::compile(&[plain]);
+        let poll = classes.class_of(&["read", POLL_TAG]);
+        assert_eq!(costs(&classes, &[POLL_TAG]), [1], "and cost the same");
+        assert_eq!(classes.caller(poll), Caller::Poll);
+        assert_eq!(classes.class_of(&["read"]), CostClass::ANY);
+        assert_eq!(classes.caller(CostClass::ANY), Caller::Record);
+        assert_eq!(classes.labelled(&classes.label(poll)), poll);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::kept::Caller;
 use super::message::{LeaseId, ShardId};
 use crate::time::Mono;
 
@@ -19,6 +20,7 @@ pub(super) struct Lease {
     pub(super) permits: u32,
     /// Tokens of each pool that a permit holds.
     pub(super) costs: Arc<[u32]>,
+    pub(super) caller: Caller,
     /// From here on the permits count as spent by calls that have just ended.
     pub(super) given_up_at: Mono,
     /// Its calls may be at the provider for as long as the shard lives: a stalled one does not
@@ -31,22 +33,22 @@ impl Leases {
         self.live.insert(id, lease);
     }
 
-    /// Takes `count` permits off a lease of that shard: how many it still had, and what each
-    /// holds; `None` for one that is not live.
+    /// Takes `count` permits off a lease of that shard: how many it still had, what each holds,
+    /// and for whom; `None` for one that is not live.
     pub(super) fn settle(
         &mut self,
         from: ShardId,
         id: LeaseId,
         count: u32,
-    ) -> Option<(u32, Arc<[u32]>)> {
+    ) -> Option<(u32, Arc<[u32]>, Caller)> {
         let lease = self.live.get_mut(&id).filter(|lease| lease.shard == from)?;
         let settled = count.min(lease.permits);
         lease.permits -= settled;
-        let costs = Arc::clone(&lease.costs);
+        let (costs, caller) = (Arc::clone(&lease.costs), lease.caller);
         if lease.permits == 0 {
             self.live.remove(&id);
         }
-        Some((settled, costs))
+        Some((settled, costs, caller))
     }
 
     /// The next lease whose shard has been silent for too long.

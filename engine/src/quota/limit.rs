@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use jiff::tz::TimeZone;
 
+use super::classes::POLL_TAG;
+
 /// One limit by the name under which it is shown.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limit {
@@ -75,6 +77,8 @@ pub struct Reserve {
     pub others_permille: u16,
     /// For operations of priority [`URGENT_PRIORITY_MAX`](super::URGENT_PRIORITY_MAX) or better.
     pub urgent_permille: u16,
+    /// For calls with [`POLL_TAG`](super::POLL_TAG). What such calls hold is part of it.
+    pub polls_permille: u16,
 }
 
 impl Limit {
@@ -109,6 +113,12 @@ impl Limit {
                 },
             ),
         ]
+    }
+
+    /// Every tag by which it tells calls apart.
+    pub(super) fn tags(&self) -> impl Iterator<Item = &str> {
+        let keeps = self.reserve.polls_permille > 0 && self.is_pooled();
+        self.weights.tags().chain(keeps.then_some(POLL_TAG))
     }
 
     /// Calls need a token of it. A concurrency limit over all calls is kept by slots instead.
@@ -171,6 +181,11 @@ impl Reserve {
     pub(super) fn urgent(self, capacity: u32) -> u32 {
         share(self.urgent_permille, capacity)
     }
+
+    /// Tokens kept for polls; rounded up.
+    pub(super) fn polls(self, capacity: u32) -> u32 {
+        share(self.polls_permille, capacity)
+    }
 }
 
 fn share(permille: u16, capacity: u32) -> u32 {
@@ -225,8 +240,10 @@ mod tests {
         let reserve = Reserve {
             others_permille: 100,
             urgent_permille: 1,
+            polls_permille: 999,
         };
-        assert_eq!((reserve.others(5), reserve.urgent(5)), (1, 1));
+        let kept = (reserve.others(5), reserve.urgent(5), reserve.polls(5));
+        assert_eq!(kept, (1, 1, 5));
         assert_eq!(reserve.others(250_000), 25_000);
         assert_eq!(reserve.others(u32::MAX), u32::MAX / 10 + 1);
     }

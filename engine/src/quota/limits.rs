@@ -168,7 +168,13 @@ impl AccountLimits {
         let pooled = self.limits.iter().filter(|limit| limit.is_pooled());
         for (limit, &tokens) in pooled.zip(classes.dearest().iter()) {
             let capacity = limit.policy.capacity();
-            let kept = limit.reserve.others(capacity) + limit.reserve.urgent(capacity);
+            let reserve = limit.reserve;
+            let kept = [
+                reserve.others(capacity),
+                reserve.urgent(capacity),
+                reserve.polls(capacity),
+            ];
+            let kept = kept.into_iter().fold(0, u32::saturating_add);
             if tokens > capacity.saturating_sub(kept) {
                 return Err(LimitsError::TooDear {
                     account: self.name.clone(),

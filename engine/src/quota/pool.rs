@@ -7,6 +7,7 @@ use super::ARRIVAL_GRACE;
 use super::adaptive::Adaptive;
 use super::calendar::Calendar;
 use super::forecast::Outlook;
+use super::kept::{Caller, Polled};
 use super::learned::LearnedFrom;
 use super::limit::{Limit, Policy};
 use super::rate::Rate;
@@ -47,6 +48,7 @@ pub(super) struct Pool {
     /// One call may look whether others still hold what they were seen to hold.
     looks: bool,
     spent: Rate,
+    polled: Polled,
     /// What the log was given of `truth` and of `adaptive`.
     told_logged: Option<u32>,
     felt_logged: Option<u32>,
@@ -96,6 +98,8 @@ pub struct LimitView {
     /// What the limit is taken to be: less than `capacity` when the provider says so, or
     /// refuses calls below it.
     pub allowed: u32,
+    /// Tokens that could be lent now, to urgent operations or to polls alone.
+    pub kept: u64,
     /// Tokens that a call of ordinary priority could be lent now.
     pub lendable: u64,
     /// The share of the capacity that is used by us or others or kept back, 0 to 1.
@@ -138,6 +142,7 @@ impl Pool {
             rule,
             looks: false,
             spent: Rate::default(),
+            polled: Polled::new(window.max(IN_FLIGHT_WINDOW)),
             told_logged: None,
             felt_logged: None,
         }
@@ -147,9 +152,12 @@ impl Pool {
     ///
     /// # Panics
     /// When more are taken than are available.
-    pub(super) fn take(&mut self, now: Mono, tokens: u64) {
+    pub(super) fn take(&mut self, now: Mono, tokens: u64, caller: Caller) {
         if tokens == 0 {
             return;
+        }
+        if caller == Caller::Poll {
+            self.polled.take(tokens);
         }
         let tokens = signed(tokens);
         assert!(tokens <= self.available, "lent more than the pool holds");
@@ -161,7 +169,10 @@ impl Pool {
     }
 
     /// Tokens of a lease that no call has used.
-    pub(super) fn put_back(&mut self, tokens: u64) {
+    pub(super) fn put_back(&mut self, tokens: u64, caller: Caller) {
+        if caller == Caller::Poll {
+            self.polled.put_back(tokens);
+        }
         let tokens = signed(tokens);
         assert!(tokens <= self.leased, "more came back than was lent");
         self.leased -= tokens;
@@ -169,8 +180,12 @@ impl Pool {
     }
 
     /// Tokens of a lease whose calls ended by `completed_at`, as is known since `now`.
-    pub(super) fn complete(&mut self, now: Mono, completed_at: Mono, tokens: u64) {
+    pub(super) fn complete(&mut self, now: Mono, completed_at: Mono, tokens: u64, caller: Caller) {
         assert!(signed(tokens) <= self.leased, "more ended than was lent");
+        if caller == Caller::Poll {
+            let (at, boundary_ms) = self.forgotten_after(completed_at);
+            self.polled.end(at, boundary_ms, tokens);
+        }
         self.leased -= signed(tokens);
         self.restore_after(now, completed_at, tokens);
     }
@@ -196,6 +211,7 @@ impl Pool {
         };
         let back = self.restoring.pop_due(now.mono, wall_low_ms);
         self.refused.pop_due(now.mono, wall_low_ms);
+        self.polled.tick(now.mono, wall_low_ms);
         self.available += signed(back);
         self.before_refusal = self.before_refusal.saturating_sub(back);
         if back > 0 {
@@ -247,12 +263,18 @@ impl Pool {
     /// refuses would else seem to count others less. One that does count them seems to count
     /// others more until they are back, which is only too careful.
     pub(super) fn call_refused(&mut self, now: Mono) {
+        let (at, boundary_ms) = self.forgotten_after(now);
+        self.refused.push(at, boundary_ms, 1);
+    }
+
+    /// When the provider has forgotten a call that ended at `at`: the latest instant, and the edge
+    /// of a calendar that comes before it.
+    fn forgotten_after(&mut self, at: Mono) -> (Mono, i64) {
         let boundary_ms = match &mut self.rule {
-            Rule::Fixed(calendar) => calendar.boundary_after(calendar.wall.latest(now)),
+            Rule::Fixed(calendar) => calendar.boundary_after(calendar.wall.latest(at)),
             _ => NO_BOUNDARY,
         };
-        let at = now.saturating_add(self.memory());
-        self.refused.push(at, boundary_ms, 1);
+        (at.saturating_add(self.memory()), boundary_ms)
     }
 
     /// Whether a refusal that names no limit may have been for this one: short enough to be felt,
@@ -382,7 +404,7 @@ impl Pool {
         same_rule
     }
 
-    /// Tokens that calls of any priority can be lent now.
+    /// Tokens that can be lent now to whom they are kept for.
     pub(super) fn lendable(&self) -> u64 {
         let free = self.available - self.withheld();
         let dearest = i64::from(self.dearest);
@@ -402,6 +424,19 @@ impl Pool {
         u64::from(self.limit.reserve.urgent(self.limit.policy.capacity()))
     }
 
+    /// Tokens that only polls can be lent, while they are there: what is kept for them, less what
+    /// they hold.
+    pub(super) fn polls_reserve(&self) -> u64 {
+        self.kept_for_polls().saturating_sub(self.polled.held())
+    }
+
+    /// The same while polls hold nothing. A limit that is smaller than configured keeps less.
+    pub(super) fn kept_for_polls(&self) -> u64 {
+        let allowed = self.allowed();
+        let kept = self.limit.reserve.polls(allowed);
+        u64::from(kept.min(allowed.saturating_sub(self.dearest)))
+    }
+
     pub(super) fn leased(&self) -> u64 {
         unsigned(self.leased)
     }
@@ -418,7 +453,12 @@ impl Pool {
     pub(super) fn next_change(&self) -> Option<Mono> {
         let looks_later = self.may_look() && !self.looks;
         let truth = self.truth.next_deadline(looks_later);
-        let changes = [self.next_restore(), truth, self.adaptive.next_deadline()];
+        let changes = [
+            self.next_restore(),
+            truth,
+            self.adaptive.next_deadline(),
+            self.polled.next_change(),
+        ];
         changes.into_iter().flatten().min()
     }
 
@@ -442,8 +482,10 @@ impl Pool {
     }
 
     pub(super) fn view(&self, now: Mono) -> LimitView {
-        let lendable = self.lendable().saturating_sub(self.urgent_reserve());
-        let held = self.capacity - signed(self.lendable());
+        let all = self.lendable();
+        let kept = (self.urgent_reserve() + self.polls_reserve()).min(all);
+        let lendable = all - kept;
+        let held = self.capacity - signed(all);
         let outlook = Outlook {
             now,
             lendable,
@@ -458,6 +500,7 @@ impl Pool {
             restoring: self.restoring.tokens(),
             others: self.truth.others(),
             allowed: self.allowed(),
+            kept,
             lendable,
             used_ratio: (held as f64 / self.capacity as f64).clamp(0.0, 1.0),
             next_restore: self.next_restore(),

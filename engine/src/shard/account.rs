@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::class_mix::ClassMix;
 use super::endpoints::Endpoints;
+use super::fetch::ListUse;
 use super::siblings::PartBatches;
 use super::two_way::{Role, TwoWay};
 use super::weights::Weights;
@@ -14,7 +15,7 @@ use crate::json::RawObject;
 use crate::mapping::Mapping;
 use crate::operation_slab::{OpIndex, SORTED_LISTS};
 use crate::provider::{BatchGroup, CallKind, Definition, KeySupport};
-use crate::quota::{AccountId, CostClass, CostClasses, RetryBudget};
+use crate::quota::{AccountId, CostClass, CostClasses, POLL_TAG, RetryBudget};
 use crate::retry::RetryPolicy;
 use crate::time::Mono;
 
@@ -101,6 +102,8 @@ pub(super) struct Account {
     costs: Option<Arc<CostClasses>>,
     /// The classes of its own calls, a list of sorted operations each; none: all cost the same.
     pub(super) classes: Vec<CostClass>,
+    /// The classes of its polls, where these are no others' as well.
+    pub(super) poll_classes: Vec<CostClass>,
     /// Which of them its operations turn out to be of.
     pub(super) mix: ClassMix,
     /// Records a call carries at most, as far as calls have told.
@@ -148,6 +151,7 @@ impl Account {
             paused: false,
             costs: None,
             classes: Vec::new(),
+            poll_classes: Vec::new(),
             mix: ClassMix::default(),
             records_per_call: 1,
             suspects: VecDeque::new(),
@@ -180,7 +184,15 @@ impl Account {
         if self.classes.is_empty() {
             return CostClass::ANY;
         }
-        self.cost_of(kind, group.is_none())
+        self.cost_of(kind, group.is_none(), None)
+    }
+
+    /// The class of a call for a list.
+    pub(super) fn class_of_list(&self, kind: CallKind, of: ListUse) -> CostClass {
+        match of {
+            ListUse::Poll => self.cost_of(kind, true, Some(POLL_TAG)),
+            ListUse::Walk => self.class_of(kind, None),
+        }
     }
 
     /// The class of what lies in a list of sorted operations.
@@ -197,15 +209,22 @@ impl Account {
     /// Finds the classes that its calls can be of: tags that none of its operations has make no
     /// difference.
     fn sort_out_classes(&mut self) -> bool {
+        let mut polls: Vec<CostClass> = CallKind::ALL
+            .map(|kind| self.class_of_list(kind, ListUse::Poll))
+            .into();
         let mut classes: Vec<CostClass> = Vec::new();
         for kind in CallKind::ALL {
             for alone in [true, false] {
-                let class = self.cost_of(kind, alone);
+                let class = self.cost_of(kind, alone, None);
                 if !classes.contains(&class) {
                     classes.push(class);
                 }
             }
         }
+        polls.sort_unstable();
+        polls.dedup();
+        polls.retain(|class| !classes.contains(class));
+        self.poll_classes = polls;
         if classes == [CostClass::ANY] {
             classes.clear();
         }
@@ -220,7 +239,7 @@ impl Account {
         true
     }
 
-    fn cost_of(&self, kind: CallKind, alone: bool) -> CostClass {
+    fn cost_of(&self, kind: CallKind, alone: bool, extra: Option<&str>) -> CostClass {
         let Some(costs) = &self.costs else {
             return CostClass::ANY;
         };
@@ -230,7 +249,8 @@ impl Account {
         });
         let tags = operation.map_or(&[][..], |operation| operation.tags());
         let kind = std::iter::once(kind.as_str());
-        let tags: Vec<&str> = kind.chain(tags.iter().map(String::as_str)).collect();
+        let tags = kind.chain(tags.iter().map(String::as_str)).chain(extra);
+        let tags: Vec<&str> = tags.collect();
         costs.class_of(&tags)
     }
 

@@ -18,6 +18,15 @@ use crate::time::{Mono, Now};
 /// Fetches that wait for their account, at most; one more is refused.
 const WAITING_MAX: usize = 64;
 
+/// What a list is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ListUse {
+    /// What changed: what limits keep for polls pays for it.
+    Poll,
+    /// All records, when there is quota to spare.
+    Walk,
+}
+
 /// Fetches that wait, and those that are under way.
 #[derive(Debug)]
 pub(super) struct Fetches<T> {
@@ -28,6 +37,7 @@ pub(super) struct Fetches<T> {
 #[derive(Debug)]
 struct Fetch<T> {
     target: Target,
+    list: ListUse,
     endpoint: Arc<str>,
     request: Request,
     ticket: T,
@@ -46,9 +56,9 @@ impl<T> Default for Fetches<T> {
 
 impl<T> Fetches<T> {
     /// Calls of an account that wait.
-    pub(super) fn waiting_of(&self, at: usize) -> impl Iterator<Item = CallKind> + '_ {
+    fn waiting_of(&self, at: usize) -> impl Iterator<Item = &Fetch<T>> {
         let mine = move |fetch: &&Fetch<T>| usize::from(fetch.target.0) == at;
-        self.waiting.iter().filter(mine).map(|it| it.request.kind)
+        self.waiting.iter().filter(mine)
     }
 
     /// Whether a call to this endpoint of an account waits.
@@ -60,7 +70,13 @@ impl<T> Fetches<T> {
 
 impl<T> Shard<T> {
     /// Asks an account for something as soon as its limits and its gate allow.
-    pub(super) fn fetch(&mut self, account: &str, endpoint: Arc<str>, request: Request, ticket: T) {
+    pub(super) fn fetch(
+        &mut self,
+        account: &str,
+        (list, endpoint): (ListUse, Arc<str>),
+        request: Request,
+        ticket: T,
+    ) {
         let target = self.account(account);
         let known = self.accounts[usize::from(target.0)].plan.is_some();
         if self.fenced || !known || self.fetches.waiting.len() >= WAITING_MAX {
@@ -68,6 +84,7 @@ impl<T> Shard<T> {
         }
         self.fetches.waiting.push_back(Fetch {
             target,
+            list,
             endpoint,
             request,
             ticket,
@@ -113,7 +130,7 @@ impl<T> Shard<T> {
                 continue;
             }
             let account = &self.accounts[at];
-            let class = account.class_of(fetch.request.kind, None);
+            let class = account.class_of_list(fetch.request.kind, fetch.list);
             let callable = account.plan.clone().zip(account.id);
             let callable = callable.filter(|_| !account.paused);
             let paid = callable.and_then(|(plan, id)| {
@@ -216,9 +233,9 @@ impl<T> Shard<T> {
     /// Fetches of an account that wait for permits of a class.
     pub(super) fn fetches_of(&self, at: usize, class: CostClass) -> usize {
         let account = &self.accounts[at];
-        let kinds = self.fetches.waiting_of(at);
-        kinds
-            .filter(|&kind| account.class_of(kind, None) == class)
+        let waiting = self.fetches.waiting_of(at);
+        waiting
+            .filter(|it| account.class_of_list(it.request.kind, it.list) == class)
             .count()
     }
 }

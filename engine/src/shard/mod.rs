@@ -71,6 +71,7 @@ pub use compare::{Comparison, Listed};
 pub use control::{Command, CommandReply};
 pub use dead_letter::{DeadCause, DeadFilter, DeadId, DeadLetter, DeadSlice};
 pub use explain::{Explanation, Wait};
+pub use fetch::ListUse;
 pub use handoff::{Handed, Handoff, KnownAs, News, Pull, provisional_id};
 pub use learned_book::LearnedBook;
 pub use leases::{LeaseBook, LoggedLease};
@@ -171,6 +172,8 @@ pub enum Input<T> {
     Fetch {
         /// The account's name.
         account: Arc<str>,
+        /// What for.
+        list: ListUse,
         /// What fails with it, apart from all else of the account.
         endpoint: Arc<str>,
         /// What to send.
@@ -349,10 +352,11 @@ impl<T> Shard<T> {
             Input::Log { poisoned: true } => self.fence(),
             Input::Fetch {
                 account,
+                list,
                 endpoint,
                 request,
                 ticket,
-            } => self.fetch(&account, endpoint, request, ticket),
+            } => self.fetch(&account, (list, endpoint), request, ticket),
             Input::Link(word) => self.on_link_word(now, journal, word),
             Input::Control { command, ticket } => self.control(now, journal, command, ticket),
         }

@@ -219,6 +219,14 @@ impl<T> Shard<T> {
             }
         };
         let urgent_unsorted = urgent_in(&queue.unsorted);
+        for &class in &account.poll_classes {
+            let polls = if sends { self.fetches_of(at, class) } else { 0 };
+            let waiting = Waiting {
+                calls: polls as u32,
+                ..Waiting::default()
+            };
+            self.holdings.demand(id, class, waiting);
+        }
         if account.classes.is_empty() {
             let records = queue.ready_len() + account.suspects_len();
             let mut demand = waiting(records, urgent_unsorted);

@@ -10,6 +10,7 @@ mod held;
 mod linger;
 mod neighbours;
 mod planted;
+mod polls;
 mod promises;
 mod reads;
 mod refused_token;

@@ -8,7 +8,7 @@ use syncline_engine::journal::Kind;
 use syncline_engine::provider::Request;
 use syncline_engine::quota::FromShard;
 use syncline_engine::record::StateFrame;
-use syncline_engine::shard::CallId;
+use syncline_engine::shard::{CallId, ListUse};
 
 use super::world::MS;
 
@@ -19,6 +19,8 @@ pub(super) enum Bug {
     UrgencyLost,
     /// All demand is told as urgent.
     AllUrgent,
+    /// Polls are asked for as walks are.
+    PollsTakenForWalks,
     /// What is kept for other applications is not known.
     OthersForgotten,
     /// A field that refers to another record is taken for a plain one.
@@ -49,6 +51,14 @@ impl Bug {
             }
         }
         word
+    }
+
+    /// What a list is asked for, as a shard hears it.
+    pub(super) fn asked(self, list: ListUse) -> ListUse {
+        match self {
+            Self::PollsTakenForWalks => ListUse::Walk,
+            _ => list,
+        }
     }
 
     /// What the way in makes of an event.

@@ -13,7 +13,7 @@ use syncline_engine::journal::{AppendError, Class, Journal, Kind, ReadError};
 use syncline_engine::json::Scratch;
 use syncline_engine::mapping::Mapping;
 use syncline_engine::provider::{
-    BodyEnd, CallKind, Definition, Reply, ReplyHeaders, Request, SendFailure, shipped,
+    BodyEnd, CallKind, Definition, Method, Reply, ReplyHeaders, Request, SendFailure, shipped,
 };
 use syncline_engine::quota::{
     AccountLimits, AccountView, Coordinator, HoldSettings, LeaseId, Limit, RecoveredLease, ShardId,
@@ -22,7 +22,7 @@ use syncline_engine::quota::{
 use syncline_engine::retry::RetryPolicy;
 use syncline_engine::shard::{
     AccountPlan, Barrier, CallId, CheckpointPart, Command, DeadFilter, EventBatch, Explanation,
-    Input, Output, Recovered, Recovery, ReplaySpan, Role, Shard, ShardSettings, Weights,
+    Input, ListUse, Output, Recovered, Recovery, ReplaySpan, Role, Shard, ShardSettings, Weights,
 };
 use syncline_engine::state::{Reason, State};
 use syncline_engine::time::{Mono, Now, WallMs};
@@ -363,6 +363,29 @@ impl World {
         self.submit(shard, &event);
     }
 
+    /// Asks an account for a list; it is seen as a call whose path is the list's name.
+    pub(super) fn ask_list(&mut self, shard: usize, list: ListUse, name: &str) {
+        let now = self.now();
+        let request = Request {
+            kind: CallKind::Read,
+            method: Method::Get,
+            path_and_query: format!("/{name}"),
+            body: Bytes::new(),
+            idempotency_key: None,
+            request_id: String::new(),
+            traceparent: None,
+        };
+        let input = Input::Fetch {
+            account: self.plans[0].name.clone(),
+            list: self.bug.map_or(list, |bug| bug.asked(list)),
+            endpoint: name.into(),
+            request,
+            ticket: (),
+        };
+        let (shard, log) = &mut self.shards[shard];
+        shard.handle(now, log, input);
+    }
+
     /// Turns of everyone for so long.
     pub(super) fn run(&mut self, span: u64) {
         let end = self.now + span;
@@ -464,7 +487,7 @@ impl World {
                     };
                     self.coordinator.handle(now, ShardId(at as u16), word);
                 }
-                Output::Accepted(()) | Output::Done { .. } => {}
+                Output::Accepted(()) | Output::Done { .. } | Output::Fetched { .. } => {}
                 Output::LinkTo(asker, word) => told.push((usize::from(asker.0), word)),
                 Output::Link(word) => {
                     let asked = word.owner().expect("a record's").vshard();

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use jiff::tz::TimeZone;
 use syncline_engine::quota::{
-    AccountId, Coordinator, CostClass, FromShard, LeaseId, Limit, Policy, RecoveredLease, Reserve,
-    ShardId, Start, ToShard, Weights,
+    AccountId, Coordinator, CostClass, CostClasses, FromShard, LeaseId, Limit, POLL_TAG, Policy,
+    RecoveredLease, Reserve, ShardId, Start, ToShard, Weights,
 };
 use syncline_engine::time::{Mono, Now, WallMs};
 
@@ -225,6 +225,7 @@ fn what_is_kept_for_urgent_operations_is_lent_to_them_alone() {
     limit.reserve = Reserve {
         others_permille: 100,
         urgent_permille: 200,
+        ..Reserve::default()
     };
     let mut coordinator = coordinator(vec![limit]);
     assert_eq!(lent(&mut coordinator, CostClass::ANY, 1000, 0), 70);
@@ -233,6 +234,32 @@ fn what_is_kept_for_urgent_operations_is_lent_to_them_alone() {
     let view = coordinator.views(now(0)).next().expect("one account");
     assert_eq!(view.limits[0].available, 10, "for other applications");
     assert_eq!(view.limits[0].used_ratio, 1.0);
+}
+
+#[test]
+fn what_is_kept_for_polls_is_lent_to_them_alone_and_what_they_hold_is_part_of_it() {
+    let mut limit = sliding(100, 60);
+    limit.reserve = Reserve {
+        urgent_permille: 50,
+        polls_permille: 100,
+        ..Reserve::default()
+    };
+    let polls = CostClasses::compile(&[limit.clone()]).class_of(&[POLL_TAG]);
+    let mut coordinator = coordinator(vec![limit]);
+    assert_eq!(lent(&mut coordinator, polls, 4, 0), 4);
+    let any = lent(&mut coordinator, CostClass::ANY, 1000, 0);
+    assert_eq!(
+        any,
+        100 - 10 - 5,
+        "all but what is kept, of which polls have four"
+    );
+    let urgent = lent(&mut coordinator, CostClass::ANY, 1000, 1000);
+    assert_eq!(urgent, 5);
+    let view = coordinator.views(now(0)).next().expect("one account");
+    assert_eq!((view.limits[0].kept, view.limits[0].lendable), (6, 0));
+    assert_eq!(lent(&mut coordinator, polls, 1000, 0), 6);
+    let view = coordinator.views(now(0)).next().expect("one account");
+    assert_eq!((view.limits[0].kept, view.limits[0].available), (0, 0));
 }
 
 #[test]

@@ -168,6 +168,7 @@ pub(super) fn status_json(status: &AccountStatus) -> Value {
                 "used_ratio": limit.used_ratio(),
                 "window_ms": limit.window_ms,
                 "others": limit.others,
+                "kept": limit.kept,
                 "allowed": limit.allowed,
                 "frees_at": limit.frees_at.map(rfc3339),
                 "used_up_at": limit.used_up_at.map(rfc3339),

@@ -2,6 +2,7 @@
 
 use engine::provider::{Poll, Reply, Request};
 use engine::refusal::Refusal;
+use engine::shard::ListUse;
 use tokio::sync::oneshot;
 
 use super::poller::{FetchFailed, Fetcher};
@@ -12,11 +13,12 @@ use crate::runtime::shards::{Shards, down};
 #[derive(Debug)]
 pub(crate) struct ShardFetcher {
     shards: Shards,
+    list: ListUse,
 }
 
 impl ShardFetcher {
-    pub(crate) fn new(shards: Shards) -> ShardFetcher {
-        ShardFetcher { shards }
+    pub(crate) fn new(shards: Shards, list: ListUse) -> ShardFetcher {
+        ShardFetcher { shards, list }
     }
 }
 
@@ -29,7 +31,7 @@ impl Fetcher for ShardFetcher {
     ) -> Result<Reply, FetchFailed> {
         let shard = self.shards.owner_of(account);
         let (reply, answer) = oneshot::channel();
-        let list = list.endpoint().into();
+        let list = (self.list, list.endpoint().into());
         let word = Word::Fetch(account.into(), list, request, reply);
         self.shards.say(shard, word).await?;
         let gone = |_| -> Refusal { down() };

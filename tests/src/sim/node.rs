@@ -16,7 +16,7 @@ use engine::quota::{
 };
 use engine::record::StateFrame;
 use engine::shard::{
-    AccountPlan, CallId, CheckpointPart, Command, LinkWord, Recovery, Rendering, Shard,
+    AccountPlan, CallId, CheckpointPart, Command, LinkWord, ListUse, Recovery, Rendering, Shard,
     ShardSettings,
 };
 use engine::time::Mono;
@@ -57,6 +57,7 @@ pub(super) enum Letter {
     },
     Fetch {
         account: Arc<str>,
+        list: ListUse,
         endpoint: Arc<str>,
         request: Request,
         ticket: Ticket,
@@ -433,12 +434,18 @@ impl OpenPlan<'_> {
     }
 }
 
+/// Kept for polls of every sliding limit.
+const POLLS_PERMILLE: u16 = 50;
+
 /// The limits of an account as the coordinator is told them.
 fn limits_of(account: &AccountOptions, mutant: Option<Mutant>) -> Vec<Limit> {
     let sliding = account.limits.iter().map(|&(limit, window_ms)| {
         let window = Duration::from_millis(window_ms);
         let name = format!("{limit}/{window_ms}ms");
-        Limit::new(name, Policy::Sliding { limit, window })
+        let mut limit = Limit::new(name, Policy::Sliding { limit, window });
+        // Lists of changes are asked for by the clock, so that something is kept in many runs.
+        limit.reserve.polls_permille = POLLS_PERMILLE;
+        limit
     });
     let fixed = account.fixed.map(|fixed| {
         let zone_s = match mutant {

@@ -7,11 +7,12 @@ use std::time::Duration;
 use super::{Account, Turn, shard_id, tokens};
 use crate::quota::ARRIVAL_GRACE;
 use crate::quota::classes::{CostClass, CostClasses};
+use crate::quota::kept::Caller;
 use crate::quota::lane::{Demand, Lane};
 use crate::quota::leases::Lease;
 use crate::quota::message::ToShard;
 use crate::quota::pool::Pool;
-use crate::quota::share::Claim;
+use crate::quota::share::{Claim, Sharing};
 use crate::time::Mono;
 
 /// How long a lease may be spent: long enough for a log commit and a full queue before the
@@ -65,38 +66,31 @@ impl Account {
         if self.pools.is_empty() {
             return;
         }
-        let mut lendable = self.lendable();
-        let mut reach: Vec<u64> = self.pools.iter().map(Pool::lendable_at_most).collect();
+        let mut left = self.lendable();
         let classes = Arc::clone(&self.classes);
         let mut granted: BTreeMap<(usize, CostClass), u32> = BTreeMap::new();
-        // The urgent from all there is, then everyone from what is not kept for the urgent.
-        for urgent in [true, false] {
-            let claims = claims(&self.lanes, &classes, |demand| {
-                if urgent {
-                    demand.urgent
-                } else {
-                    demand.permits
-                }
-            });
-            let mut claims: Vec<Claim<'_>> = claims.collect();
-            if !urgent {
-                for (at, pool) in self.pools.iter().enumerate() {
-                    lendable[at] = lendable[at].saturating_sub(pool.urgent_reserve());
-                    reach[at] = reach[at].saturating_sub(pool.urgent_reserve());
-                }
+        for tier in Tier::ALL {
+            let mut claims: Vec<Claim<'_>> = claims(&self.lanes, &classes, |class, demand| {
+                tier.asked(classes.caller(class), demand)
+            })
+            .collect();
+            if tier != Tier::Urgent {
                 for claim in &mut claims {
-                    claim.permits -= granted.get(&claim.claimant()).copied().unwrap_or(0);
+                    let had = granted.get(&claim.claimant()).copied().unwrap_or(0);
+                    claim.permits = claim.permits.saturating_sub(had);
                 }
             }
             if claims.iter().all(|claim| claim.permits == 0) {
                 continue;
             }
-            let sharing = if urgent {
-                &mut self.urgent_sharing
-            } else {
-                &mut self.sharing
-            };
-            let shares = sharing.divide(&mut lendable, &reach, &claims);
+            let open = self.open_to(tier, &left);
+            let reach: Vec<u64> = self.pools.iter().map(|pool| tier.reach(pool)).collect();
+            let mut tokens = open.clone();
+            let shares = self.sharing.of(tier).divide(&mut tokens, &reach, &claims);
+            // What somebody saves for is not there for others either.
+            for ((left, open), tokens) in left.iter_mut().zip(open).zip(tokens) {
+                *left -= open - tokens;
+            }
             for (claim, permits) in claims.iter().zip(shares) {
                 *granted.entry(claim.claimant()).or_insert(0) += permits;
             }
@@ -106,6 +100,12 @@ impl Account {
                 self.lend(now, index, class, permits, turn);
             }
         }
+    }
+
+    /// Tokens of each pool that calls of a tier could be lent, of those that are left.
+    fn open_to(&self, tier: Tier, left: &[u64]) -> Vec<u64> {
+        let pools = self.pools.iter().zip(left);
+        pools.map(|(pool, left)| tier.open(pool, *left)).collect()
     }
 
     pub(super) fn lend(
@@ -121,8 +121,9 @@ impl Account {
             .costs(class)
             .expect("only classes of now are asked for");
         let costs = Arc::clone(costs);
+        let caller = self.classes.caller(class);
         for (pool, &cost) in self.pools.iter_mut().zip(costs.iter()) {
-            pool.take(now, tokens(permits, cost));
+            pool.take(now, tokens(permits, cost), caller);
         }
         let mut held = self.pools.iter().zip(costs.iter());
         let bound_to_life = held.any(|(pool, cost)| *cost > 0 && pool.is_in_flight());
@@ -136,6 +137,7 @@ impl Account {
                 shard,
                 permits,
                 costs,
+                caller,
                 given_up_at,
                 bound_to_life,
             },
@@ -153,57 +155,133 @@ impl Account {
         );
     }
 
-    /// Tokens of each pool that calls of any priority could be lent.
+    /// Tokens of each pool that could be lent, kept for somebody or not.
     fn lendable(&self) -> Vec<u64> {
         self.pools.iter().map(Pool::lendable).collect()
     }
 
-    /// Who asks for how much, and of it how much for urgent operations.
-    fn claims(&self) -> impl Iterator<Item = (Claim<'_>, u32)> + '_ {
-        let all = claims(&self.lanes, &self.classes, |demand| demand.permits);
-        let urgent = claims(&self.lanes, &self.classes, |demand| demand.urgent);
-        all.zip(urgent.map(|claim| claim.permits))
-    }
-
     /// When those who wait for permits may get some without any further message.
     pub(super) fn next_permits(&self) -> Option<Mono> {
-        let lendable = self.lendable();
-        let claims = self.claims();
-        let waits = claims.filter_map(|(claim, urgent)| self.waits_until(&lendable, claim, urgent));
-        waits.min()
+        self.waits().filter_map(|(_, until)| until).min()
     }
 
-    /// When a pool that this claim is short of may have more: the last one decides, and one
-    /// that waits for reports has no instant. `None` too for a claim that is short of none.
-    fn waits_until(&self, lendable: &[u64], claim: Claim<'_>, urgent: u32) -> Option<Mono> {
-        let short = (0..self.pools.len()).filter(|&at| {
-            let kept = if urgent > 0 {
-                0
-            } else {
-                self.pools[at].urgent_reserve()
-            };
-            lendable[at].saturating_sub(kept) < u64::from(claim.costs[at])
-        });
-        let changes: Option<Vec<Mono>> = short.map(|at| self.pools[at].next_change()).collect();
-        changes?.into_iter().max()
+    /// Of all who ask for permits, until when each waits.
+    fn waits(&self) -> impl Iterator<Item = (Caller, Option<Mono>)> + '_ {
+        let open = self.lendable();
+        let open = Tier::ALL.map(|tier| self.open_to(tier, &open));
+        let demands = self.lanes.iter().flat_map(Lane::demands);
+        demands.filter_map(move |(class, demand)| {
+            let costs = self.classes.costs(class)?;
+            let caller = self.classes.caller(class);
+            Some((caller, self.waits_until(&open, costs, (caller, demand))))
+        })
     }
 
-    /// When the first of those that wait for a spent quota can go on, if that is some time off.
+    /// When a pool that this call is short of may have more: the last one decides, and one that
+    /// waits for reports has no instant. `None` too for a call that is short of none.
+    fn waits_until(
+        &self,
+        open: &[Vec<u64>],
+        costs: &[u32],
+        (caller, demand): (Caller, Demand),
+    ) -> Option<Mono> {
+        let mut earliest = None;
+        for (tier, open) in Tier::ALL.into_iter().zip(open) {
+            if tier.asked(caller, &demand) == 0 {
+                continue;
+            }
+            let pools = self.pools.iter().zip(open).zip(costs);
+            let short = pools.filter(|((_, open), cost)| **open < u64::from(**cost));
+            let changes: Vec<Option<Mono>> =
+                short.map(|((pool, _), _)| pool.next_change()).collect();
+            if changes.is_empty() {
+                return None;
+            }
+            let changes: Option<Vec<Mono>> = changes.into_iter().collect();
+            let at = changes.and_then(|changes| changes.into_iter().max());
+            earliest = [earliest, at].into_iter().flatten().min();
+        }
+        earliest
+    }
+
+    /// When the first of the records that wait for a spent quota can go on, if that is some time
+    /// off.
     pub(super) fn parked_until(&self, now: Mono) -> Option<Mono> {
-        let lendable = self.lendable();
-        let waits: Option<Vec<Mono>> = self
-            .claims()
-            .map(|(claim, urgent)| self.waits_until(&lendable, claim, urgent))
-            .collect();
+        let records = self.waits().filter(|(caller, _)| *caller == Caller::Record);
+        let waits: Option<Vec<Mono>> = records.map(|(_, until)| until).collect();
         let next = waits?.into_iter().min()?;
         (next.saturating_since(now) >= PARKED_MIN).then_some(next)
+    }
+}
+
+/// Who is served one after the other, and from what of a pool.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Tier {
+    /// Urgent operations, from all but what is kept for polls.
+    Urgent,
+    /// Everyone, from what is kept for nobody.
+    All,
+    /// Polls, from what is kept for them as well.
+    Polls,
+}
+
+impl Tier {
+    const ALL: [Self; 3] = [Self::Urgent, Self::All, Self::Polls];
+
+    /// Permits that are asked for in it.
+    fn asked(self, caller: Caller, demand: &Demand) -> u32 {
+        match self {
+            Self::Urgent => demand.urgent,
+            Self::All => demand.permits,
+            Self::Polls if caller == Caller::Poll => demand.permits,
+            Self::Polls => 0,
+        }
+    }
+
+    /// Tokens that it may be lent, of those left in a pool.
+    fn open(self, pool: &Pool, left: u64) -> u64 {
+        self.of(left, pool.polls_reserve(), pool.urgent_reserve())
+    }
+
+    /// The same if all of the pool's tokens were back.
+    fn reach(self, pool: &Pool) -> u64 {
+        let all = pool.lendable_at_most();
+        self.of(all, pool.kept_for_polls(), pool.urgent_reserve())
+    }
+
+    fn of(self, tokens: u64, for_polls: u64, for_urgent: u64) -> u64 {
+        let for_all = tokens.saturating_sub(for_polls.saturating_add(for_urgent));
+        match self {
+            Self::Urgent => tokens.saturating_sub(for_polls),
+            Self::All => for_all,
+            // A call takes of other limits too, which may keep nothing for polls.
+            Self::Polls => for_all.max(tokens.min(for_polls)),
+        }
+    }
+}
+
+/// Who was passed over, in each tier.
+#[derive(Debug, Default)]
+pub(super) struct Sharings {
+    urgent: Sharing,
+    all: Sharing,
+    polls: Sharing,
+}
+
+impl Sharings {
+    fn of(&mut self, tier: Tier) -> &mut Sharing {
+        match tier {
+            Tier::Urgent => &mut self.urgent,
+            Tier::All => &mut self.all,
+            Tier::Polls => &mut self.polls,
+        }
     }
 }
 
 fn claims<'a>(
     lanes: &'a [Lane],
     classes: &'a CostClasses,
-    permits: impl Fn(&Demand) -> u32 + 'a,
+    permits: impl Fn(CostClass, &Demand) -> u32 + 'a,
 ) -> impl Iterator<Item = Claim<'a>> + 'a {
     let demands = lanes.iter().enumerate().flat_map(|(shard, lane)| {
         lane.demands()
@@ -213,7 +291,7 @@ fn claims<'a>(
         Some(Claim {
             shard,
             class,
-            permits: permits(&demand),
+            permits: permits(class, &demand),
             records: demand.records,
             costs: classes.costs(class)?,
         })

@@ -2,6 +2,7 @@
 
 use engine::provider::ChangeKind;
 use engine::provider::{Cursor, Poll, PollFault, PollState, Reply, SendFailure, Step};
+use engine::shard::ListUse;
 
 use super::{Due, MS, US, World};
 use crate::sim::ingest::Ticket;
@@ -119,6 +120,7 @@ impl World {
                 let endpoint = list.state.poll().endpoint().into();
                 let letter = Letter::Fetch {
                     account,
+                    list: ListUse::Poll,
                     endpoint,
                     request,
                     ticket,

@@ -274,11 +274,13 @@ impl World {
                 }
                 Letter::Fetch {
                     account,
+                    list,
                     endpoint,
                     request,
                     ticket,
                 } => Input::Fetch {
                     account,
+                    list,
                     endpoint,
                     request,
                     ticket,
