@@ -58,8 +58,10 @@ pub(crate) struct AccountQueue {
     pub(crate) name: Box<str>,
     /// Those whose call is not known yet.
     pub(crate) unsorted: ByAttempt,
-    /// Those that were looked at and wait for a permit of their cost class, by it; empty as long as
-    /// all calls cost the same.
+    /// What the account changed, not looked at yet.
+    pub(crate) pulls: ByAttempt,
+    /// Those that were looked at and wait for a permit of their cost class, by it. Where all calls
+    /// cost the same only pulls that need one are sorted.
     pub(crate) sorted: Vec<ByAttempt>,
     /// How the flows of all these queues share calls.
     pub(crate) weights: FlowWeights,
@@ -109,6 +111,7 @@ impl AccountQueue {
     fn queue_of(&mut self, node: &Operation) -> &mut ReadyQueue {
         let queues = match node.sorted() {
             Some(list) => &mut self.sorted[list],
+            None if node.class() == OpClass::Pull => &mut self.pulls,
             None => &mut self.unsorted,
         };
         queues.of_mut(node)
@@ -118,13 +121,19 @@ impl AccountQueue {
     pub(crate) fn queue_holding(&self, node: &Operation) -> &ReadyQueue {
         let queues = match node.sorted() {
             Some(list) => &self.sorted[list],
+            None if node.class() == OpClass::Pull => &self.pulls,
             None => &self.unsorted,
         };
         queues.of(node)
     }
 
-    /// Operations that a call could take.
+    /// Operations that wait for nothing but to be looked at, or for a call.
     pub(crate) fn ready_len(&self) -> usize {
+        self.pulls.len() + self.callable_len()
+    }
+
+    /// Of these, those that a call could take: pulls are looked at first.
+    pub(crate) fn callable_len(&self) -> usize {
         self.unsorted_len() + self.sorted_len()
     }
 
@@ -191,6 +200,7 @@ impl Index {
         self.accounts.push(AccountQueue {
             name: name.into(),
             unsorted: ByAttempt::default(),
+            pulls: ByAttempt::default(),
             sorted: Vec::new(),
             weights: FlowWeights::equal(),
             paused: OpList::new(),
@@ -472,7 +482,8 @@ impl Index {
     /// Puts what is ready into the order it was accepted in, within its priority and class.
     pub(crate) fn sort_ready(&mut self) {
         for account in &mut self.accounts {
-            for queue in account.unsorted.each_mut() {
+            let pulls = account.pulls.each_mut();
+            for queue in account.unsorted.each_mut().into_iter().chain(pulls) {
                 queue.sort_by_position(&mut self.slab);
             }
         }

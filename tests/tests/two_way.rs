@@ -110,7 +110,8 @@ fn changes_of_a_crm_reach_system_a_and_system_a_s_reach_it_without_an_echo() {
 #[test]
 fn a_consumer_that_is_away_holds_nobody_back_and_misses_nothing() {
     let provider = Provider::start_as("hubspot", &["--token", "t-1"]);
-    let mut node = Node::start(config(&provider).with("[system_a]\nabsent_after = \"100ms\"\n"));
+    let config = config(&provider).shards(1);
+    let mut node = Node::start(config.with("[system_a]\nabsent_after = \"100ms\"\n"));
     let mut here = subscribe(&node);
     let away = |node: &Node| {
         let mut lines = Lines::connect(node.tcp());
@@ -131,6 +132,10 @@ fn a_consumer_that_is_away_holds_nobody_back_and_misses_nothing() {
         // It is over for everybody else, though one of them never came.
         assert!(node.drain().is_empty());
     }
+    // Durable, and so is what the log has before it: how both ended.
+    let read = json!({"operation": "READ", "object": "contact",
+        "record_id": format!("crm:{}", made[0])});
+    assert_eq!(node.post("/v1/sync", read.to_string()).status, 202);
     node.kill();
     node.restart();
     let known = node.get("/v1/consumers").json();

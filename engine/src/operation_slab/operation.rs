@@ -392,8 +392,8 @@ impl Priority {
     }
 }
 
-/// What an operation does, in the order served among equal priorities.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+/// What an operation does, by which those of equal priority are served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum OpClass {
     /// May create.
@@ -402,17 +402,31 @@ pub enum OpClass {
     Update = 1,
     /// Deletes.
     Delete = 2,
+    /// Takes what the account changed; most end without a call.
+    Pull = 3,
 }
 
 impl OpClass {
-    /// All, in the order served.
-    pub const ALL: [Self; 3] = [Self::Create, Self::Update, Self::Delete];
+    /// All, by their numbers.
+    pub const ALL: [Self; 4] = [Self::Create, Self::Update, Self::Delete, Self::Pull];
+    /// How many places there are in the order served.
+    pub const RANKS: usize = 3;
+
+    /// Its place in the order served, below [`OpClass::RANKS`]: a pull is served as an update.
+    pub const fn rank(self) -> usize {
+        match self {
+            Self::Create => 0,
+            Self::Update | Self::Pull => 1,
+            Self::Delete => 2,
+        }
+    }
 
     fn from_bits(bits: u32) -> Self {
         match bits {
             0 => Self::Create,
             1 => Self::Update,
-            _ => Self::Delete,
+            2 => Self::Delete,
+            _ => Self::Pull,
         }
     }
 }

@@ -11,7 +11,8 @@ use crate::provider::CallKind;
 /// them has a place in a table.
 pub(super) const TAGS_MAX: usize = 8;
 
-/// The tag of calls for lists of changes. A limit of which something is kept for them names it.
+/// The tag of calls for lists of changes, and of reads of records that accounts told of. A limit of
+/// which something is kept for them names it.
 pub const POLL_TAG: &str = "poll";
 
 /// Calls that take the same tokens of every limit of their account.

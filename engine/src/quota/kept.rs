@@ -11,7 +11,7 @@ pub(super) enum Caller {
     /// A record.
     #[default]
     Record,
-    /// A list of changes: [`POLL_TAG`](super::POLL_TAG).
+    /// A list of changes, or a record that the account told of: [`POLL_TAG`](super::POLL_TAG).
     Poll,
 }
 

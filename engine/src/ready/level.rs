@@ -22,7 +22,7 @@ pub(super) struct Level {
 #[derive(Debug)]
 struct FlowLists {
     flow: Flow,
-    classes: [Ends; OpClass::ALL.len()],
+    classes: [Ends; OpClass::RANKS],
 }
 
 impl Level {
@@ -34,17 +34,17 @@ impl Level {
     pub(super) fn list_for(&mut self, slab: &OperationSlab, op: OpIndex) -> &mut Ends {
         let (flow, class) = (slab[op].flow(), slab[op].class());
         let at = self.place(flow).unwrap_or_else(|at| {
-            let classes = [Ends::default(); OpClass::ALL.len()];
+            let classes = [Ends::default(); OpClass::RANKS];
             self.flows.insert(at, FlowLists { flow, classes });
             at
         });
-        &mut self.flows[at].classes[class as usize]
+        &mut self.flows[at].classes[class.rank()]
     }
 
     /// Takes out `op`, which is queued here.
     pub(super) fn remove(&mut self, slab: &mut OperationSlab, op: OpIndex) {
         let at = self.place(slab[op].flow()).expect("its flow is here");
-        let class = slab[op].class() as usize;
+        let class = slab[op].class().rank();
         self.flows[at].classes[class].remove(slab, op);
         if self.flows[at].first().is_none() {
             self.flows.remove(at);
@@ -56,7 +56,7 @@ impl Level {
         let Ok(at) = self.place(slab[op].flow()) else {
             return false;
         };
-        let ends = self.flows[at].classes[slab[op].class() as usize];
+        let ends = self.flows[at].classes[slab[op].class().rank()];
         let within = slab[op].list_prev().is_some() && slab[op].list_next().is_some();
         // Within a list, the neighbours are all that changes: any list of its kind will do, which
         // is longer than two.

@@ -233,10 +233,9 @@ pub(super) fn accepted(
 fn class_of(operation: Operation) -> OpClass {
     match operation {
         Operation::Create => OpClass::Create,
-        Operation::Read | Operation::Update | Operation::Upsert | Operation::Pull => {
-            OpClass::Update
-        }
+        Operation::Read | Operation::Update | Operation::Upsert => OpClass::Update,
         Operation::Delete => OpClass::Delete,
+        Operation::Pull => OpClass::Pull,
     }
 }
 

@@ -13,7 +13,7 @@ use super::weights::Weights;
 use crate::id::OperationSeq;
 use crate::json::RawObject;
 use crate::mapping::Mapping;
-use crate::operation_slab::{OpIndex, SORTED_LISTS};
+use crate::operation_slab::{OpClass, OpIndex, SORTED_LISTS};
 use crate::provider::{BatchGroup, CallKind, Definition, KeySupport};
 use crate::quota::{AccountId, CostClass, CostClasses, POLL_TAG, RetryBudget};
 use crate::retry::RetryPolicy;
@@ -129,7 +129,8 @@ pub(super) struct Account {
     pub(super) endpoints: Endpoints,
 }
 
-/// A call's class follows from its kind and from whether it goes alone: there is a list for each.
+/// A call's class follows from its kind and from whether it goes alone: there is a list for each, and
+/// for those of pulls while there are lists.
 const _: () = assert!(2 * CallKind::ALL.len() <= SORTED_LISTS);
 
 /// Half of a refused call, which goes again on its own.
@@ -187,6 +188,20 @@ impl Account {
         self.cost_of(kind, group.is_none(), None)
     }
 
+    /// The class of an operation's call. A pull that has to read its record is paid for like the poll
+    /// that it may come from.
+    pub(super) fn class_of_operation(
+        &self,
+        operation: OpClass,
+        kind: CallKind,
+        group: Option<BatchGroup>,
+    ) -> CostClass {
+        let pulls = operation == OpClass::Pull && kind == CallKind::Read;
+        let poll = pulls.then(|| self.cost_of(kind, group.is_none(), Some(POLL_TAG)));
+        let poll = poll.filter(|class| self.classes.contains(class));
+        poll.unwrap_or_else(|| self.class_of(kind, group))
+    }
+
     /// The class of a call for a list.
     pub(super) fn class_of_list(&self, kind: CallKind, of: ListUse) -> CostClass {
         match of {
@@ -219,6 +234,12 @@ impl Account {
                 if !classes.contains(&class) {
                     classes.push(class);
                 }
+            }
+        }
+        for alone in [true, false] {
+            let class = self.cost_of(CallKind::Read, alone, Some(POLL_TAG));
+            if !classes.contains(&class) && classes.len() < SORTED_LISTS {
+                classes.push(class);
             }
         }
         polls.sort_unstable();

@@ -43,10 +43,12 @@ impl<T> Shard<T> {
         if accounts == 0 || self.draining {
             return;
         }
+        self.has_room = journal.room(Class::Outcome) >= CALL_ROOM;
         self.start_fetches(now, journal, |account| !account.records_next);
         let share = (RECORDS_PER_TURN / accounts).max(1);
         for at in 0..accounts {
             let mut left = share;
+            self.look_at_pulls(now, journal, at, share / 2);
             self.accounts[at].part_batches.begin_turn();
             while left > 0 && !self.fenced && journal.room(Class::Outcome) >= CALL_ROOM {
                 if self.lingers(now.mono, at) {
@@ -85,7 +87,9 @@ impl<T> Shard<T> {
     pub(super) fn accounts_can_start(&self) -> bool {
         // Permits whose time was over have just been given back.
         let lingers = |at: usize| self.accounts[at].lingers_until.is_some();
-        (0..self.accounts.len()).any(|at| !lingers(at) && self.can_start(Mono(0), at))
+        let can_start = |at: usize| !lingers(at) && self.can_start(Mono(0), at);
+        let pulls = |at: usize| self.has_room && self.may_look_at_pulls(at);
+        (0..self.accounts.len()).any(|at| pulls(at) || can_start(at))
     }
 
     /// A call for one record.

@@ -99,7 +99,7 @@ impl<T> Shard<T> {
                 // They are what a call carried, once more.
                 (Some(suspects), _) => suspects.next().map(|op| (op, Attempts::default())),
                 (None, None) => self.next_of_all(now.mono, at, retries),
-                (None, Some(call)) => self.next_of(at, call.class, call.flow, retries),
+                (None, Some(call)) => self.next_of(at, call, retries),
             };
             let Some((op, attempts)) = next else { break };
             retries += attempts.retries;
@@ -136,7 +136,8 @@ impl<T> Shard<T> {
                 }
                 Way::Probe(endpoint) => Some(endpoint),
             };
-            let class = self.accounts[at].class_of(kind, group);
+            let operation = self.index.slab[op].class();
+            let class = self.accounts[at].class_of_operation(operation, kind, group);
             let known = call.as_ref().map(|call| call.class);
             if self.must_wait(now.mono, at, op, class, known) {
                 passed += 1;
@@ -217,7 +218,8 @@ impl<T> Shard<T> {
             plan.definition
                 .endpoint(CallKind::Read, &payload.object, alone)
         };
-        let costs = self.accounts[at].class_of(CallKind::Read, None);
+        let operation = self.index.slab[item.op].class();
+        let costs = self.accounts[at].class_of_operation(operation, CallKind::Read, None);
         if reads && costs == call.class && endpoint(true) == endpoint(false) {
             call.group = None;
         }
@@ -236,7 +238,7 @@ impl<T> Shard<T> {
             true => longest,
             false => linger.min(longest),
         };
-        let records = queue.ready_len();
+        let records = queue.callable_len();
         let is_urgent = || {
             let mut queues = queue.sorted.iter().chain([&queue.unsorted]);
             queues.any(|queue| queue.count_to(&self.index.slab, URGENT_PRIORITY_MAX, 1) > 0)
@@ -356,7 +358,11 @@ impl<T> Shard<T> {
 
 /// The batch that a call goes into. A read that names no field wants what its provider shows of
 /// itself, which a batch that has to name them cannot say.
-fn batch_of(plan: &AccountPlan, kind: CallKind, payload: &Payload) -> Option<BatchGroup> {
+pub(super) fn batch_of(
+    plan: &AccountPlan,
+    kind: CallKind,
+    payload: &Payload,
+) -> Option<BatchGroup> {
     let group = plan.definition.batch_group(kind, &payload.object)?;
     let nameless = kind == CallKind::Read && payload.fields == NO_FIELDS;
     (!nameless || !plan.definition.batch_names_fields(group)).then_some(group)

@@ -38,6 +38,7 @@ mod matching;
 mod merged;
 mod picture;
 mod prepare;
+mod pulls;
 mod query;
 mod recover;
 mod redrive;
@@ -320,6 +321,8 @@ pub struct Shard<T> {
     dice: Dice,
     scratch: Scratch,
     fenced: bool,
+    /// The log had room for outcomes when work was last looked for.
+    has_room: bool,
     /// No new calls: the process is about to stop.
     draining: bool,
 }

@@ -97,6 +97,7 @@ impl<T> Recovery<T> {
             dice,
             scratch: Scratch::default(),
             fenced: false,
+            has_room: true,
             draining: false,
         };
         Self {

@@ -1,6 +1,7 @@
 //! Where a call's records come from: whose turn it is among those that can be paid for.
 
 use super::Shard;
+use super::gather::Gathered;
 use crate::operation_slab::{Flow, OpIndex, OperationSlab};
 use crate::quota::{Attempts, CostClass, RetryBudget};
 use crate::ready::{ByAttempt, FlowWeights, ReadyQueue};
@@ -60,17 +61,26 @@ impl<T> Shard<T> {
     /// paid for, and of those whose call is not known yet.
     pub(super) fn source(&self, now: Mono, at: usize, taken: u32) -> Option<Source> {
         let (account, queue) = (&self.accounts[at], &self.index.accounts[at]);
-        let sorted = queue.sorted.iter().enumerate().filter(|(list, queues)| {
-            !queues.is_empty() && self.may_start(now, at, account.class_at(*list))
-        });
-        let sorted = sorted.map(|(list, queues)| (Some(list), queues));
+        let sorted = |list: usize| {
+            let queues = &queue.sorted[list];
+            let may_go = !queues.is_empty() && self.may_start(now, at, account.class_at(list));
+            may_go.then_some((Some(list), queues))
+        };
         let unsorted = Some((None, &queue.unsorted)).filter(|(_, queues)| {
             let looks_ahead = account.classes.len() > 1 && queue.sorted_len() < SORTED_AHEAD_MAX;
             !queues.is_empty()
                 && (self.may_start(now, at, account.usual_class())
                     || (looks_ahead && self.may_call(at)))
         });
-        Source::of(sorted.chain(unsorted), &account.retry_budget, taken)
+        // The lists take turns: what is not held back by its permits would else be by a slot that
+        // another list always has first.
+        let (count, first) = (queue.sorted.len() + 1, account.taken as usize);
+        let lists = (0..count).map(|place| (place + first) % count);
+        let lists = lists.filter_map(|list| match list + 1 == count {
+            true => unsorted,
+            false => sorted(list),
+        });
+        Source::of(lists, &account.retry_budget, taken)
     }
 
     pub(super) fn next_of_all(
@@ -83,20 +93,26 @@ impl<T> Shard<T> {
         self.next_from(at, source, None)
     }
 
-    /// The next record for a call of this class, begun by a record of this flow.
+    /// The next record to go along with a call.
     pub(super) fn next_of(
         &mut self,
         at: usize,
-        class: CostClass,
-        flow: Flow,
+        call: &Gathered,
         taken: u32,
     ) -> Option<(OpIndex, Attempts)> {
         let (account, queue) = (&self.accounts[at], &self.index.accounts[at]);
-        let list = account.place(class);
+        let list = account.place(call.class);
         let sorted = queue.sorted.get(list).map(|queues| (Some(list), queues));
-        let lists = sorted.into_iter().chain([(None, &queue.unsorted)]);
+        // Where all calls cost the same pulls alone are sorted: they go with pulls, all else with all
+        // else.
+        let all_cost_the_same = account.classes.len() < 2;
+        let began_as_pull = self.index.slab[call.records[0].0.op].sorted().is_some();
+        let sorted = sorted.filter(|_| !all_cost_the_same || began_as_pull);
+        let unsorted = (None, &queue.unsorted);
+        let unsorted = Some(unsorted).filter(|_| !all_cost_the_same || !began_as_pull);
+        let lists = sorted.into_iter().chain(unsorted);
         let source = Source::of(lists, &account.retry_budget, taken)?;
-        self.next_from(at, source, Some(flow))
+        self.next_from(at, source, Some(call.flow))
     }
 
     fn next_from(

@@ -228,7 +228,7 @@ impl<T> Shard<T> {
             self.holdings.demand(id, class, waiting);
         }
         if account.classes.is_empty() {
-            let records = queue.ready_len() + account.suspects_len();
+            let records = queue.callable_len() + account.suspects_len();
             let mut demand = waiting(records, urgent_unsorted);
             demand.calls += self.fetches_of(at, CostClass::ANY) as u32;
             let demand = if sends { demand } else { Waiting::default() };

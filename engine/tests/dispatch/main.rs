@@ -12,6 +12,7 @@ mod neighbours;
 mod planted;
 mod polls;
 mod promises;
+mod pulls;
 mod reads;
 mod refused_token;
 mod restart;

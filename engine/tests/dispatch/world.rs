@@ -10,7 +10,7 @@ use syncline_engine::event::codec::AcceptedEvent;
 use syncline_engine::event::{Defaults, Surface, Target, TargetAction, parse};
 use syncline_engine::id::{HashKey, OperationSeq, VSHARD_COUNT, VShard};
 use syncline_engine::journal::{AppendError, Class, Journal, Kind, ReadError};
-use syncline_engine::json::Scratch;
+use syncline_engine::json::{RawObject, Scratch};
 use syncline_engine::mapping::Mapping;
 use syncline_engine::provider::{
     BodyEnd, CallKind, Definition, Method, Reply, ReplyHeaders, Request, SendFailure, shipped,
@@ -22,7 +22,8 @@ use syncline_engine::quota::{
 use syncline_engine::retry::RetryPolicy;
 use syncline_engine::shard::{
     AccountPlan, Barrier, CallId, CheckpointPart, Command, DeadFilter, EventBatch, Explanation,
-    Input, ListUse, Output, Recovered, Recovery, ReplaySpan, Role, Shard, ShardSettings, Weights,
+    Input, ListUse, News, Output, Pull, Recovered, Recovery, ReplaySpan, Role, Shard,
+    ShardSettings, TwoWay, Weights, provisional_id,
 };
 use syncline_engine::state::{Reason, State};
 use syncline_engine::time::{Mono, Now, WallMs};
@@ -283,6 +284,53 @@ impl World {
             let ticket = ();
             shard.handle(clocks(self.now), log, Input::Control { command, ticket });
         }
+    }
+
+    /// Takes what the account `crm` changes of contacts; nobody else learns of it.
+    pub(super) fn take_changes(&mut self) {
+        let mut changed = plan_like(&self.plans[0]);
+        let taken = TwoWay {
+            inbound: true,
+            ..TwoWay::default()
+        };
+        changed.two_way.insert("contact".to_owned(), taken);
+        self.plans[0] = Arc::new(changed);
+        for (shard, log) in &mut self.shards {
+            let command = Command::Plan(Arc::clone(&self.plans[0]));
+            let ticket = ();
+            shard.handle(clocks(self.now), log, Input::Control { command, ticket });
+        }
+    }
+
+    /// The account `crm` tells of a contact by its own id, maybe with all that it has.
+    pub(super) fn tell(&mut self, shard: usize, remote_id: &str, fields: Option<&str>) {
+        let record_id = provisional_id("crm", remote_id);
+        let now_ms = clocks(self.now).wall.0;
+        let pull = Pull {
+            account: "crm",
+            object: "contact",
+            record_id: &record_id,
+            provisional: true,
+            remote_id,
+            fields: fields.and_then(RawObject::new),
+            read_at_ms: now_ms,
+            whole: fields.is_some(),
+            news: News::Changed,
+            changed_at_ms: now_ms,
+        };
+        let record = HASH_KEY.record("contact", &record_id);
+        let mut batch = EventBatch::default();
+        pull.with_event(self.next_operation, record, now_ms, |event| {
+            batch.push_with(|out| event.encode_into(out));
+        });
+        self.next_operation += 1;
+        let (own, log) = &mut self.shards[shard];
+        let input = Input::Events {
+            batch,
+            barrier: Barrier::default(),
+            ticket: (),
+        };
+        own.handle(clocks(self.now), log, input);
     }
 
     /// Lets an account answer 503 to everything for a time.
