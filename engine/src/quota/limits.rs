@@ -168,13 +168,11 @@ impl AccountLimits {
         let pooled = self.limits.iter().filter(|limit| limit.is_pooled());
         for (limit, &tokens) in pooled.zip(classes.dearest().iter()) {
             let capacity = limit.policy.capacity();
+            // What is kept for polls never takes the last of it.
             let reserve = limit.reserve;
-            let kept = [
-                reserve.others(capacity),
-                reserve.urgent(capacity),
-                reserve.polls(capacity),
-            ];
-            let kept = kept.into_iter().fold(0, u32::saturating_add);
+            let kept = reserve
+                .others(capacity)
+                .saturating_add(reserve.urgent(capacity));
             if tokens > capacity.saturating_sub(kept) {
                 return Err(LimitsError::TooDear {
                     account: self.name.clone(),

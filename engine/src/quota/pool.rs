@@ -430,11 +430,17 @@ impl Pool {
         self.kept_for_polls().saturating_sub(self.polled.held())
     }
 
-    /// The same while polls hold nothing. A limit that is smaller than configured keeps less.
+    /// The same while polls hold nothing. A limit that is smaller than configured keeps less, and
+    /// any leaves what the dearest call takes to other calls.
     pub(super) fn kept_for_polls(&self) -> u64 {
         let allowed = self.allowed();
-        let kept = self.limit.reserve.polls(allowed);
-        u64::from(kept.min(allowed.saturating_sub(self.dearest)))
+        let capacity = self.limit.policy.capacity();
+        let reserve = &self.limit.reserve;
+        let others = reserve
+            .others(capacity)
+            .saturating_add(reserve.urgent(capacity));
+        let left = allowed.saturating_sub(self.dearest.saturating_add(others));
+        u64::from(reserve.polls(allowed).min(left))
     }
 
     pub(super) fn leased(&self) -> u64 {

@@ -99,7 +99,7 @@ impl<T> Shard<T> {
                 // They are what a call carried, once more.
                 (Some(suspects), _) => suspects.next().map(|op| (op, Attempts::default())),
                 (None, None) => self.next_of_all(now.mono, at, retries),
-                (None, Some(call)) => self.next_of(at, call, retries),
+                (None, Some(call)) => self.next_of(now.mono, at, call, retries),
             };
             let Some((op, attempts)) = next else { break };
             retries += attempts.retries;

@@ -27,11 +27,13 @@ pub(super) struct Source {
 
 impl Source {
     /// The best retry of these lists if the budget allows one, else the best first attempt. `taken`:
-    /// retries taken out for this call so far, while first attempts waited.
+    /// retries taken out for this call so far, while first attempts waited. `firsts_elsewhere`: some
+    /// wait in other lists.
     fn of<'q>(
         lists: impl Iterator<Item = (Option<usize>, &'q ByAttempt)> + Clone,
         budget: &RetryBudget,
         taken: u32,
+        firsts_elsewhere: bool,
     ) -> Option<Self> {
         let best = |retry: bool| {
             let queues = lists.clone().filter_map(|(list, queues)| {
@@ -45,7 +47,7 @@ impl Source {
             queues.min_by_key(|(best, _)| *best)
         };
         let first = best(false);
-        let firsts_wait = first.is_some();
+        let firsts_wait = first.is_some() || firsts_elsewhere;
         let retry = best(true).filter(|_| budget.allows_retry(firsts_wait, taken));
         let (_, list) = retry.or(first)?;
         Some(Self {
@@ -60,8 +62,18 @@ impl<T> Shard<T> {
     /// Where the first record of the account's next call comes from: of those whose call can be
     /// paid for, and of those whose call is not known yet.
     pub(super) fn source(&self, now: Mono, at: usize, taken: u32) -> Option<Source> {
+        let budget = &self.accounts[at].retry_budget;
+        Source::of(self.payable(now, at), budget, taken, false)
+    }
+
+    /// The lists from which a call could start, those whose turn it is first.
+    fn payable(
+        &self,
+        now: Mono,
+        at: usize,
+    ) -> impl Iterator<Item = (Option<usize>, &ByAttempt)> + Clone {
         let (account, queue) = (&self.accounts[at], &self.index.accounts[at]);
-        let sorted = |list: usize| {
+        let sorted = move |list: usize| {
             let queues = &queue.sorted[list];
             let may_go = !queues.is_empty() && self.may_start(now, at, account.class_at(list));
             may_go.then_some((Some(list), queues))
@@ -75,12 +87,11 @@ impl<T> Shard<T> {
         // The lists take turns: what is not held back by its permits would else be by a slot that
         // another list always has first.
         let (count, first) = (queue.sorted.len() + 1, account.taken as usize);
-        let lists = (0..count).map(|place| (place + first) % count);
-        let lists = lists.filter_map(|list| match list + 1 == count {
+        let lists = (0..count).map(move |place| (place + first) % count);
+        lists.filter_map(move |list| match list + 1 == count {
             true => unsorted,
             false => sorted(list),
-        });
-        Source::of(lists, &account.retry_budget, taken)
+        })
     }
 
     pub(super) fn next_of_all(
@@ -96,6 +107,7 @@ impl<T> Shard<T> {
     /// The next record to go along with a call.
     pub(super) fn next_of(
         &mut self,
+        now: Mono,
         at: usize,
         call: &Gathered,
         taken: u32,
@@ -111,7 +123,9 @@ impl<T> Shard<T> {
         let unsorted = (None, &queue.unsorted);
         let unsorted = Some(unsorted).filter(|_| !all_cost_the_same || !began_as_pull);
         let lists = sorted.into_iter().chain(unsorted);
-        let source = Source::of(lists, &account.retry_budget, taken)?;
+        let firsts = |(_, queues): (_, &ByAttempt)| !queues.firsts.is_empty();
+        let firsts_elsewhere = !queue.sorted.is_empty() && self.payable(now, at).any(firsts);
+        let source = Source::of(lists, &account.retry_budget, taken, firsts_elsewhere)?;
         self.next_from(at, source, Some(call.flow))
     }
 
