@@ -10,5 +10,5 @@ mod told;
 
 pub use base::{Absorbed, Base, Conflict, Held, Pending, Sighting};
 pub use fields::Fields;
-pub use policy::{ConflictPolicy, Rivals, Rule, Winner};
+pub use policy::{ConflictPolicy, Foreign, Rivals, Rule, Winner};
 pub use told::{Heard, Said, Told, ToldBook};

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use engine::mapping::{self, MappingSettings};
+use engine::merge::Foreign;
 use engine::rules::Share;
 use engine::schema::{SCHEMA_BYTES_MAX, Schema};
 use serde::Deserialize;
@@ -100,6 +101,10 @@ pub enum ConflictPolicy {
     Provider,
     /// A person decides.
     Manual,
+    /// System A, whose field it is: what accounts change of it is not taken.
+    SystemARefuses,
+    /// The same, and System A's value is written back.
+    SystemAReverts,
     /// An expression says which of the others.
     Cel(String),
 }
@@ -111,6 +116,8 @@ impl ConflictPolicy {
             Self::SystemA => engine::merge::Rule::SystemA,
             Self::Provider => engine::merge::Rule::Provider,
             Self::Manual => engine::merge::Rule::Manual,
+            Self::SystemARefuses => engine::merge::Rule::Owned(Foreign::Refuse),
+            Self::SystemAReverts => engine::merge::Rule::Owned(Foreign::Revert),
             Self::Cel(source) => engine::merge::Rule::expression(source).map_err(|error| {
                 let place = error.at.map(|(line, column)| format!("{line}:{column}: "));
                 let detail = format!("{}{}", place.unwrap_or_default(), error.detail);

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::fields::{Fields, alike, same};
-use super::policy::{ConflictPolicy, Rivals, Winner};
+use super::policy::{ConflictPolicy, Foreign, Rivals, Winner};
 use super::told::ToldBook;
 use crate::codec::{Damaged, Decoder, Encoder};
 use crate::json::{RawValue, canonical_hash};
@@ -274,6 +274,12 @@ impl Base {
                 .iter()
                 .rev()
                 .find_map(|pending| Some((pending, pending.fields.get(pointer)?)));
+            if rival.is_none()
+                && let Some(foreign) = policy.owned(pointer)
+                && self.dispossess(pointer, value, (foreign, sighting.now_ms), &mut absorbed)
+            {
+                continue;
+            }
             let parked = self.comes_back(pointer, value, sighting.now_ms);
             let winner = match rival {
                 _ if parked => Winner::Undecided,
@@ -323,6 +329,43 @@ impl Base {
         absorbed
     }
 
+    /// Does not take what somebody changed at the account of a field that is System A's. `false`:
+    /// nothing was agreed on, or it was written back too often.
+    fn dispossess(
+        &mut self,
+        pointer: &str,
+        value: &str,
+        (foreign, now_ms): (Foreign, i64),
+        absorbed: &mut Absorbed,
+    ) -> bool {
+        let Some(ours) = self.agreed.get(pointer).map(str::to_owned) else {
+            return false;
+        };
+        if same(Some(&ours), Some(value)) {
+            // As it should be, after something else was refused.
+            self.agree(pointer, &ours);
+            return true;
+        }
+        match foreign {
+            // Known from now on as the account's own way to have it.
+            Foreign::Refuse => self.shown.set(pointer, value),
+            Foreign::Revert if self.returned_too_often(pointer, value, now_ms) => return false,
+            Foreign::Revert => {
+                self.comes_back(pointer, value, now_ms);
+                self.agree(pointer, value);
+                absorbed.restore.set(pointer, &ours);
+            }
+        }
+        self.unconfirmed.remove(pointer);
+        absorbed.conflicts.push(Conflict {
+            field: pointer.to_owned(),
+            ours,
+            theirs: value.to_owned(),
+            winner: Winner::SystemA,
+        });
+        true
+    }
+
     /// Whether the account shows what was agreed on, in its own spelling perhaps.
     fn is_known(&mut self, pointer: &str, value: &str) -> bool {
         let agreed = self.agreed.get(pointer);
@@ -343,6 +386,16 @@ impl Base {
         self.agreed.set(pointer, value);
         self.shown.remove(pointer);
         self.unconfirmed.remove(pointer);
+    }
+
+    /// Whether it was, if it is once more.
+    fn returned_too_often(&self, pointer: &str, value: &str, now_ms: i64) -> bool {
+        let value = canonical_hash(RawValue::new(value));
+        self.returns.get(pointer).is_some_and(|entry| {
+            entry.value == value
+                && now_ms.saturating_sub(entry.at_ms) <= RETURN_WITHIN_MS
+                && entry.count >= RETURNS_MAX
+        })
     }
 
     /// Whether a value was brought back over ours too often.
@@ -583,6 +636,47 @@ mod tests {
         }
         assert_eq!(changes, usize::from(RETURNS_MAX));
         assert!(base.held().contains_key("/a"));
+    }
+
+    #[test]
+    fn what_an_account_changes_of_a_field_of_system_a_is_refused_once_and_not_taken() {
+        let mut base = agreed(r#"{"a":1,"b":1}"#);
+        let owned = || Rule::Owned(Foreign::Refuse);
+        let absorbed = show(&mut base, r#"{"a":2}"#, 1, &[], owned());
+        assert!(absorbed.change.is_empty() && absorbed.restore.is_empty());
+        assert_eq!(absorbed.conflicts[0].winner, Winner::SystemA);
+        let again = show(&mut base, r#"{"a":2}"#, 2, &[], owned());
+        assert_eq!(again, Absorbed::default(), "told once");
+        let other = show(&mut base, r#"{"a":3}"#, 3, &[], owned());
+        assert_eq!(other.conflicts.len(), 1);
+        let back = show(&mut base, r#"{"a":1}"#, 4, &[], owned());
+        assert_eq!(back, Absorbed::default());
+        assert_eq!(base.agreed().get("/a"), Some("1"));
+        assert!(!base.has(&fields(r#"{"a":4}"#)), "System A's changes go on");
+    }
+
+    #[test]
+    fn a_field_of_system_a_is_written_back_until_that_is_undone_too_often() {
+        let mut base = agreed(r#"{"a":1}"#);
+        let mut written = 0;
+        for round in 0..10 {
+            let rule = Rule::Owned(Foreign::Revert);
+            let absorbed = show(&mut base, r#"{"a":2}"#, round, &[], rule);
+            assert!(absorbed.change.is_empty());
+            written += absorbed.restore.len();
+            assert!(base.withhold(&mut fields(r#"{"a":1}"#)) == absorbed.restore.is_empty());
+            base.sent(&absorbed.restore, 0);
+        }
+        assert_eq!(written, usize::from(RETURNS_MAX));
+        assert!(base.held().contains_key("/a"));
+    }
+
+    #[test]
+    fn a_field_of_system_a_that_it_never_said_is_taken() {
+        let mut base = agreed(r#"{"a":1}"#);
+        let rule = Rule::Owned(Foreign::Revert);
+        let absorbed = show(&mut base, r#"{"b":2}"#, 1, &[], rule);
+        assert_eq!(absorbed.change, fields(r#"{"b":2}"#));
     }
 
     #[test]

@@ -30,8 +30,20 @@ pub enum Rule {
     /// Nobody's until an operator says: System A's side stays as it is, and so does the
     /// provider's.
     Manual,
+    /// System A's, and the account's changes of it are not taken even where System A did not change
+    /// it.
+    Owned(Foreign),
     /// What an expression over [`Rivals`] says: `"system_a"`, `"provider"`, `"manual"`.
     Expression(Box<Expression>),
+}
+
+/// What becomes of a field of System A's that somebody changed at the account.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Foreign {
+    /// It stays there, until System A changes the field.
+    Refuse,
+    /// System A's value is written back.
+    Revert,
 }
 
 /// What an expression may name: see [`Rivals`].
@@ -97,7 +109,7 @@ impl ConflictPolicy {
     #[must_use]
     pub fn decide(&self, rivals: &Rivals<'_>) -> Winner {
         match self.rule(rivals.field) {
-            Rule::SystemA => Winner::SystemA,
+            Rule::SystemA | Rule::Owned(_) => Winner::SystemA,
             Rule::Provider => Winner::Provider,
             Rule::Manual => Winner::Undecided,
             Rule::LastWriteWins => {
@@ -109,6 +121,15 @@ impl ConflictPolicy {
                 }
             }
             Rule::Expression(expression) => said(expression, rivals),
+        }
+    }
+
+    /// What becomes of the account's changes of a field, if that is System A's alone.
+    #[must_use]
+    pub fn owned(&self, field: &str) -> Option<Foreign> {
+        match self.rule(field) {
+            Rule::Owned(foreign) => Some(*foreign),
+            _ => None,
         }
     }
 

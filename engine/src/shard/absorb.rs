@@ -238,35 +238,37 @@ impl<T> Shard<T> {
             });
         }
         item.progress.result = result(&absorbed);
+        let seq = self.number_of_outcome(item);
+        let change = absorbed.change.to_json();
+        let derived = Derived {
+            record: item.record,
+            object: item.object(),
+            record_id: item.record_id(),
+            seq,
+            operation: if born {
+                Operation::Upsert
+            } else {
+                Operation::Update
+            },
+            data: Some(&change),
+            changed_at_ms: shown.changed_at_ms,
+            origin: account,
+            remote_id: own.as_deref(),
+            sources: &[],
+            merged_into: None,
+            targets: &two_way.learners,
+        };
         if news || !absorbed.change.is_empty() {
-            let derived = Derived {
-                record: item.record,
-                object: item.object(),
-                record_id: item.record_id(),
-                seq: self.number_of_outcome(item),
-                operation: if born {
-                    Operation::Upsert
-                } else {
-                    Operation::Update
-                },
-                data: Some(&absorbed.change.to_json()),
-                changed_at_ms: shown.changed_at_ms,
-                origin: account,
-                remote_id: own.as_deref(),
-                sources: &[],
-                merged_into: None,
-                targets: &two_way.learners,
-            };
             self.log_derived(now, journal, &derived);
-            if !absorbed.restore.is_empty() {
-                let restored = Derived {
-                    operation: Operation::Update,
-                    data: Some(&absorbed.restore.to_json()),
-                    targets: std::slice::from_ref(account),
-                    ..derived
-                };
-                self.log_derived(now, journal, &restored);
-            }
+        }
+        if !absorbed.restore.is_empty() {
+            let restored = Derived {
+                operation: Operation::Update,
+                data: Some(&absorbed.restore.to_json()),
+                targets: std::slice::from_ref(account),
+                ..derived
+            };
+            self.log_derived(now, journal, &restored);
         }
         let undecided = absorbed
             .conflicts

@@ -28,12 +28,9 @@ impl<T> Shard<T> {
         at: usize,
         pulls_max: usize,
     ) {
-        let Some(plan) = self.accounts[at].plan.clone() else {
-            return;
-        };
         for _ in 0..pulls_max {
-            let has_room = journal.room(Class::Outcome) >= CALL_ROOM;
-            if self.fenced || !has_room || !self.may_look_at_pulls(at) {
+            let has_room = || journal.room(Class::Outcome) >= CALL_ROOM;
+            if self.fenced || !self.may_look_at_pulls(at) || !has_room() {
                 return;
             }
             let queue = &mut self.index.accounts[at];
@@ -44,6 +41,9 @@ impl<T> Shard<T> {
             self.index.slab[op].set_state(OpState::Waiting);
             match self.prepare(now, journal, op) {
                 Prepared::Item(item, payload) => {
+                    let Some(plan) = self.accounts[at].plan.clone() else {
+                        return self.index.put_back(op);
+                    };
                     let kind = item.kind.expect("a prepared item has its call");
                     let group = batch_of(&plan, kind, &payload);
                     let class = self.accounts[at].class_of_operation(OpClass::Pull, kind, group);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use syncline_engine::merge::{ConflictPolicy, Rule, Winner};
+use syncline_engine::merge::{ConflictPolicy, Foreign, Rule, Winner};
 use syncline_engine::shard::SYSTEM_A;
 
 use super::stage::Stage;
@@ -99,6 +99,55 @@ fn of_two_changes_of_a_field_the_rule_says_which_stands() {
         stage.settle();
         all_show(&stage, "c-1", expected);
     }
+}
+
+#[test]
+fn a_field_of_system_a_that_is_edited_at_the_account_is_written_back_or_left_there() {
+    for (foreign, there, writes) in [
+        (Foreign::Revert, r#"{"name":"Ada"}"#, 2),
+        (Foreign::Refuse, r#"{"name":"Eve"}"#, 1),
+    ] {
+        let mut stage = Stage::new(&["alpha", "beta"], 2, &policy(Rule::Owned(foreign)));
+        stage.edit_here("c-1", r#"{"name":"Ada"}"#);
+        stage.settle();
+        stage.edit_there("alpha", "r1", r#"{"name":"Eve"}"#);
+        stage.settle();
+        stage.edit_there("alpha", "r1", there);
+        stage.settle();
+        assert_eq!(stage.stores["alpha"].writes, writes, "{foreign:?}");
+        assert_eq!(
+            stage.stores["beta"].writes, 1,
+            "{foreign:?}: nobody else hears of it"
+        );
+        assert_eq!(stage.stores[SYSTEM_A].writes, 0, "{foreign:?}");
+        let shown = stage.view("alpha");
+        assert_eq!(
+            shown.get("c-1").map(String::as_str),
+            Some(there),
+            "{foreign:?}"
+        );
+        // System A's own changes go on.
+        stage.edit_here("c-1", r#"{"name":"Grace"}"#);
+        stage.settle();
+        all_show(&stage, "c-1", r#"{"name":"Grace"}"#);
+    }
+}
+
+#[test]
+fn a_workflow_that_undoes_what_is_written_back_is_parked() {
+    let mut stage = two(Rule::Owned(Foreign::Revert));
+    stage.edit_here("c-1", r#"{"name":"Ada"}"#);
+    stage.settle();
+    for _ in 0..9 {
+        stage.edit_there("alpha", "r1", r#"{"name":"Eve"}"#);
+        stage.settle();
+    }
+    assert_eq!(
+        stage.stores["alpha"].writes,
+        1 + 3,
+        "its making, and three times back"
+    );
+    assert_eq!(stage.stores[SYSTEM_A].writes, 0);
 }
 
 #[test]
