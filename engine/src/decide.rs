@@ -126,6 +126,14 @@ pub fn step(
     }
 }
 
+/// Whether the account's id that comes with an operation is that of its record. An account may tell
+/// of what the record was there before, while a create is in doubt: which one that has made, a look-up
+/// says.
+#[must_use]
+pub fn tells_the_id(operation: Operation, link: &Link, keys: KeySupport) -> bool {
+    !(operation == Operation::Pull && *link == Link::Doubtful && keys.look_up)
+}
+
 /// Whether a record is about to be made that may be there already, made by somebody else: not all of
 /// its match keys were asked for.
 fn asks_for_match(operation: Operation, link: &Link, resume: Resume, keys: KeySupport) -> bool {

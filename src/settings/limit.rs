@@ -29,7 +29,7 @@ pub struct LimitSettings {
     /// What of it is kept back; of polls' part see `reserve_polls`.
     pub reserve: Reserve,
     /// What is kept for polls, in thousandths, if the account is asked for lists of changes; absent:
-    /// [`POLLS_PERMILLE`] of a limit that lasts.
+    /// 20 of a limit of an hour or more.
     pub reserve_polls: Option<u16>,
 }
 

@@ -14,7 +14,7 @@ use super::item::{Item, clipped};
 use super::links::Parents;
 use super::merged::stand_alone;
 use super::telling::{Source, write_sources};
-use super::two_way::{TwoWay, extra};
+use super::two_way::{Role, TwoWay, extra};
 use super::{Observation, Shard};
 use crate::event::codec::{self, AcceptedEvent};
 use crate::event::{Event, Extra, Operation, Priority, Target, TargetAction};
@@ -334,12 +334,20 @@ impl<T> Shard<T> {
         ended(item, State::Synced, None);
     }
 
-    /// The number of what comes of an operation. One that is retried may have told of something
-    /// before that waits still: what comes of it now has the next number, of the three that there
-    /// are.
+    /// The number of what comes of an operation. What comes of a change of System A's in the lane to
+    /// System A, where it met another one, has the first; what comes of it at an account, where the
+    /// record is gone, the second: both may go to a third side. One that is retried may have told of
+    /// something before that waits still: what comes of it now has the next number, of the three that
+    /// there are.
     pub(super) fn number_of_outcome(&self, item: &Item) -> OperationSeq {
         let mut number = item.lead.seq.derived();
         let is_derived = !item.lead.seq.0.is_multiple_of(OperationSeq::STEP);
+        let at = usize::from(self.index.slab[item.op].target().0);
+        let plan = self.accounts[at].plan.as_ref();
+        let of_account = plan.is_none_or(|plan| plan.role == Role::Provider);
+        if of_account && !is_derived && item.operation != Operation::Pull {
+            number = number.derived();
+        }
         if !is_derived && !self.index.slab[item.op].has(OpFlags::REDRIVEN) {
             return number;
         }

@@ -396,6 +396,9 @@ impl<T> Shard<T> {
     /// When [`Shard::upkeep`] has something to do even if nothing comes in.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Mono> {
+        if self.fenced {
+            return None;
+        }
         let lingering = self.accounts.iter().filter_map(|a| a.lingers_until).min();
         [
             self.index.next_timer(),

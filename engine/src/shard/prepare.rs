@@ -14,7 +14,7 @@ use super::links::{ParentWait, Parents, Resolved};
 use super::matching::with_key;
 use super::refused::Asker;
 use super::two_way::{Role, SYSTEM_A};
-use crate::decide::{Step, step};
+use crate::decide::{Step, step, tells_the_id};
 use crate::event::codec::{self, AcceptedEvent};
 use crate::event::{Operation, TargetAction};
 use crate::id::{OperationSeq, RecordHash};
@@ -253,7 +253,10 @@ impl<T> Shard<T> {
             .as_deref()
             .filter(|_| progress.resume.is_normal())
         {
-            states[0].target_mut(&name).adopt(remote_id);
+            let target = states[0].target_mut(&name);
+            if tells_the_id(event.event.operation, &target.link, keys) {
+                target.adopt(remote_id);
+            }
         }
         let unlinked = Link::Unlinked;
         let link = states[0]

@@ -3,7 +3,7 @@
 use super::calls::OpenCall;
 use super::item::{Item, clipped};
 use super::{AccountPlan, CallId, Observation, Shard};
-use crate::decide::{Outcome, class_of, conclude};
+use crate::decide::{Outcome, class_of, conclude, tells_the_id};
 use crate::event::Operation;
 use crate::journal::Journal;
 use crate::operation_slab::OpState;
@@ -167,10 +167,11 @@ impl<T> Shard<T> {
         }
         let keys = plan.key_support(item.object());
         let target = item.states[0].target_mut(&plan.name);
+        let tells = tells_the_id(item.operation, &target.link, keys);
         if let Some(remote_id) = item
             .remote_id
             .as_deref()
-            .filter(|_| item.progress.resume.is_normal())
+            .filter(|_| tells && item.progress.resume.is_normal())
         {
             target.adopt(remote_id);
         }

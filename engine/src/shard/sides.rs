@@ -173,6 +173,11 @@ impl<T> Shard<T> {
             // It may be back since. A read says.
             return None;
         }
+        let in_doubt = target.link == Link::Doubtful;
+        if hint.deleted && in_doubt && plan.key_support(&event.event.object).look_up {
+            // It may be the record from before the create that is in doubt. A look-up says.
+            return None;
+        }
         if hint.deleted {
             if hint.provisional && !born {
                 bury(account, item, changed_at_ms);

@@ -482,7 +482,12 @@ impl Fold {
             ));
         }
         let pending = self.pending.entry(lane_key.clone()).or_default();
+        // A pull may find, when it is looked at again, that it needs no call after all.
+        let uncalled = progress.operation == Operation::Pull as u8
+            && progress.state == State::Synced
+            && progress.burnt == pending.burnt;
         if self.spent.remove(&lane_key)
+            && !uncalled
             && (progress.state.is_final() || progress.burnt > pending.burnt)
         {
             return Err(format!(

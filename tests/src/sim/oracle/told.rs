@@ -26,6 +26,10 @@ impl Oracle {
             let lanes = carried.iter().map(|carried| carried.lane.clone());
             return self.fold.spent.extend(lanes);
         }
+        // What a failed read kept from being logged is called again, and told of by that.
+        for carried in carried {
+            self.fold.spent.remove(&carried.lane);
+        }
         let rows = body.as_ref().and_then(|body| body["results"].as_array());
         for carried in carried {
             let own = rows.and_then(|rows| {

@@ -223,6 +223,10 @@ impl World {
         let Some(node) = self.node.take() else { return };
         let mut before = Vec::new();
         for (shard, mut own) in node.shards.into_iter().enumerate() {
+            if own.shard.is_fenced() {
+                // What it has last is not on its disk, and it was about to be ended for that.
+                return;
+            }
             loop {
                 if let Some(answer) = own.answer.take() {
                     if own.journal.log().on_committed(answer).is_err() {
