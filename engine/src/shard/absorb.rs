@@ -334,31 +334,31 @@ impl<T> Shard<T> {
         ended(item, State::Synced, None);
     }
 
-    /// The number of what comes of an operation. What comes of a change of System A's in the lane to
-    /// System A, where it met another one, has the first; what comes of it at an account, where the
-    /// record is gone, the second: both may go to a third side. One that is retried may have told of
-    /// something before that waits still: what comes of it now has the next number, of the three that
-    /// there are.
+    /// The number of what comes of an operation, one of three. What comes of a change of System A's in
+    /// the lane to System A, where it met another one, has the first of them or, if it came late, the
+    /// second; what comes of it at an account, where the record is gone, has the last: all of it may go
+    /// to a third side. One that is retried may have told of something before that waits still: what
+    /// comes of it now has the next number that does not.
     pub(super) fn number_of_outcome(&self, item: &Item) -> OperationSeq {
-        let mut number = item.lead.seq.derived();
+        let first = item.lead.seq.derived();
+        let second = first.derived();
+        let mut numbers = [first, second, second.derived()];
         let is_derived = !item.lead.seq.0.is_multiple_of(OperationSeq::STEP);
         let at = usize::from(self.index.slab[item.op].target().0);
         let plan = self.accounts[at].plan.as_ref();
         let of_account = plan.is_none_or(|plan| plan.role == Role::Provider);
         if of_account && !is_derived && item.operation != Operation::Pull {
-            number = number.derived();
+            numbers.reverse();
         }
         if !is_derived && !self.index.slab[item.op].has(OpFlags::REDRIVEN) {
-            return number;
+            return numbers[0];
         }
         let waits = |number: OperationSeq| {
             let mut targets = (0..self.accounts.len()).map(|at| TargetIndex(at as u16));
             targets.any(|target| self.index.find(item.record, number, target).is_some())
         };
-        while waits(number) && number.derived() != number {
-            number = number.derived();
-        }
-        number
+        let free = numbers.into_iter().find(|number| !waits(*number));
+        free.unwrap_or(numbers[2])
     }
 
     /// Logs a change that comes of another operation, behind all that the record has.
