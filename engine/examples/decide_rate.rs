@@ -78,6 +78,7 @@ fn main() {
             field("tags", &["join:;"]),
         ],
         match_keys: Vec::new(),
+        deleted: None,
     };
     let mapping = Mapping::compile("contact", &settings).expect("a valid mapping");
     let data = event.data.expect("it has data");

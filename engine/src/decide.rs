@@ -75,6 +75,15 @@ pub fn step(
         | Resume::Match(_) => {}
     }
     match (operation, link) {
+        // Its key is taken, by what is marked as deleted.
+        (Operation::Create, Link::Deleted { .. }) if keys.marks_deletes && keys.upsert => {
+            making(CallKind::Upsert, operation)
+        }
+        (Operation::Create | Operation::Upsert, Link::Deleted { .. })
+            if keys.marks_deletes && keys.look_up && !keys.upsert =>
+        {
+            call(CallKind::Lookup)
+        }
         (Operation::Create, Link::Unlinked | Link::Deleted { .. }) => call(CallKind::Create),
         (Operation::Create | Operation::Update, Link::Linked(_)) => call(CallKind::Update),
         (Operation::Update, Link::Deleted { .. })
@@ -109,6 +118,7 @@ pub fn step(
         | (Operation::Read, Link::Unlinked | Link::Doubtful) => {
             Step::End(State::Failed, Some(Reason::NotFound))
         }
+        (Operation::Delete, Link::Linked(_)) if keys.marks_deletes => call(CallKind::Update),
         (Operation::Delete, Link::Linked(_)) => call(CallKind::Delete),
         (Operation::Delete, Link::Deleted { .. }) => Step::End(State::Synced, None),
         (Operation::Read | Operation::Pull, Link::Linked(_)) => call(CallKind::Read),
@@ -184,6 +194,14 @@ pub struct Outcome<'a> {
     pub from_before: bool,
 }
 
+impl Outcome<'_> {
+    /// Whether the call takes the record away, or marks it as deleted.
+    fn deletes(&self) -> bool {
+        let marks = self.kind == CallKind::Update && self.operation == Operation::Delete;
+        marks || self.kind == CallKind::Delete
+    }
+}
+
 /// Brings a record's link and an operation's progress up to date with an outcome.
 ///
 /// On return `progress.state` is final, or one of `Queued` (go on at once), `Retrying` and
@@ -256,12 +274,16 @@ fn done(outcome: &Outcome<'_>, remote_id: Option<&str>, link: &mut Link, progres
                 *link = Link::Linked(id.to_owned());
             }
         }
-        CallKind::Delete => {
+        _ if outcome.deletes() => {
             *link = Link::Deleted {
                 changed_at_ms: outcome.changed_at_ms,
             }
         }
-        CallKind::Update | CallKind::Read | CallKind::Lookup | CallKind::Match => {}
+        CallKind::Delete
+        | CallKind::Update
+        | CallKind::Read
+        | CallKind::Lookup
+        | CallKind::Match => {}
     }
     progress.state = State::Synced;
     progress.unknown_since_ms = 0;
@@ -276,6 +298,8 @@ fn found(outcome: &Outcome<'_>, remote_id: &str, link: &mut Link, progress: &mut
         _ if outcome.kind == CallKind::Match => Resume::Adopt,
         // By its id: the key was what the target would not take twice.
         Resume::LookUpDuplicate => Resume::Update,
+        // It may be marked as deleted: a write that says so takes the mark away.
+        _ if outcome.keys.marks_deletes && outcome.operation.writes_fields() => Resume::Update,
         _ => Resume::Normal,
     };
     progress.unknown_since_ms = 0;
@@ -416,7 +440,7 @@ fn unknown(outcome: &Outcome<'_>, progress: &mut Progress, dice: &mut Dice) {
 
 fn gone(outcome: &Outcome<'_>, link: &mut Link, progress: &mut Progress) {
     match outcome.kind {
-        CallKind::Delete => done(outcome, None, link, progress),
+        _ if outcome.deletes() => done(outcome, None, link, progress),
         CallKind::Upsert | CallKind::Update
             // A search may still find what is gone.
             if (outcome.operation == Operation::Upsert || progress.resume == Resume::Adopt)
@@ -438,6 +462,7 @@ fn gone(outcome: &Outcome<'_>, link: &mut Link, progress: &mut Progress) {
         CallKind::Create
         | CallKind::Upsert
         | CallKind::Update
+        | CallKind::Delete
         | CallKind::Lookup
         | CallKind::Match => {
             end(progress, State::Failed, Reason::Gone);

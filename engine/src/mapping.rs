@@ -5,6 +5,7 @@
 //! not one to one, and converters that lose something without saying so are refused there.
 
 mod convert;
+mod deletion_mark;
 mod field;
 mod law;
 mod plan;
@@ -16,6 +17,7 @@ use std::borrow::Cow;
 use smallvec::SmallVec;
 
 use self::convert::Scalar;
+pub use self::deletion_mark::{DeletionMark, DeletionMarkSettings};
 pub use self::field::OnNull;
 use self::field::{Field, Outbound, Written};
 use self::plan::{Node, Plan};
@@ -38,6 +40,7 @@ pub struct Mapping {
     fields: Vec<Field>,
     /// The provider's names of the fields of each.
     match_keys: Vec<Vec<String>>,
+    deletion_mark: Option<DeletionMark>,
     outbound: Plan,
     inbound: Plan,
 }
@@ -137,10 +140,16 @@ impl Mapping {
         &self.match_keys
     }
 
-    /// The outermost of the provider's fields that are read, sorted; one may come twice.
+    /// How records are marked as deleted there; `None`: they are removed.
+    pub fn deletion_mark(&self) -> Option<&DeletionMark> {
+        self.deletion_mark.as_ref()
+    }
+
+    /// The outermost of the provider's fields that are read; one may come twice.
     pub fn remote_fields(&self) -> impl Iterator<Item = &str> {
         let inputs = self.inbound.inputs();
-        inputs.filter_map(|input| input.names().next())
+        let mapped = inputs.filter_map(|input| input.names().next());
+        mapped.chain(self.deletion_mark.iter().map(DeletionMark::remote))
     }
 
     /// The records that `data` refers to, as `(object, record_id)`: parents that go first.

@@ -6,7 +6,7 @@ use syncline_engine::decide::{Outcome, Step, conclude, step};
 use syncline_engine::event::Operation;
 use syncline_engine::id::OperationSeq;
 use syncline_engine::provider::{CallKind, Definition, KeySupport, Verdict, shipped};
-use syncline_engine::record::{Link, Progress, RecordState, TargetState};
+use syncline_engine::record::{Link, Progress, RecordState, Resume, TargetState};
 use syncline_engine::retry::{Dice, RetryPolicy};
 use syncline_engine::state::{Reason, State};
 
@@ -16,6 +16,7 @@ const LOOK_UP: KeySupport = KeySupport {
     keyed_create: false,
     unique: false,
     match_keys: 0,
+    marks_deletes: false,
 };
 const NOTHING: KeySupport = KeySupport {
     upsert: false,
@@ -23,6 +24,7 @@ const NOTHING: KeySupport = KeySupport {
     keyed_create: false,
     unique: false,
     match_keys: 0,
+    marks_deletes: false,
 };
 const KEYED: KeySupport = KeySupport {
     upsert: false,
@@ -30,6 +32,7 @@ const KEYED: KeySupport = KeySupport {
     keyed_create: true,
     unique: false,
     match_keys: 0,
+    marks_deletes: false,
 };
 const UPSERT_ALONE: KeySupport = KeySupport {
     upsert: true,
@@ -37,6 +40,7 @@ const UPSERT_ALONE: KeySupport = KeySupport {
     keyed_create: false,
     unique: false,
     match_keys: 0,
+    marks_deletes: false,
 };
 
 const UNIQUE: KeySupport = KeySupport {
@@ -321,6 +325,46 @@ fn a_key_that_is_unique_is_looked_up_where_nothing_may_be_made() {
     let mut course = Course::new(UNIQUE, Operation::Delete, Link::Doubtful);
     assert_eq!(course.follow([found(), done()]), SYNCED);
     assert_eq!(course.calls, [Lookup, CallKind::Delete]);
+}
+
+const MARKS: KeySupport = KeySupport {
+    marks_deletes: true,
+    ..KeySupport::FULL
+};
+
+#[test]
+fn a_delete_that_marks_is_an_update_after_which_the_record_is_gone() {
+    for answer in [done(), gone()] {
+        let mut course = Course::new(MARKS, Operation::Delete, linked("3401"));
+        assert_eq!(course.follow([answer]), SYNCED);
+        assert_eq!(course.calls, [Update]);
+        assert_eq!(course.target.link, Link::Deleted { changed_at_ms: 500 });
+    }
+}
+
+#[test]
+fn what_is_made_after_a_delete_that_marked_is_made_by_its_key() {
+    let gone = Link::Deleted { changed_at_ms: 400 };
+    for operation in [Operation::Create, Operation::Upsert] {
+        let mut course = Course::new(MARKS, operation, gone.clone());
+        assert_eq!(course.follow([created()]), SYNCED, "{operation:?}");
+        assert_eq!(course.calls, [Upsert], "{operation:?}");
+    }
+    let asked = KeySupport {
+        marks_deletes: true,
+        ..LOOK_UP
+    };
+    let mut course = Course::new(asked, Operation::Upsert, gone.clone());
+    assert_eq!(course.follow([found(), done()]), SYNCED);
+    assert_eq!(course.calls, [Lookup, Update]);
+    assert_eq!(
+        course.progress.resume,
+        Resume::Update,
+        "what it finds may be marked"
+    );
+    let mut course = Course::new(asked, Operation::Create, gone);
+    assert_eq!(course.follow([Verdict::Absent, created()]), SYNCED);
+    assert_eq!(course.calls, [Lookup, Create]);
 }
 
 #[test]

@@ -37,6 +37,7 @@ fn settings(fields: Vec<FieldSettings>) -> MappingSettings {
         external_id: Some("External_Id__c".to_owned()),
         fields,
         match_keys: Vec::new(),
+        deleted: None,
     }
 }
 

@@ -18,6 +18,7 @@ fn compiled(fields: Vec<FieldSettings>) -> Mapping {
         external_id: None,
         fields,
         match_keys: Vec::new(),
+        deleted: None,
     };
     Mapping::compile("contact", &settings).unwrap()
 }

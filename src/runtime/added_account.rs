@@ -107,7 +107,7 @@ pub(crate) fn check(
     {
         admitted(url, addresses).map_err(|detail| refuse("/auth_config/token_url", detail))?;
     }
-    added_mappings::check(request)?;
+    added_mappings::check(settings, request)?;
     let unfit = |error: StartError| Refusal::new(Code::InvalidField, chain(&error));
     let definition = plans::definition(name, provider).map_err(unfit)?;
     let base_url = provider.account.base_url.as_deref();

@@ -4,7 +4,7 @@ use engine::refusal::{Code, Refusal};
 use net::http::AccountRequest;
 use serde_json::{Map, Value};
 
-use crate::settings::{ObjectSettings, RecordSettings, Settings, TargetSettings, is_name};
+use crate::settings::{Deletes, ObjectSettings, RecordSettings, Settings, TargetSettings, is_name};
 
 /// Objects that an account may be given mappings of; a file of settings has a hundred at most.
 const OBJECTS_MAX: usize = 1000;
@@ -13,7 +13,7 @@ const OBJECTS_MAX: usize = 1000;
 ///
 /// # Errors
 /// A refusal that names the member at fault.
-pub(crate) fn check(request: &AccountRequest) -> Result<(), Refusal> {
+pub(crate) fn check(settings: &Settings, request: &AccountRequest) -> Result<(), Refusal> {
     let Some(mappings) = &request.mappings else {
         return Ok(());
     };
@@ -33,6 +33,11 @@ pub(crate) fn check(request: &AccountRequest) -> Result<(), Refusal> {
         let target = TargetSettings::given(given).map_err(refused)?;
         let compiled = engine::mapping::Mapping::compile(object, &target.mapping(object));
         compiled.map_err(|error| refused((String::new(), error.to_string())))?;
+        let wanted = settings.object(object);
+        if wanted.is_some_and(|it| it.record.deletes == Deletes::Soft) && target.deleted.is_none() {
+            let detail = "`deletes` is \"soft\" for this object, and there is no `deleted`";
+            return Err(refused((String::new(), detail.to_owned())));
+        }
     }
     Ok(())
 }
@@ -84,7 +89,7 @@ mod tests {
             r#"{"contact":{"remote":"new","fields":[{"local":"a","remote":"A","default":1}]},
                 "note":{}}"#,
         );
-        check(&given).unwrap();
+        check(&settings, &given).unwrap();
         lay_over(&mut settings, "shop", given.mappings.as_ref().unwrap());
         let of = |object: &str| {
             let to = &settings.object(object).unwrap().to;
@@ -100,9 +105,12 @@ mod tests {
 
     #[test]
     fn a_mapping_that_would_not_load_from_a_file_is_refused_with_its_place() {
+        let file = "[objects.note]\ndeletes = \"soft\"\n";
+        let settings = Settings::read(&Source::new("test", file)).unwrap();
         for (mappings, pointer) in [
             (r#"{"a b":{}}"#, "/mappings/a b"),
             (r#"{"contact":7}"#, "/mappings/contact"),
+            (r#"{"note":{}}"#, "/mappings/note"),
             (r#"{"contact":{"remot":"x"}}"#, "/mappings/contact"),
             (r#"{"contact":{"fields":{}}}"#, "/mappings/contact/fields"),
             (
@@ -114,7 +122,7 @@ mod tests {
                 "/mappings/contact",
             ),
         ] {
-            let refusal = check(&request(mappings)).unwrap_err();
+            let refusal = check(&settings, &request(mappings)).unwrap_err();
             assert_eq!(refusal.pointer.as_deref(), Some(pointer), "{mappings}");
         }
     }

@@ -159,7 +159,8 @@ fn two_way(settings: &Settings, name: &str) -> Result<HashMap<String, TwoWay>, S
         let two_way = TwoWay {
             conflicts,
             deletes: match wanted.record.deletes {
-                Deletes::Propagate => DeletePolicy::Propagate,
+                // How a delete is told to each side is that side's own.
+                Deletes::Propagate | Deletes::Soft => DeletePolicy::Propagate,
                 Deletes::Ignore => DeletePolicy::Ignore,
             },
             learners: std::iter::once(SYSTEM_A)

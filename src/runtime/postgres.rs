@@ -1,9 +1,9 @@
 //! PostgreSQL as System A: its tables are followed, and written.
 
+mod followed;
 mod source;
 mod tables;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,6 +17,7 @@ use super::backend::Node;
 use super::walks::RowTables;
 use crate::settings::{PostgresSettings, Settings};
 
+pub(crate) use followed::Followed;
 pub(crate) use tables::Tables;
 
 /// First wait before a connection is tried again; doubled each time.
@@ -29,10 +30,8 @@ const APPLIED: &str = "public.syncline_applied";
 #[derive(Debug)]
 pub(crate) struct Database {
     source: SourceSettings,
-    /// Objects by table, the table's name as the source tells it.
-    objects: Vec<(String, String)>,
-    /// The columns that mark rows as deleted, by object.
-    marks: BTreeMap<String, String>,
+    /// What each of the source's tables holds.
+    held: Vec<Followed>,
     tables: Option<Arc<Tables>>,
 }
 
@@ -53,15 +52,17 @@ impl Database {
         let address = Address::from_url(url.expose()).map_err(|error| wrong(&error))?;
         let mut followed = Vec::new();
         let mut written = Vec::new();
-        let mut objects = Vec::new();
-        let mut marks = BTreeMap::new();
+        let mut held = Vec::new();
         for (object, wanted) in &settings.objects {
             let Some(source) = &wanted.record.source else {
                 continue;
             };
             let name: TableName = source.table.parse().map_err(|error| wrong(&error))?;
-            objects.push((name.to_string(), object.clone()));
-            marks.extend(source.deleted.clone().map(|mark| (object.clone(), mark)));
+            held.push(Followed {
+                table: name.to_string(),
+                object: object.clone(),
+                mark: source.deleted.clone(),
+            });
             followed.push(Table {
                 name: name.clone(),
                 key: source.key.clone(),
@@ -89,20 +90,18 @@ impl Database {
         };
         Ok(Some(Database {
             source,
-            objects,
-            marks,
+            held,
             tables: tables.map(Arc::new),
         }))
     }
 
     /// The tables that hold the objects.
     pub(crate) fn rows(&self) -> RowTables {
-        let tables = self.source.tables.iter().zip(&self.objects);
-        let marks = |object: &String| self.marks.get(object).cloned();
+        let tables = self.source.tables.iter().zip(&self.held);
         RowTables {
             address: self.source.address.clone(),
             tables: tables
-                .map(|(table, (_, object))| (object.clone(), (table.clone(), marks(object))))
+                .map(|(table, held)| (held.object.clone(), (table.clone(), held.clone())))
                 .collect(),
         }
     }
@@ -117,7 +116,7 @@ impl Database {
         if let Some(tables) = self.tables {
             tokio::spawn(tables.run(stopped.clone()));
         }
-        source::follow(self.source, self.objects, node, stopped).await;
+        source::follow(self.source, self.held, node, stopped).await;
     }
 }
 

@@ -16,6 +16,7 @@ use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use engine::mapping::{DeletionMark, Mapping};
 use engine::provider::Poll;
 use engine::refusal::{Code, Refusal};
 use engine::view::{WalkPurpose, WalkRequest, WalkView};
@@ -69,6 +70,8 @@ struct Place {
     remote: String,
     /// The field there that holds System A's key.
     key: Option<String>,
+    /// How a record is marked as deleted there.
+    mark: Option<DeletionMark>,
     comes_in: bool,
     goes_out: bool,
 }
@@ -283,6 +286,7 @@ impl Parts {
             ))?,
             remote: remote.to_owned(),
             key: key.map(str::to_owned),
+            mark: mapping.and_then(Mapping::deletion_mark).cloned(),
             comes_in: two_way.is_some_and(|two_way| two_way.inbound),
             goes_out: wanted.record.direction != Direction::In,
         })

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use super::auth::AuthSettings;
 use engine::mapping::Mapping;
-use engine::provider::{Definition, DefinitionError, shipped, shipped_ids};
+use engine::provider::{CallKind, Definition, DefinitionError, shipped, shipped_ids};
 use engine::quota::{AccountLimits, LimitsError};
 use engine::ready::WEIGHT_MAX;
 use engine::rules::RuleSet;
@@ -18,7 +18,7 @@ use super::problem::ProblemList;
 use super::provider::{ProviderSettings, RecordIdIs, WeightSettings};
 use super::quantity::ByteSize;
 use super::{
-    ConflictSettings, Direction, ObjectSettings, PoolSettings, RuleSettings, Settings,
+    ConflictSettings, Deletes, Direction, ObjectSettings, PoolSettings, RuleSettings, Settings,
     SystemASettings, TargetSettings, read_schema,
 };
 
@@ -404,6 +404,37 @@ impl Checker<'_, '_> {
             }
             self.target(&path, name, account, target);
         }
+        self.marks(name, object);
+    }
+
+    /// What is only marked as deleted has to be marked by every side that keeps it.
+    fn marks(&mut self, name: &str, object: &ObjectSettings) {
+        let path = format!("objects.{name}");
+        for (account, target) in &object.to {
+            let at = format!("{path}.to.{account}");
+            if object.record.deletes == Deletes::Soft && target.deleted.is_none() {
+                let message = "`deletes` is \"soft\", and there is no `deleted`: the field by \
+                               which this account marks a record";
+                self.refuse(&at, message);
+            }
+            if target.deleted.is_some() && !self.updates(account) {
+                let message = format!("`{account}` has no update by which to mark a record");
+                self.refuse(&format!("{at}.deleted"), message);
+            }
+        }
+        let source = object.record.source.as_ref();
+        let unmarked = source.is_some_and(|source| source.deleted.is_none());
+        if object.record.deletes == Deletes::Soft && unmarked {
+            let message = "`deletes` is \"soft\", and there is no `deleted`: the column by which \
+                           the table marks a row";
+            self.refuse(&format!("{path}.source"), message);
+        }
+    }
+
+    /// Whether an account can update a record. What is wrong with an account is told elsewhere.
+    fn updates(&self, account: &str) -> bool {
+        self.definition_of(account)
+            .is_none_or(|definition| definition.operation(CallKind::Update).is_some())
     }
 
     /// Tells every field that cannot be right: a wrong one is told, left out,
@@ -417,6 +448,7 @@ impl Checker<'_, '_> {
             let at = match index {
                 Some(index) => format!("{path}.fields.{index}{}", place.rest),
                 None if error.place.starts_with("match") => format!("{path}.match"),
+                None if error.place.starts_with("deleted") => format!("{path}.{}", error.place),
                 None => path.to_owned(),
             };
             match place.rest.strip_prefix('.') {
@@ -443,6 +475,16 @@ impl Checker<'_, '_> {
     /// Why records cannot be found by a mapping's match keys. What is wrong with the rest of it, or with
     /// its account, is told elsewhere.
     fn match_fault(&self, object: &str, account: &str, target: &TargetSettings) -> Option<String> {
+        let mapping = Mapping::compile(object, &target.mapping(object)).ok()?;
+        let mut definition = self.definition_of(account)?;
+        if let Some(field) = mapping.external_id() {
+            definition = definition.with_external_id(mapping.remote(), field);
+        }
+        definition.check_match(&mapping).err()
+    }
+
+    /// The definition that an account, or a pool, goes by, if it can be read.
+    fn definition_of(&self, account: &str) -> Option<Definition> {
         let settings = self.settings;
         let pools = settings.pools.iter().filter(|(pool, _)| pool == account);
         let members = pools.flat_map(|(_, pool)| &pool.members);
@@ -451,12 +493,7 @@ impl Checker<'_, '_> {
             .find_map(|name| settings.provider(name))?;
         let definition = Definition::parse(shipped(&provider.definition)?);
         let definition = definition.and_then(|it| it.with_rest(&provider.account.rest));
-        let mapping = Mapping::compile(object, &target.mapping(object)).ok()?;
-        let mut definition = definition.ok()?;
-        if let Some(field) = mapping.external_id() {
-            definition = definition.with_external_id(mapping.remote(), field);
-        }
-        definition.check_match(&mapping).err()
+        definition.ok()
     }
 
     /// Tells every rule that cannot be right, then what is wrong with all of them together.

@@ -136,6 +136,8 @@ pub enum Deletes {
     Propagate,
     /// Nobody else does.
     Ignore,
+    /// Everybody marks it as deleted.
+    Soft,
 }
 
 /// A table that Debezium or PostgreSQL tells changes of.
@@ -164,6 +166,8 @@ pub struct TargetSettings {
     pub share: Share,
     /// Keys by which a record is found there before one is made, asked in order.
     pub match_keys: Vec<MatchKey>,
+    /// How a record is marked as deleted there.
+    pub deleted: Option<DeletionMarkSettings>,
     /// In the file's order; empty: fields go as they are.
     pub fields: Vec<FieldSettings>,
 }
@@ -178,6 +182,29 @@ pub(super) struct TargetKeys {
     pub(super) share: Option<Share>,
     #[serde(rename = "match")]
     pub(super) match_keys: Vec<MatchKey>,
+    pub(super) deleted: Option<DeletionMarkSettings>,
+}
+
+/// A field that says of a record whether it is deleted.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DeletionMarkSettings {
+    /// The provider's field.
+    pub remote: String,
+    /// What it holds in a record that is deleted.
+    #[serde(default = "marked", deserialize_with = "literal_value")]
+    pub value: Value,
+    /// What it holds in any other.
+    #[serde(default = "unmarked", deserialize_with = "literal_value")]
+    pub otherwise: Value,
+}
+
+fn marked() -> Value {
+    Value::Bool(true)
+}
+
+fn unmarked() -> Value {
+    Value::Bool(false)
 }
 
 /// Fields of System A's that together say which record it is.
@@ -293,6 +320,7 @@ impl TargetKeys {
             enabled: self.enabled.unwrap_or(true),
             share: self.share.unwrap_or_default(),
             match_keys: self.match_keys,
+            deleted: self.deleted,
             fields,
         }
     }
@@ -330,6 +358,17 @@ impl TargetSettings {
             external_id: self.external_id.clone(),
             fields: self.fields.iter().map(FieldSettings::mapping).collect(),
             match_keys: self.match_keys.iter().map(MatchKey::fields).collect(),
+            deleted: self.deleted.as_ref().map(DeletionMarkSettings::mark),
+        }
+    }
+}
+
+impl DeletionMarkSettings {
+    fn mark(&self) -> mapping::DeletionMarkSettings {
+        mapping::DeletionMarkSettings {
+            remote: self.remote.clone(),
+            value: self.value.to_string(),
+            otherwise: self.otherwise.to_string(),
         }
     }
 }
@@ -370,15 +409,17 @@ impl FieldSettings {
 
 /// A TOML value that JSON has too.
 fn literal<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<Value>, D::Error> {
+    literal_value(from).map(Some)
+}
+
+fn literal_value<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Value, D::Error> {
     let value = toml::Value::deserialize(from)?;
     if has_datetime(&value) {
         return Err(serde::de::Error::custom(
             "expected a value that JSON has: put a date in quotes",
         ));
     }
-    serde_json::to_value(value)
-        .map(Some)
-        .map_err(serde::de::Error::custom)
+    serde_json::to_value(value).map_err(serde::de::Error::custom)
 }
 
 fn has_datetime(value: &toml::Value) -> bool {

@@ -144,8 +144,29 @@ fn what_one_section_takes_wrong_is_refused() {
             "{ACCOUNT}{of}\n[objects.c.to.crm]\nmatch = [{keys}]\nfields = [{{ local = \"a\", remote = \"A\" }}]\n"
         )
     };
+    let soft = |of: &str, more: &str| {
+        format!(
+            "{ACCOUNT}[objects.c]\ndeletes = \"soft\"\n{of}\n[objects.c.to.crm]\n{more}\nfields = [{{ local = \"a\", remote = \"A\" }}]\n"
+        )
+    };
     let searched = "rest.match = \"GET /{object}?{match|query}\"";
     for (text, says) in [
+        (soft("", ""), "there is no `deleted`: the field"),
+        (
+            soft(
+                "source = { table = \"t\", key = \"id\" }",
+                "deleted = { remote = \"Gone\" }",
+            ),
+            "there is no `deleted`: the column",
+        ),
+        (
+            soft("", "deleted = { remote = \"A\" }"),
+            "is mapped as well",
+        ),
+        (
+            soft("", "deleted = { remote = \"Gone\", value = false }"),
+            "is what marks a record",
+        ),
         (matched("\"a\"", ""), "cannot be searched"),
         (matched("\"b\"", searched), "`b` is the `local` of none"),
         (matched("[]", searched), "1 to 8 fields"),
@@ -397,6 +418,21 @@ fn a_conflict_can_be_decided_by_an_expression() {
         };
         assert_eq!(policy.decide(&rivals), winner, "{field} {theirs}");
     }
+}
+
+#[test]
+fn an_account_that_marks_what_is_deleted_says_by_which_field() {
+    let text = format!(
+        "{ACCOUNT}[objects.c]\ndeletes = \"soft\"\n[objects.c.to.crm]\n\
+         deleted = {{ remote = \"Status\", value = \"gone\", otherwise = \"live\" }}\n\
+         fields = [{{ local = \"a\", remote = \"A\" }}]\n"
+    );
+    let settings = read(&text).unwrap();
+    let (_, target) = &settings.objects[0].1.to[0];
+    let mapping = engine::mapping::Mapping::compile("c", &target.mapping("c")).unwrap();
+    let mark = mapping.deletion_mark().unwrap();
+    assert_eq!(mark.fields(), r#"{"Status":"gone"}"#);
+    assert_eq!(mark.lifted_in("{}"), r#"{"Status":"live"}"#);
 }
 
 #[test]

@@ -91,16 +91,31 @@ impl Stage {
 
     /// A CRM in place of the plain account.
     fn crm(&self) -> Config {
+        self.crm_and(&self.tables("both"), "")
+    }
+
+    /// The same, where either side marks what is deleted.
+    fn crm_with_soft_deletes(&self) -> Config {
+        let tables = self.tables("both").replace(
+            "key = \"id\" }",
+            "key = \"id\", deleted = \"gone_at\" }\ndeletes = \"soft\"",
+        );
+        self.crm_and(&tables, "deleted = { remote = \"is_gone\" }\n")
+    }
+
+    fn crm_and(&self, tables: &str, more: &str) -> Config {
         let account = format!(
             "[providers.crm]\ntype = \"hubspot\"\nbase_url = \"{}\"\nsettle = \"300ms\"\n\
              poll = {{ interval = \"500ms\" }}\n\
              auth = {{ kind = \"bearer\", token = \"exec:printf t-1\" }}\n",
             self.provider.url()
         );
-        let mapping = "[objects.contact.to.crm]\nremote = \"contacts\"\nexternal_id = \"key\"\n\
-            fields = [{ local = \"name\", remote = \"lastname\" }, { local = \"city\", remote = \"city\" }]\n";
+        let mapping = "[objects.contact.to.crm]\nremote = \"contacts\"\nexternal_id = \"key\"\n";
+        let fields = "fields = [{ local = \"name\", remote = \"lastname\" }, { local = \"city\", remote = \"city\" }]\n";
         let config = Config::new().shards(2).with(&account);
-        config.with(&self.tables("both")).with(mapping)
+        config
+            .with(tables)
+            .with(&format!("{mapping}{more}{fields}"))
     }
 
     /// What the CRM has of a contact of System A's.
@@ -241,6 +256,57 @@ fn what_a_crm_changes_is_in_the_table_and_our_own_write_does_not_come_back() {
     assert!(node.drain().is_empty());
     assert_eq!(writes().len(), 1, "{:?}", writes());
     assert_eq!(stage.value(&row).as_deref(), Some("Lovelace, Paris"));
+}
+
+#[test]
+fn with_soft_deletes_both_sides_mark_what_either_deletes_and_nobody_removes_it() {
+    let crm = || Provider::start_as("hubspot", &["--token", "t-1", "--key", "contacts.key"]);
+    let Some(stage) = Stage::with("with_soft_deletes", "soft", crm) else {
+        return;
+    };
+    stage.sql(
+        "CREATE TABLE contacts (id text PRIMARY KEY, name text, city text, gone_at timestamptz);
+         ALTER TABLE contacts REPLICA IDENTITY FULL;
+         INSERT INTO contacts VALUES ('c-1', 'Ada', 'London', NULL), ('c-0', 'Old', NULL, now())",
+    );
+    let mut node = Node::start(stage.crm_with_soft_deletes());
+    let mark = || stage.in_crm("c-1").map(|fields| fields["is_gone"].clone());
+    until("the row is there", || stage.in_crm("c-1"));
+    stage.sql("UPDATE contacts SET gone_at = now() WHERE id = 'c-1'");
+    until("the CRM's record is marked", || {
+        (mark()? == json!("true")).then_some(())
+    });
+    node.kill();
+    node.restart();
+    assert!(node.drain().is_empty());
+
+    let id = stage.provider.ids()["contacts/c-1"].clone();
+    let edit = |fields: Value| {
+        let edit = json!({"object": "contacts", "operation": "update", "id": id, "fields": fields});
+        stage.provider.edit(&edit)
+    };
+    let gone = || {
+        let row = "SELECT (gone_at IS NOT NULL)::text FROM contacts WHERE id = 'c-1'";
+        stage.value(row)
+    };
+    edit(json!({"is_gone": "false"}));
+    until("the row is back", || (gone()? == "false").then_some(()));
+    edit(json!({"is_gone": "true", "city": "Rome"}));
+    until("the row is marked", || (gone()? == "true").then_some(()));
+    stage.sql("UPDATE contacts SET gone_at = NULL, name = 'Bea' WHERE id = 'c-1'");
+    until("the CRM's record is back", || {
+        let fields = stage.in_crm("c-1")?;
+        (fields["is_gone"] == "false" && fields["lastname"] == "Bea").then_some(())
+    });
+    assert!(node.drain().is_empty());
+    let calls = stage.provider.journal();
+    assert!(calls.iter().all(|call| call.method != "DELETE"));
+    assert!(calls.iter().all(|call| !call.path.ends_with("/archive")));
+    assert_eq!(
+        stage.provider.records().len(),
+        1,
+        "a row that was marked from the beginning"
+    );
 }
 
 #[test]

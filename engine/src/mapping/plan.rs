@@ -136,7 +136,7 @@ impl Input {
 }
 
 impl Node {
-    fn name(&self) -> &str {
+    pub(super) fn name(&self) -> &str {
         match self {
             Self::Leaf { name, .. } | Self::Branch { name, .. } => name,
         }

@@ -7,6 +7,7 @@ use std::ops::Range;
 use xxhash_rust::xxh3::Xxh3;
 
 use super::convert::{Conversion, Converter, Type};
+use super::deletion_mark::{DeletionMark, DeletionMarkSettings};
 use super::field::{BACK, Field, FieldKind, OUT, OnNull, Parts};
 use super::plan::{PATH_LEVELS_MAX, Plan};
 use super::value_table::ValueTable;
@@ -35,6 +36,8 @@ pub struct MappingSettings {
     /// Keys by which a record is found there that does not bear the record id, asked in order: each
     /// of System A's fields, by their paths.
     pub match_keys: Vec<Vec<String>>,
+    /// How a record is marked as deleted there; `None`: it is removed.
+    pub deleted: Option<DeletionMarkSettings>,
 }
 
 /// One entry of `fields`.
@@ -108,6 +111,7 @@ pub(super) fn compile(object: &str, settings: &MappingSettings) -> Result<Mappin
         version: version(object, settings),
         fields: Vec::with_capacity(settings.fields.len()),
         match_keys: match_keys(settings)?,
+        deletion_mark: None,
         outbound: Plan::new(&["data"]),
         inbound: Plan::new(&[]),
     };
@@ -117,6 +121,9 @@ pub(super) fn compile(object: &str, settings: &MappingSettings) -> Result<Mappin
         entry.check_shape()?;
         let paths = entry.lay_out(&mut mapping, &mut read_back)?;
         mapping.fields.push(entry.compile(paths)?);
+    }
+    if let Some(settings) = &settings.deleted {
+        mapping.deletion_mark = Some(DeletionMark::compile(settings, &mapping)?);
     }
     Ok(mapping)
 }
@@ -518,7 +525,10 @@ fn path(dotted: &str) -> Result<Vec<String>, Cow<'static, str>> {
     Ok(names)
 }
 
-fn error(place: impl Into<String>, detail: impl Into<Cow<'static, str>>) -> MappingError {
+pub(super) fn error(
+    place: impl Into<String>,
+    detail: impl Into<Cow<'static, str>>,
+) -> MappingError {
     MappingError {
         place: place.into(),
         detail: detail.into(),

@@ -13,6 +13,8 @@ pub struct KeySupport {
     pub keyed_create: bool,
     /// Match keys by which a record may be found that does not bear System A's key.
     pub match_keys: u8,
+    /// Records are marked as deleted, not removed: one that was deleted has its key still.
+    pub marks_deletes: bool,
     /// No second record can have the key: an upsert settles what became of a create in doubt, and
     /// nobody has to be asked first.
     pub unique: bool,
@@ -25,6 +27,7 @@ impl KeySupport {
         look_up: true,
         keyed_create: true,
         match_keys: 0,
+        marks_deletes: false,
         unique: false,
     };
 }
@@ -39,6 +42,7 @@ impl Definition {
             look_up: self.operation(CallKind::Lookup).is_some() && !names.no_lookup,
             keyed_create: create.is_some_and(Operation::idempotent),
             match_keys: 0,
+            marks_deletes: false,
             unique: create.is_some_and(Operation::settled_by_upsert),
         }
     }

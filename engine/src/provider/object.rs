@@ -119,6 +119,7 @@ impl Object {
             external_id: block.external_id.clone(),
             fields: block.fields.iter().map(mapped_field).collect(),
             match_keys: Vec::new(),
+            deleted: None,
         });
         if let Some(settings) = &default_mapping
             && let Err(error) = Mapping::compile(local, settings)

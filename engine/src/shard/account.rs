@@ -71,6 +71,14 @@ impl AccountPlan {
 }
 
 impl AccountPlan {
+    /// Whether a record of an account, the text of a JSON object, is marked as deleted.
+    pub(super) fn is_marked(&self, object: &str, record: &str) -> bool {
+        let mapping = self.mappings.get(object);
+        let mark = mapping.and_then(Mapping::deletion_mark);
+        mark.zip(RawObject::new(record))
+            .is_some_and(|(mark, record)| mark.stands_in(record))
+    }
+
     /// How many idempotency keys of an operation may have gone out since the last that was logged.
     pub(super) fn keys_gone_out(&self, seq: OperationSeq) -> u16 {
         let later = self.renewed.iter().filter(|first| seq < **first);
@@ -83,6 +91,7 @@ impl AccountPlan {
         let remote = mapping.map_or(object, |mapping| mapping.remote());
         KeySupport {
             match_keys: mapping.map_or(0, |mapping| mapping.match_keys().len() as u8),
+            marks_deletes: mapping.is_some_and(|mapping| mapping.deletion_mark().is_some()),
             ..self.definition.key_support(remote)
         }
     }

@@ -599,7 +599,10 @@ impl<T> Shard<T> {
             detail: String::new(),
         })?;
         let mapping = plan.mappings.get(&*event.event.object);
-        let fields = if sent.kind.writes_fields() {
+        let mark = mapping.and_then(Mapping::deletion_mark);
+        let fields = if let Some(mark) = mark.filter(|_| marks(item, sent.kind)) {
+            mark.fields()
+        } else if sent.kind.writes_fields() {
             let own = match &fold.data {
                 Some(data) => data.as_str(),
                 None => event.event.data.map_or("{}", |data| data.text()),
@@ -637,8 +640,12 @@ impl<T> Shard<T> {
                 .map_err(|_| Hindrance::mapping("the fields are no UTF-8"))?;
             let remote = mapping.map_or(&*event.event.object, |mapping| mapping.remote());
             let key = plan.definition.external_id(remote);
-            match key.filter(|_| item.progress.resume == Resume::Adopt) {
+            let fields = match key.filter(|_| item.progress.resume == Resume::Adopt) {
                 Some(key) => with_key(&fields, key, item.record_id()),
+                None => fields,
+            };
+            match mark.filter(|_| lifts_mark(item, sent.kind)) {
+                Some(mark) => mark.lifted_in(&fields),
                 None => fields,
             }
         } else {
@@ -664,6 +671,18 @@ pub(super) struct Sent {
     pub(super) kind: CallKind,
     /// Undelivered fields of earlier operations lie beneath its own.
     pub(super) beneath: bool,
+}
+
+/// Whether a call marks its record as deleted.
+fn marks(item: &Item, kind: CallKind) -> bool {
+    item.operation == Operation::Delete && kind == CallKind::Update
+}
+
+/// Whether a write says that its record is there, where one may be found that is marked as deleted.
+fn lifts_mark(item: &Item, kind: CallKind) -> bool {
+    let makes = matches!(kind, CallKind::Create | CallKind::Upsert);
+    let found = matches!(item.progress.resume, Resume::Update | Resume::Adopt);
+    makes || found || matches!(item.operation, Operation::Create | Operation::Upsert)
 }
 
 /// A read asks for what the mapping knows and for System A's key, by which a record that is new here

@@ -165,6 +165,8 @@ impl<T> Shard<T> {
         if !self.refresh(journal, &mut item) {
             return self.pause_unlogged(&item);
         }
+        let marked = shown_as_deleted(plan, &item, verdict, result);
+        let verdict = marked.as_ref().unwrap_or(verdict);
         let keys = plan.key_support(item.object());
         let target = item.states[0].target_mut(&plan.name);
         let tells = tells_the_id(item.operation, &target.link, keys);
@@ -304,6 +306,22 @@ fn verdict_of(
             BatchVerdict::Whole(verdict)
         }
     }
+}
+
+/// What a read comes to that shows its record marked as deleted: what the account has is gone.
+fn shown_as_deleted(
+    plan: &AccountPlan,
+    item: &Item,
+    verdict: &Verdict,
+    result: &Result<Reply, SendFailure>,
+) -> Option<Verdict> {
+    let read = item.kind == Some(CallKind::Read) && matches!(verdict, Verdict::Done { .. });
+    let reply = result.as_ref().ok().filter(|_| read)?;
+    let (record, _) = plan.definition.record_in(&reply.body)?;
+    plan.is_marked(item.object(), record)
+        .then(|| Verdict::Gone {
+            detail: "it is marked as deleted".to_owned(),
+        })
 }
 
 fn references<'i>(plan: &AccountPlan, items: &'i [Item]) -> Vec<BatchItemRef<'i>> {

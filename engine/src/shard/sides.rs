@@ -73,7 +73,12 @@ impl<T> Shard<T> {
             item.states[0].target(account).map(|target| &target.link),
             Some(Link::MergedInto(_))
         );
-        if merged && !item.progress.is_frozen() {
+        let again = merged && self.is_made_again(now, event, item);
+        if again {
+            // System A has been told that it ended: this is another one under its key.
+            let target = item.states[0].target_mut(account);
+            (target.link, target.base) = (Link::Unlinked, None);
+        } else if merged && !item.progress.is_frozen() {
             let said = item.operation.writes_fields().then(|| said(event, fold));
             let passed = self.pass_on(now, journal, &plan, two_way, item, said)?;
             return Some(aside(passed));
@@ -95,6 +100,17 @@ impl<T> Shard<T> {
         }
     }
 
+    /// Whether System A makes a record of whose end it knows.
+    fn is_made_again(&self, now: Now, event: &AcceptedEvent<'_>, item: &Item) -> bool {
+        let makes = matches!(item.operation, Operation::Create | Operation::Upsert);
+        let told = item.states[0].target(SYSTEM_A);
+        let told = told.and_then(|target| target.base.as_deref());
+        let from_system_a = super::two_way::origin_of(event).is_none();
+        makes
+            && from_system_a
+            && told.is_some_and(|told| told.told().knew_of_delete(i64::MIN, self.said(now, event)))
+    }
+
     fn prepare_pull(
         &mut self,
         now: Now,
@@ -104,7 +120,7 @@ impl<T> Shard<T> {
         event: &AcceptedEvent<'_>,
         item: &mut Item,
     ) -> Option<Aside> {
-        let hint = Hint::of(event);
+        let mut hint = Hint::of(event);
         let account = &plan.name;
         let remote_id = event.event.remote_id.as_deref().unwrap_or_default();
         let changed_at_ms = event.event.changed_at_ms.unwrap_or(event.accepted_at_ms);
@@ -139,6 +155,9 @@ impl<T> Shard<T> {
             let handed = self.hand_over(now, journal, account, item, &told);
             return Some(aside(handed));
         }
+        let marked = fields.is_some_and(|fields| plan.is_marked(item.object(), fields.text()));
+        let told_deleted = hint.deleted;
+        hint.deleted |= marked;
         let target = item.states[0].target_mut(account);
         if target
             .link
@@ -173,8 +192,13 @@ impl<T> Shard<T> {
             // It may be back since. A read says.
             return None;
         }
+        let keys = plan.key_support(&event.event.object);
+        if told_deleted && keys.marks_deletes && target.link.remote_id().is_some() {
+            // Under the same id it may have been made again since.
+            return None;
+        }
         let in_doubt = target.link == Link::Doubtful;
-        if hint.deleted && in_doubt && plan.key_support(&event.event.object).look_up {
+        if hint.deleted && in_doubt && keys.look_up {
             // It may be the record from before the create that is in doubt. A look-up says.
             return None;
         }

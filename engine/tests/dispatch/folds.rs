@@ -28,6 +28,7 @@ fn mapping(object: &str, fields: Vec<FieldSettings>) -> Mapping {
         external_id: None,
         fields,
         match_keys: Vec::new(),
+        deleted: None,
     };
     Mapping::compile(object, &settings).expect("a sound mapping")
 }

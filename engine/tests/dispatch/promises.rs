@@ -197,6 +197,7 @@ fn a_child_leaves_after_its_parent_and_with_its_id() {
                 external_id: None,
                 fields: vec![field],
                 match_keys: Vec::new(),
+                deleted: None,
             };
             Mapping::compile(object, &settings).expect("a sound mapping")
         };

@@ -22,6 +22,7 @@ fn mapping(object: &str) -> Mapping {
         remote: "contacts".to_owned(),
         external_id: None,
         match_keys: Vec::new(),
+        deleted: None,
         fields: vec![field],
     };
     Mapping::compile(object, &settings).expect("a sound mapping")
@@ -144,6 +145,7 @@ fn objects_that_ask_for_other_fields_are_read_apart() {
         remote: "contacts".to_owned(),
         external_id: None,
         match_keys: Vec::new(),
+        deleted: None,
         fields: vec![FieldSettings {
             local: "title".to_owned(),
             remote: "jobtitle".to_owned(),

@@ -4,6 +4,7 @@
 
 mod exhaustive;
 mod explore;
+mod marks;
 mod matching;
 mod random;
 mod stage;

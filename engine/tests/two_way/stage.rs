@@ -11,7 +11,7 @@ use syncline_engine::event::{Defaults, Surface, Target, TargetAction, parse};
 use syncline_engine::id::{HashKey, OperationId, OperationSeq, RecordHash, VSHARD_COUNT, VShard};
 use syncline_engine::journal::{AppendError, Class, Journal, Kind, ReadError};
 use syncline_engine::json::RawObject;
-use syncline_engine::mapping::{Mapping, MappingSettings};
+use syncline_engine::mapping::{DeletionMarkSettings, FieldSettings, Mapping, MappingSettings};
 use syncline_engine::merge::{ConflictPolicy, Winner};
 use syncline_engine::provider::{
     CallKind, Definition, NoReply, Reply, Request, RestSettings, SendFailure, shipped,
@@ -27,7 +27,7 @@ use syncline_engine::state::Reason;
 use syncline_engine::time::{Mono, Now, WallMs};
 use wal::Lsn;
 
-use super::store::Store;
+use super::store::{MARK, Store};
 
 pub(crate) const OBJECT: &str = "contact";
 const START_MS: i64 = 1_000_000;
@@ -136,6 +136,24 @@ impl Stage {
         Self::of(plans.map(Arc::new).to_vec(), shards, None)
     }
 
+    /// Accounts whose records are marked when they are deleted.
+    pub(crate) fn marking(
+        accounts: &[&str],
+        shards: u16,
+        conflicts: &ConflictPolicy,
+        mutant: Option<Mutant>,
+    ) -> Self {
+        let names = accounts.iter().chain([&SYSTEM_A]);
+        let plans = names.map(|name| {
+            let plan = plan(name, accounts, conflicts, mutant);
+            Arc::new(match plan.role {
+                Role::Provider => with_marks(plan),
+                Role::SystemA => plan,
+            })
+        });
+        Self::of(plans.collect(), shards, mutant)
+    }
+
     pub(crate) fn mutated(
         accounts: &[&str],
         shards: u16,
@@ -168,7 +186,7 @@ impl Stage {
             seq: FIRST_SEQ,
             stores: plans
                 .iter()
-                .map(|plan| (plan.name.to_string(), Store::default()))
+                .map(|plan| (plan.name.to_string(), store_of(plan)))
                 .collect(),
             calls: Vec::new(),
             notices: VecDeque::new(),
@@ -185,13 +203,13 @@ impl Stage {
 
     /// Another one of the same settings, where nothing has happened yet.
     pub(crate) fn anew(&self) -> Self {
-        let stores = self.stores.keys();
+        let stores = self.stores.iter();
         let mut stage = Self {
             shards: Vec::new(),
             logs: self.settings.iter().map(|_| Frames::default()).collect(),
             settings: self.settings.clone(),
             stores: stores
-                .map(|name| (name.clone(), Store::default()))
+                .map(|(name, store)| (name.clone(), store.anew()))
                 .collect(),
             calls: Vec::new(),
             notices: VecDeque::new(),
@@ -367,15 +385,21 @@ impl Stage {
         self.now_ms += 10;
         let store = self.stores.get_mut(account).unwrap();
         if store.delete(remote_id) {
-            self.notice(account, remote_id, true);
+            let marked = store.marks;
+            self.notice(account, remote_id, !marked);
         }
     }
 
     /// Somebody takes a record back out of the bin.
     pub(crate) fn restore_there(&mut self, account: &str, remote_id: &str) {
         self.now_ms += 10;
-        if self.stores.get_mut(account).unwrap().restore(remote_id) {
-            self.notice_of(account, remote_id, What::Restored);
+        let store = self.stores.get_mut(account).unwrap();
+        if store.restore(remote_id) {
+            let what = match store.marks {
+                true => What::Changed,
+                false => What::Restored,
+            };
+            self.notice_of(account, remote_id, what);
         }
     }
 
@@ -678,16 +702,20 @@ impl Stage {
 
     /// The records of a side by System A's key, where that is known, else by the side's.
     pub(crate) fn view(&self, side: &str) -> BTreeMap<String, String> {
-        let records = self.stores[side].records.iter();
-        let named = records.map(|(id, kept)| {
-            let key = match &kept.external_id {
+        let mut view = BTreeMap::new();
+        for (id, kept) in self.stores[side].live() {
+            let mut key = match &kept.external_id {
                 Some(key) => key.clone(),
                 None if side == SYSTEM_A => id.clone(),
                 None => provisional_id(side, id),
             };
-            (key, kept.fields.to_json())
-        });
-        named.collect()
+            // The key may have been given to another record once this one was part of a merge.
+            if view.contains_key(&key) {
+                key = format!("{key} ({id})");
+            }
+            view.insert(key, kept.unmarked().to_json());
+        }
+        view
     }
 
     fn take(&mut self, record: RecordHash, event: &AcceptedEvent<'_>) {
@@ -827,6 +855,38 @@ fn plan(
         },
         renewed: Vec::new(),
     }
+}
+
+fn store_of(plan: &AccountPlan) -> Store {
+    let mapping = plan.mappings.get(OBJECT);
+    match mapping.and_then(Mapping::deletion_mark) {
+        Some(_) => Store::marking(),
+        None => Store::default(),
+    }
+}
+
+/// The plan of an account where what is deleted is marked; its fields are called as System A's.
+fn with_marks(mut plan: AccountPlan) -> AccountPlan {
+    let field = |name: &str| FieldSettings {
+        local: name.to_owned(),
+        remote: name.to_owned(),
+        ..FieldSettings::default()
+    };
+    let settings = MappingSettings {
+        remote: OBJECT.to_owned(),
+        external_id: Some("external_id".to_owned()),
+        fields: ["a", "b", "c", "name"].map(field).to_vec(),
+        deleted: Some(DeletionMarkSettings {
+            remote: MARK.trim_start_matches('/').to_owned(),
+            value: "true".to_owned(),
+            otherwise: "false".to_owned(),
+        }),
+        ..MappingSettings::default()
+    };
+    let mapping = Mapping::compile(OBJECT, &settings).unwrap();
+    plan.definition = plan.definition.with_external_id(OBJECT, "external_id");
+    plan.mappings.insert(OBJECT.to_owned(), mapping);
+    plan
 }
 
 /// The plan of an account where records are found by these keys.

@@ -1,6 +1,6 @@
 //! One side's records: a provider account, or System A.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use syncline_engine::merge::Fields;
@@ -13,6 +13,9 @@ pub(crate) struct Kept {
     pub(crate) fields: Fields,
 }
 
+/// Says of a record that it is deleted, where a side marks that.
+pub(crate) const MARK: &str = "/gone";
+
 /// Records by the side's own id.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Store {
@@ -21,8 +24,12 @@ pub(crate) struct Store {
     pub(crate) tombstones: Vec<String>,
     /// Ids of records that are part of another one, and of that one.
     pub(crate) merged: Vec<(String, String)>,
+    /// What is deleted is marked, in the field [`MARK`].
+    pub(crate) marks: bool,
     /// What can be taken back.
     bin: BTreeMap<String, Kept>,
+    /// Ids of what was taken back: its key is not given to another one.
+    back: BTreeSet<String>,
     made: u32,
     /// Writes that calls of the engine did.
     pub(crate) writes: u32,
@@ -31,7 +38,41 @@ pub(crate) struct Store {
     pub(crate) creates: u32,
 }
 
+impl Kept {
+    pub(crate) fn is_marked(&self) -> bool {
+        self.fields.get(MARK) == Some("true")
+    }
+
+    /// Its fields, but for the mark.
+    pub(crate) fn unmarked(&self) -> Fields {
+        let mut fields = self.fields.clone();
+        fields.remove(MARK);
+        fields
+    }
+}
+
 impl Store {
+    /// One of records that are marked when they are deleted.
+    pub(crate) fn marking() -> Self {
+        Self {
+            marks: true,
+            ..Self::default()
+        }
+    }
+
+    /// One of the same kind, without records.
+    pub(crate) fn anew(&self) -> Self {
+        Self {
+            marks: self.marks,
+            ..Self::default()
+        }
+    }
+
+    /// Records that are not deleted, by the side's own id.
+    pub(crate) fn live(&self) -> impl Iterator<Item = (&String, &Kept)> {
+        self.records.iter().filter(|(_, kept)| !kept.is_marked())
+    }
+
     /// All that it has, without what it only counts.
     pub(crate) fn contents(&self) -> String {
         format!(
@@ -71,6 +112,10 @@ impl Store {
 
     /// Takes a record away, into the bin.
     pub(crate) fn delete(&mut self, id: &str) -> bool {
+        if self.marks {
+            let live = self.records.get_mut(id).filter(|kept| !kept.is_marked());
+            return live.map(|kept| kept.fields.set(MARK, "true")).is_some();
+        }
         let Some(kept) = self.records.remove(id) else {
             return false;
         };
@@ -80,6 +125,10 @@ impl Store {
     }
 
     pub(crate) fn restore(&mut self, id: &str) -> bool {
+        if self.marks {
+            let gone = self.records.get_mut(id).filter(|kept| kept.is_marked());
+            return gone.map(|kept| kept.fields.set(MARK, "false")).is_some();
+        }
         let Some(kept) = self.bin.get(id).cloned() else {
             return false;
         };
@@ -91,6 +140,7 @@ impl Store {
             return false;
         }
         self.bin.remove(id);
+        self.back.insert(id.to_owned());
         self.tombstones.retain(|gone| gone != id);
         self.records.insert(id.to_owned(), kept);
         true
@@ -137,9 +187,12 @@ impl Store {
                 None => (reply(404, "{}"), None),
             },
             (Method::Post, [_]) => {
-                self.creates += 1;
                 let mut fields = Fields::parse(&body);
                 let key = text(&fields, "/external_id");
+                if self.by_key(&key).is_some_and(|id| self.back.contains(&id)) {
+                    return (reply(409, "{}"), None);
+                }
+                self.creates += 1;
                 fields.remove("/external_id");
                 let id = self.make(&fields.to_json());
                 self.records.get_mut(&id).unwrap().external_id = Some(key);

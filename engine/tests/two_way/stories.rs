@@ -134,6 +134,24 @@ fn a_field_of_system_a_that_is_edited_at_the_account_is_written_back_or_left_the
 }
 
 #[test]
+fn what_system_a_makes_again_under_a_merged_key_is_another_record() {
+    let mut stage = Stage::new(&["alpha", "beta"], 2, &policy(Rule::LastWriteWins));
+    stage.edit_here("c-1", r#"{"name":"Ada"}"#);
+    stage.edit_here("c-2", r#"{"name":"Bea"}"#);
+    stage.settle();
+    stage.merge_there("alpha", "r1", "r2");
+    stage.settle();
+    all_show(&stage, "c-2", r#"{"name":"Bea"}"#);
+    stage.edit_here("c-1", r#"{"name":"Cleo"}"#);
+    stage.settle();
+    for side in stage.stores.keys() {
+        let view = stage.view(side);
+        assert_eq!(view["c-1"], r#"{"name":"Cleo"}"#, "{side}");
+        assert_eq!(view["c-2"], r#"{"name":"Bea"}"#, "{side}");
+    }
+}
+
+#[test]
 fn a_workflow_that_undoes_what_is_written_back_is_parked() {
     let mut stage = two(Rule::Owned(Foreign::Revert));
     stage.edit_here("c-1", r#"{"name":"Ada"}"#);

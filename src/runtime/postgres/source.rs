@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use engine::json::{ObjectWriter, RawObject, RawValue, canonical_hash};
 use engine::refusal::Refusal;
 use net::http::Backend;
-use postgres::{Change, Event, Lsn, Operation, SourceSettings};
+use postgres::{Change, Event, Lsn, SourceSettings};
 use tokio::sync::{mpsc, watch};
 
+use super::followed::Followed;
 use super::{RETRY_MAX, RETRY_MIN};
 use crate::runtime::backend::Node;
 
@@ -20,17 +20,17 @@ const BATCH_MAX: usize = 256;
 /// Follows the tables until told to stop. What cannot be cured by time ends it, and is logged.
 pub(super) async fn follow(
     settings: SourceSettings,
-    objects: Vec<(String, String)>,
+    tables: Vec<Followed>,
     node: Arc<Node>,
     mut stopped: watch::Receiver<bool>,
 ) {
-    if objects.is_empty() {
+    if tables.is_empty() {
         return;
     }
     let (to_us, events) = mpsc::channel(EVENTS_MAX);
     let (confirmed, confirm) = watch::channel(Lsn::default());
     let taking = Taking {
-        objects,
+        tables,
         node,
         confirmed,
     };
@@ -45,7 +45,7 @@ pub(super) async fn follow(
 }
 
 struct Taking {
-    objects: Vec<(String, String)>,
+    tables: Vec<Followed>,
     node: Arc<Node>,
     confirmed: watch::Sender<Lsn>,
 }
@@ -114,64 +114,10 @@ impl Taking {
 
     /// A row's change as an event; none for a table that is no object's, or if nothing changed.
     fn event(&self, change: &Change) -> Option<Bytes> {
-        let mut objects = self.objects.iter();
-        let (_, object) = objects.find(|(table, _)| **table == *change.table)?;
-        let data = match (change.operation, &change.before) {
-            (Operation::Update, Some(before)) => {
-                let changed = changed(before, &change.data)?;
-                Some(changed)
-            }
-            (Operation::Delete, _) => None,
-            _ => Some(change.data.clone()),
-        };
-        let operation = match change.operation {
-            Operation::Insert => "CREATE",
-            Operation::Update => "UPDATE",
-            Operation::Delete => "DELETE",
-            Operation::Snapshot => "UPSERT",
-        };
-        let mut out = Vec::new();
-        let mut event = ObjectWriter::open(&mut out);
-        event.text("operation", operation);
-        event.text("object", object);
-        event.text("record_id", &change.key);
-        event.text("event_id", &change.id());
-        if let Some(data) = &data {
-            event.raw("data", data);
-        }
-        if let Some(before) = change.before.as_ref().filter(|_| data.is_some()) {
-            event.raw("before", before);
-        }
-        let at = event.member("changed_at");
-        at.push(b'"');
-        engine::timestamp::write_rfc3339(at, change.changed_at_ms);
-        at.push(b'"');
-        event.close();
-        Some(Bytes::from(out))
+        let mut tables = self.tables.iter();
+        let table = tables.find(|table| *table.table == *change.table)?;
+        table.event(change)
     }
-}
-
-/// The members of `after` that are not in `before` as they are; `None` when there is none.
-fn changed(before: &str, after: &str) -> Option<String> {
-    let (before, after) = (RawObject::new(before)?, RawObject::new(after)?);
-    let mut out = Vec::new();
-    let mut object = ObjectWriter::open(&mut out);
-    let mut any = false;
-    for member in after.members() {
-        let was = before.get(&member.key.name());
-        if was.is_some_and(|was| same(was, member.value)) {
-            continue;
-        }
-        any = true;
-        let place = object.member_escaped(member.key.escaped());
-        place.extend_from_slice(member.value.text().as_bytes());
-    }
-    object.close();
-    any.then(|| String::from_utf8(out).expect("copied from UTF-8 texts"))
-}
-
-fn same(one: RawValue<'_>, other: RawValue<'_>) -> bool {
-    one.text() == other.text() || canonical_hash(one) == canonical_hash(other)
 }
 
 fn refused(refusal: &Refusal) {

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use engine::provider::{Change, Cursor, Gap, Poll, PollFault, PollState, Step};
+use engine::json::RawObject;
+use engine::mapping::DeletionMark;
+use engine::provider::{Change, ChangeKind, Cursor, Gap, Poll, PollFault, PollState, Step};
 use tokio::time::sleep;
 
 use super::super::clock;
@@ -51,6 +53,20 @@ enum Failed {
     Fetch(#[from] FetchFailed),
     #[error(transparent)]
     Page(#[from] PollFault),
+}
+
+impl ListedPage {
+    /// Takes what is marked as deleted for deleted.
+    pub(super) fn heed(&mut self, mark: &DeletionMark) {
+        for change in &mut self.changes {
+            let record = change.fields.as_deref().and_then(RawObject::new);
+            if record.is_some_and(|record| mark.stands_in(record)) {
+                change.kind = ChangeKind::Deleted;
+                change.fields = None;
+                change.complete = false;
+            }
+        }
+    }
 }
 
 impl<F: Fetcher> Listing<F> {

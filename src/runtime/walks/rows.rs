@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use engine::event::{Surface, parse};
-use engine::json::{ObjectWriter, RawObject, Scratch};
+use engine::json::{ObjectWriter, Scratch};
 use engine::refusal::Refusal;
 use engine::shard::EventBatch;
 use postgres::{Address, Pages, Table, TableRow};
 
 use super::super::clock;
+use super::super::postgres::Followed;
 use super::super::router::Router;
 
 /// Rows read, compared or told at once.
@@ -21,8 +22,8 @@ const PRIORITY: &str = "10";
 #[derive(Debug)]
 pub(crate) struct RowTables {
     pub(crate) address: Address,
-    /// By object: the table, and the column that marks a row as deleted.
-    pub(crate) tables: BTreeMap<String, (Table, Option<String>)>,
+    /// By object.
+    pub(crate) tables: BTreeMap<String, (Table, Followed)>,
 }
 
 impl RowTables {
@@ -42,12 +43,19 @@ impl RowTables {
         Pages::open(&self.address, table, after).await.map(Some)
     }
 
-    /// Whether a row is marked as deleted.
-    pub(super) fn is_deleted(&self, object: &str, row: &TableRow) -> bool {
-        let column = self.tables.get(object);
-        let column = column.and_then(|(_, column)| column.as_deref());
-        let mark = column.and_then(|column| RawObject::new(&row.data)?.get(column));
-        mark.is_some_and(|mark| !matches!(mark.text(), "null" | "false"))
+    /// The rows of records that are not deleted, without what marks them.
+    pub(super) fn kept(&self, object: &str, rows: &[TableRow]) -> Vec<TableRow> {
+        let held = self.tables.get(object).map(|(_, held)| held);
+        let is_deleted = |row: &TableRow| held.is_some_and(|held| held.is_deleted(&row.data));
+        let kept = rows.iter().filter(|row| !is_deleted(row));
+        kept.map(|row| TableRow {
+            data: match held {
+                Some(held) => held.without_mark(&row.data),
+                None => row.data.clone(),
+            },
+            ..row.clone()
+        })
+        .collect()
     }
 }
 

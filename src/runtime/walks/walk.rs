@@ -153,9 +153,12 @@ impl Walk {
         );
         let mut unreadable = 0;
         loop {
-            let Some(page) = listing.next(&self.spare).await? else {
+            let Some(mut page) = listing.next(&self.spare).await? else {
                 break;
             };
+            if let Some(mark) = &place.mark {
+                page.heed(mark);
+            }
             self.see(&page);
             if self.kept.purpose == Purpose::Reconcile {
                 self.compare(place, &page).await?;
@@ -487,8 +490,7 @@ impl Walk {
             let page = open.next(ROWS_AT_ONCE).await?;
             unreadable += page.unreadable.len();
             let object = &*self.names.object;
-            let kept = page.rows.iter().filter(|row| !rows.is_deleted(object, row));
-            let kept: Vec<TableRow> = kept.cloned().collect();
+            let kept = rows.kept(object, &page.rows);
             self.kept.tally.rows += kept.len() as u64;
             if keys.len() < SEEN_MAX {
                 keys.extend(kept.iter().map(|row| xxh3_64(row.key.as_bytes())));
