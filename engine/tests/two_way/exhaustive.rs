@@ -78,11 +78,12 @@ fn edits_of_one_field(
     first: &Stage,
     rule: &Rule,
     (sides, count): (Sides, usize),
-    faults: usize,
+    (faults, late): (usize, bool),
 ) -> Explored {
     let plan = Plan {
         edits: &sides.edits(count),
         faults,
+        late,
         rule: Some(rule),
     };
     explore(first, plan, |mut world| {
@@ -105,13 +106,14 @@ fn wanted(name: &str) -> Option<usize> {
 /// Every order of a few edits; of more where a longer run is wanted.
 fn in_every_order(rule: &Rule) {
     let faults = wanted("SYNCLINE_FAULTS").unwrap_or(1);
-    for (sides, name, usual) in [
-        (Sides::InTurn, "SYNCLINE_EDITS", 3),
-        (Sides::Any, "SYNCLINE_EDITS_OF_ANY", 2),
+    for (sides, late, name, usual) in [
+        (Sides::InTurn, false, "SYNCLINE_EDITS", 3),
+        (Sides::Any, false, "SYNCLINE_EDITS_OF_ANY", 2),
+        (Sides::Any, true, "SYNCLINE_EDITS_ANSWERED_LATE", 2),
     ] {
         let count = wanted(name).unwrap_or(usual);
-        let explored = edits_of_one_field(&stage(rule), rule, (sides, count), faults);
-        println!("{rule:?}, {sides:?}, {count} edits, {faults} faults: {explored:?}");
+        let explored = edits_of_one_field(&stage(rule), rule, (sides, count), (faults, late));
+        println!("{rule:?}, {sides:?}, {count} edits, {faults} faults, late {late}: {explored:?}");
         assert!(explored.orders > 100, "{explored:?}");
     }
 }
@@ -135,7 +137,7 @@ fn edits_of_one_field_end_as_the_provider_has_it_in_every_order() {
 fn a_planted_bug_is_met_in_some_order() {
     let first = stage_with(&Rule::LastWriteWins, Some(Mutant::StaleReads));
     let met = std::panic::catch_unwind(|| {
-        edits_of_one_field(&first, &Rule::LastWriteWins, (Sides::Any, 2), 1)
+        edits_of_one_field(&first, &Rule::LastWriteWins, (Sides::Any, 2), (1, false))
     });
     assert!(met.is_err());
 }
@@ -143,15 +145,18 @@ fn a_planted_bug_is_met_in_some_order() {
 #[test]
 fn places_that_are_taken_for_one_lead_to_the_same_places() {
     let count = wanted("SYNCLINE_EDITS").unwrap_or(2);
-    for rule in RULES {
+    // Answers that come late multiply the orders: without a fault there are few enough of them.
+    let runs = RULES.iter().flat_map(|rule| [(rule, 1, false), (rule, 0, true)]);
+    for (rule, faults, late) in runs {
         let plan = Plan {
             edits: &Sides::Any.edits(count),
-            faults: 1,
-            rule: Some(&rule),
+            faults,
+            late,
+            rule: Some(rule),
         };
-        let (orders, places) = walk_all(&stage(&rule), plan);
-        let explored = explore(&stage(&rule), plan, |_| Ok(()));
-        println!("{rule:?}, {count} edits: {orders} orders of {places} places");
+        let (orders, places) = walk_all(&stage(rule), plan);
+        let explored = explore(&stage(rule), plan, |_| Ok(()));
+        println!("{rule:?}, {count} edits, late {late}: {orders} orders of {places} places");
         assert_eq!((explored.orders, explored.places), (orders, places));
         assert!(orders > places, "{orders}");
     }
@@ -162,6 +167,7 @@ fn in_order<'p>(edits: &'p [&'p [Edit]]) -> Plan<'p> {
     Plan {
         edits,
         faults: 1,
+        late: false,
         rule: None,
     }
 }

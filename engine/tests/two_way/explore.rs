@@ -35,6 +35,8 @@ pub(crate) struct Plan<'p> {
     pub(crate) edits: &'p [&'p [Edit]],
     /// Notices that may be lost or come twice.
     pub(crate) faults: usize,
+    /// Answers may come later than what the call did, and than its notice.
+    pub(crate) late: bool,
     /// The rule that says how edits end that set `/a` to their own number.
     pub(crate) rule: Option<&'p Rule>,
 }
@@ -46,6 +48,10 @@ enum Step {
     Edit(usize),
     /// A call does its work and is answered.
     Answer(usize),
+    /// A call does its work.
+    Arrive(usize),
+    /// It is answered.
+    Hear(usize),
     /// A notice comes.
     Deliver(usize),
     /// It never comes.
@@ -75,6 +81,19 @@ struct Place {
     ranks: Ranks,
 }
 
+/// The number of the edit whose value a text has.
+fn number_in(text: &str) -> u64 {
+    let value = text.split(MARK).nth(1).unwrap_or_default();
+    let digits = value.split(|c: char| !c.is_ascii_digit()).next();
+    digits.and_then(|digits| digits.parse().ok()).unwrap_or(0)
+}
+
+/// Whether System A made the edit of this number.
+fn made_here(made: &[Edit], number: u64) -> bool {
+    let edit = (number as usize).checked_sub(1).map(|at| made[at]);
+    matches!(edit, Some(Edit::Here(_)))
+}
+
 /// From one edit to the next, by the stage's clock.
 const EDIT_MS: i64 = 10;
 
@@ -102,7 +121,12 @@ impl<'p> World<'p> {
         if let Some(edits) = self.plan.edits.get(self.made.len()) {
             steps.extend((0..edits.len()).map(Step::Edit));
         }
-        steps.extend((0..self.stage.calls.len()).map(Step::Answer));
+        let calls = 0..self.stage.calls.len();
+        match self.plan.late {
+            true => steps.extend(calls.map(Step::Arrive)),
+            false => steps.extend(calls.map(Step::Answer)),
+        }
+        steps.extend((0..self.stage.answers.len()).map(Step::Hear));
         let notices = &self.stage.notices;
         // One that is lost might as well have come at the end, and been lost then.
         let losing = steps.is_empty() && notices.len() <= self.faults;
@@ -129,7 +153,12 @@ impl<'p> World<'p> {
                 self.made.push(edit);
                 self.edit(edit);
             }
-            Step::Answer(at) => self.answer(at),
+            Step::Answer(at) => {
+                self.arrive(at);
+                self.hear(self.stage.answers.len() - 1);
+            }
+            Step::Arrive(at) => self.arrive(at),
+            Step::Hear(at) => self.hear(at),
             Step::Deliver(at) => {
                 let notice = self.stage.notices.remove(at).unwrap();
                 self.stage.deliver(&notice);
@@ -167,22 +196,29 @@ impl<'p> World<'p> {
         }
     }
 
-    fn answer(&mut self, at: usize) {
+    fn arrive(&mut self, at: usize) {
         let call = &self.stage.calls[at];
         let (account, reads) = (call.account.clone(), call.request.kind == CallKind::Read);
         let told = (self.stage.changed_ms(call) - self.began_ms) / EDIT_MS;
-        self.stage.answer(at);
+        let answer = self.stage.arrive(at);
+        self.stage.answers.push(answer);
         let shown = self.shown(&account);
-        let by_here = |number: u64| {
-            let edit = (number as usize).checked_sub(1).map(|at| self.made[at]);
-            matches!(edit, Some(Edit::Here(_)))
-        };
         let witness = &mut self.witness;
-        match (account == SYSTEM_A, by_here(shown)) {
-            (true, false) => witness.heard = witness.heard.max(shown),
+        match (account == SYSTEM_A, made_here(&self.made, shown)) {
             (false, true) => witness.arrived = witness.arrived.max(shown),
             (false, false) if reads => witness.see(shown, told.unsigned_abs()),
             _ => {}
+        }
+    }
+
+    fn hear(&mut self, at: usize) {
+        let (call, _) = &self.stage.answers[at];
+        // What System A said before the answer it said before it knew, as far as anybody can tell.
+        let told = (call.account == SYSTEM_A).then(|| number_in(&call.body()));
+        self.stage.hear(at);
+        let theirs = told.filter(|number| !made_here(&self.made, *number));
+        if let Some(number) = theirs {
+            self.witness.heard = self.witness.heard.max(number);
         }
     }
 
@@ -190,8 +226,7 @@ impl<'p> World<'p> {
     pub(crate) fn shown(&self, side: &str) -> u64 {
         let mut records = self.stage.stores[side].records.values();
         let value = records.next().and_then(|kept| kept.fields.get("/a"));
-        let number = value.and_then(|value| value.trim_matches(['"', MARK]).parse().ok());
-        number.unwrap_or(0)
+        value.map_or(0, number_in)
     }
 
     fn place(&mut self) -> Place {
@@ -216,9 +251,14 @@ impl<'p> World<'p> {
         let notices = &self.stage.notices;
         match step {
             Step::Edit(choice) => format!("{:?}", self.plan.edits[self.made.len()][choice]),
-            Step::Answer(at) => {
+            Step::Answer(at) | Step::Arrive(at) => {
                 let call = &self.stage.calls[at];
                 format!("{} {} {}", call.account, call.request.kind, call.body())
+            }
+            Step::Hear(at) => {
+                let (call, reply) = &self.stage.answers[at];
+                let body = String::from_utf8_lossy(&reply.body);
+                format!("answer: {} {} {body}", call.account, call.body())
             }
             Step::Deliver(at) => format!("{:?}", notices[at]),
             Step::Lose(at) => format!("lost: {:?}", notices[at]),

@@ -108,6 +108,8 @@ pub(crate) struct Stage {
     seq: u64,
     pub(crate) stores: BTreeMap<String, Store>,
     pub(crate) calls: Vec<Call>,
+    /// Calls that were done, with their answers, which are on their way.
+    pub(crate) answers: Vec<(Call, Reply)>,
     pub(crate) notices: VecDeque<Notice>,
     /// Calls that were made for nothing but reading.
     pub(crate) reads: u32,
@@ -189,6 +191,7 @@ impl Stage {
                 .map(|plan| (plan.name.to_string(), store_of(plan)))
                 .collect(),
             calls: Vec::new(),
+            answers: Vec::new(),
             notices: VecDeque::new(),
             reads: 0,
             lists: false,
@@ -212,6 +215,7 @@ impl Stage {
                 .map(|(name, store)| (name.clone(), store.anew()))
                 .collect(),
             calls: Vec::new(),
+            answers: Vec::new(),
             notices: VecDeque::new(),
             first_reads: BTreeMap::new(),
             replies: Vec::new(),
@@ -244,6 +248,7 @@ impl Stage {
     /// The process dies: what is under way is done, or not, and nobody hears of it.
     pub(crate) fn crash(&mut self) {
         self.calls.clear();
+        self.answers.clear();
         if self.mutant == Some(Mutant::LosesTheTail) {
             for log in &mut self.logs {
                 log.0.truncate(log.0.len().saturating_sub(3));
@@ -515,6 +520,12 @@ impl Stage {
         (call, reply)
     }
 
+    /// An answer that was on its way comes.
+    pub(crate) fn hear(&mut self, at: usize) {
+        let answer = self.answers.remove(at);
+        self.reply(answer);
+    }
+
     /// When what a call goes after was changed, as the event says that led to it.
     pub(crate) fn changed_ms(&self, call: &Call) -> i64 {
         let id: OperationId = call.request.request_id.parse().unwrap();
@@ -550,7 +561,9 @@ impl Stage {
     /// Everything that can happen without anybody's edit happens.
     pub(crate) fn settle(&mut self) {
         for _ in 0..1_000 {
-            if !self.calls.is_empty() {
+            if !self.answers.is_empty() {
+                self.hear(0);
+            } else if !self.calls.is_empty() {
                 self.answer(0);
             } else if let Some(notice) = self.notices.pop_front() {
                 self.deliver(&notice);

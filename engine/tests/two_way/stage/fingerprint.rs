@@ -120,6 +120,15 @@ impl Stage {
         let mut calls: Vec<String> = calls.map(|it| felt.call(it)).collect();
         calls.sort_unstable();
         writeln!(text, "{calls:?}").unwrap();
+        let answers = self.answers.iter().filter(|(call, _)| call.shard == at);
+        let mut answers: Vec<String> = answers
+            .map(|(call, reply)| {
+                let body = String::from_utf8_lossy(&reply.body);
+                format!("{} {} {body}", felt.call(call), reply.status)
+            })
+            .collect();
+        answers.sort_unstable();
+        writeln!(text, "{answers:?}").unwrap();
     }
 }
 
