@@ -146,7 +146,9 @@ fn a_planted_bug_is_met_in_some_order() {
 fn places_that_are_taken_for_one_lead_to_the_same_places() {
     let count = wanted("SYNCLINE_EDITS").unwrap_or(2);
     // Answers that come late multiply the orders: without a fault there are few enough of them.
-    let runs = RULES.iter().flat_map(|rule| [(rule, 1, false), (rule, 0, true)]);
+    let runs = RULES
+        .iter()
+        .flat_map(|rule| [(rule, 1, false), (rule, 0, true)]);
     for (rule, faults, late) in runs {
         let plan = Plan {
             edits: &Sides::Any.edits(count),

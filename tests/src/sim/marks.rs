@@ -85,6 +85,8 @@ pub enum Mark {
     RecordUntold,
     /// A change of an account became one for others.
     CameBack,
+    /// What an account changed of a field of System A's was written back.
+    WrittenBack,
     /// What was told of an account's id went to the shard that owns the record.
     HandedOver,
     /// A person deleted a record at an account.
@@ -133,7 +135,7 @@ pub enum Mark {
 
 impl Mark {
     /// All of them.
-    pub const ALL: [Self; 62] = [
+    pub const ALL: [Self; 63] = [
         Self::Killed,
         Self::PowerCut,
         Self::CutInWrite,
@@ -174,6 +176,7 @@ impl Mark {
         Self::BatchRefused,
         Self::RecordUntold,
         Self::CameBack,
+        Self::WrittenBack,
         Self::HandedOver,
         Self::DeletedThere,
         Self::Respelled,

@@ -81,6 +81,10 @@ pub enum Mutant {
     StaleListTakenForNew,
     /// What an account changed is not told to the other accounts.
     ForgottenLearner,
+    /// Fields that are System A's are taken for anybody's.
+    OwnedTaken,
+    /// What an account changed of a field of System A's is not written back.
+    NotWrittenBack,
     /// What is told of an account's id does not come to the shard that owns the record.
     DroppedHandoffs,
     /// An account's id is taken for a record of its own although it is known.
@@ -173,7 +177,7 @@ pub enum Mutant {
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 80] = [
+    pub const ALL: [Self; 82] = [
         Self::AckBeforeDurable,
         Self::EffectsBeforeDurable,
         Self::UnsyncedWrite,
@@ -210,6 +214,8 @@ impl Mutant {
         Self::ForgedBelieved,
         Self::StaleListTakenForNew,
         Self::ForgottenLearner,
+        Self::OwnedTaken,
+        Self::NotWrittenBack,
         Self::DroppedHandoffs,
         Self::TwoLinks,
         Self::StaleReads,
@@ -300,6 +306,8 @@ impl Mutant {
                 | Self::ForgedBelieved
                 | Self::StaleListTakenForNew
                 | Self::ForgottenLearner
+                | Self::OwnedTaken
+                | Self::NotWrittenBack
                 | Self::DroppedHandoffs
                 | Self::TwoLinks
                 | Self::StaleReads

@@ -7,7 +7,7 @@ use super::isolation;
 use super::mutants::Mutant;
 use super::sets::SetsOptions;
 use super::sets::mapping::MappingSet;
-use super::two_way::options::TwoWayOptions;
+use super::two_way::options::{Policy, TwoWayOptions};
 
 /// Runs one way out of a thousand in which fields are mapped and rules decide.
 const SETS: u32 = 667;
@@ -249,6 +249,9 @@ impl Options {
         }
         if mutant.is_two_way() {
             options.go_both_ways(&mut Dice::stream(seed, "two way"));
+        }
+        if matches!(mutant, Mutant::OwnedTaken | Mutant::NotWrittenBack) {
+            options.own_fields(Policy::Reverts);
         }
         if mutant.is_of_mapping_back() {
             options.map_back();

@@ -27,6 +27,7 @@ use super::sets::SetsOptions;
 use super::sets::mapping::MappingSet;
 use super::spied_log::Written;
 use super::two_way::ledger::Ledger;
+use super::two_way::options::Policy;
 pub(super) use decided::asked_at;
 use decided::{Offered, PlanBook};
 use outgoing::Write;
@@ -59,6 +60,8 @@ pub(super) struct Oracle {
     pub(super) mapped_back: Option<MappingSet>,
     /// Changes come back.
     both_ways: bool,
+    /// Whose fields are, where changes come back.
+    pub(super) policy: Option<Policy>,
     /// Who else wrote what.
     pub(super) ledger: Ledger,
     hash_key: HashKey,
@@ -83,6 +86,7 @@ impl Oracle {
             plan_book: PlanBook::default(),
             mapped_back: options.mapped_back.clone(),
             both_ways: options.two_way.is_some(),
+            policy: options.two_way.as_ref().map(|two_way| two_way.policy),
             ledger: Ledger::default(),
             hash_key: HashKey(HASH_KEY),
             broken: None,
@@ -126,7 +130,7 @@ impl Oracle {
             self.note(
                 applied.map_err(|broken| format!("shard {shard} at {}: {broken}", frame.at.get())),
             );
-            let checked = self.check_back(&frame, marks);
+            let checked = self.check_back(shard, &frame, marks);
             self.note(
                 checked.map_err(|broken| format!("shard {shard} at {}: {broken}", frame.at.get())),
             );

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use engine::mapping::{Direction, FieldSettings, Mapping, MappingError, MappingSettings, OnNull};
-use engine::merge::ConflictPolicy;
+use engine::merge::{ConflictPolicy, Foreign, Rule};
 use engine::provider::{Definition, shipped};
 use engine::retry::RetryPolicy;
 use engine::shard::{AccountPlan, DeletePolicy, Role, SYSTEM_A, TwoWay};
@@ -178,7 +178,11 @@ fn two_way(options: &Options, account: &str) -> HashMap<String, TwoWay> {
     let learners = [SYSTEM_A].into_iter().chain(others.filter(|_| !forgets));
     let two_way = TwoWay {
         conflicts: ConflictPolicy {
-            default: two_way.policy.rule(),
+            default: match options.mutant {
+                Some(Mutant::OwnedTaken) => Rule::LastWriteWins,
+                Some(Mutant::NotWrittenBack) => Rule::Owned(Foreign::Refuse),
+                _ => two_way.policy.rule(),
+            },
             ..ConflictPolicy::default()
         },
         deletes: DeletePolicy::Propagate,

@@ -8,27 +8,34 @@ use engine::journal::Kind;
 use engine::record::{Link, StateFrame};
 use engine::shard::{SYSTEM_A, extra, provisional_id};
 use engine::state::State;
+use serde_json::Value;
 
 use super::Oracle;
 use crate::sim::fold::Broken;
 use crate::sim::marks::{Mark, Marks};
 use crate::sim::spied_log::Written;
 use crate::sim::two_way::agreement::owner;
-use crate::sim::two_way::leaves::leaves;
+use crate::sim::two_way::leaves::{Leaves, leaves};
 use crate::sim::two_way::ledger::Key;
+use crate::sim::two_way::options::Policy;
 
 impl Oracle {
     /// Looks at a frame that a shard appended, in a run where changes come back.
-    pub(super) fn check_back(&self, frame: &Written, marks: &mut Marks) -> Result<(), Broken> {
+    pub(super) fn check_back(
+        &self,
+        shard: usize,
+        frame: &Written,
+        marks: &mut Marks,
+    ) -> Result<(), Broken> {
         match frame.kind {
             _ if !self.both_ways => Ok(()),
-            Kind::Event => self.check_origin(frame, marks),
+            Kind::Event => self.check_origin(shard, frame, marks),
             Kind::State => self.check_links(frame),
             _ => Ok(()),
         }
     }
 
-    fn check_origin(&self, frame: &Written, marks: &mut Marks) -> Result<(), Broken> {
+    fn check_origin(&self, shard: usize, frame: &Written, marks: &mut Marks) -> Result<(), Broken> {
         let event = codec::decode(&frame.payload)
             .map_err(|error| format!("an event does not decode: {error}"))?;
         let text = |name: &str| {
@@ -80,7 +87,25 @@ impl Oracle {
             .event
             .data
             .and_then(|data| serde_json::from_str(data.text()).ok());
-        for (place, value) in leaves(&data.unwrap_or_default()) {
+        let told = leaves(&data.unwrap_or_default());
+        let owned = self.policy.is_some_and(Policy::is_owned) && pulled;
+        let written_back = owned && event.targets.iter().all(|target| *target.name == *origin);
+        if written_back {
+            marks.hit(Mark::WrittenBack);
+            let strange = |(place, value): &(&String, &Value)| {
+                !self.ledger.has_written(None, &key, place, value)
+            };
+            return match told.iter().find(strange) {
+                None => Ok(()),
+                Some(strange) => Err(format!(
+                    "I15 {key:?} {strange:?} is written back to {origin}, and nobody wrote it"
+                )),
+            };
+        }
+        if owned {
+            self.check_owned(shard, event.record_hash, &origin, &told)?;
+        }
+        for (place, value) in told {
             let empty = value.is_object();
             if !empty && !self.ledger.has_written(side, &key, &place, &value) {
                 let who = if self.ledger.has_written(None, &key, &place, &value) {
@@ -94,6 +119,34 @@ impl Oracle {
             }
         }
         Ok(())
+    }
+
+    /// What an account changes of a field that is System A's, and has a value, nobody is told.
+    fn check_owned(
+        &self,
+        shard: usize,
+        record: u64,
+        account: &str,
+        told: &Leaves,
+    ) -> Result<(), Broken> {
+        let states = self.traces[shard].iter().rev();
+        let states = states.filter(|frame| matches!(frame.kind, Kind::State | Kind::StateMoved));
+        let mut states = states.filter_map(|frame| StateFrame::decode(&frame.payload).ok());
+        let Some(state) = states.find(|frame| frame.record == record) else {
+            return Ok(());
+        };
+        let target = state.records.first().and_then(|it| it.target(account));
+        let linked = target.filter(|target| target.link.remote_id().is_some());
+        let Some(base) = linked.and_then(|target| target.base.as_deref()) else {
+            return Ok(());
+        };
+        let agreed = |place: &&String| base.agreed().get(place).is_some();
+        match told.keys().find(agreed) {
+            None => Ok(()),
+            Some(place) => Err(format!(
+                "I14 {place} is System A's, and what {account} changed of it is told"
+            )),
+        }
     }
 
     fn check_links(&self, frame: &Written) -> Result<(), Broken> {

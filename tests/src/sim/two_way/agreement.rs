@@ -10,7 +10,8 @@ use engine::state::{Reason, State};
 use serde_json::Value;
 
 use super::leaves::{Leaves, normal, shown};
-use super::ledger::{Edit, Key, What};
+use super::ledger::{Edit, Key, Ledger, What};
+use super::options::Policy;
 use crate::sim::fold::Broken;
 use crate::sim::oracle::Oracle;
 use crate::sim::provider::Provider;
@@ -91,7 +92,11 @@ impl Agreement {
     }
 
     /// All sides show the same, but for what is listed.
-    pub(in crate::sim) fn check_equal(&self) -> Result<(), Broken> {
+    pub(in crate::sim) fn check_equal(
+        &self,
+        ledger: &Ledger,
+        policy: Policy,
+    ) -> Result<(), Broken> {
         let here = &self.views[SYSTEM_A];
         for (side, there) in &self.views {
             let keys: BTreeSet<&Key> = here.keys().chain(there.keys()).collect();
@@ -108,7 +113,11 @@ impl Agreement {
                 for place in places {
                     let held = self.held.contains(&(key.clone(), place.clone()));
                     let (ours, theirs) = (ours.get(place), theirs.get(place));
-                    if ours != theirs && !held {
+                    // What somebody changed there of a field of System A's stays there.
+                    let shown = theirs.unwrap_or(&Value::Null);
+                    let refused = policy == Policy::Refuses
+                        && ledger.has_written(Some(side), key, place, shown);
+                    if ours != theirs && !held && !refused {
                         return Err(format!(
                             "I14 {key:?} {place} is {ours:?} at System A, {theirs:?} at {side}"
                         ));
@@ -145,7 +154,7 @@ impl Agreement {
     }
 
     /// What only one side ever wrote ends as that side wrote it last.
-    pub(in crate::sim) fn check_edits(&self, edits: &[Edit]) -> Result<(), Broken> {
+    pub(in crate::sim) fn check_edits(&self, edits: &[Edit], policy: Policy) -> Result<(), Broken> {
         let mut deleted: BTreeSet<&Key> = BTreeSet::new();
         let mut last: BTreeMap<(&Key, &str), (BTreeSet<&str>, Value)> = BTreeMap::new();
         for edit in edits {
@@ -164,7 +173,13 @@ impl Agreement {
         }
         for ((key, place), (sides, newest)) in last {
             let held = self.held.contains(&(key.clone(), place.to_owned()));
-            if sides.len() > 1 || deleted.contains(key) || self.listed.contains(key) || held {
+            let refused = policy.is_owned() && !sides.contains(SYSTEM_A);
+            if refused
+                || sides.len() > 1
+                || deleted.contains(key)
+                || self.listed.contains(key)
+                || held
+            {
                 continue;
             }
             let wanted = Some(&newest).filter(|value| !value.is_null());
@@ -181,8 +196,12 @@ impl Agreement {
     }
 
     /// The newest edits, made one by one while all was quiet, stand everywhere.
-    pub(in crate::sim) fn check_quiet(&self, edits: &[Edit]) -> Result<(), Broken> {
+    pub(in crate::sim) fn check_quiet(&self, edits: &[Edit], policy: Policy) -> Result<(), Broken> {
         for edit in edits.iter().filter(|edit| !self.listed.contains(&edit.key)) {
+            let refused = policy.is_owned() && edit.side != SYSTEM_A;
+            if refused && matches!(edit.what, What::Wrote(_)) {
+                continue;
+            }
             for (side, view) in &self.views {
                 let record = view.get(&edit.key);
                 match &edit.what {

@@ -1,9 +1,12 @@
 //! What a seed makes of the way back: how accounts tell of changes, who edits, which rule holds.
 
-use engine::merge::Rule;
+use engine::merge::{Foreign, Rule};
 
 use crate::sim::dice::Dice;
 use crate::sim::options::{AccountOptions, Options};
+
+/// Runs out of a thousand in which fields are System A's.
+const OWNED: u32 = 150;
 
 /// A run in which changes come back.
 #[derive(Debug, Clone)]
@@ -31,6 +34,10 @@ pub enum Policy {
     Provider,
     /// Nobody's.
     Manual,
+    /// All fields are System A's: what accounts change of them stays there,
+    Refuses,
+    /// or is written back.
+    Reverts,
 }
 
 /// How one account tells of its changes.
@@ -74,7 +81,14 @@ impl Policy {
             Self::SystemA => Rule::SystemA,
             Self::Provider => Rule::Provider,
             Self::Manual => Rule::Manual,
+            Self::Refuses => Rule::Owned(Foreign::Refuse),
+            Self::Reverts => Rule::Owned(Foreign::Revert),
         }
+    }
+
+    /// Whether fields are System A's.
+    pub(in crate::sim) fn is_owned(self) -> bool {
+        matches!(self, Self::Refuses | Self::Reverts)
     }
 }
 
@@ -124,6 +138,17 @@ impl Options {
             fold: dice.chance(700),
             batch_max: 1,
         });
+        let mut dice = Dice::stream(self.seed, "whose fields");
+        if dice.chance(OWNED) {
+            self.own_fields(*dice.pick(&[Policy::Refuses, Policy::Reverts]));
+        }
+    }
+
+    /// The same run, with fields that are System A's.
+    pub(in crate::sim) fn own_fields(&mut self, policy: Policy) {
+        if let Some(two_way) = &mut self.two_way {
+            two_way.policy = policy;
+        }
     }
 }
 

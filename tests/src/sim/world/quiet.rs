@@ -9,6 +9,7 @@ use crate::sim::fold::Broken;
 use crate::sim::marks::Mark;
 use crate::sim::two_way::agreement::Agreement;
 use crate::sim::two_way::ledger::{Edit, Key};
+use crate::sim::two_way::options::Policy;
 use crate::sim::two_way::side::Place;
 
 /// How far a run is once its trouble is over.
@@ -75,15 +76,16 @@ impl World {
     fn check_rest(&mut self) -> Result<Agreement, Broken> {
         let agreement = Agreement::look(&self.oracle, &self.providers)?;
         let edits = &self.oracle.ledger.edits;
-        agreement.check_equal()?;
+        let policy = self.oracle.policy.unwrap_or(Policy::LastWriteWins);
+        agreement.check_equal(&self.oracle.ledger, policy)?;
         match &self.phase {
-            Phase::Settling => agreement.check_edits(edits)?,
+            Phase::Settling => agreement.check_edits(edits, policy)?,
             Phase::Quiet {
                 edits: from,
                 writes,
             } => {
                 let quiet = &edits[*from..];
-                agreement.check_quiet(quiet)?;
+                agreement.check_quiet(quiet, policy)?;
                 self.check_cost(quiet, self.writes_since(writes, &agreement))?;
             }
             Phase::Retold { writes } => {
@@ -96,9 +98,13 @@ impl World {
         Ok(agreement)
     }
 
-    /// An edit costs a write at each other side at most.
+    /// An edit costs a write at each other side at most, and one at its own where it is written back.
     fn check_cost(&self, edits: &[Edit], writes: usize) -> Result<(), Broken> {
-        let most = edits.len() * (self.providers.len() - 1);
+        let sides = match self.oracle.policy {
+            Some(Policy::Reverts) => self.providers.len(),
+            _ => self.providers.len() - 1,
+        };
+        let most = edits.len() * sides;
         if writes > most {
             return Err(format!(
                 "I15 {} edits caused {writes} writes at {} sides",
