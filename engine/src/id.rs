@@ -130,12 +130,21 @@ impl OperationSeq {
     /// [`Self::derived`].
     pub const STEP: u64 = 4;
 
-    /// The number of what comes of this operation: at most one in each lane. Of a merge comes a look
-    /// at what stays, of that a change, and of that a delete where the record is gone: no more.
+    /// The number of what comes of this operation: one at a time in each lane. Of a merge comes a look
+    /// at what stays, of that a change, and of that a delete where the record is gone. What comes after
+    /// that has the last number again, as has what several accounts find out one after the other:
+    /// [`Self::may_come_again`].
     #[must_use]
     pub fn derived(self) -> Self {
         let last = self.0 | (Self::STEP - 1);
         Self((self.0 + 1).min(last))
+    }
+
+    /// Whether another operation of the record may have had this number and have ended: one that came
+    /// of what came of the same operation, or of it at another account.
+    #[must_use]
+    pub fn may_come_again(self) -> bool {
+        self.0 % Self::STEP > 1
     }
 
     /// The low half, kept in the index.

@@ -309,9 +309,12 @@ impl<T> Shard<T> {
             .filter(|last| !last.state.is_final() && (last.seq == seq || last.folded > 0))
             .cloned()
             .unwrap_or_else(|| Progress::new(seq, event.event.operation as u8, position.get()));
+        let record = RecordHash(event.record_hash);
         if progress.key.number == 0 && self.index.slab[op].has(OpFlags::REDRIVEN) {
-            let record = RecordHash(event.record_hash);
             progress.key = self.last_key(journal, record, account, seq, last);
+        } else if progress.key.number == 0 && seq.may_come_again() {
+            let key = self.key_of(journal, record, account, seq, last);
+            progress.key = key.unwrap_or_default();
         }
         progress
     }

@@ -204,13 +204,27 @@ impl<T> Shard<T> {
         seq: OperationSeq,
         last: Option<&Progress>,
     ) -> KeyUse {
-        if let Some(last) = last.filter(|last| last.seq == seq) {
-            return last.key;
-        }
-        let mut key = KeyUse {
+        let forgotten = KeyUse {
             number: KEYS_FORGOTTEN,
             digest: 0,
         };
+        self.key_of(journal, record, account, seq, last)
+            .unwrap_or(forgotten)
+    }
+
+    /// The same; `None` where nothing of that number ended.
+    pub(super) fn key_of(
+        &self,
+        journal: &mut impl Journal,
+        record: RecordHash,
+        account: &str,
+        seq: OperationSeq,
+        last: Option<&Progress>,
+    ) -> Option<KeyUse> {
+        if let Some(last) = last.filter(|last| last.seq == seq) {
+            return Some(last.key);
+        }
+        let mut key = None;
         self.walk_history(journal, record, |frame, at| {
             let target = &frame.records[0].targets[at];
             match target
@@ -218,7 +232,7 @@ impl<T> Shard<T> {
                 .filter(|_| target.account == account)
             {
                 Some(progress) => {
-                    key = progress.key;
+                    key = Some(progress.key);
                     false
                 }
                 None => true,

@@ -31,7 +31,8 @@ use super::store::{MARK, Store};
 
 pub(crate) const OBJECT: &str = "contact";
 const START_MS: i64 = 1_000_000;
-const FIRST_SEQ: u64 = 2;
+/// Numbers between are of what comes of an operation.
+const FIRST_SEQ: u64 = OperationSeq::STEP;
 const KEY: HashKey = HashKey([7; 16]);
 
 /// A call that has left and was not answered.
@@ -122,6 +123,8 @@ pub(crate) struct Stage {
     first_reads: BTreeMap<(String, String), Reply>,
     /// To operators.
     replies: Vec<CommandReply>,
+    /// What arrived under each idempotency key, by account.
+    keys: BTreeMap<(String, String), Request>,
 }
 
 impl Stage {
@@ -199,6 +202,7 @@ impl Stage {
             mutant,
             first_reads: BTreeMap::new(),
             replies: Vec::new(),
+            keys: BTreeMap::new(),
         };
         stage.start();
         stage
@@ -219,6 +223,7 @@ impl Stage {
             notices: VecDeque::new(),
             first_reads: BTreeMap::new(),
             replies: Vec::new(),
+            keys: BTreeMap::new(),
             ..*self
         };
         (stage.now_ms, stage.ahead_ms, stage.seq, stage.reads) = (START_MS, 0, FIRST_SEQ, 0);
@@ -501,6 +506,7 @@ impl Stage {
     /// Does a call at its store; the answer is on its way.
     pub(crate) fn arrive(&mut self, at: usize) -> (Call, Reply) {
         let call = self.calls.remove(at);
+        self.note_key(&call);
         let store = self.stores.get_mut(&call.account).unwrap();
         if call.account == SYSTEM_A {
             let reply = store.learn(&call.request);
@@ -518,6 +524,24 @@ impl Stage {
             self.notice(&account, &remote_id, deleted);
         }
         (call, reply)
+    }
+
+    /// Whoever sees a key again takes the request for the one that it has seen.
+    fn note_key(&mut self, call: &Call) {
+        let Some(key) = &call.request.idempotency_key else {
+            return;
+        };
+        let known = (call.account.clone(), key.clone());
+        let first = self
+            .keys
+            .entry(known)
+            .or_insert_with(|| call.request.clone());
+        let same = first.digest() == call.request.digest();
+        assert!(
+            same,
+            "two requests of one key: {first:?} and {:?}",
+            call.request
+        );
     }
 
     /// An answer that was on its way comes.

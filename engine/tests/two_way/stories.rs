@@ -5,7 +5,7 @@ use std::time::Duration;
 use syncline_engine::merge::{ConflictPolicy, Foreign, Rule, Winner};
 use syncline_engine::shard::SYSTEM_A;
 
-use super::stage::Stage;
+use super::stage::{Answer, Stage};
 
 fn policy(rule: Rule) -> ConflictPolicy {
     ConflictPolicy {
@@ -130,6 +130,60 @@ fn a_field_of_system_a_that_is_edited_at_the_account_is_written_back_or_left_the
         stage.edit_here("c-1", r#"{"name":"Grace"}"#);
         stage.settle();
         all_show(&stage, "c-1", r#"{"name":"Grace"}"#);
+    }
+}
+
+/// A create fails in doubt, and then comes the word that the record from before it ended. Taken for the
+/// end of what the create made, the next CREATE made a second one.
+#[test]
+fn the_end_of_a_former_record_does_not_end_a_create_in_doubt() {
+    let mut stage = two(Rule::LastWriteWins);
+    stage.edit_here("c-1", r#"{"name":"Ada"}"#);
+    stage.settle();
+    stage.delete_here("c-1");
+    stage.answer(0);
+    let gone = stage.notices.pop_front().unwrap();
+    stage.edit_here("c-1", r#"{"name":"Bea"}"#);
+    stage.end(0, Answer::Lost);
+    stage.notices.clear();
+    while stage.dead().is_empty() {
+        stage.tick(60_000);
+        if !stage.calls.is_empty() {
+            stage.end(0, Answer::Refused);
+        }
+    }
+    stage.deliver(&gone);
+    stage.settle();
+    let event = r#"{"operation":"CREATE","record_id":"c-1","data":{"name":"Bea"}}"#;
+    stage.say(event);
+    stage.settle();
+    all_show(&stage, "c-1", r#"{"name":"Bea"}"#);
+    assert_eq!(stage.stores["alpha"].creates, 2);
+}
+
+/// Of one change of System A's comes a delete, where its record is gone, and what it met on the way
+/// to System A. Under one number a third side was told of one of them alone.
+#[test]
+fn what_comes_of_one_change_twice_is_told_twice() {
+    let mut stage = Stage::new(&["alpha", "beta"], 2, &policy(Rule::Provider));
+    stage.edit_here("c-1", r#"{"name":"Ada","a":1}"#);
+    stage.settle();
+    stage.edit_there("alpha", "r1", r#"{"name":"theirs"}"#);
+    let told = stage.notices.pop_front().unwrap();
+    stage.deliver(&told);
+    stage.answer(0);
+    stage.edit_here("c-1", r#"{"name":"ours"}"#);
+    let told = stage.calls.iter().position(|call| call.account == SYSTEM_A);
+    stage.answer(told.expect("System A is told of theirs"));
+    stage.delete_there("alpha", "r1");
+    stage.notices.clear();
+    stage.settle();
+    for side in stage.stores.keys() {
+        assert!(
+            stage.view(side).is_empty(),
+            "{side}: {:?}",
+            stage.view(side)
+        );
     }
 }
 
