@@ -12,7 +12,7 @@ use super::two_way::{Role, TwoWay};
 use super::weights::Weights;
 use crate::id::OperationSeq;
 use crate::json::RawObject;
-use crate::mapping::Mapping;
+use crate::mapping::{DeletionMark, Mapping};
 use crate::operation_slab::{OpClass, OpIndex, SORTED_LISTS};
 use crate::provider::{BatchGroup, CallKind, Definition, KeySupport};
 use crate::quota::{AccountId, CostClass, CostClasses, POLL_TAG, RetryBudget};
@@ -71,12 +71,16 @@ impl AccountPlan {
 }
 
 impl AccountPlan {
+    /// How records of an object are marked as deleted there; `None`: they are removed.
+    pub(super) fn deletion_mark(&self, object: &str) -> Option<&DeletionMark> {
+        let mapping = self.mappings.get(object);
+        mapping.and_then(Mapping::deletion_mark)
+    }
+
     /// Whether a record of an account, the text of a JSON object, is marked as deleted.
     pub(super) fn is_marked(&self, object: &str, record: &str) -> bool {
-        let mapping = self.mappings.get(object);
-        let mark = mapping.and_then(Mapping::deletion_mark);
-        mark.zip(RawObject::new(record))
-            .is_some_and(|(mark, record)| mark.stands_in(record))
+        self.deletion_mark(object)
+            .is_some_and(|mark| RawObject::new(record).is_some_and(|record| mark.stands_in(record)))
     }
 
     /// How many idempotency keys of an operation may have gone out since the last that was logged.

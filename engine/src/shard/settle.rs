@@ -6,6 +6,7 @@ use super::{AccountPlan, CallId, Observation, Shard};
 use crate::decide::{Outcome, class_of, conclude, tells_the_id};
 use crate::event::Operation;
 use crate::journal::Journal;
+use crate::json::RawObject;
 use crate::operation_slab::OpState;
 use crate::provider::{
     BatchGroup, BatchItemRef, BatchVerdict, CallKind, PauseScope, Reply, RetryAfter, SendFailure,
@@ -315,10 +316,11 @@ fn shown_as_deleted(
     verdict: &Verdict,
     result: &Result<Reply, SendFailure>,
 ) -> Option<Verdict> {
+    let mark = plan.deletion_mark(item.object())?;
     let read = item.kind == Some(CallKind::Read) && matches!(verdict, Verdict::Done { .. });
     let reply = result.as_ref().ok().filter(|_| read)?;
     let (record, _) = plan.definition.record_in(&reply.body)?;
-    plan.is_marked(item.object(), record)
+    mark.stands_in(RawObject::new(record)?)
         .then(|| Verdict::Gone {
             detail: "it is marked as deleted".to_owned(),
         })

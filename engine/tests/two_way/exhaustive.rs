@@ -5,7 +5,7 @@ use std::time::Duration;
 use syncline_engine::merge::{ConflictPolicy, Rule};
 use syncline_engine::shard::SYSTEM_A;
 
-use super::explore::{Edit, Explored, Plan, RECORD, World, explore, walk_all};
+use super::explore::{Edit, Explored, Plan, RECORD, World, compare, explore, walk_all};
 use super::stage::{Mutant, Stage};
 
 /// Edits of one field, each sets it to its own number: there, or here.
@@ -53,48 +53,31 @@ fn agree(world: &mut World<'_>) -> Result<(), String> {
     }
 }
 
-/// Who makes the edits.
-#[derive(Debug, Clone, Copy)]
-enum Sides {
-    /// The account the first one, System A the second, and so on.
-    InTurn,
-    /// Either side any of them.
-    Any,
-}
-
-impl Sides {
-    fn edits(self, count: usize) -> Vec<&'static [Edit]> {
-        let edits = EDITS[..count].iter().enumerate();
-        let edits = edits.map(|(at, edit)| match self {
-            Self::InTurn => &edit[at % 2..=at % 2],
-            Self::Any => edit,
-        });
-        edits.collect()
-    }
+/// So many edits of one field, of either side any.
+fn edits_of_any_side(count: usize) -> Vec<&'static [Edit]> {
+    EDITS[..count].iter().map(|edit| &edit[..]).collect()
 }
 
 /// Every order of edits of one field: both sides end with the one that the rule says.
-fn edits_of_one_field(
-    first: &Stage,
-    rule: &Rule,
-    (sides, count): (Sides, usize),
-    (faults, late): (usize, bool),
-) -> Explored {
+fn edits_of_one_field(first: &Stage, rule: &Rule, count: usize, late: bool) -> Explored {
     let plan = Plan {
-        edits: &sides.edits(count),
-        faults,
+        edits: &edits_of_any_side(count),
+        faults: wanted("SYNCLINE_FAULTS").unwrap_or(1),
         late,
         rule: Some(rule),
     };
-    explore(first, plan, |mut world| {
-        let standing = world.shown("alpha");
-        let expected = world.witness.expected(rule, standing);
-        agree(&mut world)?;
-        match world.shown(SYSTEM_A) {
-            shown if shown == expected => Ok(()),
-            shown => Err(format!("{shown} in place of {expected}")),
-        }
-    })
+    explore(first, plan, |world| ends_as_said(world, rule))
+}
+
+/// Both sides agree, and show the edit that the rule picks.
+fn ends_as_said(mut world: World<'_>, rule: &Rule) -> Result<(), String> {
+    let standing = world.shown("alpha");
+    let expected = world.witness.expected(rule, standing);
+    agree(&mut world)?;
+    match world.shown(SYSTEM_A) {
+        shown if shown == expected => Ok(()),
+        shown => Err(format!("{shown} in place of {expected}")),
+    }
 }
 
 /// What a longer run than usual is given.
@@ -105,15 +88,13 @@ fn wanted(name: &str) -> Option<usize> {
 
 /// Every order of a few edits; of more where a longer run is wanted.
 fn in_every_order(rule: &Rule) {
-    let faults = wanted("SYNCLINE_FAULTS").unwrap_or(1);
-    for (sides, late, name, usual) in [
-        (Sides::InTurn, false, "SYNCLINE_EDITS", 3),
-        (Sides::Any, false, "SYNCLINE_EDITS_OF_ANY", 2),
-        (Sides::Any, true, "SYNCLINE_EDITS_ANSWERED_LATE", 2),
+    for (late, name, usual) in [
+        (false, "SYNCLINE_EDITS", 3),
+        (true, "SYNCLINE_EDITS_ANSWERED_LATE", 2),
     ] {
         let count = wanted(name).unwrap_or(usual);
-        let explored = edits_of_one_field(&stage(rule), rule, (sides, count), (faults, late));
-        println!("{rule:?}, {sides:?}, {count} edits, {faults} faults, late {late}: {explored:?}");
+        let explored = edits_of_one_field(&stage(rule), rule, count, late);
+        println!("{rule:?}, {count} edits, late {late}: {explored:?}");
         assert!(explored.orders > 100, "{explored:?}");
     }
 }
@@ -136,22 +117,21 @@ fn edits_of_one_field_end_as_the_provider_has_it_in_every_order() {
 #[test]
 fn a_planted_bug_is_met_in_some_order() {
     let first = stage_with(&Rule::LastWriteWins, Some(Mutant::StaleReads));
-    let met = std::panic::catch_unwind(|| {
-        edits_of_one_field(&first, &Rule::LastWriteWins, (Sides::Any, 2), (1, false))
-    });
+    let met =
+        std::panic::catch_unwind(|| edits_of_one_field(&first, &Rule::LastWriteWins, 2, false));
     assert!(met.is_err());
 }
 
 #[test]
 fn places_that_are_taken_for_one_lead_to_the_same_places() {
-    let count = wanted("SYNCLINE_EDITS").unwrap_or(2);
+    let count = wanted("SYNCLINE_EDITS_WALKED").unwrap_or(2);
     // Answers that come late multiply the orders: without a fault there are few enough of them.
     let runs = RULES
         .iter()
         .flat_map(|rule| [(rule, 1, false), (rule, 0, true)]);
     for (rule, faults, late) in runs {
         let plan = Plan {
-            edits: &Sides::Any.edits(count),
+            edits: &edits_of_any_side(count),
             faults,
             late,
             rule: Some(rule),
@@ -161,6 +141,23 @@ fn places_that_are_taken_for_one_lead_to_the_same_places() {
         println!("{rule:?}, {count} edits, late {late}: {orders} orders of {places} places");
         assert_eq!((explored.orders, explored.places), (orders, places));
         assert!(orders > places, "{orders}");
+    }
+}
+
+#[test]
+fn a_place_leads_to_the_same_places_whichever_way_it_is_reached() {
+    let count = wanted("SYNCLINE_EDITS_COMPARED").unwrap_or(2);
+    let runs = RULES.iter().flat_map(|rule| [(rule, false), (rule, true)]);
+    for (rule, late) in runs {
+        let plan = Plan {
+            edits: &edits_of_any_side(count),
+            faults: 1,
+            late,
+            rule: Some(rule),
+        };
+        let (places, reached) = compare(&stage(rule), plan, |world| ends_as_said(world, rule));
+        println!("{rule:?}, {count} edits, late {late}: {places} places, reached {reached} times");
+        assert!(reached > places, "{reached}");
     }
 }
 

@@ -4,7 +4,7 @@ mod ranks;
 mod witness;
 
 use std::collections::hash_map::Entry;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fmt::Write;
 
 use syncline_engine::merge::Rule;
@@ -13,7 +13,7 @@ use syncline_engine::shard::SYSTEM_A;
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::stage::{Notice, Stage};
-use ranks::{MARK, Ranks};
+use ranks::{Clock, MARK, Ranks};
 use witness::Witness;
 
 pub(crate) const RECORD: &str = "c";
@@ -26,6 +26,13 @@ pub(crate) enum Edit {
     There(&'static str),
     DeleteHere,
     DeleteThere,
+}
+
+impl Edit {
+    /// Whether System A makes it.
+    fn is_here(self) -> bool {
+        matches!(self, Self::Here(_) | Self::DeleteHere)
+    }
 }
 
 /// What is to happen.
@@ -68,7 +75,7 @@ pub(crate) struct World<'p> {
     /// Notices that may still be lost or come twice.
     faults: usize,
     pub(crate) witness: Witness,
-    began_ms: i64,
+    clock: Clock,
     /// That edits may set their field to, as JSON texts.
     values: Vec<String>,
 }
@@ -104,7 +111,7 @@ impl<'p> World<'p> {
         stage.edit_here(RECORD, r#"{"a":"^0","b":0}"#);
         stage.settle();
         Self {
-            began_ms: stage.wall_ms(),
+            clock: Clock::of(stage.wall_ms(), plan.rule),
             stage,
             plan,
             made: Vec::new(),
@@ -116,7 +123,32 @@ impl<'p> World<'p> {
         }
     }
 
+    /// After these steps.
+    fn after(first: &Stage, plan: Plan<'p>, way: &[Step]) -> Self {
+        let mut world = Self::begin(first, plan);
+        for step in way {
+            world.take(*step);
+        }
+        world
+    }
+
+    /// All that can happen next, once of what is felt as the same.
     fn steps(&self) -> Vec<Step> {
+        self.steps_where(|one, other| {
+            let felt = |notice: &Notice| {
+                let edit = self.clock.edit_at(notice.at_ms, &self.made);
+                edit.map(|edit| self.clock.moment(edit, &self.made))
+            };
+            one.is_of_the_same(other) && felt(one) == felt(other)
+        })
+    }
+
+    /// All that can happen next.
+    fn every_step(&self) -> Vec<Step> {
+        self.steps_where(|_, _| false)
+    }
+
+    fn steps_where(&self, same: impl Fn(&Notice, &Notice) -> bool) -> Vec<Step> {
         let mut steps = Vec::new();
         if let Some(edits) = self.plan.edits.get(self.made.len()) {
             steps.extend((0..edits.len()).map(Step::Edit));
@@ -132,7 +164,7 @@ impl<'p> World<'p> {
         let losing = steps.is_empty() && notices.len() <= self.faults;
         for (at, notice) in notices.iter().enumerate() {
             // Of two that say the same it does not matter which one comes first.
-            if notices.iter().take(at).any(|before| before == notice) {
+            if notices.iter().take(at).any(|before| same(before, notice)) {
                 continue;
             }
             steps.push(Step::Deliver(at));
@@ -199,14 +231,17 @@ impl<'p> World<'p> {
     fn arrive(&mut self, at: usize) {
         let call = &self.stage.calls[at];
         let (account, reads) = (call.account.clone(), call.request.kind == CallKind::Read);
-        let told = (self.stage.changed_ms(call) - self.began_ms) / EDIT_MS;
+        let told = self.stage.changed_ms(call);
         let answer = self.stage.arrive(at);
         self.stage.answers.push(answer);
         let shown = self.shown(&account);
         let witness = &mut self.witness;
         match (account == SYSTEM_A, made_here(&self.made, shown)) {
             (false, true) => witness.arrived = witness.arrived.max(shown),
-            (false, false) if reads => witness.see(shown, told.unsigned_abs()),
+            (false, false) if reads => {
+                let told = self.clock.edit_at(told, &self.made);
+                witness.see(shown, told.expect("it was told of an edit") as u64);
+            }
             _ => {}
         }
     }
@@ -234,16 +269,26 @@ impl<'p> World<'p> {
         let deletes = edits.any(|edit| matches!(edit, Edit::DeleteHere | Edit::DeleteThere));
         let mut text = self.stage.picture(deletes, &self.values);
         let asked = self.plan.rule.map(|rule| self.witness.asked_by(rule));
-        for number in asked.unwrap_or_default() {
+        let (numbers, compared) = asked.unwrap_or_default();
+        for number in numbers {
             write!(text, "{MARK}{number} ").unwrap();
         }
+        write!(text, "{compared:?} ").unwrap();
         write!(text, "{} {}", self.made.len(), self.faults).unwrap();
-        let ranks = Ranks::of(&text, self.began_ms, &self.made);
+        let ranks = Ranks::of(&text, self.clock, &self.made);
         let text = ranks.apply(&text);
         Place {
             id: xxh3_128(text.as_bytes()),
             text,
             ranks,
+        }
+    }
+
+    fn tell_ranked(&self, step: Step, ranks: &Ranks) -> String {
+        match step {
+            // Its number is of no edit that was made.
+            Step::Edit(choice) => choice.to_string(),
+            _ => ranks.apply(&self.tell(step)),
         }
     }
 
@@ -380,6 +425,45 @@ pub(crate) fn explore(
     }
 }
 
+/// Goes on by every step each time that a place is reached, by whatever way, and holds where that leads
+/// against where it led the first time. `check` looks at each end that often. Answers how many places
+/// there are, and how often they were reached.
+pub(crate) fn compare(
+    first: &Stage,
+    plan: Plan<'_>,
+    check: impl Fn(World<'_>) -> Result<(), String>,
+) -> (u64, u64) {
+    let mut known: HashMap<u128, BTreeSet<(String, u128)>> = HashMap::new();
+    let mut reached = 0;
+    let mut ways: Vec<Vec<Step>> = vec![Vec::new()];
+    while let Some(way) = ways.pop() {
+        reached += 1;
+        let mut world = World::after(first, plan, &way);
+        let place = world.place();
+        let mut leads = BTreeSet::new();
+        let mut on = Vec::new();
+        for step in world.every_step() {
+            let told = world.tell_ranked(step, &place.ranks);
+            let next = [&way[..], &[step]].concat();
+            leads.insert((told, World::after(first, plan, &next).place().id));
+            on.push(next);
+        }
+        if on.is_empty()
+            && let Err(found) = check(world)
+        {
+            panic!("{found}: {way:#?}");
+        }
+        match known.entry(place.id) {
+            Entry::Vacant(entry) => {
+                entry.insert(leads);
+                ways.extend(on);
+            }
+            Entry::Occupied(entry) => assert_eq!(entry.get(), &leads, "{way:#?} {}", place.text),
+        }
+    }
+    (known.len() as u64, reached)
+}
+
 /// Goes every way there is, and holds each step against those that were taken before at a place that
 /// is taken for the same. Answers how many orders and places there are.
 pub(crate) fn walk_all(first: &Stage, plan: Plan<'_>) -> (u64, u64) {
@@ -397,11 +481,7 @@ pub(crate) fn walk_all(first: &Stage, plan: Plan<'_>) -> (u64, u64) {
                 break;
             }
             let step = steps[path.choose(place.id, steps.len())];
-            let told = match step {
-                // Its number is of no edit that was made.
-                Step::Edit(choice) => choice.to_string(),
-                _ => place.ranks.apply(&world.tell(step)),
-            };
+            let told = world.tell_ranked(step, &place.ranks);
             world.take(step);
             let next = world.place();
             match known.entry((place.id, told)) {

@@ -1,6 +1,7 @@
 //! Shards, their logs, two accounts and System A, moved by hand.
 
 mod fingerprint;
+mod frames;
 mod plans;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -10,7 +11,7 @@ use std::time::Duration;
 use syncline_engine::event::codec::{self, AcceptedEvent};
 use syncline_engine::event::{Defaults, Surface, Target, TargetAction, parse};
 use syncline_engine::id::{HashKey, OperationId, OperationSeq, RecordHash, VSHARD_COUNT, VShard};
-use syncline_engine::journal::{AppendError, Class, Journal, Kind, ReadError};
+use syncline_engine::journal::Journal;
 use syncline_engine::json::RawObject;
 use syncline_engine::merge::{ConflictPolicy, Winner};
 use syncline_engine::provider::{CallKind, NoReply, Reply, Request, SendFailure};
@@ -22,9 +23,9 @@ use syncline_engine::shard::{
 };
 use syncline_engine::state::Reason;
 use syncline_engine::time::{Mono, Now, WallMs};
-use wal::Lsn;
 
 use super::store::Store;
+use frames::{Frames, lsn_of};
 use plans::{plan, store_of, with_marks, with_matches};
 
 pub(crate) const OBJECT: &str = "contact";
@@ -54,6 +55,17 @@ pub(crate) struct Notice {
     pub(crate) at_ms: i64,
     /// The record as a list showed it then.
     pub(crate) listed: Option<String>,
+}
+
+impl Notice {
+    /// Whether another one says the same, at whatever time.
+    pub(crate) fn is_of_the_same(&self, other: &Self) -> bool {
+        let at_ms = other.at_ms;
+        Self {
+            at_ms,
+            ..self.clone()
+        } == *other
+    }
 }
 
 /// What happened to a record.
@@ -239,8 +251,11 @@ impl Stage {
                 let mut settings = self.settings[at].clone();
                 settings.first_seq = OperationSeq(self.seq + 1);
                 let mut recovery = Recovery::new(settings, owned, now.mono);
-                for (place, (kind, payload)) in self.logs[at].0.iter().enumerate() {
-                    recovery.replay(now, lsn_of(place), *kind, payload).unwrap();
+                for (place, frame) in self.logs[at].iter().enumerate() {
+                    let lsn = lsn_of(place);
+                    recovery
+                        .replay(now, lsn, frame.kind, &frame.payload)
+                        .unwrap();
                 }
                 recovery.finish(now, self.logs[at].end()).0
             })
@@ -254,7 +269,7 @@ impl Stage {
         self.answers.clear();
         if self.mutant == Some(Mutant::LosesTheTail) {
             for log in &mut self.logs {
-                log.0.truncate(log.0.len().saturating_sub(3));
+                log.lose(3);
             }
         }
         self.start();
@@ -551,15 +566,10 @@ impl Stage {
     /// When what a call goes after was changed, as the event says that led to it.
     pub(crate) fn changed_ms(&self, call: &Call) -> i64 {
         let id: OperationId = call.request.request_id.parse().unwrap();
-        let mut log = self.logs[call.shard].0.iter();
-        let changed_ms = log.find_map(|(kind, payload)| {
-            let event = codec::decode(payload)
-                .ok()
-                .filter(|_| *kind == Kind::Event)?;
-            let same = event.record_hash == id.record.0 && event.operation_seq == id.seq.0;
-            event.event.changed_at_ms.filter(|_| same)
-        });
-        changed_ms.unwrap()
+        let event = self.logs[call.shard].event(id.record.0, id.seq.0);
+        let (_, frame) = event.expect("its operation is in the log");
+        let event = codec::decode(&frame.payload).unwrap();
+        event.event.changed_at_ms.unwrap()
     }
 
     fn reply(&mut self, (call, reply): (Call, Reply)) {
@@ -802,7 +812,7 @@ impl Stage {
                 id: call,
                 account: plan.name.to_string(),
                 request,
-                left_at: self.logs[at].0.len(),
+                left_at: self.logs[at].len(),
                 left_ms: self.now_ms,
             }),
             Output::Link(LinkWord::Handoff(_)) if self.mutant == Some(Mutant::DropsHandoffs) => {}
@@ -849,38 +859,5 @@ impl Stage {
             }
             _ => {}
         }
-    }
-}
-
-/// A log in memory, durable at once.
-#[derive(Debug, Default)]
-pub(crate) struct Frames(Vec<(Kind, Vec<u8>)>);
-
-fn lsn_of(place: usize) -> Lsn {
-    Lsn::new((place as u64 + 1) * 8)
-}
-
-impl Journal for Frames {
-    fn append(&mut self, _: Class, kind: Kind, parts: &[&[u8]]) -> Result<Lsn, AppendError> {
-        self.0.push((kind, parts.concat()));
-        Ok(lsn_of(self.0.len() - 1))
-    }
-
-    fn read(&mut self, lsn: Lsn, payload: &mut Vec<u8>) -> Result<Kind, ReadError> {
-        let (kind, bytes) = &self.0[(lsn.get() / 8 - 1) as usize];
-        payload.clone_from(bytes);
-        Ok(*kind)
-    }
-
-    fn durable(&self) -> Lsn {
-        self.end()
-    }
-
-    fn end(&self) -> Lsn {
-        lsn_of(self.0.len())
-    }
-
-    fn room(&self, _: Class) -> usize {
-        64 * 1024 * 1024
     }
 }

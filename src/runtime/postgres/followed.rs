@@ -84,11 +84,14 @@ impl Followed {
 
     /// The row without the column that marks it.
     pub(crate) fn without_mark(&self, row: &str) -> String {
+        let Some(mark) = self.mark.as_deref() else {
+            return row.to_owned();
+        };
         let members = RawObject::new(row).into_iter().flat_map(RawObject::members);
         let mut out = Vec::new();
         let mut object = ObjectWriter::open(&mut out);
         for member in members {
-            if self.mark.as_deref().is_some_and(|mark| member.key.is(mark)) {
+            if member.key.is(mark) {
                 continue;
             }
             let place = object.member_escaped(member.key.escaped());

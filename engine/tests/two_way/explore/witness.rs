@@ -26,26 +26,36 @@ pub(crate) struct Witness {
 }
 
 impl Witness {
-    /// What of it [`Witness::expected`] may ask for.
-    pub(super) fn asked_by(&self, rule: &Rule) -> Vec<u64> {
+    /// What of it [`Witness::expected`] may ask for, now or after more has happened: edits by their
+    /// numbers, and what is only compared as it compares. Numbers only grow, and a new edit's is higher
+    /// than all.
+    pub(super) fn asked_by(&self, rule: &Rule) -> (Vec<u64>, Vec<bool>) {
         match rule {
-            Rule::LastWriteWins => vec![
-                self.here,
-                self.there,
-                self.seen,
-                self.told,
-                self.seen_after,
-                self.arrived,
-                self.arrived_there,
-            ],
-            Rule::SystemA => vec![self.here, self.there, self.arrived, self.arrived_there],
-            Rule::Provider => vec![
-                self.here,
-                self.there,
-                self.seen,
-                self.heard,
-                self.heard_here,
-            ],
+            Rule::LastWriteWins => (
+                vec![self.here, self.there, self.seen],
+                vec![
+                    self.told <= self.here,
+                    self.seen_after < self.here,
+                    self.arrived < self.here,
+                    self.arrived_there < self.here,
+                ],
+            ),
+            // An edit of there that is older than one of here is asked for no more.
+            Rule::SystemA if self.there < self.here => {
+                (vec![self.here], vec![self.arrived < self.here])
+            }
+            Rule::SystemA => (
+                vec![self.here, self.there],
+                vec![self.arrived < self.here, self.arrived_there < self.here],
+            ),
+            // Nor is one of here that is older than one of there that was seen.
+            Rule::Provider if self.here < self.seen => {
+                (vec![self.there, self.seen], vec![self.heard < self.seen])
+            }
+            Rule::Provider => (
+                vec![self.here, self.there, self.seen],
+                vec![self.heard < self.seen, self.heard_here < self.seen],
+            ),
             other => panic!("no fold for {other:?}"),
         }
     }

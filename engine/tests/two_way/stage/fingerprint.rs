@@ -6,11 +6,11 @@ use std::fmt::Write;
 use syncline_engine::event::TargetAction;
 use syncline_engine::event::codec::{self, AcceptedEvent};
 use syncline_engine::id::OperationId;
-use syncline_engine::journal::Kind;
 use syncline_engine::json::{RawValue, canonical_hash};
-use syncline_engine::record::{Progress, StateFrame, TargetState};
+use syncline_engine::record::Progress;
 
-use super::{Call, Frames, Stage};
+use super::frames::{Frames, StateText};
+use super::{Call, Stage};
 
 impl Stage {
     /// Two stages with one picture go on alike, whatever happens next.
@@ -52,30 +52,12 @@ impl Stage {
         let log = &mut self.logs[at];
         let open = self.shards[at].operations(log, |_| true, usize::MAX);
         let log = &self.logs[at];
-        let mut events = BTreeMap::new();
-        let mut states = BTreeMap::new();
-        for (place, (kind, payload)) in log.0.iter().enumerate() {
-            match kind {
-                Kind::Event => {
-                    let event = codec::decode(payload).unwrap();
-                    for target in event.targets.iter() {
-                        let id = (event.record_hash, event.operation_seq, target.name);
-                        events.insert(id, place);
-                    }
-                }
-                Kind::State => {
-                    let frame = StateFrame::decode(payload).unwrap();
-                    states.insert(frame.record, place);
-                }
-                _ => {}
-            }
-        }
         let mut lanes: Vec<_> = open
             .iter()
             .map(|it| {
-                let id = (it.id.record.0, it.id.seq.0, it.account.as_str());
-                let place = events[&id];
-                let event = codec::decode(&log.0[place].1).unwrap();
+                let event = log.event(it.id.record.0, it.id.seq.0);
+                let (place, frame) = event.expect("an operation is in the log");
+                let event = codec::decode(&frame.payload).unwrap();
                 (it.id.record, it.account.as_str(), place, event, it)
             })
             .collect();
@@ -94,8 +76,10 @@ impl Stage {
             deletes,
             hashes,
         };
-        for (record, place) in &states {
-            writeln!(text, "{record} {}", felt.state(*place)).unwrap();
+        for (record, state) in log.states(log.len()) {
+            write!(text, "{record} ").unwrap();
+            felt.write_state(state, text);
+            text.push('\n');
         }
         for (record, account, _, event, standing) in &lanes {
             let told = &event.event;
@@ -172,12 +156,9 @@ impl Felt<'_> {
     fn call(&self, call: &Call) -> String {
         let request = &call.request;
         let id: OperationId = request.request_id.parse().unwrap();
-        let mut before = self.log.0[..call.left_at].iter().enumerate().rev();
-        let known = before.find(|(_, (kind, payload))| {
-            *kind == Kind::State && StateFrame::decode(payload).unwrap().record == id.record.0
-        });
-        format!(
-            "{} {} {} {} {:?} {:?} {:?} {}",
+        let known = self.log.states(call.left_at);
+        let mut text = format!(
+            "{} {} {} {} {:?} {:?} {:?} ",
             call.account,
             request.kind,
             request.path_and_query,
@@ -185,32 +166,23 @@ impl Felt<'_> {
             id.record,
             self.number(id.seq.0),
             self.deletes.then_some(call.left_ms),
-            known.map_or(String::new(), |(place, _)| self.state(place)),
-        )
-    }
-
-    /// The state frame at a place of the log, but for what only an operator is shown.
-    fn state(&self, place: usize) -> String {
-        let frame = StateFrame::decode(&self.log.0[place].1).unwrap();
-        let mut text = String::new();
-        for mut record in frame.records {
-            record.targets.sort_by(|a, b| a.account.cmp(&b.account));
-            let (id, alias) = (&record.record_id, &record.alias_of);
-            write!(text, "{} {id} {alias:?}", record.object).unwrap();
-            for target in &record.targets {
-                let TargetState {
-                    account,
-                    link,
-                    undelivered,
-                    last,
-                    base,
-                } = target;
-                let last = last.as_ref().map(|last| self.progress(last));
-                let base = self.base(&format!("{base:?}"));
-                write!(text, "; {account} {link:?} {undelivered:?} {base} {last:?}").unwrap();
-            }
+        );
+        if let Some(state) = known.get(&id.record.0) {
+            self.write_state(state, &mut text);
         }
         text
+    }
+
+    /// What a state frame says, but for what only an operator is shown.
+    fn write_state(&self, state: &StateText, text: &mut String) {
+        for record in &state.records {
+            text.push_str(&record.name);
+            for target in &record.targets {
+                let base = self.base(&target.base);
+                let last = target.last.as_ref().map(|last| self.progress(last));
+                write!(text, "; {} {base} {last:?}", target.link).unwrap();
+            }
+        }
     }
 
     /// What was agreed on, but for what nobody asks.
