@@ -91,6 +91,10 @@ pub enum Mark {
     HandedOver,
     /// A person deleted a record at an account.
     DeletedThere,
+    /// Somebody marked a record at an account as deleted,
+    MarkedThere,
+    /// or took the mark away.
+    TakenBackThere,
     /// An account kept a text in its own spelling.
     Respelled,
     /// A notice never came.
@@ -135,7 +139,7 @@ pub enum Mark {
 
 impl Mark {
     /// All of them.
-    pub const ALL: [Self; 63] = [
+    pub const ALL: [Self; 65] = [
         Self::Killed,
         Self::PowerCut,
         Self::CutInWrite,
@@ -179,6 +183,8 @@ impl Mark {
         Self::WrittenBack,
         Self::HandedOver,
         Self::DeletedThere,
+        Self::MarkedThere,
+        Self::TakenBackThere,
         Self::Respelled,
         Self::NoticeLost,
         Self::NoticeForged,

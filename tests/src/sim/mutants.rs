@@ -85,6 +85,10 @@ pub enum Mutant {
     OwnedTaken,
     /// What an account changed of a field of System A's is not written back.
     NotWrittenBack,
+    /// A read does not show that a record is marked as deleted.
+    MarkOverlooked,
+    /// A record that is made again keeps the mark that it was deleted by.
+    MarkLeftStanding,
     /// What is told of an account's id does not come to the shard that owns the record.
     DroppedHandoffs,
     /// An account's id is taken for a record of its own although it is known.
@@ -177,7 +181,7 @@ pub enum Mutant {
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 82] = [
+    pub const ALL: [Self; 84] = [
         Self::AckBeforeDurable,
         Self::EffectsBeforeDurable,
         Self::UnsyncedWrite,
@@ -216,6 +220,8 @@ impl Mutant {
         Self::ForgottenLearner,
         Self::OwnedTaken,
         Self::NotWrittenBack,
+        Self::MarkOverlooked,
+        Self::MarkLeftStanding,
         Self::DroppedHandoffs,
         Self::TwoLinks,
         Self::StaleReads,
@@ -312,6 +318,13 @@ impl Mutant {
                 | Self::TwoLinks
                 | Self::StaleReads
         ) || self.is_of_mapping_back()
+            || self.is_of_marks()
+    }
+
+    /// Whether it breaks a promise about records that are marked as deleted.
+    #[must_use]
+    pub fn is_of_marks(self) -> bool {
+        matches!(self, Self::MarkOverlooked | Self::MarkLeftStanding)
     }
 
     /// Its name on the command line.

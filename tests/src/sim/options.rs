@@ -14,6 +14,8 @@ const SETS: u32 = 667;
 
 /// Of those in which changes come back.
 const MAPPED_BACK: u32 = 333;
+/// Runs out of a thousand that go both ways with deletes, in which accounts mark what is deleted.
+const MARKED: u32 = 400;
 
 /// Everything that is decided before the first event, all of it from the seed.
 #[derive(Debug, Clone)]
@@ -200,6 +202,10 @@ impl Options {
             if Dice::stream(seed, "mapped or not").chance(MAPPED_BACK) {
                 options.map_back();
             }
+            let deletes = options.two_way.as_ref().is_some_and(|it| it.deletes);
+            if deletes && Dice::stream(seed, "marked or gone").chance(MARKED) {
+                options.mark_deletes();
+            }
         } else if Dice::stream(seed, "sets or none").chance(SETS) {
             options.take_sets();
         }
@@ -209,6 +215,17 @@ impl Options {
     fn map_back(&mut self) {
         let mut dice = Dice::stream(self.seed, "mapped back");
         self.mapped_back = Some(SetsOptions::both_ways(&self.accounts, &mut dice));
+    }
+
+    /// The same run, with accounts that mark what is deleted.
+    fn mark_deletes(&mut self) {
+        if self.mapped_back.is_none() {
+            self.map_back();
+        }
+        let mut dice = Dice::stream(self.seed, "marks");
+        if let Some(set) = &mut self.mapped_back {
+            SetsOptions::mark_deletes(set, &mut dice);
+        }
     }
 
     /// Times that other mappings are given.
@@ -255,6 +272,9 @@ impl Options {
         }
         if mutant.is_of_mapping_back() {
             options.map_back();
+        }
+        if mutant.is_of_marks() {
+            options.mark_deletes();
         }
         if mutant.is_of_sets() {
             options.take_sets();

@@ -106,6 +106,25 @@ impl Oracle {
         }
     }
 
+    /// Whether records of an object are marked at an account when they are deleted.
+    pub(super) fn marks_deletes(&self, account: &str, object: &str) -> bool {
+        let mapping = self.mapped_back.as_ref();
+        let mapping = mapping.and_then(|set| set.object(account, object));
+        mapping.is_some_and(|mapping| mapping.marks_deletes)
+    }
+
+    /// Whether an account's record is marked as deleted.
+    pub(super) fn is_marked(
+        &self,
+        account: &str,
+        object: &str,
+        fields: &Map<String, Value>,
+    ) -> bool {
+        let mapping = self.mapped_back.as_ref();
+        let mapping = mapping.and_then(|set| set.object(account, object));
+        mapping.is_some_and(|mapping| mapping.is_marked(fields))
+    }
+
     fn account(&self, name: &str) -> &AccountOptions {
         let mut accounts = self.accounts.iter();
         let account = accounts.find(|account| account.name == name);

@@ -35,6 +35,11 @@ impl SetsOptions {
         making::both_ways(accounts, dice)
     }
 
+    /// The same, with accounts that mark what is deleted.
+    pub(super) fn mark_deletes(set: &mut MappingSet, dice: &mut Dice) {
+        making::mark_deletes(set, dice);
+    }
+
     /// How an object maps to an account by a version; `None`: its fields go as they are.
     pub(super) fn mapping(
         &self,

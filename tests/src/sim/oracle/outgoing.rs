@@ -52,6 +52,8 @@ struct Asked {
     record_id: String,
     kind: CallKind,
     fields: Map<String, Value>,
+    /// It marks the record as deleted.
+    marks: bool,
     /// The operation it names.
     named: Option<OperationId>,
 }
@@ -164,6 +166,7 @@ impl Oracle {
                     CallKind::Update
                 },
                 fields: change["data"].as_object().cloned().unwrap_or_default(),
+                marks: false,
                 named: Some(named),
             }]);
         }
@@ -178,6 +181,7 @@ impl Oracle {
             lane: (named.record, account.to_owned()),
             record_id: op.record_id.clone(),
             kind: request.kind,
+            marks: self.is_marked(account, &op.object, &fields),
             fields: self.led_back(account, &op.object, fields),
             named: Some(named),
         }])
@@ -203,15 +207,13 @@ impl Oracle {
             };
             let sets = self.sets.as_deref();
             let object = sets.map_or(object, |sets| sets.local_object(account, object));
+            let fields = record["fields"].as_object().cloned().unwrap_or_default();
             Some(Asked {
                 lane: (self.hash_key.record(object, record_id), account.to_owned()),
                 record_id: record_id.to_owned(),
                 kind,
-                fields: self.led_back(
-                    account,
-                    object,
-                    record["fields"].as_object().cloned().unwrap_or_default(),
-                ),
+                marks: self.is_marked(account, object, &fields),
+                fields: self.led_back(account, object, fields),
                 named: request.request_id.parse().ok().filter(|_| place == 0),
             })
         });
@@ -407,8 +409,13 @@ impl Oracle {
         if ops.iter().any(|op| op.skipped) {
             return Err(format!("R2 {what}: a rule skips {}", names(run)));
         }
-        if asked.kind == CallKind::Delete && ops[0].operation != Operation::Delete {
+        let deletes = ops[0].operation == Operation::Delete;
+        if (asked.kind == CallKind::Delete || asked.marks) && !deletes {
             return Err(format!("I3 {what}: {} deletes nothing", run[0]));
+        }
+        let marks = self.marks_deletes(&asked.lane.1, &ops[0].object);
+        if deletes && asked.kind.is_write() && asked.marks != marks {
+            return Err(format!("I3 {what}: a delete that marks: {}", asked.marks));
         }
         if !asked.kind.writes_fields() {
             return Ok(());

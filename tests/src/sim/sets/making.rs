@@ -76,6 +76,21 @@ pub(in crate::sim) fn both_ways(accounts: &[AccountOptions], dice: &mut Dice) ->
     set
 }
 
+/// The same where deletes are marks. All that is mapped goes both ways: what only goes out nobody
+/// could tell System A of a record that is taken back.
+pub(in crate::sim) fn mark_deletes(set: &mut MappingSet, dice: &mut Dice) {
+    for mappings in set.accounts.values_mut() {
+        for object in ["contact", "company"] {
+            let mapping = mappings.objects.entry(object);
+            let mapping = mapping.or_insert_with(|| mapping_back(object, dice));
+            mapping.marks_deletes = dice.chance(800);
+            for field in &mut mapping.fields {
+                field.direction = Direction::Both;
+            }
+        }
+    }
+}
+
 fn mapping_back(object: &str, dice: &mut Dice) -> ObjectMapping {
     let plain: [(&'static [&'static str], &str); 3] = [
         (&["name"], "name"),
@@ -117,6 +132,7 @@ fn mapping_back(object: &str, dice: &mut Dice) -> ObjectMapping {
             true => vec![(source, "syncline".into())],
             false => Vec::new(),
         },
+        marks_deletes: false,
     }
 }
 
@@ -178,6 +194,7 @@ fn mapping(remote: &str, version: u64, dice: &mut Dice) -> ObjectMapping {
             true => vec![(source, format!("s{version}").into())],
             false => Vec::new(),
         },
+        marks_deletes: false,
     }
 }
 

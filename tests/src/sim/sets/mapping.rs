@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use engine::mapping::{Direction, FieldSettings, MappingSettings, OnNull};
+use engine::mapping::{DeletionMarkSettings, Direction, FieldSettings, MappingSettings, OnNull};
 use serde_json::{Map, Value};
 
 use super::ByAccount;
@@ -52,7 +52,12 @@ pub struct ObjectMapping {
     pub fields: Vec<FieldMapping>,
     /// Place and value.
     pub constants: Vec<(Vec<String>, Value)>,
+    /// Records are marked as deleted, by the member [`DELETION_MARK`], in place of being removed.
+    pub marks_deletes: bool,
 }
+
+/// The account's member that is true in a record that is marked as deleted.
+pub(in crate::sim) const DELETION_MARK: &str = "Removed";
 
 /// One field.
 #[derive(Debug, Clone)]
@@ -177,6 +182,9 @@ impl ObjectMapping {
                 put(&mut local, field.local, value);
             }
         }
+        if self.marks_deletes {
+            known.insert(format!("/{DELETION_MARK}"));
+        }
         let constants = self.constants.iter();
         known.extend(constants.map(|(place, _)| format!("/{}", place.join("/"))));
         for (place, value) in leaves(remote) {
@@ -186,6 +194,11 @@ impl ObjectMapping {
             }
         }
         local
+    }
+
+    /// Whether a record of the account is marked as deleted.
+    pub(in crate::sim) fn is_marked(&self, remote: &Map<String, Value>) -> bool {
+        self.marks_deletes && remote.get(DELETION_MARK) == Some(&Value::Bool(true))
     }
 
     /// Leaves out what people of the account have nothing to say of: what only goes out.
@@ -225,6 +238,11 @@ impl ObjectMapping {
         MappingSettings {
             remote: self.remote.clone(),
             fields,
+            deleted: self.marks_deletes.then(|| DeletionMarkSettings {
+                remote: DELETION_MARK.to_owned(),
+                value: "true".to_owned(),
+                otherwise: "false".to_owned(),
+            }),
             ..MappingSettings::default()
         }
     }
@@ -423,6 +441,7 @@ mod tests {
             share: 1.0,
             fields,
             constants: vec![(vec!["Source".to_owned()], json!("a"))],
+            marks_deletes: false,
         }
     }
 

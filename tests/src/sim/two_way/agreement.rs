@@ -51,12 +51,23 @@ impl Agreement {
             let name = &provider.options.name;
             let view = agreement.views.entry(name.clone()).or_default();
             for (object, id, record) in provider.account.records() {
+                if oracle.is_marked(name, object, &record.fields) {
+                    continue;
+                }
                 let made_there = || provisional_id(name, &id.to_string());
                 let record_id = record.external_id.clone().unwrap_or_else(made_there);
                 let key = (object.to_owned(), record_id);
                 let fields = oracle.led_back(name, object, record.fields.clone());
-                if view.insert(key.clone(), shown(&fields)).is_some() {
+                let twice = view.insert(key.clone(), shown(&fields)).is_some();
+                // One that was made there bears no key: it is made again as another, and may be taken
+                // back besides.
+                let keyless =
+                    oracle.marks_deletes(name, object) && oracle.ledger.was_made_there(name, &key);
+                if twice && !keyless {
                     return Err(format!("I11 {name} holds {key:?} twice"));
+                }
+                if twice {
+                    agreement.listed.insert(key);
                 }
             }
         }
@@ -159,7 +170,7 @@ impl Agreement {
         let mut last: BTreeMap<(&Key, &str), (BTreeSet<&str>, Value)> = BTreeMap::new();
         for edit in edits {
             match &edit.what {
-                What::Deleted => {
+                What::Deleted | What::Restored => {
                     deleted.insert(&edit.key);
                 }
                 What::Wrote(leaves) => {
@@ -211,7 +222,7 @@ impl Agreement {
                             edit.key, edit.side
                         ));
                     }
-                    What::Deleted => {}
+                    What::Deleted | What::Restored => {}
                     What::Wrote(leaves) => {
                         for (place, value) in leaves {
                             let found = record.and_then(|record| record.get(place));

@@ -25,6 +25,7 @@ pub(in crate::sim) enum What {
     /// Leaves that were set, to null where they were cleared.
     Wrote(BTreeMap<String, Value>),
     Deleted,
+    Restored,
 }
 
 /// The book.
@@ -34,6 +35,8 @@ pub(in crate::sim) struct Ledger {
     /// Who wrote a value at a place; values but nulls are written once, by one side.
     writers: BTreeMap<(Key, String, String), BTreeSet<String>>,
     deleted: BTreeSet<(String, Key)>,
+    /// Where it was marked as deleted, and is there again.
+    restored: BTreeSet<(String, Key)>,
     /// Which record an account's own id is.
     owners: BTreeMap<(String, String, String), Key>,
     /// What an account was believed to have told: object, its id, whether that it is gone.
@@ -56,6 +59,16 @@ impl Ledger {
     pub(in crate::sim) fn deleted(&mut self, side: &str, key: &Key) {
         self.deleted.insert((side.to_owned(), key.clone()));
         self.push(side, key, What::Deleted);
+    }
+
+    /// Somebody took it back.
+    pub(in crate::sim) fn restored(&mut self, side: &str, key: &Key) {
+        self.push(side, key, What::Restored);
+    }
+
+    /// It is there again, with all that it had.
+    pub(in crate::sim) fn shows_again(&mut self, side: &str, key: &Key) {
+        self.restored.insert((side.to_owned(), key.clone()));
     }
 
     fn push(&mut self, side: &str, key: &Key, what: What) {
@@ -94,6 +107,14 @@ impl Ledger {
         self.owners.get(&place)
     }
 
+    /// Whether a record began at an account.
+    pub(in crate::sim) fn was_made_there(&self, account: &str, key: &Key) -> bool {
+        let named = key.1.split_once(':');
+        named.is_some_and(|(name, id)| {
+            name == account && self.owner(account, &key.0, id) == Some(key)
+        })
+    }
+
     /// The engine was told this by somebody who may.
     pub(in crate::sim) fn hear(
         &mut self,
@@ -121,7 +142,8 @@ impl Ledger {
     }
 
     /// Whether somebody wrote that value there: at that side, or at any. Who deletes a record
-    /// clears all of it.
+    /// clears all of it; where it was marked, and is there again,
+    /// it shows all that anybody wrote.
     pub(in crate::sim) fn has_written(
         &self,
         side: Option<&str>,
@@ -131,8 +153,15 @@ impl Ledger {
     ) -> bool {
         let told = (key.clone(), place.to_owned(), normal(value).to_string());
         let writers = self.writers.get(&told);
-        writers.is_some_and(|writers| side.is_none_or(|side| writers.contains(side)))
+        let wrote = |side: &str| {
+            writers.is_some_and(|writers| writers.contains(side)) || self.has_restored(side, key)
+        };
+        writers.is_some_and(|_| side.is_none_or(wrote))
             || (value.is_null() && self.has_deleted(side, key))
+    }
+
+    fn has_restored(&self, side: &str, key: &Key) -> bool {
+        self.restored.contains(&(side.to_owned(), key.clone()))
     }
 
     /// Whether somebody deleted it there, or anywhere.

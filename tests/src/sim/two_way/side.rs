@@ -29,6 +29,8 @@ pub(in crate::sim) struct Touched {
     pub(in crate::sim) place: Place,
     pub(in crate::sim) before: Option<Kept>,
     pub(in crate::sim) after: Option<Kept>,
+    /// It was marked as deleted, and is not any more: all that it had shows again.
+    pub(in crate::sim) taken_back: bool,
 }
 
 /// What a list shows of a record.
@@ -47,6 +49,8 @@ struct Version {
 pub(in crate::sim) struct Side {
     pub(in crate::sim) options: InboundOptions,
     pub(in crate::sim) records: BTreeMap<Place, Kept>,
+    /// Records that are marked as deleted.
+    pub(in crate::sim) marked: BTreeMap<Place, Kept>,
     /// Records that were deleted there.
     pub(in crate::sim) gone: Vec<Place>,
     versions: BTreeMap<Place, Vec<Version>>,
@@ -67,6 +71,7 @@ impl Side {
         Self {
             options,
             records: BTreeMap::new(),
+            marked: BTreeMap::new(),
             gone: Vec::new(),
             versions: BTreeMap::new(),
             listed_ns: 0,
@@ -82,7 +87,7 @@ impl Side {
 
     /// What changed since the last look.
     pub(in crate::sim) fn look(&mut self, account: &mock::Account) -> Vec<Touched> {
-        let mut now = BTreeMap::new();
+        let (mut now, mut marked) = (BTreeMap::new(), BTreeMap::new());
         for (object, id, record) in account.records() {
             let place = (object.to_owned(), id.to_string());
             let kept = Kept {
@@ -93,8 +98,13 @@ impl Side {
                 },
                 shown: record.fields.clone(),
             };
-            now.insert(place, kept);
+            let mapping = self.mapping(object);
+            match mapping.is_some_and(|mapping| mapping.is_marked(&record.fields)) {
+                true => marked.insert(place, kept),
+                false => now.insert(place, kept),
+            };
         }
+        let marked = std::mem::replace(&mut self.marked, marked);
         let mut touched = Vec::new();
         for (place, after) in &now {
             let before = self.records.get(place);
@@ -103,6 +113,7 @@ impl Side {
                     place: place.clone(),
                     before: before.cloned(),
                     after: Some(after.clone()),
+                    taken_back: marked.contains_key(place),
                 });
             }
         }
@@ -113,11 +124,23 @@ impl Side {
                     place: place.clone(),
                     before: Some(before.clone()),
                     after: None,
+                    taken_back: false,
                 });
             }
         }
         self.records = now;
         touched
+    }
+
+    /// What the account holds of a record, though it may be marked as deleted.
+    pub(in crate::sim) fn held(&self, place: &Place) -> Option<&Kept> {
+        self.records.get(place).or_else(|| self.marked.get(place))
+    }
+
+    /// Whether records of an object are marked when they are deleted.
+    pub(in crate::sim) fn marks_deletes(&self, object: &str) -> bool {
+        let mapping = self.mapping(object);
+        mapping.is_some_and(|mapping| mapping.marks_deletes)
     }
 
     /// Lists will show a record as it is now: changed at this instant of the account's clock, and
@@ -129,10 +152,7 @@ impl Side {
         let version = Version {
             at_ms,
             listed_ns,
-            record: self
-                .records
-                .get(place)
-                .map(|kept| as_listed(&place.1, kept)),
+            record: self.held(place).map(|kept| as_listed(&place.1, kept)),
         };
         let versions = self.versions.entry(place.clone()).or_default();
         versions.push(version);

@@ -246,12 +246,15 @@ impl World {
                 }
                 self.oracle
                     .told(&call.carried, &call.request, &reply, &mut self.marks);
-                if reply.status == 404 && is_read_of_record(&call.request) {
+                if is_read_of_record(&call.request) {
                     let name = &self.providers[call.provider].options.name;
                     let path = call.request.path_and_query.split('?').next();
                     let mut parts = path.unwrap_or_default().split('/').skip(1);
                     if let (Some(object), Some(remote_id)) = (parts.next(), parts.next()) {
-                        self.oracle.ledger.hear(name, object, remote_id, true);
+                        let shown = serde_json::from_slice(&reply.body).unwrap_or_default();
+                        if reply.status == 404 || self.oracle.is_marked(name, object, &shown) {
+                            self.oracle.ledger.hear(name, object, remote_id, true);
+                        }
                     }
                 }
                 let mutant = self.options.mutant;

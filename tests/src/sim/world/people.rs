@@ -8,7 +8,7 @@ use super::{Due, MS, World};
 use crate::sim::dice::Dice;
 use crate::sim::marks::Mark;
 use crate::sim::mutants::Mutant;
-use crate::sim::sets::mapping::Written;
+use crate::sim::sets::mapping::{DELETION_MARK, Written};
 use crate::sim::two_way::leaves::normal;
 use crate::sim::two_way::ledger::Key;
 use crate::sim::two_way::side::{Place, Touched};
@@ -115,12 +115,17 @@ impl World {
         self.people.to_come -= 1;
         let deletes = self.options.two_way.as_ref().is_some_and(|it| it.deletes);
         let places: Vec<Place> = self.sides[side].records.keys().cloned().collect();
+        let marked: Vec<Place> = self.sides[side].marked.keys().cloned().collect();
         let dice = &mut self.people.dice;
         match dice.below(100) {
             0..18 => self.make_there(side),
             18..26 if deletes && !places.is_empty() => {
                 let place = dice.pick(&places).clone();
                 self.delete_there(side, &place);
+            }
+            26..36 if !marked.is_empty() => {
+                let place = dice.pick(&marked).clone();
+                self.take_back_there(side, &place);
             }
             _ if !places.is_empty() => {
                 let place = dice.pick(&places).clone();
@@ -169,12 +174,27 @@ impl World {
         let Some(key) = self.oracle.ledger.owner(&name, object, id).cloned() else {
             return;
         };
-        if self
-            .edit_there(side, object, Some(id), Change::Delete)
-            .is_some()
-        {
-            self.marks.hit(Mark::DeletedThere);
+        let (change, mark) = match self.sides[side].marks_deletes(object) {
+            true => (Change::Update(deletion_mark(true)), Mark::MarkedThere),
+            false => (Change::Delete, Mark::DeletedThere),
+        };
+        if self.edit_there(side, object, Some(id), change).is_some() {
+            self.marks.hit(mark);
             self.oracle.ledger.deleted(&name, &key);
+            self.side_changed(side, false);
+        }
+    }
+
+    /// Somebody takes a mark away.
+    fn take_back_there(&mut self, side: usize, (object, id): &Place) {
+        let name = self.providers[side].options.name.clone();
+        let Some(key) = self.oracle.ledger.owner(&name, object, id).cloned() else {
+            return;
+        };
+        let change = Change::Update(deletion_mark(false));
+        if self.edit_there(side, object, Some(id), change).is_some() {
+            self.marks.hit(Mark::TakenBackThere);
+            self.oracle.ledger.restored(&name, &key);
             self.side_changed(side, false);
         }
     }
@@ -216,7 +236,10 @@ impl World {
         let Some(mapping) = sides.and_then(|side| side.mapping(object)) else {
             return change;
         };
-        let mapped = |fields| {
+        let mapped = |fields: Map<String, Value>| {
+            if fields.contains_key(DELETION_MARK) {
+                return fields;
+            }
             let mapped = mapping.map(Written::Changes, &fields);
             mapped.expect("people write what can be mapped")
         };
@@ -251,7 +274,10 @@ impl World {
             let (object, id) = &touched.place;
             if let Some(after) = &touched.after {
                 let external_id = after.external_id.as_deref();
-                self.oracle.ledger.born(&name, object, id, external_id);
+                let key = self.oracle.ledger.born(&name, object, id, external_id);
+                if touched.taken_back {
+                    self.oracle.ledger.shows_again(&name, &key);
+                }
             }
             if by_call && self.is_fought_over(side, &touched) {
                 let delay = self.people.dice.between(5 * MS, 400 * MS);
@@ -260,7 +286,7 @@ impl World {
                 self.after(delay, Due::SetBackThere { side, place });
             }
             if !told.contains(&touched.place) {
-                let gone = !self.sides[side].records.contains_key(&touched.place);
+                let gone = self.sides[side].held(&touched.place).is_none();
                 self.sides[side].list_later(&touched.place, now_ns, at_ms);
                 self.notify(side, &touched.place, gone);
                 told.push(touched.place);
@@ -503,6 +529,13 @@ impl World {
     pub(super) fn has(&self, mutant: Mutant) -> bool {
         self.options.mutant == Some(mutant)
     }
+}
+
+/// The member by which an account marks a record, or takes the mark away.
+fn deletion_mark(set: bool) -> Map<String, Value> {
+    [(DELETION_MARK.to_owned(), set.into())]
+        .into_iter()
+        .collect()
 }
 
 fn said(operation: &str, key: &Key, data: Option<Map<String, Value>>) -> Map<String, Value> {

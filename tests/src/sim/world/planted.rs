@@ -12,6 +12,7 @@ use crate::sim::fold::Op;
 use crate::sim::mutants::Mutant;
 use crate::sim::oracle::{Carried, is_batch, is_day_spent};
 use crate::sim::patch::compose;
+use crate::sim::sets::mapping::DELETION_MARK;
 
 impl World {
     /// The request, with the planted bug if it is one of folding.
@@ -22,6 +23,17 @@ impl World {
             Some(Mutant::ReversedFold) => self.reversed(account, &request),
             _ => None,
         };
+        if self.options.mutant == Some(Mutant::MarkLeftStanding)
+            && request.kind.writes_fields()
+            && let Ok(mut body) = serde_json::from_slice::<Value>(&request.body)
+        {
+            let records = body.get_mut("records").and_then(Value::as_array_mut);
+            for record in records.into_iter().flatten() {
+                leave_standing(&mut record["fields"]);
+            }
+            leave_standing(&mut body);
+            request.body = body.to_string().into();
+        }
         if let Some((id, fields)) = changed {
             request.request_id = id.to_string();
             request.body = Value::Object(fields).to_string().into();
@@ -141,6 +153,13 @@ impl World {
     }
 }
 
+/// Leaves out that a record is not deleted any more.
+fn leave_standing(fields: &mut Value) {
+    if let Some(fields) = fields.as_object_mut() {
+        fields.retain(|name, value| name != DELETION_MARK || *value != Value::Bool(false));
+    }
+}
+
 /// By how much a planted bug stretches leases, ns.
 const LONGER: u64 = 30_000_000_000;
 
@@ -176,6 +195,19 @@ pub(super) fn planted_reply(
         let rows = record.get_mut("results").and_then(Value::as_array_mut);
         for row in rows.into_iter().flatten() {
             row["record"]["external_id"] = Value::Null;
+        }
+        reply.body = Value::Object(record).to_string().into();
+        return reply;
+    }
+    if mutant == Some(Mutant::MarkOverlooked)
+        && request.kind == CallKind::Read
+        && let Some(Value::Object(mut record)) = body.clone()
+    {
+        record.remove(DELETION_MARK);
+        let rows = record.get_mut("results").and_then(Value::as_array_mut);
+        for row in rows.into_iter().flatten() {
+            let row = row["record"].as_object_mut();
+            row.and_then(|row| row.remove(DELETION_MARK));
         }
         reply.body = Value::Object(record).to_string().into();
         return reply;

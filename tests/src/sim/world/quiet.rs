@@ -173,7 +173,9 @@ impl World {
                 self.send_notice(side, place, false, false);
             }
             for place in &gone {
-                self.send_notice(side, place, true, false);
+                if !self.sides[side].marks_deletes(&place.0) {
+                    self.send_notice(side, place, true, false);
+                }
                 self.send_notice(side, place, false, false);
             }
         }
