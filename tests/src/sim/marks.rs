@@ -91,6 +91,8 @@ pub enum Mark {
     HandedOver,
     /// A person deleted a record at an account.
     DeletedThere,
+    /// Somebody made one record of two at an account.
+    MergedThere,
     /// Somebody marked a record at an account as deleted,
     MarkedThere,
     /// or took the mark away.
@@ -139,7 +141,7 @@ pub enum Mark {
 
 impl Mark {
     /// All of them.
-    pub const ALL: [Self; 65] = [
+    pub const ALL: [Self; 66] = [
         Self::Killed,
         Self::PowerCut,
         Self::CutInWrite,
@@ -183,6 +185,7 @@ impl Mark {
         Self::WrittenBack,
         Self::HandedOver,
         Self::DeletedThere,
+        Self::MergedThere,
         Self::MarkedThere,
         Self::TakenBackThere,
         Self::Respelled,

@@ -89,6 +89,8 @@ pub enum Mutant {
     MarkOverlooked,
     /// A record that is made again keeps the mark that it was deleted by.
     MarkLeftStanding,
+    /// Of two records that became one, only the one that stays is heard of.
+    MergeUnheard,
     /// What is told of an account's id does not come to the shard that owns the record.
     DroppedHandoffs,
     /// An account's id is taken for a record of its own although it is known.
@@ -181,7 +183,7 @@ pub enum Mutant {
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 84] = [
+    pub const ALL: [Self; 85] = [
         Self::AckBeforeDurable,
         Self::EffectsBeforeDurable,
         Self::UnsyncedWrite,
@@ -222,6 +224,7 @@ impl Mutant {
         Self::NotWrittenBack,
         Self::MarkOverlooked,
         Self::MarkLeftStanding,
+        Self::MergeUnheard,
         Self::DroppedHandoffs,
         Self::TwoLinks,
         Self::StaleReads,
@@ -319,6 +322,13 @@ impl Mutant {
                 | Self::StaleReads
         ) || self.is_of_mapping_back()
             || self.is_of_marks()
+            || self.is_of_merges()
+    }
+
+    /// Whether it breaks a promise about records that become one.
+    #[must_use]
+    pub fn is_of_merges(self) -> bool {
+        self == Self::MergeUnheard
     }
 
     /// Whether it breaks a promise about records that are marked as deleted.

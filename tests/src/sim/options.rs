@@ -273,6 +273,9 @@ impl Options {
         if mutant.is_of_mapping_back() {
             options.map_back();
         }
+        if mutant.is_of_merges() {
+            options.merge();
+        }
         if mutant.is_of_marks() {
             options.mark_deletes();
         }

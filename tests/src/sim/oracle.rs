@@ -26,6 +26,7 @@ use super::provider::Provider;
 use super::sets::SetsOptions;
 use super::sets::mapping::MappingSet;
 use super::spied_log::Written;
+use super::two_way::agreement::owner;
 use super::two_way::ledger::Ledger;
 use super::two_way::options::Policy;
 pub(super) use decided::asked_at;
@@ -343,6 +344,11 @@ impl Oracle {
             let (id, account) = key;
             match op.ended {
                 Some((State::Synced, Some(Reason::Unchanged))) if self.both_ways => {}
+                // It went on to the record that this one is part of, as an operation of its own.
+                Some((State::Synced, Some(Reason::HandedOver)))
+                    if self
+                        .ledger
+                        .is_merged(&owner(self, &op.object, &op.record_id)) => {}
                 Some((State::Synced, _))
                     if op.operation.writes_fields()
                         && !op.observed

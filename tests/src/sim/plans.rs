@@ -147,6 +147,7 @@ id = "/id"
 modified_at = "/at"
 unit = "ms"
 deleted = { at = "/deleted", is = true }
+merged_into = "/into"
 page = { token = "/next" }
 "#;
 
@@ -161,11 +162,20 @@ message = "the day's calls are spent"
 class = "quota_exhausted"
 "#;
 
-fn definition(lists: bool) -> Definition {
+fn definition(both_ways: bool) -> Definition {
     let shipped = shipped("rest").expect("rest is shipped");
-    let list = if lists { LIST } else { "" };
+    let (list, shipped) = match both_ways {
+        true => (LIST, shipped.replace(KINDS, KINDS_AND_MERGED)),
+        false => ("", shipped.to_owned()),
+    };
     Definition::parse(&format!("{shipped}{SPENT}{list}")).expect("and parses")
 }
+
+/// The end of `rest`'s table of what notices tell of,
+const KINDS: &str = r#"restored = "restored" } }"#;
+/// and with merges, of which it has none.
+const KINDS_AND_MERGED: &str = r#"restored = "restored", merged = "merged" } }
+merged = { into = "/into", from = "/id" }"#;
 
 /// How an account's changes come back.
 fn two_way(options: &Options, account: &str) -> HashMap<String, TwoWay> {

@@ -160,7 +160,9 @@ impl Oracle {
                 let owner = self
                     .ledger
                     .owner(&target.account, &record.object, remote_id);
-                let own = owner.is_some_and(|(_, record_id)| *record_id == record.record_id);
+                let key = (record.object.clone(), record.record_id.clone());
+                let own = owner
+                    .is_some_and(|owner| self.ledger.one_of(owner) == self.ledger.one_of(&key));
                 let provisional = provisional_id(&target.account, remote_id) == record.record_id;
                 if !(own || provisional && owner.is_some()) {
                     return Err(format!(

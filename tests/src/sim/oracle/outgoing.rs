@@ -14,6 +14,7 @@ use crate::sim::marks::{Mark, Marks};
 use crate::sim::merge::same;
 use crate::sim::patch::compose;
 use crate::sim::sets::mapping::Written;
+use crate::sim::two_way::agreement::owner;
 use crate::sim::two_way::leaves::leaves;
 
 /// What a call carries of one record.
@@ -323,7 +324,12 @@ impl Oracle {
         });
         let creates = front.is_some_and(|op| op.operation == Operation::Create && op.folds());
         let never_sent = !self.fold.sent.contains(&(first, lane.1.clone()));
-        if self.account(&lane.1).fold && creates && never_sent && deleted {
+        // Of one that was part of another record it is only known then that it is one of its own.
+        let merged = front.is_some_and(|op| {
+            let key = owner(self, &op.object, &op.record_id);
+            self.ledger.is_merged(&key)
+        });
+        if self.account(&lane.1).fold && creates && never_sent && deleted && !merged {
             return Err(format!("I5 {what}: its delete was waiting"));
         }
         Ok(())

@@ -22,6 +22,8 @@ type View = BTreeMap<Key, Leaves>;
 /// What the end of a run is compared by.
 pub(in crate::sim) struct Agreement {
     views: BTreeMap<String, View>,
+    /// Those that became one with others, by the one that stands for all of them.
+    merged: BTreeMap<String, BTreeMap<Key, Vec<Leaves>>>,
     /// Fields that an operator has to decide.
     held: BTreeSet<(Key, String)>,
     /// Records with an operation that failed, or was given up.
@@ -34,6 +36,7 @@ impl Agreement {
     pub(in crate::sim) fn look(oracle: &Oracle, providers: &[Provider]) -> Result<Self, Broken> {
         let mut agreement = Self {
             views: BTreeMap::new(),
+            merged: BTreeMap::new(),
             held: BTreeSet::new(),
             listed: BTreeSet::new(),
             states: BTreeMap::new(),
@@ -50,6 +53,7 @@ impl Agreement {
         for provider in providers {
             let name = &provider.options.name;
             let view = agreement.views.entry(name.clone()).or_default();
+            let merged = agreement.merged.entry(name.clone()).or_default();
             for (object, id, record) in provider.account.records() {
                 if oracle.is_marked(name, object, &record.fields) {
                     continue;
@@ -58,6 +62,11 @@ impl Agreement {
                 let record_id = record.external_id.clone().unwrap_or_else(made_there);
                 let key = (object.to_owned(), record_id);
                 let fields = oracle.led_back(name, object, record.fields.clone());
+                if oracle.ledger.is_merged(&key) {
+                    let one = oracle.ledger.one_of(&key).clone();
+                    merged.entry(one).or_default().push(shown(&fields));
+                    continue;
+                }
                 let twice = view.insert(key.clone(), shown(&fields)).is_some();
                 // One that was made there bears no key: it is made again as another, and may be taken
                 // back besides.
@@ -136,11 +145,38 @@ impl Agreement {
                 }
             }
         }
-        self.check_links()
+        self.check_merged(ledger)?;
+        self.check_links(ledger)
+    }
+
+    /// Of records that became one, what is left is the same everywhere, whatever key it bears.
+    fn check_merged(&self, ledger: &Ledger) -> Result<(), Broken> {
+        let apart: BTreeSet<&Key> = self.listed.iter().map(|key| ledger.one_of(key)).collect();
+        let left = |side: &str, one: &Key| {
+            let records = self.merged[side].get(one);
+            let mut records = records.cloned().unwrap_or_default();
+            records.sort_by_key(|record| format!("{record:?}"));
+            records
+        };
+        for one in self.merged.values().flat_map(BTreeMap::keys) {
+            if apart.contains(one) {
+                continue;
+            }
+            let here = left(SYSTEM_A, one);
+            for side in self.merged.keys() {
+                let there = left(side, one);
+                if there != here {
+                    return Err(format!(
+                        "I14 of what became one with {one:?} System A has {here:?}, {side} {there:?}"
+                    ));
+                }
+            }
+        }
+        Ok(())
     }
 
     /// One record of System A's for each of an account's.
-    fn check_links(&self) -> Result<(), Broken> {
+    fn check_links(&self, ledger: &Ledger) -> Result<(), Broken> {
         let mut owners: BTreeMap<(&str, &str, &str), &str> = BTreeMap::new();
         let own = self.states.values().flatten();
         for record in own.filter(|record| record.alias_of.is_none()) {
@@ -155,7 +191,10 @@ impl Agreement {
                 }
                 let place = (target.account.as_str(), record.object.as_str(), remote_id);
                 let known = owners.insert(place, &record.record_id);
-                let listed = |id: &str| self.listed.contains(&(record.object.clone(), id.into()));
+                let listed = |id: &str| {
+                    let key = (record.object.clone(), id.into());
+                    self.listed.contains(&key) || ledger.is_merged(&key)
+                };
                 if let Some(known) = known.filter(|id| !listed(id) && !listed(&record.record_id)) {
                     return Err(format!("I17 {place:?} is {known} and {}", record.record_id));
                 }
@@ -165,7 +204,12 @@ impl Agreement {
     }
 
     /// What only one side ever wrote ends as that side wrote it last.
-    pub(in crate::sim) fn check_edits(&self, edits: &[Edit], policy: Policy) -> Result<(), Broken> {
+    pub(in crate::sim) fn check_edits(
+        &self,
+        ledger: &Ledger,
+        edits: &[Edit],
+        policy: Policy,
+    ) -> Result<(), Broken> {
         let mut deleted: BTreeSet<&Key> = BTreeSet::new();
         let mut last: BTreeMap<(&Key, &str), (BTreeSet<&str>, Value)> = BTreeMap::new();
         for edit in edits {
@@ -188,6 +232,7 @@ impl Agreement {
             if refused
                 || sides.len() > 1
                 || deleted.contains(key)
+                || ledger.is_merged(key)
                 || self.listed.contains(key)
                 || held
             {
@@ -207,8 +252,14 @@ impl Agreement {
     }
 
     /// The newest edits, made one by one while all was quiet, stand everywhere.
-    pub(in crate::sim) fn check_quiet(&self, edits: &[Edit], policy: Policy) -> Result<(), Broken> {
-        for edit in edits.iter().filter(|edit| !self.listed.contains(&edit.key)) {
+    pub(in crate::sim) fn check_quiet(
+        &self,
+        ledger: &Ledger,
+        edits: &[Edit],
+        policy: Policy,
+    ) -> Result<(), Broken> {
+        let edits = edits.iter().filter(|edit| !ledger.is_merged(&edit.key));
+        for edit in edits.filter(|edit| !self.listed.contains(&edit.key)) {
             let refused = policy.is_owned() && edit.side != SYSTEM_A;
             if refused && matches!(edit.what, What::Wrote(_)) {
                 continue;

@@ -117,9 +117,11 @@ impl Inbound {
                 fields: asked_ms.and(shown).and_then(RawObject::new),
                 read_at_ms: asked_ms.map_or(incoming.now_ms, |asked| asked - lag_ms),
                 whole: asked_ms.is_some(),
-                news: match change.kind {
+                news: match &change.kind {
                     ChangeKind::Deleted => News::Deleted,
-                    _ => News::Changed,
+                    ChangeKind::Merged { into } => News::MergedInto(into),
+                    ChangeKind::Restored => News::Restored,
+                    ChangeKind::Created | ChangeKind::Changed => News::Changed,
                 },
                 changed_at_ms: change.occurred_at_ms.unwrap_or(incoming.now_ms),
             };

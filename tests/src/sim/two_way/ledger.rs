@@ -37,6 +37,8 @@ pub(in crate::sim) struct Ledger {
     deleted: BTreeSet<(String, Key)>,
     /// Where it was marked as deleted, and is there again.
     restored: BTreeSet<(String, Key)>,
+    /// Records that are one since a merge, each by one of them that all have in common.
+    merged: BTreeMap<Key, Key>,
     /// Which record an account's own id is.
     owners: BTreeMap<(String, String, String), Key>,
     /// What an account was believed to have told: object, its id, whether that it is gone.
@@ -69,6 +71,39 @@ impl Ledger {
     /// It is there again, with all that it had.
     pub(in crate::sim) fn shows_again(&mut self, side: &str, key: &Key) {
         self.restored.insert((side.to_owned(), key.clone()));
+    }
+
+    /// Somebody made one record of two, which has all that either had.
+    pub(in crate::sim) fn became_one(&mut self, side: &str, lost: &Key, kept: &Key) {
+        let (from, to) = (self.one_of(lost).clone(), self.one_of(kept).clone());
+        for key in [lost, kept] {
+            self.merged.entry(key.clone()).or_insert(to.clone());
+        }
+        for one in self.merged.values_mut().filter(|one| **one == from) {
+            one.clone_from(&to);
+        }
+        for key in [lost, kept] {
+            self.restored.insert((side.to_owned(), key.clone()));
+        }
+        self.deleted(side, lost);
+    }
+
+    /// Which of the records that became one with it stands for all of them.
+    pub(in crate::sim) fn one_of<'k>(&'k self, key: &'k Key) -> &'k Key {
+        self.merged.get(key).unwrap_or(key)
+    }
+
+    /// Whether it became one with another.
+    pub(in crate::sim) fn is_merged(&self, key: &Key) -> bool {
+        self.merged.contains_key(key)
+    }
+
+    /// All that became one with it, and itself.
+    fn all_of<'k>(&'k self, key: &'k Key) -> impl Iterator<Item = &'k Key> {
+        let one = self.one_of(key);
+        let others = self.merged.iter().filter(move |(_, of)| *of == one);
+        let others = others.map(|(key, _)| key);
+        std::iter::once(key).chain(others.filter(move |other| *other != key))
     }
 
     fn push(&mut self, side: &str, key: &Key, what: What) {
@@ -151,22 +186,27 @@ impl Ledger {
         place: &str,
         value: &Value,
     ) -> bool {
-        let told = (key.clone(), place.to_owned(), normal(value).to_string());
-        let writers = self.writers.get(&told);
-        let wrote = |side: &str| {
-            writers.is_some_and(|writers| writers.contains(side)) || self.has_restored(side, key)
+        let wrote = |key: &Key| {
+            let told = (key.clone(), place.to_owned(), normal(value).to_string());
+            self.writers.get(&told)
         };
-        writers.is_some_and(|_| side.is_none_or(wrote))
-            || (value.is_null() && self.has_deleted(side, key))
-    }
-
-    fn has_restored(&self, side: &str, key: &Key) -> bool {
-        self.restored.contains(&(side.to_owned(), key.clone()))
+        let shows_all = |side: &str| {
+            let mut all = self.all_of(key);
+            all.any(|key| self.restored.contains(&(side.to_owned(), key.clone())))
+        };
+        let mut writers = self.all_of(key).filter_map(wrote);
+        let written = match side {
+            Some(side) if !shows_all(side) => writers.any(|writers| writers.contains(side)),
+            _ => writers.next().is_some(),
+        };
+        written || (value.is_null() && self.has_deleted(side, key))
     }
 
     /// Whether somebody deleted it there, or anywhere.
     pub(in crate::sim) fn has_deleted(&self, side: Option<&str>, key: &Key) -> bool {
         let mut deleted = self.deleted.iter();
-        deleted.any(|(at, known)| known == key && side.is_none_or(|side| side == at))
+        deleted.any(|(at, known)| {
+            self.one_of(known) == self.one_of(key) && side.is_none_or(|side| side == at)
+        })
     }
 }

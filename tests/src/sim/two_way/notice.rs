@@ -17,6 +17,8 @@ pub(in crate::sim) struct Notice {
     pub(in crate::sim) account: usize,
     pub(in crate::sim) place: Place,
     pub(in crate::sim) deleted: bool,
+    /// The record that it is part of since.
+    pub(in crate::sim) into: Option<String>,
     /// Names it, on each attempt the same.
     pub(in crate::sim) id: String,
     /// By somebody who has no secret.
@@ -27,9 +29,13 @@ pub(in crate::sim) struct Notice {
 
 impl Notice {
     pub(in crate::sim) fn body(&self) -> Vec<u8> {
-        let kind = if self.deleted { "deleted" } else { "changed" };
+        let kind = match (self.deleted, &self.into) {
+            (false, _) => "changed",
+            (true, None) => "deleted",
+            (true, Some(_)) => "merged",
+        };
         let (object, id) = &self.place;
-        let body = json!({ "object": object, "id": id, "kind": kind });
+        let body = json!({ "object": object, "id": id, "kind": kind, "into": self.into });
         body.to_string().into_bytes()
     }
 

@@ -7,6 +7,8 @@ use crate::sim::options::{AccountOptions, Options};
 
 /// Runs out of a thousand in which fields are System A's.
 const OWNED: u32 = 150;
+/// With merges, where deletes are.
+const MERGES: u32 = 400;
 
 /// A run in which changes come back.
 #[derive(Debug, Clone)]
@@ -17,6 +19,8 @@ pub struct TwoWayOptions {
     pub accounts: Vec<InboundOptions>,
     /// People delete records.
     pub deletes: bool,
+    /// And make one of two.
+    pub merges: bool,
     /// A workflow of the first account and one of System A undo each other.
     pub workflow: bool,
     /// Edits, one at a time, once all is quiet.
@@ -86,6 +90,11 @@ impl Policy {
         }
     }
 
+    /// Whether all sides show the same in the end, field by field, without an operator.
+    fn is_shared(self) -> bool {
+        matches!(self, Self::LastWriteWins | Self::SystemA | Self::Provider)
+    }
+
     /// Whether fields are System A's.
     pub(in crate::sim) fn is_owned(self) -> bool {
         matches!(self, Self::Refuses | Self::Reverts)
@@ -120,6 +129,7 @@ impl Options {
             ]),
             accounts,
             deletes: dice.chance(500),
+            merges: false,
             workflow: dice.chance(200),
             quiet_edits: dice.between(2, 8) as u32,
         };
@@ -142,6 +152,27 @@ impl Options {
         if dice.chance(OWNED) {
             self.own_fields(*dice.pick(&[Policy::Refuses, Policy::Reverts]));
         }
+        let two_way = self.two_way.as_ref();
+        let may_merge =
+            two_way.is_some_and(|it| it.deletes && it.policy.is_shared() && !it.workflow);
+        if may_merge && Dice::stream(self.seed, "merges").chance(MERGES) {
+            self.merge();
+        }
+    }
+
+    /// The same run, with merges.
+    pub(in crate::sim) fn merge(&mut self) {
+        if let Some(two_way) = &mut self.two_way {
+            if !two_way.policy.is_shared() {
+                two_way.policy = Policy::LastWriteWins;
+            }
+            (two_way.deletes, two_way.workflow, two_way.merges) = (true, false, true);
+        }
+    }
+
+    /// Whether people make one record of two.
+    pub(in crate::sim) fn merges(&self) -> bool {
+        self.two_way.as_ref().is_some_and(|it| it.merges)
     }
 
     /// The same run, with fields that are System A's.

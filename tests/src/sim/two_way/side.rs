@@ -51,6 +51,8 @@ pub(in crate::sim) struct Side {
     pub(in crate::sim) records: BTreeMap<Place, Kept>,
     /// Records that are marked as deleted.
     pub(in crate::sim) marked: BTreeMap<Place, Kept>,
+    /// What records that are part of another one are part of, by their ids there.
+    pub(in crate::sim) merged_into: BTreeMap<Place, String>,
     /// Records that were deleted there.
     pub(in crate::sim) gone: Vec<Place>,
     versions: BTreeMap<Place, Vec<Version>>,
@@ -72,6 +74,7 @@ impl Side {
             options,
             records: BTreeMap::new(),
             marked: BTreeMap::new(),
+            merged_into: BTreeMap::new(),
             gone: Vec::new(),
             versions: BTreeMap::new(),
             listed_ns: 0,
@@ -192,9 +195,11 @@ impl Side {
         let rows: Vec<Value> = entries
             .iter()
             .map(|(at_ms, id, version)| {
+                let place = (object.to_owned(), (*id).to_owned());
+                let into = self.merged_into.get(&place);
                 let gone = version.record.is_none();
                 let record = version.record.clone().unwrap_or_else(|| json!({}));
-                json!({ "id": id, "at": at_ms, "deleted": gone, "record": record })
+                json!({ "id": id, "at": at_ms, "deleted": gone, "into": into, "record": record })
             })
             .collect();
         reply(200, &json!({ "results": rows, "next": next }))

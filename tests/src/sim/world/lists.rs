@@ -159,6 +159,10 @@ impl World {
             let deleted = change.kind == ChangeKind::Deleted;
             let (object, id) = (&change.object, &change.remote_id);
             self.oracle.ledger.hear(&name, object, id, deleted);
+            if let ChangeKind::Merged { into } = &change.kind {
+                self.oracle.ledger.hear(&name, object, id, true);
+                self.oracle.ledger.hear(&name, object, into, false);
+            }
         }
         let scope = 2 * account as u64 + 2;
         let source = Source::Page(at);

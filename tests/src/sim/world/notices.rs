@@ -2,6 +2,7 @@
 
 use engine::provider::{Change, Delivery};
 
+use super::planted::planted_changes;
 use super::{Due, MS, US, World};
 use crate::sim::marks::Mark;
 use crate::sim::mutants::Mutant;
@@ -50,6 +51,11 @@ impl World {
             account: side,
             place: place.clone(),
             deleted,
+            into: self.sides[side]
+                .merged_into
+                .get(place)
+                .filter(|_| deleted)
+                .cloned(),
             id: format!("n{number}"),
             forged,
             acknowledged: None,
@@ -112,6 +118,10 @@ impl World {
         if !notice.forged {
             let (object, id) = &notice.place;
             self.oracle.ledger.hear(&name, object, id, notice.deleted);
+            if let Some(into) = &notice.into {
+                self.oracle.ledger.hear(&name, object, id, false);
+                self.oracle.ledger.hear(&name, object, into, false);
+            }
         }
         let scope = 2 * notice.account as u64 + 1;
         self.take_changes(&name, scope, &changes, None, Source::Notice(number));
@@ -149,11 +159,12 @@ impl World {
         source: Source,
     ) {
         let now_ms = self.clock.now().wall.0;
+        let changes = planted_changes(self.options.mutant, changes);
         let Some(node) = &mut self.node else { return };
         let incoming = Incoming {
             account,
             scope,
-            changes,
+            changes: &changes,
             asked_ms,
             now_ms,
             source,

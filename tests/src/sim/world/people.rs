@@ -127,6 +127,7 @@ impl World {
                 let place = dice.pick(&marked).clone();
                 self.take_back_there(side, &place);
             }
+            36..46 if self.options.merges() => self.merge_there(side, &places),
             _ if !places.is_empty() => {
                 let place = dice.pick(&places).clone();
                 self.change_there(side, &place);
@@ -183,6 +184,48 @@ impl World {
             self.oracle.ledger.deleted(&name, &key);
             self.side_changed(side, false);
         }
+    }
+
+    /// Somebody makes one record of two. The one that stays takes over what it had not.
+    fn merge_there(&mut self, side: usize, places: &[Place]) {
+        if places.is_empty() {
+            return;
+        }
+        let lost = self.people.dice.pick(places).clone();
+        let others = places.iter().filter(|it| it.0 == lost.0 && **it != lost);
+        let others: Vec<Place> = others.cloned().collect();
+        if others.is_empty() {
+            return;
+        }
+        let kept = self.people.dice.pick(&others).clone();
+        let name = self.providers[side].options.name.clone();
+        let owner = |place: &Place| self.oracle.ledger.owner(&name, &place.0, &place.1).cloned();
+        let (Some(lost_key), Some(kept_key)) = (owner(&lost), owner(&kept)) else {
+            return;
+        };
+        let records = &self.sides[side].records;
+        let (of_lost, of_kept) = (&records[&lost].fields, &records[&kept].fields);
+        let missing = of_lost.iter().filter(|(name, value)| {
+            !value.is_null() && of_kept.get(*name).is_none_or(Value::is_null)
+        });
+        let mut taken: Map<String, Value> = missing
+            .map(|(name, value)| (name.clone(), value.clone()))
+            .collect();
+        self.leave_out_there(side, &lost.0, &mut taken);
+        let (object, lost_id, kept_id) = (&lost.0, &lost.1, &kept.1);
+        if self
+            .edit_there(side, object, Some(lost_id), Change::Delete)
+            .is_none()
+        {
+            return;
+        }
+        if !taken.is_empty() {
+            self.edit_there(side, object, Some(kept_id), Change::Update(taken));
+        }
+        self.marks.hit(Mark::MergedThere);
+        self.oracle.ledger.became_one(&name, &lost_key, &kept_key);
+        self.sides[side].merged_into.insert(lost, kept.1);
+        self.side_changed(side, false);
     }
 
     /// Somebody takes a mark away.

@@ -2,7 +2,7 @@
 
 use engine::event::Operation;
 use engine::id::OperationId;
-use engine::provider::{CallKind, Reply, Request};
+use engine::provider::{CallKind, Change, ChangeKind, Reply, Request};
 use engine::quota::{AccountId, Gate, ShardId, ToShard};
 use engine::time::Mono;
 use serde_json::{Map, Value, json};
@@ -151,6 +151,15 @@ impl World {
         });
         planted.collect()
     }
+}
+
+/// Changes as an engine with a planted bug would take them in.
+pub(super) fn planted_changes(mutant: Option<Mutant>, changes: &[Change]) -> Vec<Change> {
+    let mut changes = changes.to_vec();
+    if mutant == Some(Mutant::MergeUnheard) {
+        changes.retain(|change| !matches!(change.kind, ChangeKind::Merged { .. }));
+    }
+    changes
 }
 
 /// Leaves out that a record is not deleted any more.

@@ -79,13 +79,13 @@ impl World {
         let policy = self.oracle.policy.unwrap_or(Policy::LastWriteWins);
         agreement.check_equal(&self.oracle.ledger, policy)?;
         match &self.phase {
-            Phase::Settling => agreement.check_edits(edits, policy)?,
+            Phase::Settling => agreement.check_edits(&self.oracle.ledger, edits, policy)?,
             Phase::Quiet {
                 edits: from,
                 writes,
             } => {
                 let quiet = &edits[*from..];
-                agreement.check_quiet(quiet, policy)?;
+                agreement.check_quiet(&self.oracle.ledger, quiet, policy)?;
                 self.check_cost(quiet, self.writes_since(writes, &agreement))?;
             }
             Phase::Retold { writes } => {
