@@ -65,11 +65,21 @@ fn what_the_node_refuses_is_told_with_its_status() {
 }
 
 #[test]
-fn a_delivery_over_its_bound_is_not_read() {
+fn a_delivery_over_its_bound_is_refused_and_its_sender_sees_that() {
     let server = Server::start();
     let fits = " ".repeat(WEBHOOK_BYTES_MAX);
     assert_eq!(server.post(PATH, &fits).status, 202);
     assert_eq!(server.post(PATH, &format!("{fits} ")).status, 413);
+    // More than lies in the buffers between the two, of a length that is told or not.
+    let far_over = fits.repeat(12);
+    assert_eq!(server.post(PATH, &far_over).status, 413);
+    let chunked = format!(
+        "POST {PATH} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\
+         Transfer-Encoding: chunked\r\n\r\n{:x}\r\n{far_over}\r\n0\r\n\r\n",
+        server.address,
+        far_over.len(),
+    );
+    assert_eq!(server.raw(&chunked).status, 413);
     let node = server.node.lock().unwrap();
-    assert_eq!((node.delivered.len(), node.too_large), (1, 1));
+    assert_eq!((node.delivered.len(), node.too_large), (1, 3));
 }

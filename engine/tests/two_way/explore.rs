@@ -137,7 +137,8 @@ impl<'p> World<'p> {
         self.steps_where(|one, other| {
             let felt = |notice: &Notice| {
                 let edit = self.clock.edit_at(notice.at_ms, &self.made);
-                edit.map(|edit| self.clock.moment(edit, &self.made))
+                let edit = edit.expect("it tells of an edit, or of a call that came after one");
+                self.clock.moment(edit, &self.made)
             };
             one.is_of_the_same(other) && felt(one) == felt(other)
         })

@@ -17,6 +17,9 @@ pub const EVENT_BYTES_MAX: usize = 1 << 20;
 
 const _: () = assert!(EVENT_BYTES_MAX <= BODY_BYTES_MAX);
 
+/// Of a larger body the connection is closed while it is sent.
+const DISCARDED_BYTES_MAX: usize = 16 << 20;
+
 /// The whole body.
 pub(super) async fn read(body: Body, limits: HttpLimits) -> Result<Bytes, Problem> {
     read_up_to(BODY_BYTES_MAX, body, limits).await
@@ -25,21 +28,45 @@ pub(super) async fn read(body: Body, limits: HttpLimits) -> Result<Bytes, Proble
 /// The whole body, where less is taken than elsewhere.
 pub(super) async fn read_up_to(
     bytes_max: usize,
-    body: Body,
+    mut body: Body,
     limits: HttpLimits,
 ) -> Result<Bytes, Problem> {
     let too_large = || Problem::too_large(format!("a body has at most {bytes_max} bytes"));
-    // Told before a byte of it is read, when the length is announced.
+    // None of it is kept when the length is announced.
     if body.size_hint().lower() > bytes_max as u64 {
+        discard(body, limits).await;
         return Err(too_large());
     }
-    let collected = Limited::new(body, bytes_max).collect();
+    let collected = Limited::new(&mut body, bytes_max).collect();
     match tokio::time::timeout(limits.body_timeout, collected).await {
         Ok(Ok(body)) => Ok(body.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => {
+            discard(body, limits).await;
+            Err(too_large())
+        }
         Ok(Err(_)) => Err(Problem::malformed("the body ended early")),
         Err(_elapsed) => Err(Problem::body_timeout()),
     }
+}
+
+/// Reads what is left of a body that is not taken. A sender that writes all of it before it reads
+/// would find a broken connection otherwise, and not the answer, which is the same whatever comes
+/// of this.
+async fn discard(mut body: Body, limits: HttpLimits) {
+    if body.size_hint().lower() > DISCARDED_BYTES_MAX as u64 {
+        return;
+    }
+    let rest = async {
+        let mut left = DISCARDED_BYTES_MAX;
+        while let Some(Ok(frame)) = body.frame().await {
+            let read = frame.data_ref().map_or(0, Bytes::len);
+            match left.checked_sub(read) {
+                Some(less) => left = less,
+                None => break,
+            }
+        }
+    };
+    drop(tokio::time::timeout(limits.body_timeout, rest).await);
 }
 
 /// The whole body as `T`; an empty one reads as `{}`.

@@ -59,7 +59,7 @@ impl Clock {
 
     /// What the time of an edit is felt as; `None`: it is not.
     pub(crate) fn moment(self, edit: usize, made: &[Edit]) -> Option<Moment> {
-        let edit = match self.felt {
+        let moment = match self.felt {
             Felt::Order => Moment { edit, later: false },
             Felt::AmongHere => {
                 let before = made[..edit].iter().rposition(|edit| edit.is_here());
@@ -71,7 +71,7 @@ impl Clock {
             }
             Felt::Nothing => return None,
         };
-        Some(edit)
+        Some(moment)
     }
 }
 

@@ -52,7 +52,7 @@ pub struct ObjectMapping {
     pub fields: Vec<FieldMapping>,
     /// Place and value.
     pub constants: Vec<(Vec<String>, Value)>,
-    /// Records are marked as deleted, by the member [`DELETION_MARK`], in place of being removed.
+    /// Records are marked as deleted, by the member `DELETION_MARK`, in place of being removed.
     pub marks_deletes: bool,
 }
 
