@@ -209,7 +209,11 @@ impl<T> Shard<T> {
             Some(_) => Fold::one(event, position),
             None => {
                 // A dead letter that comes back was sent in its former life.
-                let sent = intent_logged || self.index.slab[op].has(OpFlags::REDRIVEN);
+                let redriven = self.index.slab[op].has(OpFlags::REDRIVEN);
+                // What takes a mark away is an upsert, of which no intent tells that it went.
+                let deleted = matches!(link, Some(Link::Deleted { .. }));
+                let by_upsert = deleted && keys.marks_deletes && keys.upsert;
+                let sent = intent_logged || redriven || by_upsert;
                 let reach = self.reach(at, &progress, frozen, &states[0], sent);
                 let unlinked = Link::Unlinked;
                 let link = states[0]

@@ -96,6 +96,25 @@ fn a_record_that_is_made_again_is_the_one_that_was_marked() {
 }
 
 #[test]
+fn a_record_that_is_made_again_and_deleted_over_a_crash_is_marked_again() {
+    let mut stage = two();
+    stage.edit_here("c-1", r#"{"name":"Ada"}"#);
+    stage.settle();
+    stage.delete_here("c-1");
+    stage.settle();
+    stage.edit_here("c-1", r#"{"name":"Grace"}"#);
+    // Both accounts have it, and nobody heard of that.
+    while !stage.calls.is_empty() {
+        stage.arrive(0);
+    }
+    assert!(!stage.stores["alpha"].records["r1"].is_marked());
+    stage.delete_here("c-1");
+    stage.crash();
+    stage.settle();
+    all_are_marked(&stage);
+}
+
+#[test]
 fn a_record_that_a_person_takes_back_is_back_everywhere() {
     let mut stage = two();
     stage.edit_here("c-1", r#"{"name":"Ada"}"#);
