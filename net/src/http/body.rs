@@ -1,5 +1,7 @@
 //! Reads a request's body within its bounds of size and time.
 
+use std::time::Duration;
+
 use axum::body::Body;
 use bytes::Bytes;
 use engine::refusal::{Code, Refusal};
@@ -19,6 +21,8 @@ const _: () = assert!(EVENT_BYTES_MAX <= BODY_BYTES_MAX);
 
 /// Of a larger body the connection is closed while it is sent.
 const DISCARDED_BYTES_MAX: usize = 16 << 20;
+/// So long more of it is waited for each time, once it is refused.
+const LINGER: Duration = Duration::from_secs(1);
 
 /// The whole body.
 pub(super) async fn read(body: Body, limits: HttpLimits) -> Result<Bytes, Problem> {
@@ -34,14 +38,14 @@ pub(super) async fn read_up_to(
     let too_large = || Problem::too_large(format!("a body has at most {bytes_max} bytes"));
     // None of it is kept when the length is announced.
     if body.size_hint().lower() > bytes_max as u64 {
-        discard(body, limits).await;
+        tokio::spawn(discard(body, limits));
         return Err(too_large());
     }
     let collected = Limited::new(&mut body, bytes_max).collect();
     match tokio::time::timeout(limits.body_timeout, collected).await {
         Ok(Ok(body)) => Ok(body.to_bytes()),
         Ok(Err(error)) if error.is::<LengthLimitError>() => {
-            discard(body, limits).await;
+            tokio::spawn(discard(body, limits));
             Err(too_large())
         }
         Ok(Err(_)) => Err(Problem::malformed("the body ended early")),
@@ -49,16 +53,16 @@ pub(super) async fn read_up_to(
     }
 }
 
-/// Reads what is left of a body that is not taken. A sender that writes all of it before it reads
-/// would find a broken connection otherwise, and not the answer, which is the same whatever comes
-/// of this.
+/// Reads what is left of a body that is not taken, while it is answered. A sender that writes all of
+/// it before it reads would find a broken connection otherwise, and not the answer, which is the
+/// same whatever comes of this.
 async fn discard(mut body: Body, limits: HttpLimits) {
     if body.size_hint().lower() > DISCARDED_BYTES_MAX as u64 {
         return;
     }
     let rest = async {
         let mut left = DISCARDED_BYTES_MAX;
-        while let Some(Ok(frame)) = body.frame().await {
+        while let Ok(Some(Ok(frame))) = tokio::time::timeout(LINGER, body.frame()).await {
             let read = frame.data_ref().map_or(0, Bytes::len);
             match left.checked_sub(read) {
                 Some(less) => left = less,
